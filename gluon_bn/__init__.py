@@ -1,0 +1,64 @@
+"""Batch normalization from its definition, in MXNet Gluon: the chapter as a package.
+
+The public names are loaded on first use (PEP 562). MXNet is imported only when a name
+needs it, so `python -m gluon_bn doctor` also works where MXNet cannot be imported.
+"""
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "batch_norm": "maths",
+    "fused_batch_norm": "fused",
+    "BatchNorm": "layer",
+    "lenet": "model",
+    "load_data_fashion_mnist": "data",
+    "train": "training",
+    "evaluate_accuracy": "training",
+    "estimate_statistics": "estimation",
+    "compare": "comparison",
+}
+
+__all__ = [
+    "BatchNorm",
+    "batch_norm",
+    "compare",
+    "estimate_statistics",
+    "evaluate_accuracy",
+    "fused_batch_norm",
+    "lenet",
+    "load_data_fashion_mnist",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from .comparison import compare
+    from .data import load_data_fashion_mnist
+    from .estimation import estimate_statistics
+    from .fused import fused_batch_norm
+    from .layer import BatchNorm
+    from .maths import batch_norm
+    from .model import lenet
+    from .training import evaluate_accuracy, train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f".{_HOME[name]}", __name__)
+    except Exception as error:  # MXNet on a NumPy it does not know raises AttributeError
+        raise ImportError(
+            f"gluon_bn.{name} cannot be loaded: {type(error).__name__}: {error}\n"
+            "`python -m gluon_bn doctor` says what is wrong here and what to do."
+        ) from error
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

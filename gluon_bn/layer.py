@@ -1,0 +1,82 @@
+"""The layer: it keeps the parameters and the moving statistics, and leaves the maths to a function."""
+from __future__ import annotations
+
+from mxnet import autograd
+from mxnet.gluon import nn
+from mxnet.ndarray import NDArray
+
+from .maths import batch_norm, check_constants
+
+
+class BatchNorm(nn.HybridBlock):
+    """A batch normalization layer whose maths is `fn`.
+
+        Y, moving_mean, moving_var = fn(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+
+    num_features: outputs of a dense layer (d) or channels of a convolution (c).
+    num_dims: 2 for a dense layer, X (m, d); 4 for a convolution, X (m, c, h, w).
+    fn: the maths: `batch_norm`, `fused_batch_norm`, or any function of that signature.
+    moving_var_initializer: 'zeros' as in the chapter; 'ones' as in its later editions.
+
+    Parameters, each (1, d) or (1, c, 1, 1): gamma (starts at 1) and beta (0) are learned;
+    moving_mean (0) and moving_var (0) take no gradient, but are saved, loaded and moved to
+    a device with them. `layer.moving_mean.data()` reads one.
+
+    Raises: ValueError for sizes, constants or an X that do not fit.
+    Note: a HybridBlock, so that it may stand in an `nn.HybridSequential`; it always runs
+    eagerly. To compile the layers around it, put it in an `nn.Sequential`.
+    """
+
+    def __init__(self, num_features, num_dims, fn=batch_norm, eps=1e-5, momentum=0.9,
+                 moving_var_initializer='zeros', **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
+            raise ValueError(f'num_features must be a whole number >= 1, got {num_features!r}; '
+                             'give the number of outputs or channels of the layer before')
+        if num_dims not in (2, 4):
+            raise ValueError(f'num_dims must be 2 (after a dense layer) or 4 (after a convolution), got {num_dims!r}')
+        if not callable(fn):
+            raise ValueError(f'fn must be a function like batch_norm, got {fn!r}; pass the function, not its name')
+        check_constants(eps, momentum)
+        self.num_features, self.num_dims = num_features, num_dims
+        self.fn, self.eps, self.momentum = fn, eps, momentum
+        shape = (1, num_features) if num_dims == 2 else (1, num_features, 1, 1)
+        with self.name_scope():
+            self.gamma = self.params.get('gamma', shape=shape, init='ones')
+            self.beta = self.params.get('beta', shape=shape, init='zeros')
+            self.moving_mean = self.params.get('moving_mean', shape=shape, init='zeros',
+                                               grad_req='null', differentiable=False)
+            self.moving_var = self.params.get('moving_var', shape=shape, init=moving_var_initializer,
+                                              grad_req='null', differentiable=False)
+
+    def forward(self, X):
+        self._check(X)
+        device = X.context
+        gamma, beta = self.gamma.data(device), self.beta.data(device)
+        for statistic in (self.moving_mean, self.moving_var):
+            if device not in statistic.list_ctx():
+                statistic.reset_ctx(device)
+        moving_mean, moving_var = self.moving_mean.data(device), self.moving_var.data(device)
+        Y, new_mean, new_var = self.fn(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+        with autograd.pause():  # bookkeeping is no part of the gradient, whatever fn returned
+            if new_mean is not moving_mean:
+                new_mean.copyto(moving_mean)
+            if new_var is not moving_var:
+                new_var.copyto(moving_var)
+        return Y
+
+    def _check(self, X):
+        if not isinstance(X, NDArray):
+            raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; BatchNorm cannot be traced into a graph: '
+                             'put it in an nn.Sequential, whose hybridize() compiles the layers around it')
+        if X.ndim != self.num_dims:
+            raise ValueError(f'X must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {X.shape}; '
+                             'num_dims is 2 after a dense layer, 4 after a convolution')
+        if X.shape[1] != self.num_features:
+            raise ValueError(f'X must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
+                             f'says, got {X.shape}; set num_features={X.shape[1]}, or check the layer before')
+
+    def __repr__(self):
+        name = getattr(self.fn, '__name__', repr(self.fn))
+        return (f'BatchNorm({self.num_features}, num_dims={self.num_dims}, fn={name}, '
+                f'eps={self.eps}, momentum={self.momentum})')

@@ -1,0 +1,103 @@
+"""The maths of batch normalization: one function, and what it refuses."""
+from __future__ import annotations
+
+import math
+
+import numpy
+from mxnet import autograd, nd, np
+from mxnet.ndarray import NDArray
+
+
+def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    """Standardize each unit over the minibatch, then scale by gamma and shift by beta.
+
+        Y = gamma * (X - mean) / sqrt(var + eps) + beta
+
+    In training mode (`autograd.is_training()`) mean and var are the minibatch's, and
+    the gradient flows through both; in prediction mode they are the moving ones.
+    Nothing is mutated: the blended statistics are returned, cut from the gradient.
+
+    Shapes: X, Y (m, d) or (m, c, h, w); the other arrays (1, d) or (1, c, 1, 1).
+    Units: mean, beta and Y's spread gamma as the layer's output; var and eps squared.
+    momentum weighs the old value: new = momentum * old + (1 - momentum) * batch.
+    Raises: ValueError for what `check_input` refuses.
+    Source: Ioffe and Szegedy (2015), Algorithm 1, with the biased variance throughout.
+
+    >>> X = nd.array([[1, 2], [3, 2], [5, 6], [7, 6]])     # means (4, 4), variances (5, 4)
+    >>> gamma, beta, zero = nd.ones((1, 2)), nd.zeros((1, 2)), nd.zeros((1, 2))
+    >>> with autograd.train_mode():
+    ...     Y, moving_mean, moving_var = batch_norm(X, gamma, beta, zero, zero, 1e-5, 0.9)
+    """
+    check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    if not autograd.is_training():
+        X_hat = (X - moving_mean) / sqrt(moving_var + eps)
+        return gamma * X_hat + beta, moving_mean, moving_var
+
+    axes = (0,) if X.ndim == 2 else (0, 2, 3)  # every axis but the channel's
+    mean = X.mean(axis=axes, keepdims=True)  # (1, d) or (1, c, 1, 1)
+    # Two passes: E[X^2] - E[X]^2 would cancel when the mean is large.
+    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)
+    X_hat = (X - mean) / sqrt(var + eps)
+    Y = gamma * X_hat + beta
+    # Detached, or each iteration would hang on the graph of the one before.
+    return Y, blend(moving_mean, mean.detach(), momentum), blend(moving_var, var.detach(), momentum)
+
+
+def blend(old, batch, momentum):
+    """Move `old` towards the minibatch's statistic: momentum * old + (1 - momentum) * batch."""
+    return momentum * old + (1 - momentum) * batch
+
+
+def sqrt(x):
+    """The square root, in the front (`mx.nd` or `mx.np`) that x comes from."""
+    return np.sqrt(x) if isinstance(x, np.ndarray) else nd.sqrt(x)
+
+
+def check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    """Refuse by name what batch normalization cannot work on.
+
+    Raises: ValueError if X is no MXNet array of floats of rank 2 or 4, is empty, or has one
+    value per channel in training; if another array does not match X's channels, dtype or
+    front; if eps or momentum is out of range (`check_constants`).
+    """
+    if not isinstance(X, NDArray):
+        raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; wrap it by mx.nd.array(X) or mx.np.array(X)')
+    shape, dtype = X.shape, numpy.dtype(X.dtype)
+    if len(shape) not in (2, 4):
+        remedy = {1: 'add a batch axis', 3: 'flatten sequences to (m * steps, d), or add a batch axis to one image'}
+        raise ValueError(f'X must be (m, d) or (m, c, h, w), got {shape}; {remedy.get(len(shape), "reshape it")}')
+    if dtype.kind != 'f':
+        raise ValueError(f"X must hold floats, got {dtype}; convert it by X.astype('float32')")
+    if 0 in shape:
+        raise ValueError(f'X must hold at least one example and one value, got {shape}; leave out empty batches')
+    expected = (1, shape[1]) + (1,) * (len(shape) - 2)
+    names = ('gamma', 'beta', 'moving_mean', 'moving_var')
+    for name, array in zip(names, (gamma, beta, moving_mean, moving_var)):
+        if type(array) is not type(X):
+            raise ValueError(f'{name} must be an {_front(X)} array as X is, got {_front(array)}; '
+                             'use one front, mx.nd or mx.np, for all arrays')
+        if array.shape != expected:
+            raise ValueError(f'{name} must be {expected} for X {shape}, got {array.shape}; one value per channel, '
+                             'in the shape that broadcasts over X')
+        if array.dtype != dtype:
+            raise ValueError(f"{name} must be {dtype} as X is, got {numpy.dtype(array.dtype)}; "
+                             f"cast the layer by .cast('{dtype}') or the input by .astype")
+    check_constants(eps, momentum)
+    if shape[0] * math.prod(shape[2:]) == 1 and autograd.is_training():
+        raise ValueError(f'X must hold more than one value per channel in training, got {shape}; its variance is 0 and '
+                         'nothing can be learned: use a larger batch, or prediction mode')
+
+
+def check_constants(eps, momentum):
+    """Refuse an eps that is not a finite number >= 0, or a momentum outside [0, 1]."""
+    for name, value in (('eps', eps), ('momentum', momentum)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, numpy.number)):
+            raise ValueError(f'{name} must be a number, got {value!r}; the usual ones are eps=1e-5, momentum=0.9')
+    if not 0 <= eps < math.inf:
+        raise ValueError(f'eps must be a finite number >= 0, got {eps}; the usual one is 1e-5')
+    if not 0 <= momentum <= 1:
+        raise ValueError(f'momentum must be between 0 and 1, got {momentum}; it weighs the old value, usually 0.9')
+
+
+def _front(array):
+    return 'mx.np' if isinstance(array, np.ndarray) else 'mx.nd' if isinstance(array, NDArray) else type(array).__name__

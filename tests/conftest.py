@@ -1,0 +1,21 @@
+"""What every test starts from: fixed seeds, and one of MXNet's two fronts."""
+import mxnet as mx
+import pytest
+
+from gluon_bn.training import seed_everything
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    seed_everything(0)
+
+
+@pytest.fixture(params=["nd", "np"])
+def front(request):
+    """The module that makes arrays: `mx.nd`, or `mx.np` with its semantics switched on."""
+    if request.param == "np":
+        mx.npx.set_np()
+        yield mx.np
+        mx.npx.reset_np()
+    else:
+        yield mx.nd
