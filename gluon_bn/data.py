@@ -1,0 +1,85 @@
+"""Fashion-MNIST in memory, served in minibatches."""
+from __future__ import annotations
+
+import numpy
+from mxnet import cpu, nd, util
+
+from .fashion_mnist import find_files
+
+# The name of each label, 0 to 9.
+TEXT_LABELS = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
+
+
+def load_data_fashion_mnist(batch_size, root=None, *, num_train=None, num_test=None, ctx=None, download=True):
+    """Load Fashion-MNIST into memory and return (train_iter, test_iter), each of minibatches X, y.
+
+    The training set is shuffled anew each epoch, from NumPy's seed, in the order in which Gluon's own DataLoader would;
+    the test set keeps its order. The last batch of an epoch may be smaller. `num_train` and `num_test` keep only
+    the first so many examples of a set, for quick runs. `root` and `download`: see `fashion_mnist.find_files`.
+
+    Shapes: X (b, 1, 28, 28) float32, y (b,) int32; on `ctx`, the CPU if None; arrays of `mx.np` if `npx.set_np()` is on
+    when the batch is made, else of `mx.nd`.
+    Units: X from 0 (background) to 1; y an index of TEXT_LABELS.
+    Raises: ValueError for a batch size or a number of examples out of range; DataUnavailable if no data can be had.
+    Source: Xiao, Rasul and Vollgraf (2017), Fashion-MNIST.
+    """
+    check_count('batch_size', batch_size)
+    for name, value, most in (('num_train', num_train, 60_000), ('num_test', num_test, 10_000)):
+        if value is not None:
+            check_count(name, value, most)
+    found = find_files(root, download)
+
+    def batches(part, count, shuffle):
+        images = read_idx(found[f'{part}-images-idx3-ubyte'].content)[:count, None]  # (n, 1, 28, 28)
+        labels = read_idx(found[f'{part}-labels-idx1-ubyte'].content)[:count]
+        X = nd.array(images, dtype='uint8', ctx=ctx or cpu()).astype('float32')
+        X /= 255
+        return Minibatches(X, nd.array(labels, dtype='int32', ctx=ctx or cpu()), batch_size, shuffle)
+
+    return batches('train', num_train, True), batches('t10k', num_test, False)
+
+
+class Minibatches:
+    """The minibatches of X and y: iterate as often as you like, each time through all examples.
+
+    Shapes: X (n, ...) and y (n,), arrays of `mx.nd`; minibatches of batch_size, the last one of what is left.
+    """
+
+    def __init__(self, X, y, batch_size, shuffle):
+        self.X, self.y, self.batch_size, self.shuffle = X, y, batch_size, shuffle
+
+    def __len__(self):
+        return -(-len(self.X) // self.batch_size)
+
+    def __iter__(self):
+        n = len(self.X)
+        order = numpy.random.permutation(n) if self.shuffle else numpy.arange(n)
+        order = nd.array(order, dtype='int32', ctx=self.X.context)
+        for start in range(0, n, self.batch_size):
+            # take runs in MXNet's engine, beside the training, and copies: a batch may be changed in place
+            rows = order[start:start + self.batch_size]
+            X, y = nd.take(self.X, rows), nd.take(self.y, rows)
+            yield (X.as_np_ndarray(), y.as_np_ndarray()) if util.is_np_array() else (X, y)
+
+
+def read_idx(content):
+    """Return the array in the bytes of an IDX file of unsigned bytes; it is a view, nothing is copied.
+
+    Raises: ValueError if the header does not fit the content.
+    """
+    if content[:3] != b'\0\0\x08' or len(content) < 4 + 4 * content[3]:
+        raise ValueError(f'an IDX file of bytes must start with 00 00 08, its rank and its sizes, got '
+                         f'{content[:8].hex(" ")}; unpack it, or fetch it again')
+    shape = tuple(int(size) for size in numpy.frombuffer(content, '>u4', content[3], 4))
+    values = numpy.frombuffer(content, numpy.uint8, offset=4 + 4 * len(shape))
+    try:
+        return values.reshape(shape)
+    except ValueError:
+        raise ValueError(f'the IDX header promises {shape}, got {len(values):,} bytes; fetch the file again') from None
+
+
+def check_count(name, value, most=None):
+    """Refuse a value that is no whole number from 1 to `most`."""
+    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < 1 or (most and value > most):
+        bounds = f'from 1 to {most:,}' if most else 'of at least 1'
+        raise ValueError(f'{name} must be a whole number {bounds}, got {value!r}')

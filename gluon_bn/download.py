@@ -1,0 +1,130 @@
+"""Fetches bytes, over HTTP or out of a Debian package, and puts bytes that were verified into a folder.
+
+Nothing here trusts what it receives: sizes are bounded, waits are bounded, no path from outside is written to.
+"""
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import urllib.request
+import zlib
+from pathlib import Path, PurePosixPath
+
+TIMEOUT = 15  # seconds without a byte
+DEADLINE = 900  # seconds for one file: 26 MB at 30 kB/s
+# What a source that fails can raise: the caller notes the reason and goes on to the next one.
+FAILURES = (OSError, ValueError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
+
+
+def fetch(url, limit, timeout=None, deadline=None):
+    """Return the bytes at a URL, at most `limit` of them, with a progress bar.
+
+    Raises: one of FAILURES: refused, not found, silent for `timeout` seconds, not done after `deadline` seconds,
+    cut off, or longer than `limit` bytes.
+    """
+    end = time.monotonic() + (deadline or DEADLINE)
+    with urllib.request.urlopen(url, timeout=timeout or TIMEOUT) as response:
+        length = response.headers.get('Content-Length', '')
+        total = int(length) if length.isdigit() else None
+        if total is not None and total > limit:
+            raise ValueError(f'announces {total:,} bytes, more than the {limit:,} that the file can have')
+        content = bytearray()
+        with _bar(url.rsplit('/', 1)[-1], total) as bar:
+            while total is None or len(content) < total:
+                chunk = response.read1(1 << 16)  # read() would wait for all 64 KiB and never see the deadline
+                if not chunk:
+                    break
+                content += chunk
+                bar.update(len(chunk))
+                if len(content) > limit:
+                    raise ValueError(f'sends more than the {limit:,} bytes that the file can have')
+                if time.monotonic() > end:
+                    raise TimeoutError(f'only {len(content):,} bytes after {deadline or DEADLINE} seconds')
+    if total is not None and len(content) < total:
+        raise ConnectionError(f'the connection ended after {len(content):,} of {total:,} bytes')
+    return bytes(content)
+
+
+def fetch_debian(package, members, limit):
+    """Return {member: bytes} of a Debian package that `apt-get download` brings; no root is needed.
+
+    Raises: one of FAILURES: no apt-get, no such package, no network, or not a .deb.
+    """
+    for program in ('apt-get', 'dpkg-deb'):
+        if not shutil.which(program):
+            raise OSError(f'there is no {program} on this machine')
+    with tempfile.TemporaryDirectory(prefix='gluon_bn-') as folder:
+        _apt_download(package, folder)
+        [deb] = Path(folder).glob('*.deb')
+        return read_deb(deb, members, limit)
+
+
+def read_deb(deb, members, limit):
+    """Return {member: bytes} for those of `members` that a .deb holds as regular files of at most `limit` bytes.
+
+    The archive is read as a stream and never extracted, so whatever its paths are, nothing is written.
+    """
+    contents = {}
+    # dpkg-deb and not Python for the outer layers: Ubuntu packs with zstd, which Python 3.8 to 3.11 cannot read
+    command = ['dpkg-deb', '--fsys-tarfile', os.fspath(deb)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        with tarfile.open(fileobj=process.stdout, mode='r|') as archive:
+            for member in archive:
+                name = str(PurePosixPath(member.name))  # './usr/x' is 'usr/x'; '..' and a leading '/' stay
+                if name in members and member.isfile() and member.size <= limit:
+                    contents[name] = archive.extractfile(member).read()
+    return contents
+
+
+def store(content, path):
+    """Write bytes to a path so that it holds all of them or what it held before, even if the process is killed.
+
+    Raises: OSError if the folder cannot be made or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for part in path.parent.glob(f'.{path.name}.*.part'):
+        with contextlib.suppress(FileNotFoundError):  # its writer may be done in this moment
+            if time.time() - part.stat().st_mtime > 3600:  # of a killed process; a younger one may be at work
+                part.unlink()
+    part = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part')
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        if part.exists():
+            part.unlink()
+
+
+def _apt_download(package, folder):
+    command = ['apt-get', 'download', package, '-o', 'Acquire::Retries=1',
+               '-o', f'Acquire::http::Timeout={TIMEOUT}', '-o', f'Acquire::https::Timeout={TIMEOUT}']
+    end = time.monotonic() + DEADLINE
+    with tempfile.TemporaryFile('w+') as log, _bar(f'apt-get download {package}', None) as bar:
+        process = subprocess.Popen(command, cwd=folder, env={**os.environ, 'LC_ALL': 'C'},
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            while process.poll() is None:
+                if time.monotonic() > end:
+                    raise TimeoutError(f'apt-get is not done after {DEADLINE} seconds')
+                time.sleep(0.1)
+                bar.update(sum(file.stat().st_size for file in Path(folder).iterdir()) - bar.n)
+        finally:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        errors = [line[2:].strip() for line in log if line.startswith('E:')]
+    if process.returncode:
+        raise OSError('apt-get: ' + ('; '.join(errors) or f'exit code {process.returncode}')
+                      + '; `apt-get update`, as root, renews its lists')
+
+
+def _bar(description, total):
+    from tqdm.auto import tqdm  # here, because looking for files that are there needs no tqdm
+    return tqdm(desc=description, total=total, unit='B', unit_scale=True, unit_divisor=1024)
