@@ -1,0 +1,41 @@
+"""Figures. One colour means one norm everywhere."""
+from __future__ import annotations
+
+import numpy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
+COLORS = {'none': '#999999', 'scratch': '#0072B2', 'portable': '#56B4E9', 'fused': '#009E73', 'gluon': '#D55E00',
+          'torch': '#CC79A7'}
+LABELS = {'none': 'no normalization', 'scratch': 'batch_norm', 'portable': 'fused_batch_norm, portable',
+          'fused': 'fused_batch_norm', 'gluon': 'gluon.nn.BatchNorm', 'torch': 'PyTorch'}
+STYLES = {'none': ':', 'gluon': '--'}  # curves that lie on each other stay visible
+
+PANELS = (('loss', 'train loss'), ('train_acc', 'train accuracy'), ('test_acc', 'test accuracy'))
+
+
+def plot_curves(runs):
+    """Loss and accuracies over the epochs: the median over seeds as a line, their range as a band.
+
+    runs: dicts with 'norm', 'seed' and 'history', a list of dicts as `training.Epoch` has.
+    Returns: a matplotlib Figure.
+    """
+    norms = list(dict.fromkeys(run['norm'] for run in runs if run['history']))
+    figure = Figure(figsize=(10, 3.2), layout='constrained')
+    FigureCanvasAgg(figure)
+    for ax, (key, title) in zip(figure.subplots(1, 3), PANELS):
+        for norm in norms:
+            histories = [[epoch[key] for epoch in run['history']] for run in runs if run['norm'] == norm and run['history']]
+            length = min(map(len, histories))
+            values = numpy.array([history[:length] for history in histories])
+            epochs, color = numpy.arange(1, length + 1), COLORS.get(norm, 'black')
+            ax.plot(epochs, numpy.median(values, axis=0), STYLES.get(norm, '-'), marker='o', markersize=3, color=color,
+                    label=LABELS.get(norm, norm))
+            ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, linewidth=0)
+        ax.set(title=title, xlabel='epoch')
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncol=len(labels), frameon=False)
+    return figure

@@ -1,0 +1,152 @@
+"""Training and evaluation."""
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+import mxnet as mx
+import numpy
+from mxnet import autograd, gluon, init
+from tqdm.auto import tqdm
+
+from .startup import keep_freed_memory
+
+
+@dataclass
+class Epoch:
+    """What one epoch came to: loss in nats an example, accuracies from 0 to 1, seconds of training."""
+
+    epoch: int
+    loss: float
+    train_acc: float
+    test_acc: float
+    seconds: float
+    examples_per_sec: float
+
+
+def seed_everything(seed):
+    """Seed MXNet's generator (initial weights, dropout) and NumPy's (the order of the examples)."""
+    mx.random.seed(seed)
+    numpy.random.seed(seed)
+
+
+def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=True, plot=None,
+          progress=True, description=None, on_epoch=None):
+    """Train a classifier by minibatch SGD on the softmax cross-entropy.
+
+    device: a context or a list of them, each of which takes its share of every minibatch;
+    the CPU by default. initialize: start from new Xavier weights; False trains on from the
+    present ones. plot: draw the curves live by d2l's animator; None does so in a notebook.
+    progress: show a bar with loss, accuracy and time left, after the description. on_epoch: called with each
+    `Epoch` as soon as it is measured.
+
+    Loss and train accuracy are means over the epoch while the weights move; test accuracy
+    is measured after it, in prediction mode.
+
+    Returns: a list of `Epoch`, one for each.
+    Raises: ValueError for a number of epochs or a learning rate out of range.
+    """
+    check_schedule(num_epochs, lr)
+    keep_freed_memory()
+    devices = _devices(device)
+    if initialize:
+        net.initialize(init.Xavier(), ctx=devices, force_reinit=True)
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
+    loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
+    curves = _Curves(num_epochs) if (in_notebook() if plot is None else plot) else None
+    history, num_batches = [], len(train_iter)
+    with tqdm(total=num_epochs * num_batches, unit='batch', desc=description, disable=not progress) as bar:
+        for epoch in range(1, num_epochs + 1):
+            totals, start = _Totals(), time.perf_counter()
+            for i, (X, y) in enumerate(train_iter, 1):
+                train_batch(net, X, y, loss_fn, trainer, devices, totals)
+                # Reading the totals waits for the device, so only now and then.
+                if i % max(1, num_batches // 5) == 0 or i == num_batches:
+                    loss, train_acc = totals.means()
+                    bar.set_postfix(epoch=f'{epoch}/{num_epochs}', loss=f'{loss:.3f}', train_acc=f'{train_acc:.3f}')
+                    if curves and i < num_batches:
+                        curves.add(epoch - 1 + i / num_batches, loss, train_acc)
+                bar.update()
+            seconds = time.perf_counter() - start
+            test_acc = evaluate_accuracy(net, test_iter, devices)
+            history.append(Epoch(epoch, loss, train_acc, test_acc, seconds, totals.count / seconds))
+            if curves:
+                curves.add(epoch, loss, train_acc, test_acc)
+            if on_epoch:
+                on_epoch(history[-1])
+    return history
+
+
+def check_schedule(num_epochs, lr):
+    """Refuse a number of epochs below 1, or a learning rate that is not finite and positive."""
+    if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 1:
+        raise ValueError(f'num_epochs must be a whole number >= 1, got {num_epochs!r}')
+    if not 0 < lr < float('inf'):
+        raise ValueError(f'lr must be a finite number > 0, got {lr}; LeNet with batch normalization takes 1.0')
+
+
+def train_batch(net, X, y, loss_fn, trainer, devices, totals):
+    """One step of SGD on the minibatch (X, y), split over the devices; adds its results to totals."""
+    shards = list(zip(gluon.utils.split_and_load(X, devices, even_split=False),
+                      gluon.utils.split_and_load(y, devices, even_split=False)))
+    with autograd.record():
+        outputs = [net(X_shard) for X_shard, _ in shards]
+        losses = [loss_fn(output, y_shard) for output, (_, y_shard) in zip(outputs, shards)]
+    autograd.backward(losses)
+    trainer.step(len(X))
+    for output, loss, (_, y_shard) in zip(outputs, losses, shards):
+        totals.add(output, loss, y_shard)
+
+
+def evaluate_accuracy(net, data_iter, device=None):
+    """The share of the examples in data_iter that net classifies rightly, in prediction mode."""
+    totals, devices = _Totals(), _devices(device)
+    with autograd.predict_mode():
+        for X, y in data_iter:
+            for X_shard, y_shard in zip(gluon.utils.split_and_load(X, devices, even_split=False),
+                                        gluon.utils.split_and_load(y, devices, even_split=False)):
+                totals.add(net(X_shard), None, y_shard)
+    return totals.means()[1]
+
+
+def in_notebook():
+    """Whether this process is a Jupyter kernel, which can show a figure that grows."""
+    return 'ipykernel' in sys.modules and 'IPython' in sys.modules and sys.modules['IPython'].get_ipython() is not None
+
+
+def _devices(device):
+    devices = [mx.cpu()] if device is None else device
+    return list(devices) if isinstance(devices, (list, tuple)) else [devices]
+
+
+class _Totals:
+    """Sums over minibatches that stay on their device until they are read."""
+
+    def __init__(self):
+        self.loss, self.correct, self.count = {}, {}, 0
+
+    def add(self, output, loss, y):
+        device = output.context
+        correct = (output.argmax(axis=1).astype('float32') == y.astype('float32')).astype('float32').sum()
+        self.correct[device] = self.correct.get(device, 0) + correct
+        if loss is not None:
+            self.loss[device] = self.loss.get(device, 0) + loss.sum()
+        self.count += len(y)
+
+    def means(self):
+        """(loss, accuracy) an example so far; waits for the device."""
+        return tuple(sum(float(total.asnumpy()) for total in sums.values()) / self.count
+                     for sums in (self.loss, self.correct))
+
+
+class _Curves:
+    """The three curves, live in a notebook, by d2l's animator."""
+
+    def __init__(self, num_epochs):
+        import d2l.mxnet as d2l
+        self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs], ylim=[0, 1],
+                                     legend=['train loss', 'train acc', 'test acc'])
+
+    def add(self, epoch, loss, train_acc, test_acc=None):
+        self.animator.add(epoch, (loss, train_acc, test_acc))

@@ -1,0 +1,66 @@
+"""LeNet: its shapes, its norms, and the same start for all."""
+import mxnet as mx
+import numpy
+import pytest
+from mxnet import nd
+from mxnet.gluon import nn
+
+from gluon_bn import BatchNorm, batch_norm, fused_batch_norm, lenet
+from gluon_bn.model import NORMS
+from gluon_bn.training import seed_everything
+
+X = nd.ones((2, 1, 28, 28))
+
+
+def types(net):
+    return [type(layer).__name__ for layer in net]
+
+
+def test_layers_in_the_order_of_the_chapter():
+    assert types(lenet("none")) == ["Conv2D", "Activation", "MaxPool2D", "Conv2D", "Activation", "MaxPool2D",
+                                    "Dense", "Activation", "Dense", "Activation", "Dense"]
+    assert types(lenet("scratch", pool="avg")) == [
+        "Conv2D", "BatchNorm", "Activation", "AvgPool2D", "Conv2D", "BatchNorm", "Activation", "AvgPool2D",
+        "Dense", "BatchNorm", "Activation", "Dense", "BatchNorm", "Activation", "Dense"]
+
+
+@pytest.mark.parametrize("norm, layer, fn", [("scratch", BatchNorm, batch_norm), ("fused", BatchNorm, fused_batch_norm),
+                                             ("gluon", nn.BatchNorm, None)])
+def test_each_name_is_its_norm(norm, layer, fn):
+    norms = [block for block in lenet(norm) if type(block).__name__ == "BatchNorm"]
+    assert len(norms) == 4 and all(isinstance(block, layer) for block in norms)
+    assert all(getattr(block, "fn", None) is fn for block in norms)
+
+
+def test_a_function_makes_the_norms():
+    asked = []
+
+    def no_op(num_features, num_dims):
+        asked.append((num_features, num_dims))
+        return nn.Lambda(lambda x: x)
+
+    net = lenet(no_op, num_classes=7)
+    net.initialize()
+    assert net(X).shape == (2, 7)
+    assert asked == [(6, 4), (16, 4), (120, 2), (84, 2)]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_starts_from_the_same_weights(norm):
+    weights = []
+    for name in ("none", norm):
+        seed_everything(3)
+        net = lenet(name)
+        net.initialize(mx.init.Xavier())
+        net(X)
+        weights.append([p.data().asnumpy() for key, p in net.collect_params().items() if key.endswith("weight")])
+    assert len(weights[0]) == 5
+    for plain, normed in zip(*weights):
+        numpy.testing.assert_array_equal(plain, normed)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="norm must be one of 'none', 'scratch', 'fused', 'gluon', or a function .*; got 'batch'"):
+        lenet("batch")
+    with pytest.raises(ValueError, match="pool must be one of 'max', 'avg'; got 'min'"):
+        lenet("none", pool="min")

@@ -1,0 +1,105 @@
+"""Training: it learns, it counts rightly, and ours trains as Gluon's does."""
+import mxnet as mx
+import numpy
+import pytest
+from mxnet import gluon, nd
+from mxnet.gluon import nn
+
+from gluon_bn import evaluate_accuracy, lenet, load_data_fashion_mnist, train
+from gluon_bn.data import Minibatches
+from gluon_bn.training import seed_everything
+
+
+def small(batch_size=256):
+    return load_data_fashion_mnist(batch_size, num_train=4096, num_test=1000)
+
+
+def test_history_has_a_line_an_epoch():
+    seen = []
+    history = train(lenet("fused"), *small(), num_epochs=2, lr=1.0, progress=False, on_epoch=seen.append)
+    assert history == seen and [epoch.epoch for epoch in history] == [1, 2]
+    assert history[1].loss < history[0].loss < 2.4
+    assert 0.3 < history[1].train_acc < 1 and 0 < history[1].test_acc < 1
+    assert history[1].examples_per_sec == pytest.approx(4096 / history[1].seconds)
+
+
+def test_loss_and_accuracy_are_means_over_all_examples():
+    # a rate too small to move a weight: the means are then those of the fixed net, the last small batch included
+    train_iter, test_iter = load_data_fashion_mnist(200, num_train=500, num_test=300)
+    net = lenet("none")
+    history = train(net, train_iter, test_iter, num_epochs=1, lr=1e-12, progress=False)
+    logits = net(train_iter.X)
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()(logits, train_iter.y).mean().asscalar()
+    assert history[0].loss == pytest.approx(loss, rel=1e-5)
+    assert history[0].train_acc == (logits.asnumpy().argmax(1) == train_iter.y.asnumpy()).mean()
+    assert history[0].test_acc == (net(test_iter.X).asnumpy().argmax(1) == test_iter.y.asnumpy()).mean()
+
+
+def test_evaluation_is_in_prediction_mode_whatever_surrounds_it():
+    net = nn.Sequential()
+    net.add(nn.Dropout(0.9), nn.Dense(10))
+    net.initialize()
+    _, test_iter = small()
+    with mx.autograd.record():
+        accuracies = {evaluate_accuracy(net, test_iter) for _ in range(3)}
+    assert len(accuracies) == 1
+
+
+def test_both_fronts_train_alike():
+    random = numpy.random.RandomState(0)
+    losses = []
+    for set_np in (False, True):
+        with mx.util.np_shape(set_np), mx.util.np_array(set_np):
+            net = lenet("scratch")
+            net.initialize()
+            train_iter, test_iter = load_data_fashion_mnist(64, num_train=256, num_test=64)
+            for X, _ in train_iter:
+                net(X)  # Gluon now knows the sizes
+            random.seed(0)
+            for parameter in net.collect_params(".*weight").values():
+                parameter.set_data((mx.np if set_np else nd).array(random.randn(*parameter.shape) / 10))
+            seed_everything(0)
+            losses.append(train(net, train_iter, test_iter, num_epochs=1, lr=0.5, initialize=False, progress=False)[0].loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_two_devices_share_each_minibatch():
+    net = lenet("fused")
+    devices = [mx.cpu(0), mx.cpu(1)]
+    history = train(net, *small(), num_epochs=2, lr=1.0, device=devices, progress=False)
+    assert history[1].loss < history[0].loss
+    weights = net[0].weight.list_data()
+    assert [weight.context for weight in weights] == devices
+    numpy.testing.assert_array_equal(weights[0].asnumpy(), weights[1].asnumpy())
+    statistics = [mean.asnumpy() for mean in net[1].moving_mean.list_data()]
+    assert abs(statistics[0] - statistics[1]).max() > 0  # each of its own share
+
+
+def test_training_goes_on_from_the_present_weights_when_told_to():
+    net, data = lenet("fused"), small()
+    first = train(net, *data, num_epochs=2, lr=1.0, progress=False)
+    second = train(net, *data, num_epochs=1, lr=1.0, progress=False, initialize=False)
+    assert second[0].loss < first[-1].loss
+
+
+def test_bad_input_is_refused_by_name():
+    for arguments, message in ((dict(num_epochs=0, lr=1.0), "num_epochs must be a whole number >= 1, got 0"),
+                               (dict(num_epochs=1, lr=0), "lr must be a finite number > 0, got 0")):
+        with pytest.raises(ValueError, match=message):
+            train(lenet("none"), *small(), **arguments)
+
+
+@pytest.mark.slow
+def test_lenet_with_ours_and_with_gluons_learn_the_same_curve():
+    losses = {}
+    for norm in ("scratch", "fused", "gluon"):
+        seed_everything(0)
+        whole, test_iter = load_data_fashion_mnist(256, num_test=256)
+        net, losses[norm] = lenet(norm), []
+        for start in range(0, 60000, 6000):  # ten stretches of the first epoch, the mean loss of each
+            stretch = Minibatches(whole.X[start:start + 6000], whole.y[start:start + 6000], 256, shuffle=False)
+            losses[norm] += [epoch.loss for epoch in train(net, stretch, test_iter, num_epochs=1, lr=1.0,
+                                                           initialize=start == 0, progress=False)]
+    assert losses["gluon"][-1] < 0.6
+    for norm in ("scratch", "fused"):
+        numpy.testing.assert_allclose(losses[norm], losses["gluon"], atol=0.01)
