@@ -13,11 +13,14 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         print(f'gluon_bn: {error}', file=sys.stderr)
         return 2
-    except ImportError as error:
-        print(f'gluon_bn: {error}\nTry: python -m gluon_bn doctor', file=sys.stderr)
+    except ImportError as error:  # of the public names, which say what to do
+        print(f'gluon_bn: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('gluon_bn: stopped', file=sys.stderr)
@@ -53,7 +56,8 @@ def _parser():
 
 
 def _compare(arguments):
-    from .comparison import Configuration, compare
+    from . import compare
+    from .comparison import Configuration
     from .report import table
     configuration = Configuration(tuple(arguments.norms), arguments.epochs, arguments.lr, arguments.batch_size,
                                   tuple(arguments.seeds), arguments.pool)

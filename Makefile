@@ -1,0 +1,60 @@
+# `make help` lists the targets. Each makes .venv first, where it is missing or what it is made from has changed.
+# PYTHON=python3.9 picks the Python; ARGS="--epochs 10" goes to the command that the target runs.
+
+SHELL = /bin/sh
+py = .venv/bin/python
+UV = uv==0.13.9
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+compare: .venv/ready     ## the main job: train LeNet without batch norm, with ours and with Gluon's
+	$(py) -m gluon_bn compare $(ARGS)
+
+test: .venv/ready        ## the fast tests
+	$(py) -m pytest -m "not slow" $(ARGS)
+
+test-slow: .venv/ready   ## the tests that train
+	$(py) -m pytest -m slow $(ARGS)
+
+notebooks: .venv/ready   ## run every notebook from 1 to n
+	$(py) -m pytest --nbmake --nbmake-timeout=1200 notebooks $(ARGS)
+
+lab: .venv/ready         ## JupyterLab on the notebooks
+	$(py) -m jupyterlab notebooks $(ARGS)
+
+bench: .venv/ready       ## the benchmark, with PyTorch beside it where it can be installed
+	$(py) -m pip install -q -r requirements-torch.txt || echo "PyTorch cannot be installed: its column stays empty"
+	$(py) -m gluon_bn bench $(ARGS)
+
+doctor: .venv/ready      ## what works on this machine, and what to do where it does not
+	$(py) -m gluon_bn doctor
+
+lint: .venv/ready        ## ruff and mypy
+	$(py) -m ruff check .
+	$(py) -m mypy
+
+# uv solves for every supported Python and platform at once. The requirements name constraints.txt, which is
+# about to be written anew: grep leaves that line out.
+lock: .venv/ready        ## write constraints.txt anew from the requirements
+	$(py) -m pip install -q $(UV)
+	grep -hv '^-c' requirements.txt requirements-test.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
+	  $(py) -m uv pip compile - -c constraints.in --universal --python-version 3.8 --no-annotate --upgrade -q -o constraints.txt
+
+clean:           ## remove .venv and everything else that was made, but not runs/
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# `ready` is written last, so an interrupted installation is never taken for a finished one.
+.venv/ready: requirements.txt requirements-test.txt constraints.txt pyproject.toml scripts/make_venv.sh
+	@sh scripts/make_venv.sh $(PYTHON)
+
+# PYTHON=... names another Python than the one in .venv: make it anew
+ifdef PYTHON
+ifneq ($(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>&1),$(shell cat .venv/ready 2>&1))
+.venv/ready: FORCE
+endif
+endif
+
+FORCE:
+.PHONY: FORCE help compare test test-slow notebooks lab bench doctor lint lock clean

@@ -1,0 +1,177 @@
+"""`python -m gluon_bn doctor`: what works on this machine, and what to do where something does not.
+
+Only the standard library is imported here, and this file is plain enough for Python 3.7: it must
+speak where nothing else can. A package is tried in a Python of its own, so that a crash there is a finding too.
+Each check takes what it judges as arguments, which default to this machine.
+"""
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import warnings
+from typing import Callable, NamedTuple, Sequence
+
+PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.11 work): `make PYTHON=/path/to/python3.11 compare`"
+INSTALL = "`pip install -r requirements.txt` in a virtual environment, or `make test`, which makes one"
+
+# what MXNet's wheel takes from the system and a bare container lacks; g++ brings both
+SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}
+
+
+class Result(NamedTuple):
+    name: str
+    ok: bool
+    text: str  # what was found
+    remedy: str = ""  # what to do; empty where all is well
+
+
+class Answer(NamedTuple):
+    text: str  # "" where there was an error
+    error: str = ""  # the last line of the traceback, "" where there was none
+
+
+def ask(code: str) -> Answer:
+    """Run `code` in another Python: the last line it prints, or the error it ended with."""
+    # -W ignore: MXNet greets NumPy with a page of deprecation warnings
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180)
+    except subprocess.TimeoutExpired:
+        return Answer("", "no answer within three minutes")
+    if done.returncode < 0:
+        return Answer("", f"crashed with signal {-done.returncode}")
+    if done.returncode:
+        return Answer("", (done.stderr.strip().splitlines() or ["failed without a word"])[-1])
+    return Answer((done.stdout.strip().splitlines() or [""])[-1])
+
+
+def version_of(module: str) -> Answer:
+    """Import `module` in another Python: its package's version, or the error."""
+    return ask(f"import sys, {module}; print(sys.modules['{module.split('.')[0]}'].__version__)")
+
+
+def check_python(version: Sequence[int] = sys.version_info[:3], implementation: str = sys.implementation.name) -> Result:
+    text = f"{implementation} {'.'.join(str(part) for part in version[:3])}"
+    if implementation != "cpython":
+        return Result("Python", False, text + ": MXNet's wheels are for CPython", PYTHON_REMEDY)
+    if tuple(version[:2]) >= (3, 12):
+        why = ": MXNet 1.9.1 needs NumPy < 1.24, which has no wheels for Python 3.12 and later"
+        return Result("Python", False, text + why, PYTHON_REMEDY)
+    if tuple(version[:2]) < (3, 8):
+        return Result("Python", False, text + ": d2l 1.0.3 needs Python 3.8 or later", PYTHON_REMEDY)
+    return Result("Python", True, text)
+
+
+def check_platform(
+    system: str = platform.system(), machine: str = platform.machine(), libc: str = platform.libc_ver()[0]
+) -> Result:
+    text, kind = f"{system} {machine}", machine.lower()
+    if system == "Windows":
+        why = ": MXNet 1.9.1 has no wheels for Windows"
+        remedy = "work in WSL2 (`wsl --install`, then follow the README inside it), or in a Linux container"
+    elif system == "Darwin" and kind == "arm64":
+        why = ": MXNet 1.9.1 has no wheels for Apple silicon"
+        remedy = (
+            "work in a Linux container (aarch64 has wheels), or with an x86-64 Python under Rosetta: "
+            "`arch -x86_64 /usr/local/bin/python3.11`"
+        )
+    elif system == "Linux" and libc != "glibc":
+        why, remedy = ": MXNet's wheels need glibc", "use a glibc distribution, such as Debian, instead of Alpine"
+    elif (system, kind) in {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")}:
+        return Result("platform", True, text)
+    else:
+        why = ": MXNet 1.9.1 has wheels for Linux on x86-64 and aarch64 and for macOS on x86-64 only"
+        remedy = "work on one of these, for example in a container or a virtual machine"
+    return Result("platform", False, text + why, remedy)
+
+
+def check_numpy(found: Answer | None = None) -> Result:
+    version, error = found or version_of("numpy")
+    if error:
+        return Result("NumPy", False, error, INSTALL)
+    if tuple(int(part) for part in version.split(".")[:2]) >= (1, 24):
+        why = ": MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed"
+        return Result("NumPy", False, version + why, "`pip install numpy==1.23.5`")
+    return Result("NumPy", True, version)
+
+
+def check_mxnet(found: Answer | None = None) -> Result:
+    version, error = found or version_of("mxnet")
+    for library, debian in SYSTEM_LIBRARIES.items():
+        if library in error:
+            return Result("MXNet", False, error, f"install that library; on Debian: `sudo apt-get install {debian}`")
+    if "has no attribute 'bool'" in error:
+        return Result("MXNet", False, error, "NumPy is too new for it: `pip install numpy==1.23.5`")
+    if "distutils" in error:
+        return Result("MXNet", False, error, PYTHON_REMEDY)
+    if error:
+        return Result("MXNet", False, error, INSTALL)
+    if version != "1.9.1":
+        return Result("MXNet", False, f"{version}: gluon_bn is for 1.9.1", "`pip install mxnet==1.9.1`")
+    return Result("MXNet", True, version)
+
+
+def check_d2l(found: Answer | None = None) -> Result:
+    version, error = found or version_of("d2l.mxnet")
+    if error:
+        return Result("d2l", False, error, "mend NumPy and MXNet first, if they are not ok; then " + INSTALL)
+    if version != "1.0.3":
+        return Result("d2l", False, f"{version}: gluon_bn is for 1.0.3", "`pip install d2l==1.0.3`")
+    return Result("d2l", True, version)
+
+
+def check_matplotlib(found: Answer | None = None) -> Result:
+    version, error = found or version_of("matplotlib")
+    return Result("matplotlib", not error, error or version, INSTALL if error else "")
+
+
+def check_data(find: Callable | None = None) -> Result:
+    from .fashion_mnist import find_files
+
+    with warnings.catch_warnings(record=True) as caught:  # a wrong file where nobody asked for one is a warning
+        warnings.simplefilter("always")
+        try:
+            found = (find or find_files)(download=False)
+        except OSError as error:
+            first = str(error).splitlines()[0]
+            return Result("data", False, first, "`python -m gluon_bn data` looks, downloads and verifies")
+    folders = sorted({str(file.path.parent) for file in found.values()})
+    text = "; ".join([f"Fashion-MNIST, verified, in {', '.join(folders)}", *(str(w.message) for w in caught)])
+    return Result("data", True, text)
+
+
+def check_fused(found: Answer | None = None) -> Result:
+    """Which path fused_batch_norm takes; the portable one is slower and just as right, so nothing is wrong with it."""
+    text, error = found or ask("from gluon_bn import fused; print(fused.status())")
+    if error:
+        return Result("fused path", False, error, "mend MXNet first, if it is not ok")
+    return Result("fused path", True, text)
+
+
+CHECKS: dict[str, Callable[[], Result]] = {
+    "python": check_python,
+    "platform": check_platform,
+    "numpy": check_numpy,
+    "mxnet": check_mxnet,
+    "d2l": check_d2l,
+    "matplotlib": check_matplotlib,
+    "data": check_data,
+    "fused": check_fused,
+}
+
+
+def main(names: Sequence[str] = ()) -> int:
+    """Run the checks (all, or those named), print a line for each; 0 if all are ok, else 1."""
+    all_ok = True
+    for name in names or CHECKS:
+        result = CHECKS[name]()
+        print(f"{result.name:11} {'ok    ' if result.ok else 'WRONG '} {result.text}", flush=True)
+        if result.remedy:
+            print(f"{'':11} to do: {result.remedy}", flush=True)
+        all_ok = all_ok and result.ok
+    return 0 if all_ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
