@@ -58,12 +58,12 @@ def _parser():
 def _compare(arguments):
     from . import compare
     from .comparison import Configuration
-    from .report import table
+    from .report import beside, table
     configuration = Configuration(tuple(arguments.norms), arguments.epochs, arguments.lr, arguments.batch_size,
                                   tuple(arguments.seeds), arguments.pool)
     summary, out = compare(configuration, arguments.out, arguments.data)
     if summary['results']:
-        print(table(summary['results']))
+        print(table(summary['results']), beside(summary), sep='\n')
     print(f'{"Stopped; what had finished" if summary["interrupted"] else "Everything"} is in {out}{os.sep}: '
           'report.md, curves.svg, curves.png, summary.json, metrics.jsonl')
     return 130 if summary['interrupted'] else 0

@@ -16,6 +16,9 @@ from .plots import plot_curves
 from .training import check_schedule, evaluate_accuracy, seed_everything, train
 
 
+BESIDE = 24  # minibatches: a tenth of an epoch
+
+
 @dataclasses.dataclass(frozen=True)
 class Configuration:
     """What a comparison trains: every norm from every seed, all else the same."""
@@ -49,7 +52,8 @@ def compare(configuration=Configuration(), out=None, root=None, progress=True):
         summary.json    configuration, versions, machine, results
         curves.svg/png  median over seeds and their range
         report.md       the table and the picture
-    Ctrl-C ends the training; what is finished is kept and summed up.
+    Where ours is `fused_batch_norm`, the chapter's `batch_norm` is shown beside it, on a
+    tenth of an epoch. Ctrl-C ends the training; what is finished is kept and summed up.
 
     Returns: (summary, out): the content of summary.json and the folder.
     Raises: ValueError for a configuration that cannot be trained, or an out that holds a
@@ -59,7 +63,7 @@ def compare(configuration=Configuration(), out=None, root=None, progress=True):
     if (out / 'metrics.jsonl').exists():
         raise ValueError(f'out must be a folder without a comparison in it, got {out}; name a new one, or remove it')
     out.mkdir(parents=True, exist_ok=True)
-    runs, interrupted = [], False
+    runs, beside, interrupted = [], None, False
     with open(out / 'metrics.jsonl', 'x', encoding='utf-8') as metrics:
         try:
             for seed in configuration.seeds:
@@ -67,10 +71,12 @@ def compare(configuration=Configuration(), out=None, root=None, progress=True):
                     run = {'norm': norm, 'seed': seed, 'history': [], 'finished': False}
                     runs.append(run)
                     _train_one(run, configuration, root, metrics, progress)
+            if 'fused' in configuration.norms and 'scratch' not in configuration.norms:
+                beside = _beside(configuration, root)
         except KeyboardInterrupt:
             interrupted = True
     summary = {'configuration': dataclasses.asdict(configuration), 'interrupted': interrupted, 'versions': versions(),
-               'machine': machine(), 'results': report.summarize(runs), 'runs': runs}
+               'machine': machine(), 'results': report.summarize(runs), 'beside': beside, 'runs': runs}
     _write(out, summary)
     return summary, out
 
@@ -90,6 +96,19 @@ def _train_one(run, configuration, root, metrics, progress):
         estimate_statistics(net, train_iter)
         run['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
     run['finished'] = True
+
+
+def _beside(configuration, root):
+    """The chapter's own maths beside the fused one: both on the same minibatches, too few to take long."""
+    losses, seconds = {}, {}
+    for norm in ('fused', 'scratch'):
+        seed_everything(configuration.seeds[0])
+        train_iter, test_iter = load_data_fashion_mnist(
+            configuration.batch_size, root, num_train=min(BESIDE * configuration.batch_size, 60_000), num_test=1)
+        (epoch,) = train(lenet(norm, configuration.pool), train_iter, test_iter, 1, configuration.lr, plot=False,
+                         progress=False)
+        losses[norm], seconds[norm] = epoch.loss, epoch.seconds / len(train_iter)
+    return {'minibatches': len(train_iter), 'loss': losses, 'seconds_a_minibatch': seconds}
 
 
 def _write(out, summary):

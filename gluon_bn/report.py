@@ -7,7 +7,10 @@ from tabulate import tabulate
 
 from .plots import LABELS
 
-HEADERS = ('norm', 'train loss', 'train acc', 'test acc', 'test acc, statistics estimated once', 's/epoch')
+HEADERS = ('norm', 'train loss', 'train acc', 'test acc', 'test acc, estimated', 's/epoch')
+
+CAPTION = ('Median over the seeds (lowest to highest) of the last epoch. Estimated: with the statistics estimated once '
+           'over the training set in place of the moving averages.')
 
 
 def summarize(runs):
@@ -43,6 +46,18 @@ def table(results, tablefmt='simple'):
     return tabulate(rows, HEADERS, tablefmt=tablefmt, disable_numparse=True)
 
 
+def beside(summary):
+    """A sentence on the chapter's own maths beside the fused one, or nothing where it was not run."""
+    found = summary['beside']
+    if not found:
+        return ''
+    loss, seconds = found['loss'], found['seconds_a_minibatch']
+    batches = -(-60_000 // summary['configuration']['batch_size'])
+    return (f"Beside it, batch_norm as the chapter writes it, on the same {found['minibatches']} minibatches: mean loss "
+            f"{loss['scratch']:.4f} ({loss['fused']:.4f} by fused_batch_norm), {seconds['scratch'] * 1000:.0f} ms each, "
+            f"which makes {seconds['scratch'] * batches:.0f} s an epoch.")
+
+
 def markdown(summary):
     """The report of a comparison as a Markdown page beside its curves.png."""
     configuration, machine, versions = summary['configuration'], summary['machine'], summary['versions']
@@ -50,10 +65,12 @@ def markdown(summary):
     if summary['interrupted']:
         lines += ['The comparison was stopped; this page shows what had finished.', '']
     lines += [
-        f"{configuration['num_epochs']} epochs, learning rate {configuration['lr']}, batches of {configuration['batch_size']}, "
-        f"{configuration['pool']} pooling, seeds {', '.join(map(str, configuration['seeds']))}: "
-        'median of the last epoch over the seeds (lowest to highest).', '',
-        table(summary['results'], 'github'), '', '![loss and accuracy over the epochs](curves.png)', '',
+        f"Epochs: {configuration['num_epochs']}; learning rate: {configuration['lr']}; batch size: "
+        f"{configuration['batch_size']}; pooling: {configuration['pool']}; "
+        f"seeds: {', '.join(map(str, configuration['seeds']))}.", '',
+        table(summary['results'], 'github'), '', CAPTION, '',
+        *([beside(summary), ''] if summary['beside'] else []),
+        '![loss and accuracy over the epochs](curves.png)', '',
         f"Measured on {machine['processor']}, {machine['cores']} cores, with "
         + ', '.join(f'{name} {version}' for name, version in versions.items()) + '.', '']
     return '\n'.join(lines)

@@ -13,6 +13,9 @@ from tqdm.auto import tqdm
 from .startup import keep_freed_memory
 
 
+STRETCH = 10  # minibatches between two looks at the device
+
+
 @dataclass
 class Epoch:
     """What one epoch came to: loss in nats an example, accuracies from 0 to 1, seconds of training."""
@@ -58,16 +61,20 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     history, num_batches = [], len(train_iter)
     with tqdm(total=num_epochs * num_batches, unit='batch', desc=description, disable=not progress) as bar:
         for epoch in range(1, num_epochs + 1):
-            totals, start = _Totals(), time.perf_counter()
+            totals, shown, start = _Totals(), None, time.perf_counter()
             for i, (X, y) in enumerate(train_iter, 1):
                 train_batch(net, X, y, loss_fn, trainer, devices, totals)
-                # Reading the totals waits for the device, so only now and then.
-                if i % max(1, num_batches // 5) == 0 or i == num_batches:
-                    loss, train_acc = totals.means()
-                    bar.set_postfix(epoch=f'{epoch}/{num_epochs}', loss=f'{loss:.3f}', train_acc=f'{train_acc:.3f}')
-                    if curves and i < num_batches:
-                        curves.add(epoch - 1 + i / num_batches, loss, train_acc)
-                bar.update()
+                if i % STRETCH == 0:
+                    # Reads where the device was a stretch ago, so that it never runs dry while Python waits.
+                    if shown:
+                        loss, train_acc = shown.means()
+                        bar.set_postfix(epoch=f'{epoch}/{num_epochs}', loss=f'{loss:.3f}', train_acc=f'{train_acc:.3f}')
+                        if curves and i % (num_batches // 5 // STRETCH * STRETCH or STRETCH) == 0:
+                            curves.add(epoch - 1 + i / num_batches, loss, train_acc)
+                    shown = totals.snapshot()
+                    bar.update(STRETCH)
+            loss, train_acc = totals.means()
+            bar.update(num_batches % STRETCH)
             seconds = time.perf_counter() - start
             test_acc = evaluate_accuracy(net, test_iter, devices)
             history.append(Epoch(epoch, loss, train_acc, test_acc, seconds, totals.count / seconds))
@@ -123,8 +130,8 @@ def _devices(device):
 class _Totals:
     """Sums over minibatches that stay on their device until they are read."""
 
-    def __init__(self):
-        self.loss, self.correct, self.count = {}, {}, 0
+    def __init__(self, loss=(), correct=(), count=0):
+        self.loss, self.correct, self.count = dict(loss), dict(correct), count
 
     def add(self, output, loss, y):
         device = output.context
@@ -134,8 +141,12 @@ class _Totals:
             self.loss[device] = self.loss.get(device, 0) + loss.sum()
         self.count += len(y)
 
+    def snapshot(self):
+        """The sums as they are now; later minibatches make new arrays and leave these alone."""
+        return _Totals(self.loss, self.correct, self.count)
+
     def means(self):
-        """(loss, accuracy) an example so far; waits for the device."""
+        """(loss, accuracy) an example; waits until the device has come so far."""
         return tuple(sum(float(total.asnumpy()) for total in sums.values()) / self.count
                      for sums in (self.loss, self.correct))
 
