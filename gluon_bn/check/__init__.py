@@ -1,0 +1,124 @@
+"""Exercises that grade themselves: a check names the mistake, shows it by numbers, and asks the question that helps.
+
+    from gluon_bn import check
+    check.batch_norm(my_batch_norm)     # a function
+    check.layer(MyBatchNorm)            # a class
+    check.gradient(my_backward)         # a backward pass by hand
+
+Each returns a `Result`: shown as a table, with .ok, .mistakes, .notes and .assert_ok().
+
+Three names are notes, not mistakes: StatsKeptInGraph, StatsNotSaved and VarInitZero. They change no output
+of a training step, and the chapter's own function and layer have them; refusing them would refuse the chapter.
+They are named all the same, and an exercise on them can ask `'StatsNotSaved' not in result.notes`.
+"""
+from __future__ import annotations
+
+import functools
+
+from . import layer_probes
+from .gradient_probes import PROPERTIES as GRADIENT
+from .gradient_probes import judge_gradient
+from .guard import Guard
+from .observe import observe_function, observe_layer
+from .properties import Properties
+from .result import Result
+
+SECONDS = 4  # for the student's code; the check itself takes less than one
+
+# key: (what the table says, the judge of Properties, the ranks it is tried on)
+MATHS = {
+    'dense': ('dense layer: Y in training', 'training', (2,)),
+    'convolution': ('convolution: Y in training', 'training', (4,)),
+    'statistics': ('moving averages after a training batch', 'averages', (2, 4)),
+    'prediction': ('Y in prediction', 'prediction', (2, 4)),
+    'unmoved': ('a prediction leaves the moving averages alone', 'unmoved', (2, 4)),
+    'modes': ('autograd tells training from prediction', 'modes', (2, 4)),
+    'gradients': ('the gradient flows through mean and variance', 'gradients', (2, 4)),
+    'inputs': ('the arrays that came in are left alone', 'inputs', (2, 4)),
+    'rounding': ('an X far from 0 does no harm', 'rounding', (2, 4)),
+    'graph': ('the moving averages are cut from the graph', 'graph', (2, 4)),
+}
+LAYER = {
+    'parameters': ('gamma and beta are learned, the averages are not', layer_probes.parameters),
+    'start': ('starting values', layer_probes.start),
+    'saving': ('saved and loaded whole', layer_probes.saving),
+    'device': ('follows X to another device', layer_probes.device),
+}
+
+
+def batch_norm(fn, only=None, seconds=SECONDS):
+    """Check a function fn(X, gamma, beta, moving_mean, moving_var, eps, momentum) -> (Y, moving_mean, moving_var).
+
+    Arrays are of the front in use: mx.np after npx.set_np(), else mx.nd; X is (m, d) or (m, c, h, w), the others
+    (1, d) or (1, c, 1, 1). fn is called by position, in all of autograd's modes.
+
+    only: the keys of `check.MATHS` to try, such as ('dense', 'prediction'); None tries all.
+    seconds: the time limit for all calls of fn together.
+    Returns: a Result. What fn raises, prints or never finishes is in it.
+    Raises: ValueError for an fn that cannot be called, or an unknown key.
+    """
+    _refuse(fn, only, MATHS)
+    guard = Guard(fn, seconds)
+    probes = Properties(lambda trial, mode: observe_function(fn, trial, mode), guard)
+    return Result(_title(fn), _maths_rows(probes, only), guard.printed)
+
+
+def layer(cls, only=None, seconds=SECONDS, eps=1e-5, momentum=0.9):
+    """Check a class cls(num_features, num_dims) that makes a gluon.nn.Block.
+
+    Its parameters are found by name, as attributes or in collect_params(): gamma, beta, moving_mean and moving_var
+    (or running_...); the last two may be arrays or Parameters. They are read after the backward pass.
+
+    only: the keys of `check.MATHS` and `check.LAYER` to try; None tries all.
+    seconds: the time limit for all calls together.
+    eps, momentum: the constants that the layer should use; momentum weighs the old value.
+    Returns: a Result. Raises: ValueError for a cls that cannot be called, or an unknown key.
+    """
+    _refuse(cls, only, {**MATHS, **LAYER})
+    guard = Guard(cls, seconds)
+    probes = Properties(lambda trial, mode: observe_layer(cls, trial, mode), guard, eps, momentum)
+    rows = []
+    for key, (words, judge) in LAYER.items():
+        if only is None or key in only:
+            rows.append(probes.row(words, lambda judge=judge: guard.run(lambda: judge(cls))))
+    rows += _maths_rows(probes, only)
+    return Result(_title(cls), rows, guard.printed)
+
+
+def gradient(fn, only=None, seconds=SECONDS):
+    """Check a backward pass by hand, fn(dY, X, gamma, eps) -> (dX, dgamma, dbeta), in training.
+
+    dY is the gradient of the loss with respect to Y = gamma * (X - mean) / sqrt(var + eps) + beta, of X's shape.
+    Shapes: X, dX (m, d) or (m, c, h, w); gamma, dgamma, dbeta (1, d) or (1, c, 1, 1).
+    Arrays are of the front in use; what is returned may also be NumPy's.
+
+    only: the keys of `check.GRADIENT` to try; None tries all.
+    seconds: the time limit for all calls of fn together.
+    Returns: a Result. Raises: ValueError for an fn that cannot be called, or an unknown key.
+    """
+    _refuse(fn, only, GRADIENT)
+    guard = Guard(fn, seconds)
+    rows = judge_gradient(fn, guard, [key for key in GRADIENT if only is None or key in only])
+    return Result(_title(fn), rows, guard.printed)
+
+
+def _maths_rows(probes, only):
+    rows = []
+    for key, (words, judge, ranks) in MATHS.items():
+        if only is None or key in only:
+            rows.append(probes.row(words, *[functools.partial(getattr(probes, judge), rank) for rank in ranks]))
+    return rows
+
+
+def _refuse(code, only, keys):
+    if not callable(code):
+        raise ValueError(f'the code to check must be a function or a class, got {code!r}; '
+                         'pass it by name, without parentheses')
+    unknown = sorted(set(only or ()) - set(keys)) if not isinstance(only, str) else [only]
+    if unknown:
+        raise ValueError(f'only must be a tuple of {", ".join(keys)}, got {unknown}; '
+                         f'for instance only=("{next(iter(keys))}",)')
+
+
+def _title(code):
+    return getattr(code, '__name__', type(code).__name__)

@@ -1,0 +1,109 @@
+"""The mistakes that have a name, and the question that leads out of each."""
+from __future__ import annotations
+
+# Facts that the chapter's own function and layer share: right, with a consequence that one should know.
+NOTES = {
+    'StatsKeptInGraph':
+        'Every iteration then hangs on the graph of all iterations before, and memory grows. No value is '
+        'wrong. What cuts an array from the autograd graph?',
+    'StatsNotSaved':
+        'save_parameters writes Parameters and nothing else. What are your moving averages, and how does one '
+        'declare a Parameter that takes no gradient?',
+    'VarInitZero':
+        'An untrained layer in prediction mode then divides by sqrt(eps): it multiplies by about 316. The '
+        'chapter starts there too; its later editions and Gluon start at another value. Which would leave X '
+        'as it is?',
+}
+
+MISTAKES = {
+    # Y
+    'WrongAxis':
+        'Which numbers share one mean? Count them: how many means has a batch of shape (m, d), and how many '
+        'one of shape (m, c, h, w)?',
+    'UnbiasedBatchVar':
+        'By what does the chapter divide the sum of squares, when the minibatch is not a sample but all that '
+        'is to be standardized?',
+    'EpsOutsideSqrt':
+        'eps keeps something away from 0: the variance or its root? Look where the root ends in the formula.',
+    'NoEps': 'What becomes of a unit whose values are all the same? What in the formula is there for it?',
+    'OtherEps': 'The constant in your formula is not the eps that was asked for. Where does yours come from?',
+    'MissingSqrt': 'If X is in metres, what is the variance in? What must one divide by so that the unit goes away?',
+    'MissingGamma': 'How can the layer give its output another spread than 1? Which learned parameter never reaches Y?',
+    'MissingBeta': 'How can the layer give its output another mean than 0? Which learned parameter never reaches Y?',
+    'BetaScaledByGamma':
+        'By how much should Y move if beta grows by 1, whatever gamma is? Mind the order of scale and shift.',
+    'TrainsOnMovingStats':
+        'Whose mean and variance normalize X while the network learns: this minibatch\'s or the remembered '
+        'ones?',
+    'BatchStatsAtPredict': 'A prediction for one example alone must be possible. Which statistics are there for it?',
+    'IsRecordingNotTraining':
+        'Recording and training are two switches. Think of autograd.record(train_mode=False): which of the '
+        'two tells whether the network learns?',
+    'VarianceCancellation':
+        'Mathematically your variance is right. What does float32 leave of the difference of two numbers near '
+        '10^9? What could be subtracted before anything is squared?',
+    'WrongOutput':
+        'This is none of the usual mistakes. Compute this one number by hand, step by step, beside your code.',
+    # moving statistics
+    'MomentumSwapped': 'Which of the two values does momentum weigh: the one remembered or the one just seen?',
+    'OverwritesRunning': 'The average should remember all batches. What does yours know of the batch before the last?',
+    'NeverUpdates': 'What is returned, or stored, after a training batch: has it met the batch at all?',
+    'OtherMomentum': 'The weight in your average is not the momentum that was asked for. Where does yours come from?',
+    'RunningStdNotVar': 'What is averaged here: the variance or its root? What does the prediction do with it later?',
+    'UnbiasedRunningVar':
+        'Yours is another convention, not an absurdity: the paper\'s prediction and PyTorch average the '
+        'variance divided by m - 1. The chapter and Gluon remember the very variance that normalized the '
+        'batch. Which is yours?',
+    'UpdatesAtPredict': 'A prediction should not teach the layer anything. When may the moving averages move?',
+    'WrongStatistics': 'Write down the rule for the new average, put in these numbers, and compare term by term.',
+    # gradients
+    'StatsDetachedInForward':
+        'The mean and the variance depend on X. Does the gradient know it, or was it cut on the way?',
+    'NoGradient': 'Where did the computation leave MXNet\'s arrays, or the record, so that autograd lost it?',
+    'WrongGradient':
+        'Y is right but its gradient is not: is everything on the way from X to Y an operation that autograd '
+        'sees?',
+    'WrongGradientGamma':
+        'How does Y change if one gamma grows a little? Sum that, times dY, over every number that this gamma '
+        'scales.',
+    'WrongGradientBeta':
+        'How does Y change if one beta grows a little? Sum that, times dY, over every number that this beta '
+        'shifts.',
+    'WrongGradientThroughMean':
+        'X reaches Y on three ways: directly, through the mean and through the variance. Look at the way '
+        'through the mean: is it there, its sign, its factor?',
+    'WrongGradientThroughVariance':
+        'X reaches Y on three ways: directly, through the mean and through the variance. Look at the way '
+        'through the variance: is it there, its sign, its factor?',
+    'WrongGradientFactorM':
+        'A mean of m numbers: by how much does it move when one of them grows by 1? And what is m, when a '
+        'channel has h x w numbers for each example?',
+    'WrongGradientScale':
+        'All parts of dX are off by one factor. Which quantities stand between X_hat and Y, and between X and '
+        'X_hat?',
+    'WrongGradientX':
+        'This is none of the usual mistakes. Take the batch by numbers and check dX against a finite '
+        'difference.',
+    # the layer
+    'NotABlock': 'What must a class inherit from, so that Gluon can train it?',
+    'NotLearned': 'gamma and beta are learned: what does Gluon need to know of an array before a Trainer can move it?',
+    'NoMovingStats': 'Where does the layer keep its averages between two calls? Name them moving_mean and moving_var.',
+    'WrongStart': 'What should the layer do to a standardized X before it has learned anything?',
+    'StatsTrainable':
+        'The moving averages are measured, not learned. What tells Gluon to give a Parameter no gradient?',
+    'DeviceNotCopied': 'X came on another device. Where are the moving averages now, and who brings them along?',
+    # the code as such
+    'MutatesInput':
+        'The caller still needs these arrays. Where does your code write into one instead of making a new '
+        'one?',
+    'ReturnsNone': 'Does every way through your code, training and prediction, end in a return?',
+    'WrongReturn':
+        'Compare what you return with what the exercise asks for: how many values, in which order, of which '
+        'kind?',
+    'WrongShape': 'Print the shape of each step. Which axis has gone or come, and which shape would broadcast over X?',
+    'RaisesException': 'Read the message, then run that line alone on the batch by numbers.',
+    'TooSlow': 'Which loop cannot end?',
+    'CallsExit': 'An exercise should return, not leave. Remove exit() or sys.exit().',
+}
+
+HINTS = {**NOTES, **MISTAKES}

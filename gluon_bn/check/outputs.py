@@ -1,0 +1,99 @@
+"""Y in training and in prediction: right, or by which mistakes it comes out."""
+from __future__ import annotations
+
+from . import variants
+from .guard import Trouble
+from .probes import Open, Probes
+from .result import Finding, difference
+from .variants import FAMILIAR_AXES, Variant, same
+
+TRAINING, PREDICTION = Variant(), Variant(source='moving')
+# what decides a number, and so is told with it
+ABOUT_TRAINING, ABOUT_PREDICTION = ('gamma', 'beta', 'eps'), ('gamma', 'beta', 'moving_mean', 'moving_var', 'eps')
+
+
+class Outputs(Probes):
+    """The properties of Y; the others build on how the code normalizes."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._variants = {}
+
+    def variant(self, rank):
+        """How the code normalizes in training, as far as it is understood. Raises: Open if it is not."""
+        if rank not in self._variants:
+            self.training(rank)
+        if self._variants[rank] is None:
+            raise Open('cannot be judged before Y is right')
+        return self._variants[rank]
+
+    def training(self, rank):
+        """Y in training."""
+        self._variants[rank] = None
+        tried = self.trials[rank]
+        seen = [self.observed(trial, 'training') for trial in tried]
+        variant, findings = self._judge_Y(tried, seen, 'batch', TRAINING, ABOUT_TRAINING)
+        self._variants[rank] = variant
+        return findings
+
+    def prediction(self, rank):
+        """Y in prediction."""
+        tried = self.trials[rank]
+        seen = [self.observed(trial, 'prediction') for trial in tried]
+        variant, findings = self._judge_Y(tried, seen, 'moving', PREDICTION, ABOUT_PREDICTION)
+        consistent = 'RunningStdNotVar' in self.known and 'MissingSqrt' not in self.known
+        if consistent and variant is not None and not variant.root:
+            # whoever remembers the standard deviation rightly divides by it, with eps or without
+            about_spread = ('MissingSqrt', 'NoEps', 'EpsOutsideSqrt', 'OtherEps')
+            keep = [finding for finding in findings if finding.name not in about_spread]
+            return keep + [Finding('RunningStdNotVar', findings[0].text)]
+        return findings
+
+    def _judge_Y(self, tried, seen, source, right, about):
+        rank = tried[0].X.ndim
+        where = 'in training' if source == 'batch' else 'in prediction'
+        for trial, one in zip(tried, seen):
+            if one.Y.shape != trial.X.shape:
+                raise Trouble('WrongShape', f'{where}, Y should have the shape {trial.X.shape}, '
+                                            f'yours has {one.Y.shape}')
+        Ys = [one.Y for one in seen]
+        expected = [variants.forward(right, trial) for trial in tried]
+        wrong = [i for i in range(len(tried)) if not same(Ys[i], expected[i])]
+        if not wrong:
+            return right, []
+        variant = variants.explain(tried, Ys, source, self.known)
+        names = ['WrongOutput'] if variant is None else variants.mistakes(variant, source)
+        if variant is None:  # perhaps normalized by the averages after they had taken in this batch
+            moved = [trial._replace(moving_mean=one.moving_mean, moving_var=one.moving_var)
+                     for trial, one in zip(tried, seen)]
+            after = variants.explain(moved, Ys, source, self.known) if _broadcasts(moved) else None
+            if after is not None and after.source == 'moving':
+                names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
+            elif any(one.changed for one in seen):
+                names = ['MutatesInput']
+        findings = []
+        for name in names:
+            i = next((i for i in wrong if _shows(name, variant, right, tried[i], source)), wrong[0])
+            text = f'{where}, ' + difference(tried[i].told(*about), 'Y', expected[i], Ys[i])
+            if name == 'WrongAxis' and (rank == 2 or variant.axes in FAMILIAR_AXES):
+                text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
+            findings.append(Finding(name, text))
+        return variant, findings
+
+
+def _broadcasts(tried):
+    return all(old.ndim == trial.X.ndim and all(n in (1, size) for n, size in zip(old.shape, trial.X.shape))
+               for trial in tried for old in (trial.moving_mean, trial.moving_var))
+
+
+def _shows(name, variant, right, trial, source):
+    """Whether this mistake alone would be seen in this trial, so that its numbers make an example of it."""
+    for field in right._fields if variant is not None else ():
+        alone = right._replace(**{field: getattr(variant, field)})
+        if variants.mistakes(alone, source) == [name]:
+            return not same(variants.forward(alone, trial), variants.forward(right, trial), rtol=0.01)
+    return False
+
+
+def _scope(axes, rank):
+    return FAMILIAR_AXES[axes] if rank == 4 else 'per example' if axes == (1,) else 'for all values'

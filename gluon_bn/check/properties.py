@@ -1,0 +1,134 @@
+"""What else a right batch normalization does: its averages, modes, gradients, and what it leaves alone."""
+from __future__ import annotations
+
+from . import averages, variants
+from .guard import Trouble
+from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs
+from .probes import Open
+from .result import Finding, difference
+from .trials import upstream
+from .variants import same
+
+GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
+ABOUT_AVERAGES = ('moving_mean', 'moving_var', 'momentum')
+
+
+class Properties(Outputs):
+    """Each method judges one property for dense (2) or convolutional (4) input: a list of findings."""
+
+    def averages(self, rank):
+        """The moving averages after one training batch."""
+        tried = self.trials[rank]
+        seen = [self.observed(trial, 'training') for trial in tried]
+        text = ''
+        for trial, one in zip(tried, seen):
+            mean, var = variants.batch_statistics(TRAINING, trial.X)
+            for name, batch in (('moving_mean', mean), ('moving_var', var)):
+                old, new = getattr(trial, name), getattr(one, name)
+                right = trial.momentum * old + (1 - trial.momentum) * batch
+                if not text and not same(new, right):
+                    text = 'after one batch, ' + difference(trial.told(*ABOUT_AVERAGES), name, right, new)
+                # (d,) broadcasts over a dense X as (1, d) does
+                if not text and new.shape != old.shape and (rank, new.ndim) != (2, 1):
+                    raise Trouble('WrongShape', f'{name} should keep the shape {old.shape}, yours has {new.shape}')
+        if not text:
+            return []
+        try:
+            variant = self.variant(rank)
+        except Open:
+            variant = None
+        exchanged = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in seen]
+        if averages.explain(tried, exchanged, variant, self.known) == []:
+            return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
+        names = averages.explain(tried, seen, variant, self.known)
+        if names == []:  # wrong only as Y is wrong
+            names = [name for name in variants.mistakes(variant, 'batch') if name in ('UnbiasedBatchVar', 'WrongAxis')]
+        return _findings(names or ['WrongStatistics'], text)
+
+    def unmoved(self, rank):
+        """The moving averages after a prediction."""
+        for trial in self.trials[rank]:
+            one = self.observed(trial, 'prediction')
+            if 'WrongReturn' in self.known:  # in exchanged order
+                one = one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean)
+            for name in ('moving_mean', 'moving_var'):
+                if not same(getattr(one, name), getattr(trial, name), rtol=1e-6, atol=1e-9):
+                    text = difference(trial.told(*ABOUT_AVERAGES[:2]), name, getattr(trial, name), getattr(one, name))
+                    return [Finding('UpdatesAtPredict', f'after a prediction, {text}')]
+        return []
+
+    def modes(self, rank):
+        """Training is told by autograd.is_training(), not by recording: four modes, compared with each other."""
+        trial = self.trials[rank][1]
+        Y = {mode: self.observed(trial, mode).Y for mode in ('training', 'prediction', 'recording', 'unrecorded')}
+        if not same(Y['training'], Y['prediction']):
+            for mode, twin, other, call in (
+                    ('recording', 'prediction', 'training', 'autograd.record(train_mode=False)'),
+                    ('unrecorded', 'training', 'prediction', 'autograd.train_mode()')):
+                if not same(Y[mode], Y[twin]):
+                    name = 'IsRecordingNotTraining' if same(Y[mode], Y[other]) else 'WrongOutput'
+                    return [Finding(name, f'under {call}, '
+                                    + difference(trial.told(*ABOUT_PREDICTION), 'Y', Y[twin], Y[mode]))]
+        moved, still = (self.observed(trial, mode).moving_mean for mode in ('recording', 'prediction'))
+        if not same(moved, still):
+            return [Finding('IsRecordingNotTraining', 'under autograd.record(train_mode=False), '
+                            + difference(trial.told(*ABOUT_AVERAGES), 'moving_mean', still, moved))]
+        return []
+
+    def gradients(self, rank):
+        """The gradient that autograd finds through the code, against that of the same formula."""
+        variant = self.variant(rank)
+        tried = [trial for trial in (self.trials[rank][1], self.trials[rank][3])
+                 # at a variance of 0, as a wrong axis can give, the root has no gradient
+                 if variant.source == 'moving' or variants.batch_statistics(variant, trial.X)[1].min() > 1e-9]
+        seen = [self.observed(trial, 'training').gradients for trial in tried]
+        for gradients in seen:
+            if isinstance(gradients, Trouble):
+                raise gradients
+        expected = [variants.gradients(variant, trial) for trial in tried]
+        text = ''
+        for trial, mine, right in zip(tried, seen, expected):
+            for name, got, wanted in zip(('dX', 'dgamma', 'dbeta'), mine, right):
+                if not text and got is not None and not same(got, wanted, rtol=GRADIENT_RTOL):
+                    text = difference(trial.told('gamma', 'beta', 'eps') + upstream(trial), name, wanted, got)
+        if not text:
+            return []
+        for cut in (('mean',), ('var',), ('mean', 'var')):
+            if variant.source == 'batch' and all(
+                    got is None or same(got, wanted, rtol=GRADIENT_RTOL) for trial, mine in zip(tried, seen)
+                    for got, wanted in zip(mine, variants.gradients(variant, trial, cut))):
+                return [Finding('StatsDetachedInForward', text)]
+        return [Finding('WrongGradient', text)]
+
+    def inputs(self, rank):
+        """No array that came in is written to."""
+        findings = []
+        for mode in ('unrecorded', 'training', 'prediction'):
+            for trial in self.trials[rank]:
+                changed = self.observed(trial, mode).changed
+                if changed and not findings:
+                    findings = [Finding('MutatesInput', f'after the call {" and ".join(changed)} '
+                                        f'{"holds" if len(changed) == 1 else "hold"} other numbers than before')]
+        return findings
+
+    def rounding(self, rank):
+        """The worked example far from 0."""
+        variant, trial = self.variant(rank), self.offset[rank]
+        Y = self.observed(trial, 'training').Y
+        expected = variants.forward(variant, trial)
+        # X - mean is exact in float32; a * X + b in one step loses 30000 * 6e-8 of Y, some 0.002
+        if same(Y, expected, rtol=0.02, atol=0.02):
+            return []
+        text = difference(trial.told(*ABOUT_TRAINING), 'Y', expected, Y)
+        return [Finding('VarianceCancellation', f'in training, {text}')]
+
+    def graph(self, rank):
+        """The averages do not hang on the autograd graph."""
+        if self.observed(self.trials[rank][1], 'training').kept:
+            text = 'after a training batch the moving averages still belong to the autograd graph'
+            return [Finding('StatsKeptInGraph', text)]
+        return []
+
+
+def _findings(names, text):
+    return [Finding(name, text) for name in names]

@@ -1,0 +1,124 @@
+"""What a check hands back: a table, for each mistake a counterexample and a hint, as text and as HTML."""
+from __future__ import annotations
+
+import html
+import textwrap
+from typing import List, NamedTuple, Tuple
+
+import numpy
+
+from .mistakes import HINTS, NOTES
+
+MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'open': '?'}
+COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'open': '#888888'}
+
+
+class Finding(NamedTuple):
+    """A mistake's name and the numbers that show it."""
+
+    name: str
+    text: str
+
+
+class Row(NamedTuple):
+    """One property: what was found, or why it could not be judged."""
+
+    words: str
+    findings: Tuple[Finding, ...] = ()
+    open: str = ''
+
+    @property
+    def status(self):
+        if any(finding.name not in NOTES for finding in self.findings):
+            return 'mistake'
+        return 'note' if self.findings else 'open' if self.open else 'ok'
+
+    @property
+    def remark(self):
+        return ', '.join(dict.fromkeys(finding.name for finding in self.findings)) or self.open
+
+
+class Result:
+    """The outcome of a check; `print(result)` and Jupyter show it as a table.
+
+    ok: True if no mistake was found (a property that stays open goes with a mistake elsewhere).
+    mistakes, notes: the names found, in the order of the table.
+    assert_ok(): raises AssertionError with the whole table unless ok.
+    """
+
+    def __init__(self, title, rows, printed=''):
+        self.title, self.rows, self.printed = title, rows, printed
+        self.findings: List[Finding] = []
+        for row in rows:
+            for finding in row.findings:
+                if finding.name not in [found.name for found in self.findings]:
+                    self.findings.append(finding)
+
+    @property
+    def mistakes(self):
+        return [finding.name for finding in self.findings if finding.name not in NOTES]
+
+    @property
+    def notes(self):
+        return [finding.name for finding in self.findings if finding.name in NOTES]
+
+    @property
+    def ok(self):
+        return not self.mistakes
+
+    def assert_ok(self):
+        if not self.ok:
+            raise AssertionError(f'\n{self}')
+
+    @property
+    def verdict(self):
+        passed = sum(row.status in ('ok', 'note') for row in self.rows)
+        return 'right' if self.ok else f'{passed} of {len(self.rows)} properties hold'
+
+    def __str__(self):
+        lines = [f'{self.title}: {self.verdict}']
+        width = max(len(row.words) for row in self.rows)
+        lines += [f'  {MARKS[row.status]:4}  {row.words:{width}}  {row.remark}'.rstrip() for row in self.rows]
+        for finding in self.findings:
+            head = finding.name + (' (a note, no mistake)' if finding.name in NOTES else '')
+            lines += ['', *_wrapped(f'{head}: {finding.text}.', ''), *_wrapped(HINTS[finding.name], '    ')]
+        if self.printed:
+            lines += ['', 'Your code printed:', textwrap.indent(self.printed.rstrip(), '    ')]
+        return '\n'.join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        def mark(status):
+            return f'<b style="color:{COLOURS[status]}">{MARKS[status]}</b>'
+
+        cell = 'style="text-align:left;padding:2px 12px 2px 0"'
+        parts = [f'<div style="max-width:56em"><p><b>{html.escape(self.title)}</b>: {self.verdict}</p><table>']
+        parts += [f'<tr><td {cell}>{mark(row.status)}</td><td {cell}>{html.escape(row.words)}</td>'
+                  f'<td {cell}>{html.escape(row.remark)}</td></tr>' for row in self.rows]
+        parts.append('</table>')
+        for finding in self.findings:
+            kind = 'note' if finding.name in NOTES else 'mistake'
+            parts.append(f'<p style="border-left:4px solid {COLOURS[kind]};padding-left:10px">'
+                         f'<b>{finding.name}</b>{" (a note, no mistake)" if kind == "note" else ""}: '
+                         f'{html.escape(finding.text)}.<br><i>{html.escape(HINTS[finding.name])}</i></p>')
+        if self.printed:
+            parts.append(f'<p>Your code printed:</p><pre>{html.escape(self.printed.rstrip())}</pre>')
+        return ''.join(parts) + '</div>'
+
+
+def _wrapped(text, indent):
+    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent='    ', break_long_words=False)
+
+
+def difference(words, quantity, expected, actual):
+    """'for <words>, Y[0, 1] should be 2, yours is 3': the first number that is clearly off, or the shapes."""
+    if expected.size != actual.size:
+        return f'for {words}, {quantity} should have the shape {expected.shape}, yours has {actual.shape}'
+    actual = actual.reshape(expected.shape)
+    errors = numpy.nan_to_num(abs(actual - expected), nan=numpy.inf)
+    index = tuple(int(i) for i in numpy.argwhere(errors >= 0.1 * errors.max())[0])
+    wanted, got = round(expected[index], 12) + 0.0, actual[index]  # not -2.8e-17
+    digits = next((n for n in range(4, 9) if f'{wanted:.{n}g}' != f'{got:.{n}g}'), 8)
+    place = ', '.join(map(str, index))
+    return f'for {words}, {quantity}[{place}] should be {wanted:.{digits}g}, yours is {got:.{digits}g}'

@@ -1,0 +1,83 @@
+"""The check of a backward pass by hand."""
+import itertools
+
+import numpy
+import pytest
+import students
+
+from gluon_bn import check
+
+
+@pytest.mark.parametrize("mistake", students.GRADIENT)
+def test_every_mistake_is_named_and_no_other(front, mistake):
+    assert check.gradient(students.backward(mistake)).mistakes == [mistake]
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(students.GRADIENT, 2)), ids="+".join)
+def test_of_two_mistakes_one_is_named_and_none_invented(pair):
+    found = set(check.gradient(students.backward(*pair)).mistakes)
+    assert found and found <= set(pair)
+
+
+def closed_form(dY, X, gamma, eps):
+    """Right, in NumPy, with dgamma and dbeta as plain vectors."""
+    dY, X, gamma = (array.asnumpy() for array in (dY, X, gamma))
+    axes = (0,) if X.ndim == 2 else (0, 2, 3)
+    m = X.size // X.shape[1]
+    spread = numpy.sqrt(X.var(axes, keepdims=True) + eps)
+    X_hat = (X - X.mean(axes, keepdims=True)) / spread
+    dgamma, dbeta = (dY * X_hat).sum(axes, keepdims=True), dY.sum(axes, keepdims=True)
+    return gamma / spread * (dY - dbeta / m - X_hat * dgamma / m), dgamma.ravel(), dbeta.ravel()
+
+
+@pytest.mark.parametrize("fn", [students.backward(), closed_form], ids=["step by step", "closed form"])
+def test_right_backward_passes_pass(front, fn):
+    result = check.gradient(fn)
+    assert result.ok and result.verdict == "right", result
+
+
+def changed(change):
+    def fn(dY, X, gamma, eps):
+        return change(*closed_form(dY, X, gamma, eps))
+    return fn
+
+
+def without_eps(dY, X, gamma, eps):
+    return closed_form(dY, X, gamma, 0)
+
+
+@pytest.mark.parametrize("fn, expected", [
+    (without_eps, ["NoEps"]),
+    (changed(lambda dX, dgamma, dbeta: (-dX, dgamma, dbeta)), ["WrongGradientScale"]),
+    (changed(lambda dX, dgamma, dbeta: (0 * dX, dgamma, dbeta)), ["WrongGradientX"]),
+    (changed(lambda dX, dgamma, dbeta: (dX, dbeta, dgamma)), ["WrongGradientGamma", "WrongGradientBeta"]),
+    (changed(lambda dX, dgamma, dbeta: (dX[1:], dgamma, dbeta)), ["WrongShape"]),
+    (changed(lambda dX, dgamma, dbeta: (dX, dgamma)), ["WrongReturn"]),
+    (changed(lambda dX, dgamma, dbeta: (dX * numpy.nan, dgamma, dbeta)), ["WrongGradientX"]),
+    (lambda dY, X, gamma, eps: None, ["ReturnsNone"]),
+    (lambda dY, X, gamma, eps: 1 / 0, ["RaisesException"]),
+], ids=["no eps", "the sign", "nothing", "exchanged", "shape", "two values", "NaN", "None", "raises"])
+def test_other_mistakes_are_told_apart(fn, expected):
+    assert check.gradient(fn).mistakes == expected
+
+
+def test_a_dX_built_from_a_wrong_dgamma_is_one_mistake():
+    def fn(dY, X, gamma, eps):
+        dX, dgamma, dbeta = closed_form(dY, X, gamma, eps)
+        axes, m = ((0,) if X.ndim == 2 else (0, 2, 3)), X.size // X.shape[1]
+        X = X.asnumpy()
+        spread = numpy.sqrt(X.var(axes, keepdims=True) + eps)
+        X_hat = (X - X.mean(axes, keepdims=True)) / spread
+        right = dgamma.reshape(gamma.shape)
+        return dX + gamma.asnumpy() / spread * X_hat * (right - right / m) / m, dgamma / m, dbeta
+
+    assert check.gradient(fn).mistakes == ["WrongGradientGamma"]
+
+
+def test_the_numbers_tell_the_three_ways_of_dX():
+    result = check.gradient(students.backward("WrongGradientThroughVariance"), only=("dense",))
+    text = str(result).replace("\n    ", " ")
+    assert "dY = [[1, -2], [0, 1], [3, 2], [-1, 4]], dX[0, 0] should be" in text
+    assert "the direct way 1 times, that through the mean 1 times, that through the variance 0 times" in text
+    with pytest.raises(ValueError, match="dense, convolution"):
+        check.gradient(closed_form, only=("colour",))

@@ -1,0 +1,140 @@
+"""Code that hangs, leaves, raises or prints becomes a result, and soon."""
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+import students
+
+from gluon_bn import check
+
+
+def endless(*args):
+    while True:
+        pass
+
+
+def stubborn(*args):
+    while not stubborn.released:  # the test ends it
+        try:
+            time.sleep(0.01)
+        except:  # noqa: E722  what the watchdog raises is swallowed
+            pass
+
+
+def in_native_code(*args):
+    time.sleep(3)
+
+
+@pytest.mark.parametrize("fn", [endless, stubborn, in_native_code])
+def test_a_hang_is_told_and_the_rest_not_tried(fn):
+    stubborn.released = False
+    start = time.monotonic()
+    result = check.batch_norm(fn, seconds=0.5)
+    assert time.monotonic() - start < 2.5  # half a second, and at most as long again to stop it, on a busy machine
+    stubborn.released = True
+    assert result.mistakes == ["TooSlow"] and "no answer within 0.5 seconds" in str(result)
+    assert [row.status for row in result.rows].count("open") == 9
+    assert check.batch_norm(students.batch_norm()).ok  # and the next check works
+
+
+def test_what_can_be_stopped_is_stopped():
+    check.batch_norm(students.batch_norm(), only=("dense",))
+    before = set(threading.enumerate())
+    result = check.batch_norm(endless, seconds=0.2)
+    assert "still runs" not in str(result)
+    assert set(threading.enumerate()) < before  # the thread that it ran in is gone
+
+
+def test_the_time_limit_covers_all_calls_together():
+    def slow(*args):
+        time.sleep(0.2)
+        return students.batch_norm()(*args)
+
+    result = check.batch_norm(slow, seconds=1)
+    assert result.mistakes == ["TooSlow"] and result.rows[0].status == "ok"
+
+
+def raiser(error):
+    def fn(*args):
+        raise error
+    return fn
+
+
+@pytest.mark.parametrize("fn, name, words", [
+    (lambda *args: sys.exit(1), "CallsExit", "ends the whole program"),
+    (lambda *args: exit(), "CallsExit", "ends the whole program"),
+    (raiser(KeyboardInterrupt()), "RaisesException", "KeyboardInterrupt"),
+    (raiser(MemoryError("too much")), "RaisesException", "MemoryError: too much"),
+    (raiser(ValueError("")), "RaisesException", "ValueError"),
+    (lambda: None, "RaisesException", "TypeError"),
+    (lambda X, *rest: (X - X.mean(axis=1), *rest[2:4]), "WrongShape", "operands could not be broadcast together"),
+])
+def test_whatever_is_raised_is_told(fn, name, words):
+    result = check.batch_norm(fn, only=("dense", "prediction"))
+    text = str(result)
+    assert result.mistakes == [name] and words in text
+    assert "Traceback" not in text and "Check failed" not in text
+
+
+def test_the_line_in_the_student_s_code_is_told():
+    def fn(*args):
+        return 1 / len(args[7:])
+
+    assert "ZeroDivisionError: division by zero (line" in str(check.batch_norm(fn)).replace("\n    ", " ")
+
+
+def test_an_endless_recursion_is_told():
+    def fn(*args):
+        return fn(*args)
+
+    assert "RecursionError" in str(check.batch_norm(fn))
+
+
+def test_the_reader_s_own_interrupt_still_stops_the_check():
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        check.batch_norm(endless, seconds=20)
+    assert check.batch_norm(students.batch_norm()).ok
+
+
+def test_what_the_code_prints_is_shown_once_and_shortly(capsys):
+    def fn(*args):
+        print("mean", args[0].shape)
+        return students.batch_norm()(*args)
+
+    result = check.batch_norm(fn)
+    assert capsys.readouterr().out == ""
+    assert result.ok and str(result).count("mean (4, 2)") <= 10 and "Your code printed:" in str(result)
+
+
+def test_a_check_takes_less_than_five_seconds_and_no_data():
+    start = time.monotonic()
+    check.batch_norm(students.batch_norm("WrongAxis", "NoEps", "MomentumSwapped"))
+    check.layer(students.layer("WrongAxis", "NoEps"))
+    check.gradient(students.backward("WrongGradientX"))
+    assert time.monotonic() - start < 5
+
+
+def test_many_checks_do_not_grow():
+    import psutil
+    check.batch_norm(students.batch_norm())
+    before = psutil.Process().memory_info().rss
+    for _ in range(20):
+        check.batch_norm(students.batch_norm())
+    # a thread of its own for each call would keep 5 MB of MXNet's: 100 MB a check
+    assert psutil.Process().memory_info().rss - before < 50 * 2 ** 20
+
+
+def test_in_a_notebook_exit_does_not_end_the_kernel_and_the_table_is_html():
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    cells = ["from gluon_bn import check\ndef leave(*args):\n    exit()\ncheck.batch_norm(leave)",
+             "def endless(*args):\n    while True: pass\ncheck.batch_norm(endless, seconds=0.5)", "6 * 7"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    left, hung, alive = (cell.outputs[-1].data for cell in notebook.cells)
+    assert "<b>CallsExit</b>" in left["text/html"] and "(line 3: exit())" in left["text/plain"].replace("\n    ", " ")
+    assert "<b>TooSlow</b>" in hung["text/html"]
+    assert alive["text/plain"] == "42"

@@ -1,0 +1,105 @@
+"""The check of a layer: parameters, starting values, saving, devices, and the maths inside."""
+import functools
+import itertools
+import re
+
+import pytest
+import students
+from mxnet import nd
+from mxnet.gluon import nn
+
+import gluon_bn
+from gluon_bn import check
+from gluon_bn.check.mistakes import NOTES
+
+
+def names(result):
+    return set(result.mistakes + result.notes)
+
+
+def implied(*mistakes):
+    """A layer with averages in plain arrays does not save them, whatever else it does."""
+    return {"StatsNotSaved"} if set(mistakes) & set(students.PLAIN) else set()
+
+
+@pytest.mark.parametrize("mistake", students.LAYER + students.FUNCTION)
+def test_every_mistake_is_named_and_no_other(front, mistake):
+    result = check.layer(students.layer(mistake))
+    assert names(result) == {mistake} | implied(mistake), result
+    assert result.ok == (mistake in NOTES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", [pair for pair in itertools.combinations(students.LAYER + students.FUNCTION, 2)
+                                  if pair[0] in students.LAYER
+                                  and not any(set(pair) <= group for group in students.LAYER_EXCLUSIVE)], ids="+".join)
+def test_of_two_mistakes_one_is_named_and_none_invented(pair):
+    found = names(check.layer(students.layer(*pair)))
+    assert found & set(pair) and found <= set(pair) | implied(*pair)
+
+
+@pytest.mark.parametrize("cls, notes", [
+    (gluon_bn.BatchNorm, {"VarInitZero"}),
+    (functools.partial(gluon_bn.BatchNorm, fn=gluon_bn.fused_batch_norm), {"VarInitZero"}),
+    (students.ChapterLayer, {"VarInitZero", "StatsNotSaved", "StatsKeptInGraph"}),
+    (students.LocalCopyLayer, {"VarInitZero", "StatsNotSaved"}),
+    (students.InferringLayer, set()),
+    (students.GluonLayer, set()),
+    (lambda num_features, num_dims: nn.BatchNorm(), set()),
+    (students.layer(), set()),
+], ids=["ours", "fused", "the chapter's", "copies for each call", "infers its size", "Gluon's",
+        "Gluon's, size inferred", "with Parameters"])
+def test_right_layers_pass(front, cls, notes):
+    result = check.layer(cls, seconds=60)
+    assert result.mistakes == [] and set(result.notes) == notes, result
+
+
+class Nothing(nn.Block):
+    def forward(self, X):
+        return X
+
+
+class Forgetful(nn.Block):
+    """A layer with no averages at all."""
+
+    def __init__(self, num_features, num_dims):
+        super().__init__()
+        self.gamma = self.params.get("gamma", shape=(1, num_features), init="ones")
+        self.beta = self.params.get("beta", shape=(1, num_features), init="zeros")
+
+    def forward(self, X):
+        return self.gamma.data() * X + self.beta.data()
+
+
+class NoParameters(students.ChapterLayer):
+    def __init__(self, num_features, num_dims):
+        nn.Block.__init__(self)
+        self.moving_mean, self.moving_var = nd.zeros((1, num_features)), nd.ones((1, num_features))
+
+    def forward(self, X):
+        return X
+
+
+@pytest.mark.parametrize("cls, expected, words", [
+    (Nothing, "RaisesException", r"in making the layer by Nothing\(2, 2\)"),
+    (lambda num_features, num_dims: 3, "NotABlock", "builtins.int"),
+    (Forgetful, "NoMovingStats", "no attributes moving_mean and moving_var"),
+    (NoParameters, "MissingGamma", "no Parameter named gamma"),
+])
+def test_what_is_no_batch_norm_is_told_so(cls, expected, words):
+    result = check.layer(cls)
+    assert result.mistakes[0] == expected and re.search(words, str(result).replace("\n    ", " ")), result
+
+
+def test_other_constants_can_be_asked_for():
+    def sluggish(num_features, num_dims):
+        return gluon_bn.BatchNorm(num_features, num_dims, eps=1e-3, momentum=0.99)
+
+    assert names(check.layer(sluggish)) == {"OtherEps", "OtherMomentum", "VarInitZero"}
+    assert check.layer(sluggish, eps=1e-3, momentum=0.99).ok
+
+
+def test_a_part_of_the_properties_can_be_asked_for():
+    assert check.layer(students.layer("StatsNotSaved", "MissingBeta"), only=("saving",)).notes == ["StatsNotSaved"]
+    with pytest.raises(ValueError, match="parameters, start, saving, device"):
+        check.layer(students.layer(), only=("colour",))
