@@ -1,0 +1,139 @@
+"""The native path: native.cc, compiled on first use and loaded into MXNet as operators."""
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import mxnet
+from mxnet import autograd, nd, np
+
+SOURCE = Path(__file__).with_name('native.cc')
+# No -ffast-math: it would assume that there is no NaN. Without errno and traps sqrt and the loops vectorize.
+FLAGS = ('-std=c++17', '-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-fopenmp', '-fPIC', '-shared')
+SECONDS_TO_COMPILE = 120
+_loading = threading.Lock()
+
+
+class NativeError(RuntimeError):
+    """The native path is not to be had here; the message says why in one line."""
+
+
+def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    """`batch_norm` by the compiled operators; they must be loaded, and X on the CPU in float32 or float64.
+
+    Source: the formulas at the head of native.cc.
+    """
+    is_np = isinstance(X, np.ndarray)
+    if is_np:
+        X, gamma, beta, moving_mean, moving_var = (
+            a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
+    # MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add').
+    # So no variable feeds one directly: an operator of MXNet's own stands between, and does as it is told.
+    if autograd.is_recording() and X.grad is not None:
+        X = X.reshape(X.shape)
+    params = nd.concat(gamma, beta, dim=0)  # (2, d) or (2, c, 1, 1)
+    if not autograd.is_training():
+        Y = nd.gluon_bn_predict(X, params, moving_mean, moving_var, eps=eps)
+    else:
+        Y, statistics = nd.gluon_bn_train(X, params, eps=eps)
+        with autograd.pause():
+            moving_mean, moving_var = nd.gluon_bn_blend(statistics, moving_mean, moving_var, momentum=momentum)
+    if is_np:
+        Y, moving_mean, moving_var = (a.as_np_ndarray() for a in (Y, moving_mean, moving_var))
+    return Y, moving_mean, moving_var
+
+
+def load():
+    """Compile native.cc if no earlier run has, and load it. Raises: NativeError if that cannot be done."""
+    with _loading:
+        if hasattr(nd, 'gluon_bn_train'):
+            return
+        library = build()
+        try:
+            mxnet.library.load(str(library), verbose=False)
+        except Exception as error:
+            raise NativeError(f'MXNet does not load {library}: {first_line(str(error))}') from error
+
+
+def build():
+    """The path of the compiled library, from the cache or newly made."""
+    compiler = find_compiler()
+    library = cache_folder() / f'native-{fingerprint(compiler)}.so'
+    if library.exists():
+        return library
+    print(f'gluon_bn: compiling native.cc with {compiler}, once for this machine, into {library.parent}', file=sys.stderr)
+    package = Path(mxnet.__file__).parent
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own and then a rename: another process sees a whole file or none.
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            made = Path(folder) / library.name
+            command = [compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
+                       '-o', str(made)]
+            run(command)
+            os.replace(made, library)
+    except OSError as error:
+        raise NativeError(f'the cache {library.parent} cannot be written: {error.strerror}; '
+                          'set GLUON_BN_CACHE to a folder that can') from error
+    return library
+
+
+def run(command):
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
+                              timeout=SECONDS_TO_COMPILE)
+    except subprocess.TimeoutExpired:
+        raise NativeError(f'{command[0]} took more than {SECONDS_TO_COMPILE} seconds') from None
+    except OSError as error:
+        raise NativeError(f'{command[0]} cannot be run: {error.strerror}') from error
+    if done.returncode:
+        lines = [line for line in done.stdout.splitlines() if 'error' in line] or done.stdout.splitlines() or ['no output']
+        raise NativeError(f'{command[0]} failed: {lines[0]}')
+
+
+def find_compiler():
+    """$CXX if it is set, else g++, else clang++."""
+    if os.environ.get('CXX'):
+        return os.environ['CXX']
+    for name in ('g++', 'clang++'):
+        if shutil.which(name):
+            return name
+    raise NativeError('no C++ compiler: neither g++ nor clang++ is on the PATH, and CXX is not set')
+
+
+def cache_folder():
+    """$GLUON_BN_CACHE, or gluon_bn in the user's cache folder."""
+    if os.environ.get('GLUON_BN_CACHE'):
+        return Path(os.environ['GLUON_BN_CACHE'])
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gluon_bn'
+
+
+def fingerprint(compiler):
+    """What the machine code depends on: the source, MXNet, the compiler and the processor."""
+    try:
+        version = subprocess.run([compiler, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 timeout=SECONDS_TO_COMPILE).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeError(f'{compiler} cannot be run: {error}') from error
+    parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, compiler, version, platform.machine(), processor())
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+
+
+def processor():
+    """The model and the instruction sets, since -march=native compiles for these alone."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return '\n'.join(sorted({line for line in lines if line.split(':')[0].strip() in ('model name', 'flags', 'Features')}))
+
+
+def first_line(text):
+    return text.strip().splitlines()[0] if text.strip() else 'no reason given'
