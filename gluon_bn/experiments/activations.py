@@ -1,0 +1,105 @@
+"""What flows through LeNet: the shape of each unit's distribution, saturation, gradients and the size of the steps."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+from mxnet import autograd, gluon, nd
+from mxnet.gluon import nn
+
+from ..training import seed_everything, train
+from .modes import statistics_kept
+from .variants import PLACES, initialize
+
+WEIGHTS = (*PLACES, 'output')
+
+
+@dataclass
+class Layer:
+    """What one layer of LeNet gave for a minibatch in training mode; arrays of (m, units) or (m, c, h, w)."""
+
+    X: numpy.ndarray  # the layer's input: pixels, or the pooled activations of the layer below
+    H: numpy.ndarray  # X W + b
+    Z: numpy.ndarray  # what the activation gets: H, or batch_norm(H)
+    A: numpy.ndarray  # the activation
+    dA: numpy.ndarray  # the gradient of the mean loss
+
+
+def look(net, X, y):
+    """Send one minibatch through LeNet and back, and change nothing but the gradients.
+
+    Returns: ({place: Layer}, {layer: std(dL/dW) / std(W)}).
+    """
+    layers, leaves, affine = [], [], []
+    with statistics_kept(net), autograd.record():
+        for block in net:
+            before, X = X, block(X)
+            if isinstance(block, (nn.Conv2D, nn.Dense)):
+                affine.append((block, before, X))
+            if isinstance(block, nn.Activation):
+                leaf = nd.zeros_like(X)  # added, so that its gradient is dL/dA
+                leaf.attach_grad()
+                X = X + leaf
+                layers.append((*affine[-1][1:], before, X))
+                leaves.append(leaf)
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(X, y).mean()
+    loss.backward()
+    arrays = [[array.asnumpy() for array in (*layer, leaf.grad)] for layer, leaf in zip(layers, leaves)]
+    ratios = [block.weight.grad().asnumpy().std() / block.weight.data().asnumpy().std() for block, _, _ in affine]
+    return {place: Layer(*five) for place, five in zip(PLACES, arrays)}, dict(zip(WEIGHTS, ratios))
+
+
+def shape_of(values):
+    """Skewness and excess kurtosis of each unit or channel, 0 and 0 for a Gaussian: two arrays.
+
+    Units that are constant over the minibatch have none and are left out.
+    """
+    units = numpy.moveaxis(values, 1, 0).reshape(values.shape[1], -1).astype('float64')
+    centred = units - units.mean(axis=1, keepdims=True)
+    std = centred.std(axis=1, keepdims=True)
+    Z = (centred / numpy.where(std > 1e-6, std, 1))[std.ravel() > 1e-6]
+    return (Z ** 3).mean(axis=1), (Z ** 4).mean(axis=1) - 3
+
+
+def typical_shapes(layers):
+    """{place: {array: (skewness, excess kurtosis)}}, each the median of the absolute value over the units.
+
+    array: 'X', the layer's input; 'H', before the activation; 'A', after it.
+    """
+    return {place: {name: tuple(float(numpy.median(numpy.abs(values))) for values in shape_of(getattr(layer, name)))
+                    for name in ('X', 'H', 'A')} for place, layer in layers.items()}
+
+
+def saturated(A, margin=0.05):
+    """The share of sigmoids within `margin` of 0 or 1, where their slope is below a fifth of its greatest value."""
+    return float(((A < margin) | (A > 1 - margin)).mean())
+
+
+@dataclass
+class Watched:
+    """A training as seen on one fixed minibatch, before it and after each epoch."""
+
+    losses: list  # (num_epochs,)
+    saturation: numpy.ndarray  # (num_epochs + 1, 4), by place
+    steps: numpy.ndarray  # (num_epochs + 1, 5), the size of the next step: std(lr dL/dW) / std(W), by layer
+    before: dict  # {place: Layer}
+    after: dict
+
+
+def watch(net, seed, lr, data, num_epochs, m=256):
+    """Train a net from this seed and look at what the first m test examples do in it: `Watched`."""
+    seed_everything(seed)
+    (train_iter, test_iter), looks = data, []
+    X, y = test_iter.X[:m], test_iter.y[:m]
+    initialize(net, X)
+
+    def observe(epoch=None):
+        looks.append(look(net, X, y))
+
+    observe()
+    history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False,
+                    on_epoch=observe)
+    return Watched([epoch.loss for epoch in history],
+                   numpy.array([[saturated(layer.A) for layer in layers.values()] for layers, _ in looks]),
+                   numpy.array([[lr * ratio for ratio in ratios.values()] for _, ratios in looks]),
+                   looks[0][0], looks[-1][0])

@@ -1,0 +1,136 @@
+"""What was tried before batch normalization: a penalty on the cost, and renormalizing after each step."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+from mxnet import autograd, nd
+
+from .chain import float64, standardize
+
+NUM_INPUTS, NUM_HIDDEN = 8, 16
+
+
+def regression(seed, m=128, offset=1.0, mix=0.5, white=False):
+    """A small regression problem (X, y): inputs with an offset and correlations, a random ReLU network as teacher.
+
+    white: take mean, variances and correlations out of X (exactly, over these m rows).
+    Shapes: X (m, 8), y (m, 1), standardized; float64.
+    """
+    random = numpy.random.RandomState(seed)
+    X = offset + random.randn(m, NUM_INPUTS) @ (numpy.eye(NUM_INPUTS) + mix * random.randn(NUM_INPUTS, NUM_INPUTS))
+    if white:
+        centred = X - X.mean(axis=0)
+        X = numpy.linalg.solve(numpy.linalg.cholesky(centred.T @ centred / m), centred.T).T
+    hidden = (X - X.mean(axis=0)) @ random.randn(NUM_INPUTS, 4) / NUM_INPUTS ** 0.5 + 0.5 * random.randn(4)
+    y = numpy.maximum(hidden, 0) @ random.randn(4, 1)
+    return float64(X), float64((y - y.mean()) / y.std())
+
+
+def initial(seed):
+    """W (8, 16) and b (16,) of the hidden layer H = X W + b, v (16, 1) and c (1,) of the output."""
+    random = numpy.random.RandomState(seed + 1000)
+    params = {'W': random.randn(NUM_INPUTS, NUM_HIDDEN) / NUM_INPUTS ** 0.5, 'b': numpy.zeros(NUM_HIDDEN),
+              'v': random.randn(NUM_HIDDEN, 1) / NUM_HIDDEN ** 0.5, 'c': numpy.zeros(1)}
+    params = {name: float64(value) for name, value in params.items()}
+    for value in params.values():
+        value.attach_grad()
+    return params
+
+
+def squared_error(hidden, params, y):
+    """The mean squared error of relu(hidden) v + c."""
+    return ((nd.dot(nd.relu(hidden), params['v']) + params['c'] - y) ** 2).mean()
+
+
+def descend(params, lr):
+    """One step of gradient descent on every parameter."""
+    for value in params.values():
+        value[:] = value - lr * value.grad
+
+
+@dataclass
+class Rest:
+    """What a penalty leaves: by unit (16,), over the training set; and the cost without the penalty."""
+
+    mean: numpy.ndarray
+    var: numpy.ndarray
+    cost: float
+
+
+def train_with_penalty(weight, lr=0.02, num_steps=300, seed=0):
+    """Minimize cost + weight * (average over the units of mean^2 + (var - 1)^2), full batch; returns the `Rest`.
+
+    Above weight 1 the step shrinks with it: the penalty alone would make a fixed one diverge.
+    """
+    (X, y), params, lr = regression(seed), initial(seed), lr / max(1, weight)
+    for _ in range(num_steps):
+        with autograd.record():
+            H = nd.dot(X, params['W']) + params['b']
+            mean = H.mean(axis=0, keepdims=True)
+            var = ((H - mean) ** 2).mean(axis=0, keepdims=True)
+            cost = squared_error(H, params, y)
+            loss = cost + weight * (mean ** 2 + (var - 1) ** 2).mean()
+        loss.backward()
+        descend(params, lr)
+    return Rest(mean.asnumpy().ravel(), var.asnumpy().ravel(), float(cost.asscalar()))
+
+
+def batch_norm_leaves(seed=0, eps=1e-5):
+    """The `Rest` of batch normalization on the same units, before any training: it is so by definition."""
+    (X, y), params = regression(seed), initial(seed)
+    H = standardize(nd.dot(X, params['W']) + params['b'], eps)
+    return Rest(H.asnumpy().mean(axis=0), H.asnumpy().var(axis=0), float(squared_error(H, params, y).asscalar()))
+
+
+@dataclass
+class Waste:
+    """One training, step by step: arrays (num_steps,)."""
+
+    loss: numpy.ndarray
+    proposed: numpy.ndarray  # share of dL/dH (squared length) that merely moves means and variances
+    moved: numpy.ndarray  # the same share of the change of H that the step on W and b brings
+
+
+def share_of_statistics(change, H):
+    """The share of `change` (m, d), in squared length, that lies along 1 or along the centred H, unit by unit."""
+    centred = H - H.mean(axis=0)
+    along_mean = len(H) * change.mean(axis=0) ** 2
+    along_std = (change * centred).sum(axis=0) ** 2 / (centred ** 2).sum(axis=0)
+    return (along_mean + along_std).sum() / (change ** 2).sum()
+
+
+def train_renormalizing(method, lr=0.1, num_steps=100, seed=0, white=False, eps=1e-8):
+    """Train relu(H') v + c on all examples at once and measure what each step proposes.
+
+    method 'renormalize': H' = H, no gradient through the statistics; after each step W and b
+    are rescaled and shifted so that each unit of H is standardized again.
+    method 'batch_norm': H' = batch_norm(H) with gamma = 1 and beta = 0, the gradient flows through the statistics.
+    """
+    if method not in ('renormalize', 'batch_norm'):
+        raise ValueError(f"method must be 'renormalize' or 'batch_norm', got {method!r}")
+    (X, y), params, steps = regression(seed, white=white), initial(seed), []
+    renormalize(X, params)  # both start from the same function
+    shift = nd.zeros((len(X), NUM_HIDDEN), dtype='float64')
+    shift.attach_grad()  # added to H, so that its gradient is dL/dH
+    for _ in range(num_steps):
+        with autograd.record():
+            H = nd.dot(X, params['W']) + params['b'] + shift
+            loss = squared_error(standardize(H, eps) if method == 'batch_norm' else H, params, y)
+        loss.backward()
+        descend(params, lr)
+        before, after = H.asnumpy(), (nd.dot(X, params['W']) + params['b']).asnumpy()
+        steps.append([float(loss.asscalar()), share_of_statistics(shift.grad.asnumpy(), before),
+                      share_of_statistics(after - before, before)])
+        if method == 'renormalize':
+            renormalize(X, params)
+    return Waste(*numpy.array(steps).T)
+
+
+def renormalize(X, params):
+    """Rescale W and shift b so that each unit of X W + b has mean 0 and variance 1."""
+    H = nd.dot(X, params['W']) + params['b']
+    mean = H.mean(axis=0)
+    std = nd.sqrt(((H - mean) ** 2).mean(axis=0))
+    params['W'][:] = params['W'] / std
+    params['b'][:] = (params['b'] - mean) / std

@@ -1,0 +1,254 @@
+"""The figures of the experiments: each takes results and returns a matplotlib Figure; and a table."""
+from __future__ import annotations
+
+import numpy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from ..plots import COLORS
+
+NONE, OURS, GLUON = COLORS['none'], COLORS['scratch'], COLORS['gluon']
+OTHER = '#882255'  # a penalty, renormalizing, whitening: what is tried in the place of batch normalization
+SHADES = ('#DDCC77', '#117733', '#332288', '#AA4499', '#44AA99')  # no norm: different weights in one picture
+
+
+def _figure(panels=1, width=None, height=3.3):
+    figure = Figure(figsize=(width or (5.2 if panels == 1 else 4.6 * panels), height), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for ax in axes:
+        ax.grid(alpha=0.3)
+    return (figure, *axes)
+
+
+def _band(ax, curves, color, label, style='-'):
+    """The median of curves (seeds, steps) as a line, their range as a band; what has diverged is not drawn."""
+    curves = numpy.array(curves, dtype=float)
+    curves[~(numpy.abs(curves) < 1e6)] = 1e6
+    steps = numpy.arange(1, curves.shape[1] + 1)
+    ax.plot(steps, numpy.median(curves, axis=0), style, color=color, label=label)
+    ax.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0)
+
+
+def table(rows, headers):
+    """Rows as an HTML table with three significant digits, which a notebook shows."""
+    return tabulate(rows, headers, tablefmt='html', floatfmt='.3g')
+
+
+def orders(effects):
+    """The effect of each order on y: bars, those of first order apart, and the sum of all."""
+    figure, ax = _figure(width=6)
+    k = numpy.arange(1, len(effects))
+    ax.bar(k, effects[1:], color=['black'] + [NONE] * (len(k) - 1))
+    ax.axhline(effects[1:].sum(), color='black', linestyle='--', label='true change: the sum of all bars')
+    ax.axhline(0, color='black', linewidth=0.8)
+    ax.set(xlabel='order in the step', ylabel='change of y', xticks=k, title='first order knows the black bar alone')
+    ax.legend(frameon=False)
+    return figure
+
+
+def changes_over_depth(depths, changes):
+    """changes: {weight: list of (predicted, actual)} at one fixed step."""
+    figure, *axes = _figure(len(changes), width=10.5)
+    for ax, (weight, pairs) in zip(axes, changes.items()):
+        predicted, actual = numpy.array(pairs).T
+        ax.plot(depths, predicted, ':', color='black', label='predicted, first order')
+        ax.plot(depths, actual, 'o-', color=NONE, markersize=4, label='actual')
+        ax.set(title=f'all weights {weight}', xlabel='layers', ylim=(0, None), xticks=range(0, max(depths) + 1, 5))
+    axes[0].set_ylabel('decrease of y')
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def intended_over_depth(depths, equal, random):
+    """The decrease by a step chosen for 0.1. equal: {weight: decreases}; random: (seeds, depths) decreases."""
+    figure, left, right = _figure(2, width=10)
+    for color, (weight, actual) in zip(SHADES, equal.items()):
+        left.plot(depths, actual, 'o-', markersize=3, color=color, label=f'{weight}')
+    left.set(title='equal weights', xlabel='layers', ylabel='decrease of y', ylim=(0, 0.115))
+    left.legend(title='all weights', frameon=False, loc='lower left')
+    for actual in random:
+        right.plot(depths, actual, '.', color=NONE)
+    right.set(title='weights 1 + 0.5 * Gaussian, one dot a seed', xlabel='layers', ylabel='decrease of y')
+    right.set_yscale('symlog', linthresh=0.1)
+    for ax in (left, right):
+        ax.axhline(0.1, color='black', linestyle=':')
+        ax.annotate('intended', (min(depths), 0.1), (0, 5), textcoords='offset points', fontsize=9)
+        ax.set_xticks(range(0, max(depths) + 1, 5))
+    return figure
+
+
+def second_order(depths, fixed, chosen):
+    """One term of second order, for one fixed step and for the step chosen anew: {weight: sizes} each."""
+    figure, left, right = _figure(2, width=10)
+    for ax, terms, title in ((left, fixed, 'one step for all depths: 0.01'),
+                             (right, chosen, 'the step chosen for a decrease of 0.1')):
+        for color, (weight, sizes) in zip(SHADES, terms.items()):
+            ax.plot(depths, sizes, 'o-', markersize=3, color=color, label=f'{weight}')
+        ax.set(yscale='log', xlabel='layers', title=title, xticks=range(5, max(depths) + 1, 5))
+    left.set_ylabel('a second-order term')
+    left.legend(title='all weights', frameon=False)
+    return figure
+
+
+def surfaces(lower, last, without, with_bn):
+    """The loss over a lower weight and the last one, without and with batch normalization."""
+    figure, *axes = _figure(2, width=9.5, height=3.8)
+    levels = numpy.linspace(0, 4, 9) ** 2
+    for ax, loss, title in zip(axes, (without, with_bn), ('no normalization', 'batch_norm')):
+        ax.grid(False)
+        filled = ax.contourf(lower, last, loss, levels=levels, cmap='viridis_r', extend='max')
+        ax.contour(lower, last, loss, levels=levels, colors='white', linewidths=0.5)
+        ax.set(title=title, xlabel='a lower weight', ylabel='the last weight')
+    figure.colorbar(filled, ax=axes, label='loss')
+    return figure
+
+
+def corner_cases(weights, curves):
+    """h(l-1) standardized, of the example x = 1, over one lower weight. curves: {product of the others: values}."""
+    figure, ax = _figure(width=6)
+    for style, (product, values) in zip(('-', '--', ':'), curves.items()):
+        ax.plot(weights, values, style, color=OURS, label=f'{product:g}')
+    ax.set(xlabel='one lower weight', ylabel='standardized unit at x = 1', ylim=(-1.25, 1.25))
+    ax.legend(title='product of the\nother lower weights', frameon=False, loc='lower right')
+    return figure
+
+
+def variances(sizes, raw, standardized):
+    """The variance of h(l-1) after random updates of several sizes: one dot an update."""
+    figure, ax = _figure(width=6.5)
+    for i in range(len(sizes)):
+        for values, color, offset in ((raw[i], NONE, -0.17), (standardized[i], OURS, 0.17)):
+            spots = i + offset + numpy.linspace(-0.1, 0.1, len(values))
+            ax.plot(spots, values, '.', markersize=3, color=color)
+    ax.plot([], [], 'o', color=NONE, label='no normalization')
+    ax.plot([], [], 'o', color=OURS, label='batch_norm')
+    ax.set(yscale='log', xticks=range(len(sizes)), xticklabels=sizes, xlabel='size of the update of each lower weight',
+           ylabel='variance of h(l-1)')
+    ax.legend(frameon=False, loc='lower left')
+    return figure
+
+
+def trainings(without, with_bn):
+    """Loss and the variance that the last layer sees: lists of `chain.Training`, one a seed."""
+    figure, left, right = _figure(2, width=10)
+    for runs, color, label in ((without, NONE, 'no normalization'), (with_bn, OURS, 'batch_norm')):
+        for run in runs:
+            for ax, values in ((left, run.loss), (right, run.seen_var)):
+                values = numpy.where(numpy.abs(values) < 1e6, values, 1e6)  # what has diverged stops at the top
+                ax.plot(range(1, len(values) + 1), values, color=color, linewidth=1)
+        left.plot([], [], color=color, label=label)
+    left.set(yscale='log', xlabel='step', title='loss, one line a seed', ylim=(1e-4, 2e6))
+    right.set(yscale='log', xlabel='step', title='variance of what the last layer sees', ylim=(1e-8, 2e6))
+    left.legend(frameon=False, loc='upper right', bbox_to_anchor=(1, 0.88))
+    return figure
+
+
+def penalties(weights, rests, leaves):
+    """What a penalty leaves over its weight: lists over the weights of lists over the seeds of `alternatives.Rest`."""
+    figure, left, right = _figure(2, width=10)
+    for key, ideal, marker, label in (('mean', 0, 'o', 'mean'), ('var', 1, 's', 'variance - 1')):
+        rest = numpy.array([[numpy.sqrt(((getattr(run, key) - ideal) ** 2).mean()) for run in runs] for runs in rests])
+        _over_weights(left, weights, rest, marker, label)
+        left.axhline(numpy.abs(getattr(leaves, key) - ideal).max(), color=OURS, linestyle='-' if ideal else '--',
+                     label=f'batch_norm: {label}')
+    left.set(yscale='log', title='what is left, root mean square over the units')
+    left.legend(frameon=False, fontsize=9, loc='center left')
+    _over_weights(right, weights, numpy.array([[run.cost for run in runs] for runs in rests]), 'o', None)
+    right.set(title='cost without the penalty', yscale='log')
+    for ax in (left, right):
+        ax.set(xlabel="the penalty's weight", xticks=range(len(weights)), xticklabels=weights)
+    return figure
+
+
+def _over_weights(ax, weights, values, marker, label):
+    middle = numpy.median(values, axis=1)
+    ax.errorbar(range(len(weights)), middle, (middle - values.min(1), values.max(1) - middle), fmt=f'{marker}-',
+                color=OTHER, capsize=3, label=label, markerfacecolor='white' if marker == 's' else OTHER)
+
+
+def wastes(renormalizing, with_bn):
+    """Lists of `alternatives.Waste`, one a seed: the shares and the loss over the steps."""
+    figure, *axes = _figure(3, width=11)
+    for ax, key, title in zip(axes, ('proposed', 'moved', 'loss'), (
+            'of the gradient dL/dH', "of the step's change of H", 'loss')):
+        _band(ax, [getattr(run, key) for run in renormalizing], OTHER, 'renormalize after each step')
+        _band(ax, [getattr(run, key) for run in with_bn], OURS, 'batch_norm')
+        ax.set(xlabel='step', title=title)
+        if key != 'loss':
+            ax.set_yscale('symlog', linthresh=1e-4)
+            ax.set(ylim=(-2e-5, 1.5), yticks=[0, 1e-3, 1e-2, 0.1, 1], yticklabels=['0', '0.001', '0.01', '0.1', '1'])
+    axes[0].set_ylabel('share: a shift or a stretch')
+    axes[2].legend(frameon=False)
+    axes[2].set_yscale('log')
+    return figure
+
+
+def times(widths, milliseconds):
+    """Forward and backward over the width of the layer."""
+    figure, ax = _figure(width=6)
+    for (name, values), color, marker in zip(milliseconds.items(), (OTHER, OURS, GLUON), 'so^'):
+        ax.plot(widths, values, f'{marker}-', color=color, label=name)
+    ax.set(xscale='log', yscale='log', xlabel='units in the layer', ylabel='ms, forward + backward', xticks=widths,
+           xticklabels=widths)
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+    return figure
+
+
+def parametrizations(lrs, old, new, offset):
+    """Left the losses at lrs[1], right the last loss over the rate. old, new: {lr: list of losses, one a seed}."""
+    figure, left, right = _figure(2, width=10)
+    for runs, color, label, marker in ((old, NONE, 'old: XW + b', 'o'), (new, OURS, "new: gamma (XW)' + beta", 's')):
+        _band(left, runs[lrs[1]], color, label)
+        for seed in range(len(runs[lrs[0]])):
+            last = numpy.array([runs[lr][seed][-1] for lr in lrs])
+            last[~(last < 10)] = 10
+            right.plot(lrs, last, marker, color=color, alpha=0.8)
+    left.set(yscale='log', xlabel='step', title=f'loss at rate {lrs[1]}, inputs of mean {offset:g}')
+    left.legend(frameon=False)
+    right.set(xscale='log', yscale='log', ylim=(None, 18), xlabel='learning rate', title='last loss, one mark a seed',
+              xticks=lrs, xticklabels=lrs)
+    right.minorticks_off()
+    right.text(lrs[0], 10, 'diverged', va='center', fontsize=9)
+    return figure
+
+
+def cosines(with_gradient, without):
+    """Cosines of dL/dH with a shift and with a stretch of its unit: pairs of arrays, by unit."""
+    figure, *axes = _figure(2, width=9.5)
+    bins = numpy.linspace(-0.6, 0.6, 40)
+    for ax, name, ours, constant in zip(axes, ('a shift', 'a stretch'), with_gradient, without):
+        ax.hist(constant, bins, color=NONE, label='mean and std held constant')
+        ax.hist(ours, bins, color=OURS, label='batch_norm')
+        ax.set(xlabel=f'cosine of dL/dH with {name} of the unit', yscale='log')
+    axes[0].set_ylabel('units')
+    axes[0].legend(frameon=False, fontsize=9, loc='upper left')
+    axes[0].set_ylim(None, 10 * axes[0].get_ylim()[1])
+    axes[1].set_ylim(axes[0].get_ylim())
+    return figure
+
+
+def root_slopes(variances, slopes):
+    """The slope of sqrt(var + eps) over var. slopes: {eps: array}."""
+    figure, ax = _figure(width=6)
+    for style, color, (eps, values) in zip(('-', '--', ':'), (NONE, OURS, OURS), slopes.items()):
+        ax.plot(variances, values, style, color=color, label=f'eps = {eps:g}')
+    ax.set(xscale='log', yscale='log', xlabel='variance of the unit', ylabel='slope of the root')
+    ax.legend(frameon=False)
+    return figure
+
+
+def feature_maps(columns, num_examples=3):
+    """Feature maps of the first examples by row; columns: {title: (m, 1, p, q)}."""
+    figure = Figure(figsize=(2.1 * len(columns), 1.9 * num_examples + 0.4), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(num_examples, len(columns))
+    for column, (title, maps) in enumerate(columns.items()):
+        for row in range(num_examples):
+            ax = axes[row][column]
+            ax.imshow(maps[row, 0], cmap='viridis', vmin=maps[:num_examples].min(), vmax=maps[:num_examples].max())
+            ax.set(xticks=[], yticks=[])
+        axes[0][column].set_title(title, fontsize=10)
+    return figure

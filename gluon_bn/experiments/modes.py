@@ -1,0 +1,138 @@
+"""Training and prediction: which statistics a layer uses, who tells it, and what becomes of the test accuracy."""
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy
+from mxnet import autograd, nd
+
+from ..data import Minibatches
+from ..estimation import estimate_statistics, statistics_of
+from ..layer import BatchNorm
+from ..model import lenet
+from ..training import evaluate_accuracy, seed_everything, train
+
+# The five ways to call a layer.
+WAYS = {'plain': contextlib.nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
+        'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
+
+
+@contextlib.contextmanager
+def statistics_kept(net):
+    """Put the moving statistics of net's `BatchNorm` layers back at the end."""
+    layers = []
+    net.apply(lambda block: layers.append(block) if isinstance(block, BatchNorm) else None)
+    parameters = [parameter for layer in layers for parameter in statistics_of(layer)]
+    before = [parameter.data().copy() for parameter in parameters]
+    try:
+        yield
+    finally:
+        for parameter, value in zip(parameters, before):
+            parameter.set_data(value)
+
+
+@dataclass
+class Way:
+    """What a layer does when it is called in one of the WAYS."""
+
+    recording: bool
+    training: bool
+    uses_batch: bool  # whether an example's output depends on its companions
+    statistics_move: bool  # by the call, and its backward pass if there is one
+    gradient: str  # 'none', 'through the statistics' or 'past the statistics', which are constants then
+
+
+def ways(layer, X, seed=0):
+    """Call a trained layer, ours or Gluon's, in each of the five ways on X (m, d): {way: Way}."""
+    dY = nd.array(numpy.random.RandomState(seed).randn(*X.shape))
+    other = nd.concat(X[:1], 3 * X[1:] + 1, dim=0)  # the first example in other company
+    return {name: _way(layer, X, other, dY, mode) for name, mode in WAYS.items()}
+
+
+def _way(layer, X, other, dY, mode):
+    parameters = statistics_of(layer)
+    before = [parameter.data().copy() for parameter in parameters]
+    X = X.copy()
+    X.attach_grad()
+    with mode():
+        recording, training = autograd.is_recording(), autograd.is_training()
+        Y = layer(X)
+    if recording:
+        Y.backward(dY)
+    # Gluon's backward writes its averages anew in every mode: what moves them by rounding alone does not count.
+    moved = any(not numpy.allclose(parameter.data().asnumpy(), value.asnumpy(), rtol=1e-4)
+                for parameter, value in zip(parameters, before))
+    with mode():
+        in_other_company = layer(other)
+    uses_batch = not numpy.allclose(Y[0].asnumpy(), in_other_company[0].asnumpy(), atol=1e-3)
+    for parameter, value in zip(parameters, before):
+        parameter.set_data(value)
+    dX = X.grad.asnumpy()
+    # A gradient that knows of the mean never proposes to shift a unit: its sum over the minibatch is 0.
+    sums_vanish = numpy.abs(dX.sum(axis=0)).max() < 1e-3 * numpy.abs(dX).sum(axis=0).max()
+    gradient = 'none' if not recording else 'through the statistics' if sums_vanish else 'past the statistics'
+    return Way(recording, training, bool(uses_batch), bool(moved), gradient)
+
+
+def trained(seed, data, num_epochs=2, lr=1.0, norm='fused'):
+    """LeNet, trained from this seed on data = (train_iter, test_iter), with statistics estimated over train_iter."""
+    seed_everything(seed)
+    net = lenet(norm)
+    train(net, *data, num_epochs, lr, plot=False, progress=False)
+    estimate_statistics(net, data[0])
+    return net
+
+
+def in_company(net, x, companions):
+    """Logits of the one example x (1, ...) beside each minibatch of companions: {mode: (len(companions), 10)}."""
+    logits = {}
+    for name, mode in (('prediction', autograd.predict_mode), ('training', autograd.train_mode)):
+        with statistics_kept(net), mode():
+            logits[name] = numpy.array([net(nd.concat(x, others, dim=0))[0].asnumpy() for others in companions])
+    return logits
+
+
+def accuracy(net, data_iter, train_mode=False):
+    """`evaluate_accuracy`, or with train_mode the same with each minibatch normalized by its own statistics."""
+    if not train_mode:
+        return evaluate_accuracy(net, data_iter)
+    with statistics_kept(net), autograd.train_mode():
+        right = [(net(X).argmax(axis=1).astype('int32') == y).sum() for X, y in data_iter]
+    return sum(int(count.asscalar()) for count in right) / len(data_iter.X)
+
+
+def accuracies_in_company(net, test_iter, batch_size=100):
+    """Test accuracy by company and mode: {'mixed' or 'one class': {'prediction' or 'training': accuracy}}.
+
+    mixed: minibatches as they come; one class: the same examples sorted by label.
+    """
+    order = nd.array(numpy.argsort(test_iter.y.asnumpy(), kind='stable'), dtype='int32')
+    sets = {'mixed': (test_iter.X, test_iter.y), 'one class': (nd.take(test_iter.X, order), nd.take(test_iter.y, order))}
+    return {company: {mode: accuracy(net, Minibatches(X, y, batch_size, shuffle=False), mode == 'training')
+                      for mode in ('prediction', 'training')} for company, (X, y) in sets.items()}
+
+
+@dataclass
+class Accuracies:
+    """Test accuracy after each epoch of one training, arrays (num_epochs,), by the statistics that normalize."""
+
+    moving: numpy.ndarray  # the moving averages of training
+    estimated: numpy.ndarray  # estimated once over the training set, the weights fixed
+    batch: numpy.ndarray  # each test minibatch by its own
+
+
+def accuracies_over_epochs(seed, lr, data, num_epochs):
+    """Train LeNet with batch normalization and test it after each epoch in the three ways of `Accuracies`."""
+    seed_everything(seed)
+    net, (train_iter, test_iter), rows = lenet('fused'), data, []
+
+    def measure(epoch):
+        order = numpy.random.get_state()  # the estimate shuffles too; the training goes on as without it
+        with statistics_kept(net):
+            estimate_statistics(net, train_iter)
+            rows.append([epoch.test_acc, accuracy(net, test_iter), accuracy(net, test_iter, train_mode=True)])
+        numpy.random.set_state(order)
+
+    train(net, train_iter, test_iter, num_epochs, lr, plot=False, progress=False, on_epoch=measure)
+    return Accuracies(*numpy.array(rows).T)

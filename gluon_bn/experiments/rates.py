@@ -1,0 +1,83 @@
+"""How far can the learning rate go, and what in batch normalization does it: LeNet trained over and over."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+
+from ..data import Minibatches
+from ..estimation import estimate_statistics
+from ..layer import BatchNorm
+from ..training import evaluate_accuracy, seed_everything, train
+from .variants import initialize
+
+
+@dataclass
+class Run:
+    """One training."""
+
+    loss: float  # mean over the last epoch
+    train_acc: float  # mean over the last epoch
+    test_acc: float  # with statistics for prediction estimated over the training set, where there are any
+    losses: list  # by epoch
+
+
+def learn(net, lr, seed, data, num_epochs):
+    """Train a net on data = (train_iter, test_iter): a `Run`.
+
+    One seed gives every net the same initial weights where it has the same layers, and the same minibatches.
+    """
+    seed_everything(seed)
+    train_iter, test_iter = data
+    initialize(net, test_iter.X[:1])
+    history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False)
+    last = history[-1]
+    if not numpy.isfinite(last.loss):
+        return Run(float('inf'), last.train_acc, last.test_acc, [epoch.loss for epoch in history])
+    test_acc = last.test_acc
+    if normalizes(net):
+        estimate_statistics(net, train_iter)
+        test_acc = evaluate_accuracy(net, test_iter)
+    return Run(last.loss, last.train_acc, test_acc, [epoch.loss for epoch in history])
+
+
+def normalizes(net):
+    """Whether net holds a `BatchNorm` layer."""
+    return any(isinstance(block, BatchNorm) for block in net)
+
+
+def over_seeds(nets, lr, seeds, data, num_epochs):
+    """Train each of `nets`, {name: function that makes a net}, from each seed: {name: [Run, ...]}."""
+    return {name: [learn(make(), lr, seed, data, num_epochs) for seed in seeds] for name, make in nets.items()}
+
+
+def over_rates(nets, lrs, seeds, data, num_epochs):
+    """The same at each learning rate: {name: {lr: [Run, ...]}}."""
+    runs = {lr: over_seeds(nets, lr, seeds, data, num_epochs) for lr in lrs}
+    return {name: {lr: runs[lr][name] for lr in lrs} for name in nets}
+
+
+def rates_that_learn(runs, test_acc):
+    """The learning rates at which every seed reaches this test accuracy; runs: {lr: [Run, ...]}."""
+    return [lr for lr, of_seeds in runs.items() if min(run.test_acc for run in of_seeds) >= test_acc]
+
+
+def over_batch_sizes(nets, batch_sizes, lr, seeds, data, num_updates):
+    """The same for minibatches of several sizes, with the same number of updates each: {name: {size: [Run, ...]}}."""
+    train_iter, test_iter = data
+    runs = {}
+    for size in batch_sizes:
+        part = Minibatches(train_iter.X[:size * num_updates], train_iter.y[:size * num_updates], size, shuffle=True)
+        runs[size] = over_seeds(nets, lr, seeds, (part, test_iter), num_epochs=1)
+    return {name: {size: runs[size][name] for size in batch_sizes} for name in nets}
+
+
+def table(runs):
+    """Rows for a table: name, then the median of loss, train and test accuracy over the seeds, with the range."""
+    return [[name, *(spread([getattr(run, key) for run in of_seeds]) for key in ('loss', 'train_acc', 'test_acc'))]
+            for name, of_seeds in runs.items()]
+
+
+def spread(values):
+    """The median and the range, as text: '0.83 (0.81-0.84)'."""
+    return f'{numpy.median(values):.2f} ({min(values):.2f}-{max(values):.2f})'

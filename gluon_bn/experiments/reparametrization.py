@@ -1,0 +1,114 @@
+"""gamma H' + beta in place of H: the same functions as before, in other parameters."""
+from __future__ import annotations
+
+import numpy
+from mxnet import autograd, nd
+
+from ..maths import batch_norm
+from .alternatives import descend, regression
+from .chain import float64
+
+
+def normalize(H, gamma, beta, eps=1e-5):
+    """Y of batch_norm in training mode; gamma and beta (d,)."""
+    zero = nd.zeros((1, H.shape[1]), dtype=H.dtype)
+    with autograd.train_mode():
+        return batch_norm(H, gamma.reshape((1, -1)), beta.reshape((1, -1)), zero, zero, eps, 0.9)[0]
+
+
+def statistics(H, eps=1e-5):
+    """(mean, sqrt(var + eps)) of each unit of H (m, d): the gamma and beta that undo the normalization."""
+    mean = H.mean(axis=0)
+    return mean, nd.sqrt(((H - mean) ** 2).mean(axis=0) + eps)
+
+
+def undone(H, eps=1e-5):
+    """batch_norm(H) with gamma = sqrt(var + eps) and beta = mean of the same minibatch: H again."""
+    mean, std = statistics(H, eps)
+    return normalize(H, std, mean, eps)
+
+
+def output_statistics(num_changes=50, beta=0.7, gamma=1.5, seed=0):
+    """Mean and standard deviation of one unit, before and after normalization, for random layers below.
+
+    The minibatch below passes a random affine layer each time, sizes and offsets over two orders of magnitude.
+    Returns: two arrays (num_changes, 2): of H, and of gamma H' + beta.
+    """
+    random = numpy.random.RandomState(seed)
+    X, raw, normalized = float64(random.randn(256, 8)), [], []
+    for _ in range(num_changes):
+        scale, offset = 10 ** random.uniform(-1, 1), 10 * random.randn()
+        H = nd.dot(X, float64(scale * random.randn(8, 1))) + offset
+        Y = normalize(H, float64([gamma]), float64([beta]))
+        raw.append([H.asnumpy().mean(), H.asnumpy().std()])
+        normalized.append([Y.asnumpy().mean(), Y.asnumpy().std()])
+    return numpy.array(raw), numpy.array(normalized)
+
+
+WIDTHS = (8, 16, 16, 16, 1)
+
+
+def initial_network(seed):
+    """A ReLU network 8-16-16-16-1 in the new parametrization, as it usually starts: gamma = 1 and beta = 0."""
+    random, params = numpy.random.RandomState(seed + 1000), {}
+    for i, (a, b) in enumerate(zip(WIDTHS, WIDTHS[1:])):
+        params[f'W{i}'] = float64(random.randn(a, b) / a ** 0.5)
+    for i, width in enumerate(WIDTHS[1:-1]):
+        params[f'gamma{i}'], params[f'beta{i}'] = nd.ones(width, dtype='float64'), nd.zeros(width, dtype='float64')
+    params[f'b{len(WIDTHS) - 2}'] = nd.zeros(1, dtype='float64')
+    return params
+
+
+def outputs(X, params):
+    """The network's output (m, 1): layers with a gamma are normalized, gamma (XW)' + beta, the others are XW + b."""
+    last = len(WIDTHS) - 2
+    for i in range(last):
+        H = nd.dot(X, params[f'W{i}'])
+        new = f'gamma{i}' in params
+        X = nd.relu(normalize(H, params[f'gamma{i}'], params[f'beta{i}']) if new else H + params[f'b{i}'])
+    return nd.dot(X, params[f'W{last}']) + params[f'b{last}']
+
+
+def to_new(X, params):
+    """The same function of the minibatch X in the new parametrization: gamma = sigma and beta = mu + b."""
+    new, last = dict(params), len(WIDTHS) - 2
+    for i in range(last):
+        H = nd.dot(X, params[f'W{i}'])
+        mean, new[f'gamma{i}'] = statistics(H)
+        new[f'beta{i}'] = mean + new.pop(f'b{i}')
+        X = nd.relu(H + params[f'b{i}'])
+    return new
+
+
+def to_old(X, params):
+    """The way back: W gamma / sigma and b = beta - mu gamma / sigma, with the statistics of the minibatch X."""
+    old, last = dict(params), len(WIDTHS) - 2
+    for i in range(last):
+        mean, std = statistics(nd.dot(X, params[f'W{i}']))
+        slope = old.pop(f'gamma{i}') / std
+        old[f'W{i}'] = params[f'W{i}'] * slope
+        old[f'b{i}'] = old.pop(f'beta{i}') - mean * slope
+        X = nd.relu(nd.dot(X, old[f'W{i}']) + old[f'b{i}'])
+    return old
+
+
+def train_parametrization(new, lr=0.05, offset=0.0, num_steps=100, seed=0):
+    """Train one network from one and the same function in the old or the new parametrization, full batch.
+
+    offset: added to each input; with 0 the inputs are centred.
+    Returns: the losses (num_steps,) and the trained parameters.
+    """
+    X, y = regression(seed, offset=offset)
+    params = initial_network(seed)
+    if not new:
+        params = to_old(X, params)
+    for value in params.values():
+        value.attach_grad()
+    losses = []
+    for _ in range(num_steps):
+        with autograd.record():
+            loss = ((outputs(X, params) - y) ** 2).mean()
+        loss.backward()
+        descend(params, lr)
+        losses.append(float(loss.asscalar()))
+    return numpy.array(losses), params

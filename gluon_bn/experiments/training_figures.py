@@ -1,0 +1,147 @@
+"""The figures of the experiments that train LeNet: each takes results and returns a matplotlib Figure."""
+from __future__ import annotations
+
+import numpy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..plots import COLORS, LABELS
+from .activations import WEIGHTS, shape_of
+from .variants import PLACES
+
+NONE, FUSED = COLORS['none'], COLORS['fused']
+OTHER = '#882255'  # what stands in the place of a norm
+SHADES = ('#DDCC77', '#CC6677', '#332288', '#AA4499', '#88CCEE')  # no norm: layers, or statistics, in one picture
+
+
+def _grid(rows, columns, width, height, **kwargs):
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
+
+
+def test_accuracies(results):
+    """Test accuracy over the epochs by the source of the statistics; results: {lr: [modes.Accuracies, one a seed]}."""
+    figure, (axes,) = _grid(1, len(results), 4.6 * len(results), 3.3, sharey=True)
+    sources = (('moving', 'moving averages', ':', NONE), ('estimated', 'estimated over the training set', '-', FUSED),
+               ('batch', "each test minibatch's own", '--', SHADES[2]))
+    for ax, (lr, runs) in zip(axes, results.items()):
+        for key, label, style, color in sources:
+            values = numpy.array([getattr(run, key) for run in runs])
+            epochs = numpy.arange(1, values.shape[1] + 1)
+            ax.plot(epochs, numpy.median(values, axis=0), style, marker='o', markersize=3, color=color, label=label)
+            ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, linewidth=0)
+        ax.set(title=f'learning rate {lr:g}', xlabel='epoch', xticks=epochs)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel('test accuracy')
+    axes[0].legend(frameon=False, loc='lower right', fontsize=9, title='statistics')
+    return figure
+
+
+def shapes(layers):
+    """The inputs of each layer above the pixels, and X W + b: every unit standardized, beside a Gaussian."""
+    places = list(PLACES)[1:]
+    figure, axes = _grid(2, len(places), 9.5, 4, sharex=True, sharey='row')
+    bins = numpy.linspace(-4, 4, 81)
+    for column, place in zip(axes.T, places):
+        for ax, name, color in zip(column, 'XH', (SHADES[1], SHADES[2])):
+            values = numpy.moveaxis(getattr(layers[place], name), 1, 0).reshape(getattr(layers[place], name).shape[1], -1)
+            values = values[values.std(axis=1) > 1e-6]
+            Z = (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
+            skewness, kurtosis = (numpy.median(numpy.abs(moment)) for moment in shape_of(getattr(layers[place], name)))
+            ax.hist(Z.ravel(), bins, density=True, color=color)
+            ax.plot(bins, numpy.exp(-bins ** 2 / 2) / (2 * numpy.pi) ** 0.5, color='black', linewidth=1)
+            ax.set_title(f'skewness {skewness:.1f}, kurtosis {kurtosis:.1f}', fontsize=9)
+            ax.set_yticks([])
+        column[1].set_xlabel(place)
+    axes[0, 0].set_ylabel('X, its input')
+    axes[1, 0].set_ylabel('X W + b')
+    return figure
+
+
+def activations(runs):
+    """Histograms of the sigmoids after training; runs: {norm: activations.Watched}."""
+    return _histograms(runs, lambda layer: layer.A, numpy.linspace(0, 1, 51), 'sigmoid')
+
+
+def gradients(runs):
+    """Histograms of the size of dL/dA after training, in powers of ten; runs: {norm: activations.Watched}."""
+    return _histograms(runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])), numpy.linspace(-11, -1, 61),
+                       'log10 |dL/dA|')
+
+
+def _histograms(runs, values_of, bins, xlabel):
+    figure, axes = _grid(len(runs), len(PLACES), 10, 3.6, sharex=True, sharey='col')
+    for row, (norm, watched) in zip(axes, runs.items()):
+        for ax, (place, layer) in zip(row, watched.after.items()):
+            values = values_of(layer).ravel()
+            ax.hist(values, bins, weights=numpy.full(len(values), 1 / len(values)), color=COLORS[norm])
+            ax.set_yticks([])
+            if ax in axes[0]:
+                ax.set_title(place)
+            if ax in axes[-1]:
+                ax.set_xlabel(xlabel)
+        row[0].set_ylabel(LABELS[norm], fontsize=9)
+    return figure
+
+
+def over_training(runs, key, ylabel, hint=None):
+    """'saturation' or 'steps' by layer over the epochs; runs: {norm: [activations.Watched, one a seed]}."""
+    figure, (axes,) = _grid(1, len(runs), 9.5, 3.4, sharey=True)
+    for ax, (norm, of_seeds) in zip(axes, runs.items()):
+        values = numpy.array([getattr(watched, key) for watched in of_seeds])  # (seeds, epochs + 1, layers)
+        epochs = numpy.arange(values.shape[1])
+        for i, (layer, color, marker) in enumerate(zip(WEIGHTS[:values.shape[2]], SHADES, 'os^Dv')):
+            ax.plot(epochs, numpy.median(values[:, :, i], axis=0), marker=marker, markersize=4, color=color, label=layer)
+            ax.fill_between(epochs, values[:, :, i].min(axis=0), values[:, :, i].max(axis=0), color=color, alpha=0.2,
+                            linewidth=0)
+        if hint:
+            ax.axhline(hint, color='black', linestyle=':', linewidth=1)
+        ax.set(title=LABELS[norm], xlabel='epoch')
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel(ylabel)
+    if key == 'steps':
+        axes[0].set_yscale('log')
+    figure.legend(*ax.get_legend_handles_labels(), loc='outside right center', frameon=False)
+    return figure
+
+
+def accuracy_over(runs, xlabel, titles):
+    """Test accuracy over the learning rate or the batch size: a line for the median, a dot a seed.
+
+    runs: a list of {norm: {x: [rates.Run, ...]}}, a panel each; titles: one a panel.
+    """
+    figure, (axes,) = _grid(1, len(runs), 5 * len(runs), 3.4, sharey=True)
+    for ax, by_norm, title in zip(axes, runs, titles):
+        for norm, marker in zip(by_norm, 'os'):
+            for x, of_seeds in by_norm[norm].items():
+                ax.plot([x] * len(of_seeds), [run.test_acc for run in of_seeds], marker, color=COLORS[norm], markersize=4,
+                        alpha=0.7)
+            ax.plot(list(by_norm[norm]), [numpy.median([run.test_acc for run in of_seeds])
+                                          for of_seeds in by_norm[norm].values()], color=COLORS[norm], label=LABELS[norm])
+        ax.set(xscale='log', xlabel=xlabel, title=title, ylim=(0, 0.9), xticks=list(by_norm[norm]))
+        ax.set_xticklabels([f'{x:g}' for x in by_norm[norm]])
+        ax.minorticks_off()
+        ax.grid(alpha=0.3)
+    axes[0].axhline(0.1, color='black', linestyle=':', linewidth=1)
+    axes[0].set_ylabel('test accuracy')
+    axes[0].legend(frameon=False, loc='center left')
+    return figure
+
+
+def strips(runs, keys=(('loss', 'train loss'), ('test_acc', 'test accuracy'))):
+    """Variants one below the other: a dot a seed, a bar for the median; runs: {name: [rates.Run, ...]}."""
+    figure, (axes,) = _grid(1, len(keys), 9, 0.9 + 0.36 * len(runs), sharey=True)
+    for ax, (key, title) in zip(axes, keys):
+        for i, (name, of_seeds) in enumerate(runs.items()):
+            values = [getattr(run, key) for run in of_seeds]
+            ax.plot(values, [i] * len(values), 'o', color=color_of(name), markersize=6, alpha=0.7)
+            ax.plot([numpy.median(values)] * 2, [i - 0.3, i + 0.3], color=color_of(name))
+        ax.set(xlabel=title, yticks=range(len(runs)), yticklabels=list(runs), ylim=(len(runs) - 0.5, -0.5))
+        ax.grid(alpha=0.3)
+    return figure
+
+
+def color_of(name):
+    """Grey without any norm, another colour for what stands in its place, else batch normalization's."""
+    return NONE if name in ('none', 'neither') else OTHER if name in ('mean only', 'variance only', 'dropout') else FUSED

@@ -1,0 +1,454 @@
+# %% [markdown]
+# # Why normalize?
+#
+# A gradient says what to do with each weight *if all the others stay as they are*. Then we move them all at once.
+# This notebook takes the smallest network in which that goes wrong, a chain of single linear units
+#
+# $$y = x\,w_1 w_2 \cdots w_l ,\qquad h_i = h_{i-1} w_i ,$$
+#
+# breaks it, mends it by normalizing one unit, and then asks what was tried before, what it costs, and what the
+# two new parameters $\gamma$ and $\beta$ are for. The example is from Goodfellow, Bengio and Courville, *Deep
+# Learning* (2016), section 8.7.1; batch normalization itself is by Ioffe and Szegedy (2015).
+#
+# Each section asks you for a prediction, runs, and then checks. It takes about a minute on two cores. The first
+# cell loads the experiments; their code is in `gluon_bn/experiments/`.
+
+# %%
+# %matplotlib inline
+import numpy as np
+
+from gluon_bn.experiments import alternatives, chain, figures, reparametrization, whitening
+
+seeds = range(5)
+
+# %% [markdown]
+# ## 1. One step, all orders
+#
+# *Claim C01.* A step of gradient descent with rate $\epsilon$ replaces every $w_i$ by $w_i - \epsilon g_i$, so
+# the new output is a polynomial in $\epsilon$:
+#
+# $$x\prod_{i=1}^{l}(w_i - \epsilon g_i) = \sum_{k=0}^{l} c_k\,\epsilon^k ,
+# \qquad c_0 = y,\qquad c_1 = -g^\top g .$$
+#
+# The first-order Taylor series knows $c_0$ and $c_1$. **Predict:** twelve layers, all weights 1.1, $\epsilon =
+# 0.03$. How much of the change of $y$ is in the terms from order 2 on?
+
+# %%
+w = np.full(12, 1.1)
+effects = chain.effects_by_order(1.0, w, step=0.03)
+figures.orders(effects)
+
+# %% [markdown]
+# The black bar promises more than the whole value of $y$, which is 3.1; the other orders take much of it back,
+# with alternating signs. **Check** that the bars are all there is: with $c_1$ as predicted, they sum to the true
+# change, to the last digits of float64.
+
+# %%
+predicted, actual = chain.change(1.0, w, step=0.03)
+assert np.isclose(effects[1], -predicted, rtol=1e-12)
+assert np.isclose(effects[1:].sum(), -actual, rtol=1e-12)
+print(f'y = {effects[0]:.2f}: predicted decrease {predicted:.2f}, actual {actual:.2f}')
+
+# %% [markdown]
+# **Predict:** keep the step at 0.01 and add layers. For which weights do prediction and truth part, and where?
+
+# %%
+depths = range(1, 21)
+changes = {weight: [chain.change(1.0, np.full(l, weight), 0.01) for l in depths]
+           for weight in (0.9, 1.0, 1.1)}
+figures.changes_over_depth(depths, changes)
+
+# %% [markdown]
+# Mind the three scales. With weights of 0.9 a deep chain does not react at all; with 1.1 it reacts hundreds of
+# times more strongly, and the prediction is far too large. **Check:** one layer is exact; twenty layers of 1.1
+# are not.
+
+# %%
+(p1, a1), (p20, a20) = changes[1.1][0], changes[1.1][-1]
+assert np.isclose(p1, a1)
+assert p20 > 1.5 * a20
+
+# %% [markdown]
+# ## 2. A step made to measure
+#
+# *Claim C02.* If $y$ shall fall by 0.1, first order suggests $\epsilon = 0.1 / g^\top g$. **Predict:** does $y$
+# then fall by 0.1? Left all weights are equal; right they are drawn around 1, ten seeds.
+
+# %%
+depths = range(1, 21)
+equal = {weight: [chain.decrease_by_measure(np.full(l, weight)) for l in depths]
+         for weight in (0.8, 0.9, 1.0, 1.1, 1.2)}
+random = [[chain.decrease_by_measure(chain.draw_weights(l, 0.5, seed)) for l in depths] for seed in range(10)]
+figures.intended_over_depth(depths, equal, random)
+
+# %% [markdown]
+# Never exactly, from two layers on. But *how far* it misses has a condition. Equal weights give
+#
+# $$y\left(1 - \Big(1 - \frac{0.1}{l\,y}\Big)^{l}\right) \approx y\,(1 - e^{-0.1/y}) ,$$
+#
+# which depends on $y$ and hardly on the depth: 5 % short at $y = 1$, next to nothing at a large $y$, and hopeless
+# where $y$ itself is below 0.1. With unequal weights the miss has no bound, in either direction. **Check** both.
+
+# %%
+l = np.arange(2, 21)
+for weight, decreases in equal.items():
+    y = weight ** l
+    assert np.allclose(decreases[1:], y * (1 - (1 - 0.1 / (l * y)) ** l))
+    assert all(decrease < 0.1 for decrease in decreases[1:])
+deep = np.array(random)[:, -1]
+assert deep.min() < 0.05 and deep.max() > 0.2
+
+# %% [markdown]
+# ## 3. One term of second order
+#
+# *Claim C03.* Among the terms of order two is $\epsilon^2 g_1 g_2\, w_3 w_4 \cdots w_l$. It is negligible or
+# exponentially large, as the product of the other weights is. **Predict** its size over the depth for weights of
+# 0.9, 1 and 1.1: first for one fixed step, then for the step of section 2, made to measure each time.
+
+# %%
+depths, fixed, chosen = range(2, 21), {}, {}
+term = chain.second_order_term
+for weight in (0.9, 1.0, 1.1):
+    chains = [np.full(l, weight) for l in depths]
+    fixed[weight] = [term(1.0, w, 0.01) for w in chains]
+    chosen[weight] = [term(1.0, w, chain.step_for(0.1, 1.0, w)) for w in chains]
+figures.second_order(depths, fixed, chosen)
+
+# %% [markdown]
+# The left picture is the claim. It is true *for a given step*; the gradients hold the other weights as well, so
+# the exponent is even three times as steep, $\epsilon^2 w^{3l-4}$. The right picture is its condition: a step
+# made to measure shrinks where the weights are large, the term becomes $0.01/(l^2 w^l)$, and the order turns
+# round. What cannot be had is one rate for both. **Check** the exponents.
+
+# %%
+l = np.arange(2, 21)
+for weight in (0.9, 1.0, 1.1):
+    assert np.allclose(fixed[weight], 1e-4 * weight ** (3.0 * l - 4))
+    assert np.allclose(chosen[weight], 0.01 / (l ** 2 * weight ** l))
+
+# %% [markdown]
+# ## 4. What an update does to the last unit but one
+#
+# *Claim C13.* Let $x$ be a unit Gaussian. The unit $h_{l-1} = x\,w_1\cdots w_{l-1}$ is Gaussian too, but which
+# one? We add random updates to nine lower weights of 1, a hundred for each size. **Predict** the variance of
+# $h_{9}$, and that of the same unit behind `batch_norm`.
+
+# %%
+sizes = (0.01, 0.03, 0.1, 0.3)
+units = [chain.moments_under_updates(size) for size in sizes]
+raw, standardized = [[[u.var for u in kind] for kind in pair] for pair in zip(*units)]
+figures.variances(sizes, raw, standardized)
+
+# %% [markdown]
+# An update of 0.1 in each weight, one in ten, already spreads the variance over more than a factor of ten.
+# Whether that is "extreme" is a matter of the step: at 0.01 it is some ten per cent. The normalized unit sits at
+# 1 throughout.
+
+# %%
+spread = [max(values) / min(values) for values in raw]
+assert spread[0] < 2 and spread[2] > 10 and spread[3] > 1000
+assert max(abs(v - 1) for values in standardized[:3] for v in values) < 1e-3
+figures.table(zip(sizes, spread), ['update', 'largest variance / smallest'])
+
+# %% [markdown]
+# ## 5. Mend it: normalize one unit
+#
+# *Claim C11.* Put batch normalization on $h_{l-1}$: $\;\hat y = w_l\,\hat h_{l-1}$. Whatever the lower weights
+# become, $\hat h_{l-1}$ remains a unit Gaussian, and the model is linear in $w_l$. **Predict:** the loss of the
+# chain against the target $2x$, over one lower weight and the last weight. Left it is a curved valley, $w_1 w_l =
+# 2$. And right?
+
+# %%
+lower, last = np.linspace(0.1, 3, 25), np.linspace(-1, 5, 25)
+without = chain.loss_surface(lower, last, normalize=False)
+with_bn = chain.loss_surface(lower, last, normalize=True)
+figures.surfaces(lower, last, without, with_bn)
+
+# %% [markdown]
+# A straight valley: the best $w_l$ is 2, wherever the lower weight is. **Check:** the loss is $(w_l - 2)^2$ in
+# every column; and the shape of the unit, skewness and kurtosis, is that of $x$ after any update. (Batch
+# normalization does not *make* a unit Gaussian: it sets two moments. Here the others are right because $x$'s
+# are.)
+
+# %%
+assert np.allclose(with_bn, (last[:, None] - 2) ** 2, atol=0.02)  # eps is felt at the smallest weight
+_, after = chain.moments_under_updates(0.1)
+shapes = np.array([(u.mean, u.var, u.skewness, u.excess_kurtosis) for u in after]).round(4) + 0
+assert np.ptp(shapes, axis=0).max() < 1e-3
+names = ['mean', 'variance', 'skewness', 'excess kurtosis']
+figures.table(zip(names, shapes.min(axis=0), shapes.max(axis=0)), ['of 100 updates', 'lowest', 'highest'])
+
+# %% [markdown]
+# ## 6. The corners
+#
+# *Claim C12.* Two things below can still reach the output: a weight of 0 takes $x$ away, and a change of sign
+# turns $\hat h$ over. **Predict** the normalized unit for the example $x = 1$ while one lower weight runs from
+# $-1.5$ to $1.5$. Then predict it again when the other lower weights multiply to 0.01 or 0.001.
+
+# %%
+weights = np.linspace(-1.5, 1.5, 301)
+curves = {}
+for product in (1, 0.01, 0.001):  # the minibatch -1, 1 has mean 0 and variance 1
+    x = chain.float64([[-1], [1]])
+    curves[product] = [chain.standardize(x * (product * w))[1, 0].asscalar() for w in weights]
+figures.corner_cases(weights, curves)
+
+# %% [markdown]
+# With a product of 1 it is a step: only the sign counts. With small weights the corner becomes a wide ramp,
+# because the normalized variance is $v/(v + \mathtt{eps})$: as soon as $h_{l-1}$ has a deviation of about
+# $\sqrt{\mathtt{eps}} = 0.003$, it is no longer standardized. A deep chain gets there without any zero: nineteen
+# weights of 0.7 multiply to 0.001. The second cell counts sign changes among random updates, to see how rare they
+# are.
+
+# %%
+assert np.isclose(curves[1][-1], 1, atol=1e-4) and np.isclose(curves[1][0], -1, atol=1e-4)
+assert curves[1][150] == 0 and chain.var_after(0.7 ** 19) < 0.5
+flips = {}
+for size in (0.1, 0.3, 0.5):
+    after = [u for seed in range(3) for u in chain.moments_under_updates(size, m=50, seed=seed)[1]]
+    flips[size] = float(np.mean([u.correlation < 0 for u in after]))
+assert flips[0.1] == 0 and flips[0.5] > 0.1
+figures.table(flips.items(), ['update of each weight', 'share of flipped relations'])
+
+# %% [markdown]
+# Rare, then, as long as the steps are small against the weights: with steps of half a weight, about a fifth
+# of the updates flips it.
+#
+# ## 7. Train both
+#
+# *Claims C13 and C14.* Now the chain learns $y = 2x$ by gradient descent on all ten weights, five seeds.
+# **Predict** for a rate of 0.1: the loss, the variance that the last layer sees, and the gradient of the nine
+# lower weights.
+
+# %%
+without = [chain.train_chain(normalize=False, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
+with_bn = [chain.train_chain(normalize=True, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
+figures.trainings(without, with_bn)
+
+# %% [markdown]
+# Without normalization the chain explodes or dies (lines that leave the picture end at $10^6$). With it, it
+# learns. A slower rate rescues the plain chain: at 0.01 it learns even faster than the normalized one, because
+# ten weights work together there while only one does here. What normalization buys in this example is a much
+# wider choice of rates. **Check:**
+
+# %%
+assert sum(not run.loss[-1] < 1 for run in without) >= 4
+assert all(np.median(run.loss[-10:]) < 0.1 * run.loss[0] for run in with_bn)
+slow = [[chain.train_chain(bn, 0.01, num_steps=60, seed=s).loss[-1] for s in seeds] for bn in (False, True)]
+assert np.median(slow[0]) < np.median(slow[1])
+factors = [[chain.largest_factor(chain.train_chain(False, lr, num_steps=40, seed=s).raw_var) for s in seeds]
+           for lr in (0.003, 0.03)]
+rows = [(lr, min(of_lr), max(of_lr)) for lr, of_lr in zip((0.003, 0.03), factors)]
+figures.table(rows, ['rate, no BN', 'largest factor of the variance in one step: from', 'to (5 seeds)'])
+
+# %% [markdown]
+# *Claim C14.* The price: the lower layers have become useless. Their size does not reach the output, so their
+# gradient vanishes. Not quite, in fact: what is left is of the size $\mathtt{eps}/v$. **Predict** what happens
+# when the lower weights multiply to so little that $v$ is below eps.
+
+# %%
+rows = []
+for product, eps in ((1.0, 0.0), (1.0, 1e-5), (1e-3, 0.0), (1e-3, 1e-5)):
+    pairs = [chain.lower_gradient(product, eps, seed=seed) for seed in seeds]
+    ratios = [abs(bn[0] / plain[0]) for bn, plain in pairs]
+    rows.append((f'{product:g}', f'{eps:g}', np.median(ratios)))
+figures.table(rows, ['product of the lower weights', 'eps', 'gradient of w1: with BN / without'])
+
+# %% [markdown]
+# Without eps: rounding, at any size. With eps it is small while $v \gg \mathtt{eps}$; below, the normalization
+# multiplies by up to $1/\sqrt{\mathtt{eps}} = 316$, and the lower weights matter more than ever. **Check:**
+
+# %%
+exact, usual, exact_small, faded = [row[2] for row in rows]
+assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and faded > 1
+
+# %% [markdown]
+# (In a network with nonlinear activations the lower layers shape the data in other ways than by mean and
+# variance, so they stay useful. That takes a real network, and another notebook.)
+#
+# ## 8. Before: a penalty
+#
+# *Claim C08.* Could the cost not simply ask for normalized units? We add $\lambda\,\mathrm{mean}_j\big(\mu_j^2 +
+# (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen hidden ReLU units, and train. **Predict** what is
+# left of $\mu_j$ and $\sigma_j^2 - 1$ at each $\lambda$.
+
+# %%
+weights = (0, 0.01, 0.1, 1, 10)
+rests = [[alternatives.train_with_penalty(weight, seed=seed) for seed in range(3)] for weight in weights]
+leaves = alternatives.batch_norm_leaves()
+figures.penalties(weights, rests, leaves)
+
+# %% [markdown]
+# A tug of war (bars: three seeds): a light penalty leaves a lot. A heavy one leaves a few hundredths, but it
+# dictates the step: at $\lambda = 10$ we had to make it ten times smaller, and in the same number of steps the
+# cost itself has hardly fallen. Batch normalization leaves rounding in the mean and $\mathtt{eps}/v$ in the
+# variance, by definition. **Check:**
+
+# %%
+left = np.array([[np.sqrt((rest.mean ** 2).mean()) for rest in runs] for runs in rests])
+cost = np.array([[rest.cost for rest in runs] for runs in rests])
+assert (np.diff(np.median(left, axis=1)) < 0).all() and left.min() > 0.005
+assert np.median(cost[4]) > 2 * np.median(cost[3])
+assert np.abs(leaves.mean).max() < 1e-14 and np.abs(leaves.var - 1).max() < 1e-3
+
+# %% [markdown]
+# ## 9. Before: renormalize after each step
+#
+# *Claim C09.* Or let the gradient ignore the statistics, and after each step rescale the weights so that every
+# unit has mean 0 and variance 1 again? Then steps propose to move means and deviations, and are undone. A step
+# has two faces: what $\partial L/\partial H$ *proposes*, and how $H$ *moves* when the weights take their step. Of
+# each we measure the share that is merely a shift or a stretch of a unit. **Predict** the shares for both
+# methods, here with white inputs ($X^\top X = mI$), three seeds.
+
+# %%
+run = alternatives.train_renormalizing
+white = {method: [run(method, seed=seed, white=True, eps=0.0) for seed in range(3)]
+         for method in ('renormalize', 'batch_norm')}
+figures.wastes(white['renormalize'], white['batch_norm'])
+
+# %% [markdown]
+# The first two pictures are the claim: again and again a part of each step is proposed and undone, and with batch
+# normalization that share is 0 (rounding). The part is a fifth of the first gradient, soon less than a hundredth,
+# yet a tenth and more of how $H$ moves. The third picture is a surprise: the two losses lie on each other. What
+# is undone here costs no time. Now inputs with an offset and correlations. **Predict** again, above all the
+# middle picture.
+
+# %%
+plain = {method: [run(method, seed=seed, eps=0.0) for seed in range(3)]
+         for method in ('renormalize', 'batch_norm')}
+figures.wastes(plain['renormalize'], plain['batch_norm'])
+
+# %% [markdown]
+# Batch normalization still *proposes* no shift and no stretch: left it is 0. But a gradient reaches $H = XW + b$
+# through $X$, and if $X$ is not white the step on $W$ moves means and deviations all the same; the next
+# normalization takes that away. So "no wasted steps" holds for the gradient of the activations, and for the
+# weights only with white inputs. **Check** all four:
+
+# %%
+for runs in (white, plain):
+    assert all(waste.proposed.min() > 1e-3 for waste in runs['renormalize'])
+    assert all(waste.proposed.max() < 1e-25 for waste in runs['batch_norm'])
+assert all(waste.moved.max() < 1e-20 for waste in white['batch_norm'])
+assert all(waste.moved.min() > 0.01 for waste in plain['batch_norm'])
+ends = [(a.loss[-1], b.loss[-1]) for a, b in zip(white['renormalize'], white['batch_norm'])]
+assert np.allclose(*zip(*ends), rtol=0.1)
+
+# %% [markdown]
+# ## 10. Why not whiten?
+#
+# *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor
+# $LL^\top = \mathrm{cov}(H)$ that is $(H - \mu)L^{-\top}$: about $2md^2 + d^3/3$ multiplications, where
+# standardizing takes $3md$. **Predict** the time over the width $d$, for $m = 1024$ rows, against our
+# `batch_norm` and Gluon's compiled layer.
+
+# %%
+widths = (16, 32, 64, 128, 256, 512)
+times = whitening.milliseconds(widths)
+figures.times(widths, times)
+
+# %% [markdown]
+# "Much more expensive" needs a wide layer and a good implementation on the other side. Against Gluon's layer
+# whitening costs several times as much at 512 units, and the lines part further. Our `batch_norm` is written to
+# be read; its slow reductions cost as much as a whitening by LAPACK does. **Check** what each leaves of the
+# correlations, and that whitening is dearer at the end. (The times vary with the machine; the multiplications do
+# not.)
+
+# %%
+H = whitening.correlated(1024, 64, dtype='float64')
+remaining = [whitening.largest_correlation(Z) for Z in (H, chain.standardize(H), whitening.whiten(H))]
+assert np.isclose(remaining[0], remaining[1]) and remaining[2] < 1e-3
+assert times['whitening'][-1] > 2 * times['gluon.nn.BatchNorm'][-1]
+count = whitening.multiplications
+work = [count('whitening', 1024, d) / count('standardizing', 1024, d) for d in widths]
+figures.table(zip(widths, map(round, work)), ['units', 'multiplications: whitening / standardizing'])
+
+# %% [markdown]
+# ## 11. What $\gamma$ and $\beta$ give back
+#
+# *Claim C17.* $\gamma\hat H + \beta$ can be what $H$ was: choose $\gamma = \sigma$ and $\beta = \mu$. **Predict**
+# the difference $\gamma\hat H + \beta - H$ on the minibatch itself, and on another one of the same kind with the
+# same $\gamma$ and $\beta$.
+
+# %%
+rows = []
+for seed in range(3):
+    random = np.random.RandomState(seed)
+    H, other = [chain.float64(3 + 2 * random.randn(64, 5)) for _ in range(2)]
+    mean, std = reparametrization.statistics(H)
+    same, new = [abs(reparametrization.normalize(Z, std, mean) - Z).max().asscalar() for Z in (H, other)]
+    rows.append((seed, same, new))
+figures.table(rows, ['seed', 'same minibatch', 'another minibatch'])
+
+# %% [markdown]
+# The identity is there, with $\gamma = \sqrt{\sigma^2 + \mathtt{eps}}$ to the last digit, *for one minibatch*:
+# another has other statistics, and the same $\gamma$ and $\beta$ move it. The family of functions is the same
+# once the statistics are fixed, as in prediction. **Check:**
+
+# %%
+assert max(row[1] for row in rows) < 1e-12
+assert min(row[2] for row in rows) > 0.1
+
+# %% [markdown]
+# *Claim C18.* Why set the mean to 0 and then learn it back? Because now a single parameter holds it. We pass a
+# minibatch through fifty random affine layers, with sizes and offsets all over the place. **Predict** mean and
+# deviation of the unit behind each, and of $\gamma\hat H + \beta$ with $\gamma = 1.5$, $\beta = 0.7$.
+
+# %%
+raw, normalized = reparametrization.output_statistics(beta=0.7, gamma=1.5)
+rows = [(name, f'{a.min():.2f} to {a.max():.2f}', f'{b.min():.4f} to {b.max():.4f}')
+        for name, a, b in zip(('mean', 'standard deviation'), raw.T, normalized.T)]
+figures.table(rows, ['over 50 layers below', 'H', 'gamma H_hat + beta'])
+
+# %% [markdown]
+# $\beta$ alone sets the mean and $\gamma$ the deviation (up to eps). This holds in training mode, and before the
+# activation. **Check:**
+
+# %%
+assert np.allclose(normalized[:, 0], 0.7, atol=1e-12)
+assert np.allclose(normalized[:, 1], 1.5, rtol=1e-2) and np.ptp(raw[:, 0]) > 10
+
+# %% [markdown]
+# ## 12. The same functions learn differently
+#
+# *Claim C19.* Take a network with three hidden layers twice, as *one and the same function* of the data: once
+# with weights and biases, once with $\gamma(XW)' + \beta$. Train both by gradient descent, on inputs with mean 3.
+# **Predict** the losses: which is lower after 60 steps at a rate of 0.03, and over the rates from 0.003 to 0.3?
+
+# %%
+lrs, offset = (0.003, 0.03, 0.1, 0.3), 3.0
+learn = reparametrization.train_parametrization
+old, new = [{lr: [learn(kind, lr, offset, num_steps=60, seed=seed)[0] for seed in range(3)] for lr in lrs}
+            for kind in (False, True)]
+figures.parametrizations(lrs, old, new, offset)
+
+# %% [markdown]
+# They start at one point and part. The new one takes rates at which the old one diverges, and ends far lower. But
+# "easier to learn" is no law: at the smallest rate the *old* one is ahead, since the offset makes its gradient
+# larger. What the new one does not feel at all is the offset: its curve for mean 0 is the same. **Check:**
+
+# %%
+for seed in range(3):
+    assert np.isclose(old[0.1][seed][0], new[0.1][seed][0], rtol=1e-9)
+    assert new[0.1][seed][-1] < 0.1 and not old[0.1][seed][-1] < 4 * new[0.1][seed][-1]
+    assert new[0.003][seed][-1] > old[0.003][seed][-1]
+    centred = learn(True, 0.1, offset=0.0, num_steps=60, seed=seed)[0]
+    assert np.allclose(centred, new[0.1][seed], rtol=1e-5)
+
+# %% [markdown]
+# ## What we saw, and what we did not show
+#
+# **Saw.** In a chain, a step on all weights has effects of every order; no single rate fits all depths and
+# weights. Normalizing one unit makes the rest a linear model in one weight and widens the choice of rates.
+# Penalties leave a rest; renormalizing outside the gradient proposes what it then undoes. $\gamma$ and $\beta$
+# give the functions back in parameters that no longer depend on what lies below.
+#
+# **With conditions.** A step made to measure misses by little when $y$ is large (C02) and turns the condition of
+# C03 round. The unit is standardized only while its deviation is well above $\sqrt{\mathtt{eps}}$ (C11, C12,
+# C14). Flips are rare only for small steps (C12), and changes extreme only for large ones (C13). BN wastes no
+# part of its steps only on white inputs, and where steps were undone they cost no time on such inputs (C09).
+# Whitening is dear only in wide layers (C16). The identity holds for one minibatch (C17). The new parametrization
+# is easier to learn at large steps, not at small ones (C19).
+#
+# **Did not show.** Everything here is small, synthetic and trained on a full batch or on fresh samples. A single
+# linear chain is no deep network: there the lower layers stay useful, and whether batch normalization trains
+# LeNet better is measured on real data, in other notebooks.

@@ -1,0 +1,383 @@
+# %% [markdown]
+# # The gradient of batch normalization
+#
+# Autograd gives us this gradient for nothing. We derive it all the same, one named intermediate at a time,
+# because what makes batch normalization work can be read off the result: *what the gradient does not contain*.
+# For one unit and a minibatch of $m$ examples,
+#
+# $$\mu = \frac1m\sum_i x_i,\quad c_i = x_i-\mu,\quad v = \frac1m\sum_i c_i^2,\quad s = \sqrt{v+\epsilon},\quad
+# \hat x_i = \frac{c_i}{s},\quad y_i = \gamma\hat x_i+\beta .$$
+#
+# In the code they are `X, mean, centred, var, std, X_hat, Y`. Above us lies some loss $L$, of which we know only
+# $\partial L/\partial y_i$. We draw it at random: with all ones the gradient of $X$ is 0, and every check would
+# pass. Everything is in float64 and takes some seconds.
+
+# %%
+# %matplotlib inline
+import numpy as np
+
+from gluon_bn.experiments import figures, gradient, placement
+
+eps = 1e-5
+X, gamma, beta, dY = gradient.draw((64, 5))
+print('X and dY', X.shape, ' gamma and beta', gamma.shape)
+
+# %% [markdown]
+# ## 1. Forward
+#
+# *Claim C04.* Every unit is standardized by its own mean and deviation, broadcast over the rows. **Predict** mean
+# and variance of each unit of $\hat X$, for a large $\epsilon = 0.1$, so that it can be seen.
+
+# %%
+f = gradient.forward(X, gamma, beta, eps=0.1)
+v, X_hat = X.var(axis=0), f['X_hat']
+rows = zip(range(5), X.mean(axis=0), v, abs(X_hat.mean(axis=0)).round(12), X_hat.var(axis=0), v / (v + 0.1))
+figures.table(rows, ['unit', 'mean of X', 'var of X', '|mean of X_hat|', 'var of X_hat', 'v / (v + eps)'])
+
+# %% [markdown]
+# The means are 0; the variances are $v/(v+\epsilon)$, which is 1 only in the limit of a small $\epsilon$.
+# **Check** that, and that these formulas compute what the package's `batch_norm` does.
+
+# %%
+assert np.allclose(X_hat.mean(axis=0), 0, atol=1e-14)
+assert np.allclose(X_hat.var(axis=0), v / (v + 0.1), rtol=1e-12)
+f = gradient.forward(X, gamma, beta, eps)
+Y, autograd_of_batch_norm = gradient.of_batch_norm(X, gamma, beta, eps, dY)
+assert np.allclose(Y, f['Y'], atol=1e-13)
+
+# %% [markdown]
+# ## 2. Backward, one step at a time
+#
+# We go from $y$ down to $x$. To see an *intermediate's* gradient, `by_autograd` adds a zero to each one and asks
+# for the zero's gradient. `check` compares a formula with it.
+#
+# **Scale and shift.** $y_i = \gamma\hat x_i+\beta$, where $\gamma$ and $\beta$ serve all examples, so that theirs
+# are sums:
+#
+# $$\frac{\partial L}{\partial\hat x_i} = \gamma\,\frac{\partial L}{\partial y_i},\qquad
+# \frac{\partial L}{\partial\gamma} = \sum_i \hat x_i\frac{\partial L}{\partial y_i},\qquad
+# \frac{\partial L}{\partial\beta} = \sum_i \frac{\partial L}{\partial y_i} .$$
+
+# %%
+auto = gradient.by_autograd(X, gamma, beta, eps, dY)
+
+
+def check(name, by_hand):
+    np.testing.assert_allclose(by_hand, auto[name], atol=1e-12, err_msg=name)
+
+
+dX_hat = gamma * dY
+dgamma = (f['X_hat'] * dY).sum(axis=0, keepdims=True)
+dbeta = dY.sum(axis=0, keepdims=True)
+check('X_hat', dX_hat)
+check('gamma', dgamma)
+check('beta', dbeta)
+
+# %% [markdown]
+# **The deviation and the variance.** $\hat x_i = c_i/s$ with one $s$ for all examples, and $s =
+# \sqrt{v+\epsilon}$:
+#
+# $$\frac{\partial L}{\partial s} = -\frac{1}{s^2}\sum_i c_i\,\frac{\partial L}{\partial\hat x_i},\qquad
+# \frac{\partial L}{\partial v} = \frac{1}{2s}\,\frac{\partial L}{\partial s} .$$
+
+# %%
+dstd = -(f['centred'] * dX_hat).sum(axis=0, keepdims=True) / f['std'] ** 2
+dvar = dstd / (2 * f['std'])
+check('std', dstd)
+check('var', dvar)
+
+# %% [markdown]
+# **The centred values** go two ways: straight into $\hat x_i$, and into $v$. Two ways, two terms. Then **the
+# mean**, which every $c_i$ holds with a minus:
+#
+# $$\frac{\partial L}{\partial c_i}
+# {}= \frac1s\frac{\partial L}{\partial\hat x_i} + \frac{2c_i}{m}\frac{\partial L}{\partial v},
+# \qquad \frac{\partial L}{\partial\mu} = -\sum_i \frac{\partial L}{\partial c_i} .$$
+
+# %%
+m = len(X)
+dcentred = dX_hat / f['std'] + 2 * f['centred'] * dvar / m
+dmean = -dcentred.sum(axis=0, keepdims=True)
+check('centred', dcentred)
+check('mean', dmean)
+
+# %% [markdown]
+# **The input** goes two ways too: into $c_i$, and with weight $1/m$ into $\mu$. If we put all of the above in,
+# the gradient is one line:
+#
+# $$\frac{\partial L}{\partial x_i} = \frac{\partial L}{\partial c_i} + \frac1m\frac{\partial L}{\partial\mu}
+# {}= \frac{\gamma}{m\,s}\left(m\frac{\partial L}{\partial y_i} - \frac{\partial L}{\partial\beta} -
+# \hat x_i\frac{\partial L}{\partial\gamma}\right).$$
+#
+# Read it: from the upstream gradient its mean is taken away, and its part along $\hat x$.
+
+# %%
+dX = dcentred + dmean / m
+check('X', dX)
+assert np.allclose(dX, gamma / (m * f['std']) * (m * dY - dbeta - f['X_hat'] * dgamma), atol=1e-13)
+assert np.allclose(dX, autograd_of_batch_norm['X'], atol=1e-13)
+
+# %% [markdown]
+# One minibatch is no proof. The same formulas live in `gradient.by_hand`; here they meet autograd for three
+# seeds, dense and convolutional. **Predict** the errors, relative to the largest gradient of each name.
+
+# %%
+names = (*gradient.INTERMEDIATES, 'gamma', 'beta')
+errors = {shape: [gradient.errors(shape, seed=seed) for seed in range(3)]
+          for shape in ((64, 5), (4, 3, 5, 6))}
+worst = {shape: [max(run[name] for run in runs) for name in names] for shape, runs in errors.items()}
+assert max(map(max, worst.values())) < 1e-12
+figures.table(zip(names, *worst.values()), ['gradient of', 'dense (64, 5)', 'convolution (4, 3, 5, 6)'])
+
+# %% [markdown]
+# Rounding, all of it.
+#
+# ## 3. Four rows by hand
+#
+# *Claim C23.* A dense layer with batch normalization computes $\phi(\mathrm{BN}(Wu+b))$, with the statistics of
+# the very minibatch that passes. Let $W u+b$ be the four rows $(1,2), (3,2), (5,6), (7,6)$: means 4 and 4,
+# variances 5 and 4. **Predict** the second column behind BN ($\epsilon = 0$) and behind a ReLU; then the first.
+
+# %%
+affine, normalized, output = placement.dense_by_hand()
+rows = [(f'{a}', f'{b.round(4)}', f'{c.round(4)}') for a, b, c in zip(affine, normalized, output)]
+figures.table(rows, ['Wu + b', 'BN', 'ReLU'])
+
+# %% [markdown]
+# $\hat x = (-1,-1,1,1)$ in the second column, $(-3,-1,1,3)/\sqrt5$ in the first. Now backwards with $\partial
+# L/\partial y = (0,1,0,3)$ in the second column: $\partial L/\partial\beta = 4$, $\partial L/\partial\gamma =
+# -1+3 = 2$, and with $m s = 8$
+#
+# $$\frac{\partial L}{\partial x} = \tfrac18\big(4\,(0,1,0,3) - 4 - 2\,(-1,-1,1,1)\big) = \tfrac14(-1, 1, -3, 3).$$
+
+# %%
+s = 5 ** 0.5
+assert np.allclose(normalized, [[-3 / s, -1], [-1 / s, -1], [1 / s, 1], [3 / s, 1]])
+assert np.allclose(output, np.maximum(normalized, 0))
+one, upstream = np.ones((1, 2)), np.array([[1, 0], [2, 1], [0, 0], [-1, 3.0]])
+rows_dX = gradient.of_batch_norm(gradient.ROWS, one, 0 * one, 0.0, upstream)[1]['X']
+assert np.allclose(rows_dX[:, 1], [-0.25, 0.25, -0.75, 0.75])
+assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
+
+# %% [markdown]
+# Add up the four numbers: 0. Multiply them by $(-1,-1,1,1)$ and add up: 0 again. That is no accident.
+#
+# ## 4. What the gradient never proposes
+#
+# *Claim C06.* First break it: treat $\mu$ and $s$ as constants, so that $\partial L/\partial x_i =
+# \gamma\,\partial L/\partial y_i / s$. Does such a gradient propose to shift a unit (all examples by the same
+# amount) or to stretch it (along $c$)? We take the cosine with both directions for 600 units with random upstream
+# gradients. **Predict** both histograms; and then for batch normalization with back-propagation through $\mu$ and
+# $s$.
+
+# %%
+batch = gradient.draw((64, 600), seed=1)
+s = gradient.forward(*batch[:3], 0.0)['std']
+through = gradient.of_batch_norm(*batch[:3], 0.0, batch[3])[1]['X']
+constant = gradient.without_gradient_through_statistics(batch[1], s, batch[3])
+cosines = [gradient.forbidden_components(batch[0], d) for d in (through, constant)]
+figures.cosines(*cosines)
+
+# %% [markdown]
+# With constants there are shifts and stretches of any size; through the statistics there are none. From the
+# closed form, with $\sum\hat x_i = 0$:
+#
+# $$\sum_i\frac{\partial L}{\partial x_i} = 0,\qquad
+# \sum_i\hat x_i\,\frac{\partial L}{\partial x_i}
+# {}= \frac{\gamma}{s}\,\frac{\partial L}{\partial\gamma}\cdot\frac{\epsilon}{v+\epsilon} .$$
+#
+# The first holds always, the second is 0 only for $\epsilon\to0$. **Check** on three seeds, with $\epsilon$ from
+# 0 to 1.
+
+# %%
+rows = []
+for eps_ in (0.0, 1e-5, 1e-2, 1.0):
+    draws = [gradient.draw((64, 5), seed) for seed in range(3)]
+    gradients = [gradient.of_batch_norm(*d[:3], eps_, d[3])[1]['X'] for d in draws]
+    parts = np.array([gradient.forbidden_components(d[0], g) for d, g in zip(draws, gradients)])
+    shift, stretch = np.abs(parts).max(axis=(0, 2))
+    assert shift < 1e-14 and stretch < max(1e-14, 0.2 * eps_)
+    rows.append((f'{eps_:g}', shift, stretch))
+figures.table(rows, ['eps', 'largest cosine with a shift', 'with a stretch'])
+
+# %% [markdown]
+# "Never" has two more conditions. First: a step along a direction at right angles to $c$ keeps its length only to
+# first order. **Predict** what a step on $X$ itself does to the variances, and what a step twice as long does.
+
+# %%
+growths = []
+for lr in (0.1, 0.2):
+    mean, new_mean, var, new_var = gradient.step_on_inputs(lr)
+    assert np.allclose(mean, new_mean, atol=1e-14)
+    growths.append(new_var - var)
+assert (growths[0] > 0).all() and np.allclose(growths[1] / growths[0], 4)
+figures.table(zip(range(5), *growths), ['unit', 'variance gained, rate 0.1', 'rate 0.2'])
+
+# %% [markdown]
+# By Pythagoras the variance only grows, with the square of the step. Second: in a network nobody steps on $X$,
+# but on the weights below. If $H = UW$, the step on $W$ moves $H$ by $U U^\top\partial L/\partial H$.
+# **Predict:** is the mean of $H$ kept when the inputs $U$ have mean 0? And mean 1?
+
+# %%
+step = gradient.step_on_weights
+moved = {offset: [np.abs(np.subtract(*step(0.1, offset, seed=seed))).max() for seed in range(3)]
+         for offset in (0.0, 1.0)}
+assert max(moved[0.0]) < 1e-13 and min(moved[1.0]) > 0.1
+figures.table([(offset, *steps) for offset, steps in moved.items()],
+              ['mean of U', 'mean of H moved by: seed 0', 'seed 1', 'seed 2'])
+
+# %% [markdown]
+# The gradient of the *activations* contains no shift. The step on the *weights* may shift them nevertheless, as
+# far as their inputs are not centred.
+#
+# ## 5. And if a unit is shifted or stretched after all?
+#
+# *Claim C07.* Then the normalization takes it away: $\mathrm{BN}(ax+b) = \mathrm{BN}(x)$ for $a>0$. **Predict**
+# the difference for $a = 7$, for $a = 0.01$, and for $a = -7$, with $\epsilon = 10^{-5}$ and with 0.
+
+# %%
+rows = []
+for a in (7.0, 0.01, -7.0):
+    row = [a]
+    for eps_ in (0.0, 1e-5):
+        Y, Y_moved = [gradient.of_batch_norm(Z, 1 + 0 * gamma, 0 * beta, eps_, dY)[0] for Z in (X, a * X + 20)]
+        row.append(np.abs(Y_moved - Y).max())
+    rows.append(row)
+figures.table(rows, ['a (b = 20)', 'largest difference, eps = 0', 'eps = 1e-5'])
+
+# %% [markdown]
+# Exact for $\epsilon=0$ and $a>0$. With $\epsilon$, the stretched unit behaves like the unstretched one with
+# $\epsilon/a^2$, which is felt when $a$ is small. A negative $a$ turns the sign. **Check:**
+
+# %%
+small, same = [gradient.of_batch_norm(Z, 1 + 0 * gamma, 0 * beta, eps_, dY)[0]
+               for Z, eps_ in ((0.01 * X + 20, 1e-5), (X, 1e-5 / 0.01 ** 2))]
+assert np.allclose(small, same, atol=1e-10)
+plus, minus = [gradient.of_batch_norm(Z, 1 + 0 * gamma, 0 * beta, 0.0, dY)[0] for Z in (X, -7 * X + 20)]
+assert np.allclose(minus, -plus, atol=1e-12)
+assert rows[0][1] < 1e-12 < rows[1][2]
+
+# %% [markdown]
+# ## 6. Why there is an eps
+#
+# *Claim C05.* A unit may be the same in every example: a dead ReLU, a white border. Then $v = 0$, and the slope
+# of $\sqrt{v}$ is infinite there. First break it: **predict** $\partial L/\partial x$ of a constant unit for
+# $\epsilon = 0$, then for $10^{-8}$ and $10^{-5}$.
+
+# %%
+rows = [(f'{eps_:g}', *gradient.constant_unit(eps_).ravel()[:4]) for eps_ in (0.0, 1e-8, 1e-5)]
+figures.table(rows, ['eps', 'x1', 'x2', 'x3', 'x4'])
+
+# %% [markdown]
+# Without eps: no numbers at all, and they would spread over all weights. With eps: finite. But mind how large:
+# the unit's gradient is the centred upstream gradient times $1/\sqrt\epsilon$, 10,000 for $10^{-8}$ and 316 for
+# $10^{-5}$. The picture shows the slope of the root.
+
+# %%
+v = np.logspace(-12, 0, 100)
+slopes = {eps_: 0.5 / np.sqrt(v + eps_) for eps_ in (0.0, 1e-8, 1e-5)}
+figures.root_slopes(v, slopes)
+
+# %% [markdown]
+# **Check** the three statements.
+
+# %%
+assert not np.isfinite(gradient.constant_unit(0.0)).any()
+for seed in range(3):
+    ratio = gradient.constant_unit(1e-8, seed) / gradient.constant_unit(1e-5, seed)
+    assert np.allclose(ratio, 1000 ** 0.5) and np.isfinite(ratio).all()
+
+# %% [markdown]
+# ## 7. The bias before batch normalization
+#
+# *Claim C21.* A bias is a shift of its unit. So by sections 4 and 5 a dense layer before BN needs none: $\beta$
+# does its work. **Predict** for a bias of 30: the change of the output and the gradient of the bias, in training
+# and in prediction mode.
+
+# %%
+rows = []
+for train_mode in (True, False):
+    runs = [[placement.with_bias(bias, train_mode, seed) for bias in (0.0, 30.0)] for seed in range(3)]
+    changes = [np.abs(run[1][0] - run[0][0]).max() for run in runs]
+    gradients = [np.abs(run[1][1]).max() for run in runs]
+    rows.append(('training' if train_mode else 'prediction', max(changes), max(gradients)))
+figures.table(rows, ['mode', 'largest change of Y', 'largest gradient of the bias'])
+
+# %% [markdown]
+# In training it changes nothing and learns nothing. In prediction mode the moving mean is fixed: a bias that it
+# has not seen shifts the output like any other number. (If the bias was there in training, the moving mean holds
+# it, and takes it away.) **Check:**
+
+# %%
+assert rows[0][1] < 1e-12 and rows[0][2] < 1e-13
+assert rows[1][1] > 1 and rows[1][2] > 0.1
+
+# %% [markdown]
+# ## 8. Convolutions: one mean for all locations
+#
+# *Claim C22.* A feature map $(m, c, p, q)$ has $mpq$ values a channel, and one $\mu$ and one $\sigma$ for all of
+# them. First break it: give every *location* statistics of its own. **Predict** what becomes of a bright spot
+# that is mostly near the middle.
+
+# %%
+maps = placement.blobs()
+one = np.ones((1, 1, 1, 1))
+by_channel = gradient.of_batch_norm(maps, one, 0 * one, eps, maps)[0]
+by_location = placement.normalize_by_location(maps)
+figures.feature_maps({'X': maps, 'by channel': by_channel, 'by location': by_location})
+
+# %% [markdown]
+# By channel only the scale of the picture changes. By location the common middle is divided away and the rare
+# margin is blown up: what a spot looks like now depends on where it is. **Check** how much of the picture is
+# kept, over all 64 maps, and what moving the locations about does before and after BN.
+
+# %%
+kept = [np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, Z)])
+        for Z in (by_channel, by_location)]
+assert np.isclose(kept[0], 1) and kept[1] < 0.9
+moves = {'cyclic shift': placement.roll, 'random order': placement.permute,
+         'shift with zeros': placement.shift_in_zeros}
+differences = [max(placement.commutes(move, seed=seed) for seed in range(3)) for move in moves.values()]
+assert max(differences[:2]) < 1e-13 and differences[2] > 0.1
+figures.table(zip(moves, differences), ['move', 'largest difference: BN(move(X)) - move(BN(X))'])
+
+# %% [markdown]
+# BN commutes with any rearrangement of the locations. The condition is that nothing is lost: a shift that brings
+# in zeros has other statistics. And the dense case with $mpq$ examples is the very same computation, gradient
+# included. **Check:**
+
+# %%
+for seed in range(3):
+    convolution, dense = placement.convolution_as_dense((4, 3, 5, 6), seed=seed)
+    assert dense[0].shape == (4 * 5 * 6, 3)
+    assert all(np.allclose(a, b, atol=1e-13) for a, b in zip(convolution, dense))
+
+# %% [markdown]
+# ## 9. One scale and one shift a channel
+#
+# *Claim C24.* $\gamma$ and $\beta$ hold one number for each channel. We change both in channel 2 of five.
+# **Predict** which channels of $Y$ and of $\partial L/\partial X$ feel it, under the same upstream gradient.
+
+# %%
+changes = placement.change_one_channel(2)
+assert all((change[[0, 1, 3, 4]] == 0).all() and change[2] > 0.1 for change in changes)
+figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])], ['largest change of', *(f'channel {c}' for c in range(5))])
+
+# %% [markdown]
+# The others are untouched to the last bit. (In a network the layers above mix the channels, so that the
+# *upstream* gradient will differ at the next step.)
+#
+# ## What we saw, and what we did not show
+#
+# **Saw.** Every gradient of batch normalization by a formula of one line, each equal to autograd's.
+# Back-propagation through mean and deviation removes exactly two directions from each unit's gradient, the shift
+# and the stretch; that makes the bias before it idle, and a convolution the dense case with more examples.
+#
+# **With conditions.** The variance is $v/(v+\epsilon)$ (C04). The stretch is removed up to
+# $\epsilon/(v+\epsilon)$; the step keeps the variance to first order only; and a step on the weights may shift
+# units whose inputs are not centred (C06). Stretching is invisible for $a>0$ and as far as $\epsilon$ is small
+# against $a^2v$ (C07). With $\epsilon$ the gradient of a constant unit is finite, not small (C05). The bias is
+# idle in training, not in prediction (C21). Shifts commute if no location is lost (C22).
+#
+# **Did not show.** Float32, where an offset of 10,000 costs four of seven digits; how fast a closed form can be
+# computed; and whether any of this makes a real network learn better. Those are other notebooks.
