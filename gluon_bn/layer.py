@@ -1,7 +1,6 @@
 """The layer: it keeps the parameters and the moving statistics, and leaves the maths to a function."""
 from __future__ import annotations
 
-from mxnet import autograd
 from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
@@ -57,24 +56,32 @@ class BatchNorm(nn.HybridBlock):
             if device not in statistic.list_ctx():
                 statistic.reset_ctx(device)
         moving_mean, moving_var = self.moving_mean.data(device), self.moving_var.data(device)
-        Y, new_mean, new_var = self.fn(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
-        with autograd.pause():  # bookkeeping is no part of the gradient, whatever fn returned
-            if new_mean is not moving_mean:
-                new_mean.copyto(moving_mean)
-            if new_var is not moving_var:
-                new_var.copyto(moving_var)
+        Y, *new = self.fn(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+        for statistic, old, array in zip((self.moving_mean, self.moving_var), (moving_mean, moving_var), new):
+            if array is not old:
+                self._keep(statistic, old, array)
         return Y
+
+    @staticmethod
+    def _keep(statistic, old, array):
+        if array.shape != old.shape:
+            raise ValueError(f'fn must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
+                             'keep the axes that it reduces: mean(axis, keepdims=True)')
+        # In the place of the old array, as the chapter has it: copying it over would cost an operator each step.
+        # Detached, whatever fn returned: bookkeeping is no part of the gradient.
+        statistic.list_data()[statistic.list_ctx().index(old.context)] = array.detach()
 
     def _check(self, X):
         if not isinstance(X, NDArray):
             raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; BatchNorm cannot be traced into a graph: '
                              'put it in an nn.Sequential, whose hybridize() compiles the layers around it')
-        if X.ndim != self.num_dims:
-            raise ValueError(f'X must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {X.shape}; '
+        shape = X.shape
+        if len(shape) != self.num_dims:
+            raise ValueError(f'X must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '
                              'num_dims is 2 after a dense layer, 4 after a convolution')
-        if X.shape[1] != self.num_features:
+        if shape[1] != self.num_features:
             raise ValueError(f'X must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
-                             f'says, got {X.shape}; set num_features={X.shape[1]}, or check the layer before')
+                             f'says, got {shape}; set num_features={shape[1]}, or check the layer before')
 
     def __repr__(self):
         name = getattr(self.fn, '__name__', repr(self.fn))

@@ -11,9 +11,15 @@
 #include <omp.h>
 #include <pthread.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <cstring>
 #include <sstream>
 
@@ -27,14 +33,48 @@ using Shapes = std::vector<std::vector<unsigned int>>;
 
 // ---- Threads -------------------------------------------------------------------------------------------------
 
-constexpr int64_t kParallel = 1 << 15;  // below so many values, waking a second thread costs more than it saves
+constexpr int64_t kParallel = 1 << 19;  // below so many values, waking a second thread costs more than it saves
 
-// As many threads as MXNet has given to the calling one: OMP_NUM_THREADS, or half the cores. It is the same pool.
-int threads_for(int64_t size) { return size < kParallel ? 1 : omp_get_max_threads(); }
+int max_threads = 1;  // set when MXNet loads this library
+int threads_for(int64_t size) { return size < kParallel ? 1 : max_threads; }
 
 // A forked child has one thread, and waiting for the others that its parent had would hang: here, and in operators
 // of MXNet's own.
-void after_fork_in_child() { omp_set_num_threads(1); }
+void after_fork_in_child() {
+  max_threads = 1;
+  omp_set_num_threads(1);
+}
+
+// ---- Large arrays --------------------------------------------------------------------------------------------
+
+constexpr int64_t kLarge = 16 << 20;  // bytes: what no cache holds until the next operator reads it
+
+// Runs write(to, j, n) for the pieces of a plane of s values. Where the plane is part of a large array, a piece is
+// written to a small buffer first and goes from there straight to memory: a plain store would first read the line
+// that it is about to replace.
+template <typename T, typename Write>
+void write_plane(T* plane, int64_t s, bool large, Write write) {
+#ifdef __SSE2__
+  if (large) {
+    constexpr int64_t kPiece = 1024, step = 16 / sizeof(T);
+    alignas(64) T buffer[kPiece];
+    for (int64_t j = 0; j < s; j += kPiece) {
+      const int64_t n = std::min(kPiece, s - j);
+      write(buffer, j, n);
+      int64_t i = 0;
+      for (; i < n && reinterpret_cast<uintptr_t>(plane + j + i) % 16; ++i) plane[j + i] = buffer[i];
+      for (; i + step <= n; i += step) {
+        _mm_stream_si128(reinterpret_cast<__m128i*>(plane + j + i),
+                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(buffer + i)));
+      }
+      for (; i < n; ++i) plane[j + i] = buffer[i];
+    }
+    _mm_sfence();
+    return;
+  }
+#endif
+  write(plane, 0, s);
+}
 
 // ---- One channel: what its values share ----------------------------------------------------------------------
 
@@ -86,61 +126,110 @@ Sums moments(Sums sums, double x0, double n) {
   return {x0 + mean, var < 0 ? 0 : var};  // a NaN stays a NaN
 }
 
+// Neighbours in memory, as doubles in one vector.
+template <typename T>
+struct Lanes {
+  static constexpr int64_t count = 8;
+  typedef T Values __attribute__((vector_size(count * sizeof(T))));
+  typedef double Doubles __attribute__((vector_size(count * sizeof(double))));
+
+  static Doubles load(const T* from) {
+    Values values;
+    std::memcpy(&values, from, sizeof values);
+    return __builtin_convertvector(values, Doubles);
+  }
+};
+
 // ---- The loops over memory -----------------------------------------------------------------------------------
 
-// (m, c, s), s > 1: a channel is m planes of s neighbouring values. A thread takes one whole channel at a time, and
-// finds in its cache the second time what it read from memory the first time.
+// (m, c, s), s > 1: a channel is m planes of s neighbouring values. A thread takes a tile of neighbouring channels at a
+// time, so few that it finds in its cache the second time what it read from memory the first time.
 template <typename T>
 struct Planes {
-  static constexpr int64_t width = 1;  // channels a tile holds
+  static constexpr int64_t width = 16;  // channels that a tile holds at the most
   const int64_t m, c, s;
 
-  void sums_of_X(const T* X, int64_t k, int64_t, const T* x0, Sums* out) const {
-    double sum = 0, sum_squares = 0;
-    const T zero = *x0;
+  int64_t tile() const {
+    const int64_t kTile = (256 << 10) / sizeof(T);  // values: a quarter of a megabyte, for X and dY and what comes out
+    return std::min({width, (c + 1) / 2, std::max<int64_t>(1, kTile / (m * s))});
+  }
+  bool large() const { return m * c * s * static_cast<int64_t>(sizeof(T)) >= kLarge; }
+
+  void sums_of_X(const T* X, int64_t k, int64_t n, const T* x0, int64_t stride, Sums* out) const {
+    double origin[width];
+    for (int64_t j = 0; j < n; ++j) origin[j] = x0[j * stride];
+    sums(X, nullptr, k, n, origin, out);
+  }
+  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t n, const Affine<T>* affine, Sums* out) const {
+    double origin[width];
+    for (int64_t j = 0; j < n; ++j) origin[j] = affine[j].center;
+    sums(X, dY, k, n, origin, out);
+  }
+
+  // For the n channels from k on: sum(a), sum(a * d), where d = x - origin, and a is dY or, without one, d itself.
+  void sums(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
+    using Doubles = typename Lanes<T>::Doubles;
+    constexpr int64_t lanes = Lanes<T>::count, chains = 2;  // two chains of additions hide each other's latency
+    Doubles firsts[width][chains] = {}, seconds[width][chains] = {};
     for (int64_t i = 0; i < m; ++i) {
-      const T* x = X + (i * c + k) * s;
-#pragma omp simd reduction(+ : sum, sum_squares)
-      for (int64_t j = 0; j < s; ++j) {
-        const double d = x[j] - zero;
-        sum += d;
-        sum_squares += d * d;
+      for (int64_t l = 0; l < n; ++l) {
+        const int64_t plane = (i * c + k + l) * s;
+        const T *x = X + plane, *dy = dY ? dY + plane : nullptr;
+        const double x0 = origin[l];
+        Doubles first[chains] = {firsts[l][0], firsts[l][1]}, second[chains] = {seconds[l][0], seconds[l][1]};
+        int64_t j = 0;
+        for (; j + chains * lanes <= s; j += chains * lanes) {
+          __builtin_prefetch(x + j + c * s);  // the next plane is too far off for the processor to foresee
+          if (dY) __builtin_prefetch(dy + j + c * s);
+          for (int64_t chain = 0; chain < chains; ++chain) {
+            const Doubles d = Lanes<T>::load(x + j + chain * lanes) - x0;
+            const Doubles a = dY ? Lanes<T>::load(dy + j + chain * lanes) : d;
+            first[chain] += a;
+            second[chain] += a * d;
+          }
+        }
+        for (; j < s; ++j) {
+          const double d = x[j] - x0, a = dY ? dy[j] : d;
+          first[0][0] += a;
+          second[0][0] += a * d;
+        }
+        for (int64_t chain = 0; chain < chains; ++chain) firsts[l][chain] = first[chain], seconds[l][chain] = second[chain];
       }
     }
-    *out = {sum, sum_squares};
-  }
-
-  void write_Y(const T* X, T* Y, int64_t k, int64_t, const Affine<T>* affine) const {
-    const Affine<T> a = *affine;
-    for (int64_t i = 0; i < m; ++i) {
-      const T* x = X + (i * c + k) * s;
-      T* y = Y + (i * c + k) * s;
-#pragma omp simd
-      for (int64_t j = 0; j < s; ++j) y[j] = (x[j] - a.center) * a.scale + a.shift;
-    }
-  }
-
-  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t, const Affine<T>* affine, Sums* out) const {
-    double sum = 0, sum_products = 0;
-    const T center = affine->center;
-    for (int64_t i = 0; i < m; ++i) {
-      const T *x = X + (i * c + k) * s, *dy = dY + (i * c + k) * s;
-#pragma omp simd reduction(+ : sum, sum_products)
-      for (int64_t j = 0; j < s; ++j) {
-        sum += dy[j];
-        sum_products += static_cast<double>(dy[j]) * (x[j] - center);
+    for (int64_t l = 0; l < n; ++l) {
+      out[l] = {};
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        out[l].first += firsts[l][0][lane] + firsts[l][1][lane];
+        out[l].second += seconds[l][0][lane] + seconds[l][1][lane];
       }
     }
-    *out = {sum, sum_products};
   }
 
-  void write_dX(const T* X, const T* dY, T* dX, int64_t k, int64_t, const Gradient<T>* gradient) const {
-    const Gradient<T> g = *gradient;
+  void write_Y(const T* X, T* Y, int64_t k, int64_t n, const Affine<T>* affine) const {
     for (int64_t i = 0; i < m; ++i) {
-      const T *x = X + (i * c + k) * s, *dy = dY + (i * c + k) * s;
-      T* dx = dX + (i * c + k) * s;
+      for (int64_t l = 0; l < n; ++l) {
+        const Affine<T> a = affine[l];
+        const int64_t plane = (i * c + k + l) * s;
+        write_plane(Y + plane, s, large(), [&](T* y, int64_t from, int64_t count) {
+          const T* x = X + plane + from;
 #pragma omp simd
-      for (int64_t j = 0; j < s; ++j) dx[j] = dy[j] * g.scale - (x[j] - g.center) * g.slope - g.offset;
+          for (int64_t j = 0; j < count; ++j) y[j] = (x[j] - a.center) * a.scale + a.shift;
+        });
+      }
+    }
+  }
+
+  void write_dX(const T* X, const T* dY, T* dX, int64_t k, int64_t n, const Gradient<T>* gradient) const {
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t l = 0; l < n; ++l) {
+        const Gradient<T> g = gradient[l];
+        const int64_t plane = (i * c + k + l) * s;
+        write_plane(dX + plane, s, large(), [&](T* dx, int64_t from, int64_t count) {
+          const T *x = X + plane + from, *dy = dY + plane + from;
+#pragma omp simd
+          for (int64_t j = 0; j < count; ++j) dx[j] = dy[j] * g.scale - (x[j] - g.center) * g.slope - g.offset;
+        });
+      }
     }
   }
 };
@@ -150,8 +239,9 @@ template <typename T>
 struct Columns {
   static constexpr int64_t width = 32;
   const int64_t m, c, s;
+  int64_t tile() const { return width; }
 
-  void sums_of_X(const T* X, int64_t k, int64_t n, const T* x0, Sums* out) const {
+  void sums_of_X(const T* X, int64_t k, int64_t n, const T* x0, int64_t, Sums* out) const {
     double sum[width] = {}, sum_squares[width] = {};
     for (int64_t i = 0; i < m; ++i) {
       const T* x = X + i * c + k;
@@ -210,17 +300,17 @@ struct Columns {
 // params holds gamma and then beta, statistics mean and then var, c of each.
 template <typename T, template <typename> class Layout>
 void forward(const Layout<T> layout, const T* X, const T* params, double eps, T* Y, double* statistics, bool training) {
-  const int64_t m = layout.m, c = layout.c, s = layout.s;
+  const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
 #pragma omp parallel for num_threads(threads_for(m * c * s))
-  for (int64_t k = 0; k < c; k += layout.width) {
-    const int64_t n = std::min(layout.width, c - k);
+  for (int64_t k = 0; k < c; k += tile) {
+    const int64_t n = std::min(tile, c - k);
     Affine<T> affine[Layout<T>::width];
     if (training) {
       Sums sums[Layout<T>::width];
       const T* x0 = X + k * s;  // the first value of each channel
-      layout.sums_of_X(X, k, n, x0, sums);
+      layout.sums_of_X(X, k, n, x0, s, sums);
       for (int64_t j = 0; j < n; ++j) {
-        const Sums mean_var = moments(sums[j], x0[j], static_cast<double>(m * s));
+        const Sums mean_var = moments(sums[j], x0[j * s], static_cast<double>(m * s));
         statistics[k + j] = mean_var.first;
         statistics[c + k + j] = mean_var.second;
       }
@@ -236,10 +326,10 @@ void forward(const Layout<T> layout, const T* X, const T* params, double eps, T*
 template <typename T, template <typename> class Layout>
 void backward(const Layout<T> layout, const T* dY, const T* X, const T* params, const double* statistics, double eps,
               T* dX, T* dparams, bool training) {
-  const int64_t m = layout.m, c = layout.c, s = layout.s;
+  const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
 #pragma omp parallel for num_threads(threads_for(m * c * s))
-  for (int64_t k = 0; k < c; k += layout.width) {
-    const int64_t n = std::min(layout.width, c - k);
+  for (int64_t k = 0; k < c; k += tile) {
+    const int64_t n = std::min(tile, c - k);
     Affine<T> affine[Layout<T>::width];
     Gradient<T> gradient[Layout<T>::width];
     Sums sums[Layout<T>::width];
@@ -288,22 +378,41 @@ MXReturnValue dispatch(const MXTensor& X, Run run) {
   return MX_SUCCESS;
 }
 
-// Training: (X, params) -> (Y, statistics). The statistics are float64, so that backward starts where forward ended.
+// The moving average: new = momentum * old + (1 - momentum) * batch
+template <typename T>
+void blend(const MXTensor& old, const double* batch, double momentum, MXTensor* blended) {
+  for (int64_t k = 0; k < old.size(); ++k) {
+    blended->data<T>()[k] = static_cast<T>(momentum * static_cast<const T*>(old.data_ptr)[k] + (1 - momentum) * batch[k]);
+  }
+}
+
+// Training: (X, params, moving_mean, moving_var) -> (Y, new moving_mean, new moving_var, statistics). The statistics
+// of the minibatch are float64, so that backward starts where forward ended.
 MXReturnValue train_forward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  const double eps = number(attributes, "eps");
+  const double eps = number(attributes, "eps"), momentum = number(attributes, "momentum");
   return dispatch(in->at(0), [&](auto layout, auto type) {
     using T = decltype(type);
-    forward(layout, in->at(0).data<T>(), in->at(1).data<T>(), eps, out->at(0).data<T>(), out->at(1).data<double>(), true);
+    double* statistics = out->at(3).data<double>();
+    forward(layout, in->at(0).data<T>(), in->at(1).data<T>(), eps, out->at(0).data<T>(), statistics, true);
+    blend<T>(in->at(2), statistics, momentum, &out->at(1));
+    blend<T>(in->at(3), statistics + layout.c, momentum, &out->at(2));
   });
 }
 
-// In: the gradients of the outputs, the inputs, the outputs. Out: the gradients of the inputs.
+// In: the gradients of the outputs, the inputs, the outputs. Out: the gradients of the inputs; those of the moving
+// statistics are 0, since only Y depends on what is learned.
+template <typename T>
+void no_gradient(Tensors* out) {
+  for (int i : {2, 3}) std::fill_n(out->at(i).data<T>(), out->at(i).size(), T(0));
+}
+
 MXReturnValue train_backward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
   const double eps = number(attributes, "eps");
-  return dispatch(in->at(2), [&](auto layout, auto type) {
+  return dispatch(in->at(4), [&](auto layout, auto type) {
     using T = decltype(type);
-    backward(layout, in->at(0).data<T>(), in->at(2).data<T>(), in->at(3).data<T>(), in->at(5).data<double>(), eps,
+    backward(layout, in->at(0).data<T>(), in->at(4).data<T>(), in->at(5).data<T>(), in->at(11).data<double>(), eps,
              out->at(0).data<T>(), out->at(1).data<T>(), true);
+    no_gradient<T>(out);
   });
 }
 
@@ -336,33 +445,6 @@ MXReturnValue predict_backward(const Attributes& attributes, Tensors* in, Tensor
   });
 }
 
-// The moving average: (statistics, moving_mean, moving_var) -> (new moving_mean, new moving_var)
-MXReturnValue blend(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  const double momentum = number(attributes, "momentum");
-  const auto run = [&](auto type) {
-    using T = decltype(type);
-    const double* batch = in->at(0).data<double>();
-    for (int i : {0, 1}) {
-      const T* old = in->at(i + 1).data<T>();
-      T* blended = out->at(i).data<T>();
-      for (int64_t k = 0; k < out->at(i).size(); ++k) {
-        blended[k] = static_cast<T>(momentum * old[k] + (1 - momentum) * *batch++);
-      }
-    }
-  };
-  if (in->at(1).dtype == kFloat32) run(float());
-  else run(double());
-  return MX_SUCCESS;
-}
-
-// Without one MXNet refuses to build the graph of a hybridized layer; the moving average is no part of the gradient.
-MXReturnValue blend_backward(const Attributes&, Tensors* in, Tensors* out, const OpResource&) {
-  for (MXTensor& gradient : *out) {
-    std::memset(gradient.data_ptr, 0, gradient.size() * (gradient.dtype == kFloat32 ? sizeof(float) : sizeof(double)));
-  }
-  return MX_SUCCESS;
-}
-
 template <int inputs, int outputs>
 MXReturnValue count(const Attributes&, int* num_in, int* num_out) {
   *num_in = inputs;
@@ -370,22 +452,17 @@ MXReturnValue count(const Attributes&, int* num_in, int* num_out) {
   return MX_SUCCESS;
 }
 
-MXReturnValue normalize_types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
+MXReturnValue infer_types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
+  for (int& type : *out) type = in->at(0);
+  if (out->size() == 4) out->at(3) = kFloat64;
+  return MX_SUCCESS;
+}
+MXReturnValue infer_shapes(const Attributes&, Shapes* in, Shapes* out) {
   out->at(0) = in->at(0);
-  if (out->size() == 2) out->at(1) = kFloat64;
-  return MX_SUCCESS;
-}
-MXReturnValue normalize_shapes(const Attributes&, Shapes* in, Shapes* out) {
-  out->at(0) = in->at(0);
-  if (out->size() == 2) out->at(1) = {2, in->at(0).at(1)};
-  return MX_SUCCESS;
-}
-MXReturnValue blend_types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  out->at(0) = out->at(1) = in->at(1);
-  return MX_SUCCESS;
-}
-MXReturnValue blend_shapes(const Attributes&, Shapes* in, Shapes* out) {
-  out->at(0) = out->at(1) = in->at(1);
+  if (out->size() == 4) {
+    out->at(1) = out->at(2) = in->at(2);
+    out->at(3) = {2, in->at(0).at(1)};
+  }
   return MX_SUCCESS;
 }
 
@@ -393,17 +470,15 @@ MXReturnValue blend_shapes(const Attributes&, Shapes* in, Shapes* out) {
 
 REGISTER_OP(gluon_bn_train)
     .setForward(train_forward, "cpu").setBackward(train_backward, "cpu")
-    .setParseAttrs(count<2, 2>).setInferType(normalize_types).setInferShape(normalize_shapes);
+    .setParseAttrs(count<4, 4>).setInferType(infer_types).setInferShape(infer_shapes);
 
 REGISTER_OP(gluon_bn_predict)
     .setForward(predict_forward, "cpu").setBackward(predict_backward, "cpu")
-    .setParseAttrs(count<4, 1>).setInferType(normalize_types).setInferShape(normalize_shapes);
+    .setParseAttrs(count<4, 1>).setInferType(infer_types).setInferShape(infer_shapes);
 
-REGISTER_OP(gluon_bn_blend)
-    .setForward(blend, "cpu").setBackward(blend_backward, "cpu")
-    .setParseAttrs(count<3, 2>).setInferType(blend_types).setInferShape(blend_shapes);
-
+// MXNet itself takes half the cores where OMP_NUM_THREADS does not say how many; these loops profit from all.
 MXReturnValue initialize(int) {
+  max_threads = std::getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : omp_get_num_procs();
   pthread_atfork(nullptr, nullptr, after_fork_in_child);
   return MX_SUCCESS;
 }

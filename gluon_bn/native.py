@@ -1,6 +1,7 @@
 """The native path: native.cc, compiled on first use and loaded into MXNet as operators."""
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -12,7 +13,7 @@ import threading
 from pathlib import Path
 
 import mxnet
-from mxnet import autograd, nd, np
+from mxnet import autograd, nd, np, sym
 
 SOURCE = Path(__file__).with_name('native.cc')
 # No -ffast-math: it would assume that there is no NaN. Without errno and traps sqrt and the loops vectorize.
@@ -36,18 +37,31 @@ def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):
             a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
     # MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add').
     # So no variable feeds one directly: an operator of MXNet's own stands between, and does as it is told.
-    if autograd.is_recording() and X.grad is not None:
+    if X.grad is not None and autograd.is_recording():
         X = X.reshape(X.shape)
-    params = nd.concat(gamma, beta, dim=0)  # (2, d) or (2, c, 1, 1)
-    if not autograd.is_training():
-        Y = nd.gluon_bn_predict(X, params, moving_mean, moving_var, eps=eps)
+    training = autograd.is_training()
+    graph = _graph(training, float(eps), float(momentum), X.shape, threading.get_ident())
+    outputs = graph(X, gamma, beta, moving_mean, moving_var)
+    Y, *statistics = outputs if training else (outputs, moving_mean, moving_var)
+    statistics = [a.detach() for a in statistics]
+    return tuple(a.as_np_ndarray() for a in (Y, *statistics)) if is_np else (Y, *statistics)
+
+
+@functools.lru_cache(maxsize=256)
+def _graph(training, eps, momentum, shape, thread):
+    """The operators of one call as one compiled graph, which halves what calling them costs.
+
+    One for each shape, or it would plan its memory anew at each change of shape; one for each
+    thread, because a compiled graph may not be entered twice at a time.
+    """
+    X, gamma, beta, *moving = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
+    params = sym.concat(gamma, beta, dim=0)  # (2, d) or (2, c, 1, 1)
+    if training:
+        Y, moving_mean, moving_var, _ = sym.gluon_bn_train(X, params, *moving, eps=eps, momentum=momentum)
+        graph = sym.Group([Y, moving_mean, moving_var])
     else:
-        Y, statistics = nd.gluon_bn_train(X, params, eps=eps)
-        with autograd.pause():
-            moving_mean, moving_var = nd.gluon_bn_blend(statistics, moving_mean, moving_var, momentum=momentum)
-    if is_np:
-        Y, moving_mean, moving_var = (a.as_np_ndarray() for a in (Y, moving_mean, moving_var))
-    return Y, moving_mean, moving_var
+        graph = sym.gluon_bn_predict(X, params, *moving, eps=eps)
+    return nd.CachedOp(graph, [('static_alloc', True)])
 
 
 def load():

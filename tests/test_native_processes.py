@@ -17,7 +17,7 @@ from mxnet import autograd, nd
 import numpy, oracle
 from gluon_bn import fused, maths
 
-def check(shape=(64, 16, 9, 9)):
+def check(shape=(64, 16, 24, 24)):
     *arrays, dY = oracle.draw(shape)
     fast, reference = (oracle.run(fn, nd, arrays, dY) for fn in (fused.fused_batch_norm, maths.batch_norm))
     assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, reference))
@@ -87,13 +87,13 @@ def standardized(batch):
         return fused.fused_batch_norm(X, ones, zeros, zeros, ones, 1e-5, 0.9)[0]
 
 check()
-images = numpy.random.RandomState(0).randn(128, 16, 9, 9).astype('float32')
+images = numpy.random.RandomState(0).randn(128, 16, 24, 24).astype('float32')
 loader = mx.gluon.data.DataLoader(images, batch_size=64, num_workers=2, batchify_fn=standardized)
 for batch in loader:
     assert abs(batch.asnumpy().mean()) < 1e-6 and abs(batch.asnumpy().std() - 1) < 1e-4
     print(batch.shape)
 """, GLUON_BN_FUSED=path)
-    assert out.splitlines() == ["(64, 16, 9, 9)"] * 2
+    assert out.splitlines() == ["(64, 16, 24, 24)"] * 2
 
 
 @NEEDS_A_COMPILER
