@@ -8,7 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .startup import keep_freed_memory
+
 __version__ = "0.1.0"
+
+keep_freed_memory()  # before MXNet starts its threads
 
 _HOME = {
     "batch_norm": "maths",

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
 COLORS = {'none': '#999999', 'scratch': '#0072B2', 'portable': '#56B4E9', 'fused': '#009E73', 'gluon': '#D55E00',
@@ -33,8 +34,8 @@ def plot_curves(runs):
             ax.plot(epochs, numpy.median(values, axis=0), STYLES.get(norm, '-'), marker='o', markersize=3, color=color,
                     label=LABELS.get(norm, norm))
             ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, linewidth=0)
-        ax.set(title=title, xlabel='epoch')
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set(title=title, xlabel='epoch', xlim=(0.5, ax.dataLim.x1 + 0.5))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncol=len(labels), frameon=False)

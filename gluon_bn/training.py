@@ -10,8 +10,6 @@ import numpy
 from mxnet import autograd, gluon, init
 from tqdm.auto import tqdm
 
-from .startup import keep_freed_memory
-
 
 STRETCH = 10  # minibatches between two looks at the device
 
@@ -51,7 +49,6 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     Raises: ValueError for a number of epochs or a learning rate out of range.
     """
     check_schedule(num_epochs, lr)
-    keep_freed_memory()
     devices = _devices(device)
     if initialize:
         net.initialize(init.Xavier(), ctx=devices, force_reinit=True)

@@ -1,0 +1,48 @@
+"""The same arrays for every framework, the float64 results that they ought to give, and the distance from those."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy
+
+EPS = 1e-5
+DEPTH = 4  # layers in the stack whose time is divided among them
+
+
+class Arrays(NamedTuple):
+    """X and the upstream gradient dY in float32, unit variance; gamma and beta (c,)."""
+
+    X: numpy.ndarray
+    dY: numpy.ndarray
+    gamma: numpy.ndarray
+    beta: numpy.ndarray
+
+
+def make_arrays(shape, mean=0):
+    """Random arrays, the same wherever they are made; X has the mean given."""
+    random = numpy.random.default_rng(0)
+    X = random.standard_normal(shape, 'float32') + numpy.float32(mean)
+    dY = random.standard_normal(shape, 'float32')
+    gamma, beta = random.uniform(0.5, 1.5, shape[1]).astype('float32'), random.standard_normal(shape[1], 'float32')
+    return Arrays(X, dY, gamma, beta)
+
+
+def reference(arrays):
+    """Y, dX, dgamma and dbeta in float64, by the closed form."""
+    X, dY, gamma, beta = (array.astype('float64') for array in arrays)
+    axes = (0,) + tuple(range(2, X.ndim))
+    gamma, beta = (array.reshape((1, -1) + (1,) * (X.ndim - 2)) for array in (gamma, beta))
+    D = X - X.mean(axes, keepdims=True)
+    std = numpy.sqrt((D ** 2).mean(axes, keepdims=True) + EPS)
+    X_hat = D / std
+    dbeta, dgamma = dY.sum(axes, keepdims=True), (dY * X_hat).sum(axes, keepdims=True)
+    n = X.size / X.shape[1]
+    dX = gamma / std * (dY - dbeta / n - X_hat * dgamma / n)
+    return {'Y': gamma * X_hat + beta, 'dX': dX, 'dgamma': dgamma, 'dbeta': dbeta}
+
+
+def errors(arrays, Y, dX, dgamma, dbeta):
+    """The relative error of each result: |result - reference| / |reference|, in Euclidean norms."""
+    results = {'Y': Y, 'dX': dX, 'dgamma': dgamma, 'dbeta': dbeta}
+    return {name: float(numpy.linalg.norm(results[name].ravel().astype('float64') - exact.ravel())
+                        / numpy.linalg.norm(exact)) for name, exact in reference(arrays).items()}

@@ -1,0 +1,96 @@
+"""MXNet's side: layers and epochs with `batch_norm`, both paths of `fused_batch_norm`, and Gluon's own layer."""
+from __future__ import annotations
+
+import time
+
+import mxnet as mx
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+
+from ..data import Minibatches, load_data_fashion_mnist
+from ..fused import choose, fused_batch_norm
+from ..layer import BatchNorm
+from ..maths import batch_norm
+from ..model import lenet
+from ..portable import batch_norm_portable
+from ..training import seed_everything, train
+from .accuracy import DEPTH, errors, make_arrays
+
+# name -> layer of (num_features, num_dims)
+LAYERS = {
+    'scratch': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=batch_norm),
+    'portable': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=batch_norm_portable),
+    'native': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=fused_batch_norm),
+    'gluon': lambda num_features, num_dims: nn.BatchNorm(in_channels=num_features),
+}
+
+_case = {}
+
+
+def describe():
+    """What can be measured here, why the rest cannot, and what it is."""
+    path, reason = choose()
+    missing = {} if path == 'native' else {'native': reason}
+    return {'columns': [name for name in LAYERS if name not in missing], 'missing': missing,
+            'versions': {'mxnet': mx.__version__}}
+
+
+def prepare(shape, threads, mean=0):
+    """Make the arrays of this shape and a fresh layer of each kind. MXNet has its threads from the environment."""
+    arrays = make_arrays(shape, mean)
+    X, dY = nd.array(arrays.X, dtype='float32'), nd.array(arrays.dY, dtype='float32')
+    X.attach_grad()
+    layers = {name: [make(shape[1], len(shape)) for _ in range(DEPTH)] for name, make in LAYERS.items()}
+    for stack in layers.values():
+        for layer in stack:
+            layer.initialize()
+            layer.gamma.set_data(nd.array(arrays.gamma).reshape(layer.gamma.shape))
+            layer.beta.set_data(nd.array(arrays.beta).reshape(layer.beta.shape))
+    _case.update(arrays=arrays, X=X, dY=dY, layers=layers)
+
+
+def time_layer(column, mode, repeat):
+    """Seconds of one layer of a stack, forward or forward + backward, in training mode with all its bookkeeping."""
+    X, dY, layers = _case['X'], _case['dY'], _case['layers'][column]
+    if repeat > 1:
+        run(layers, X, dY, mode)  # what ran before took the cache
+    nd.waitall()
+    start = time.perf_counter()
+    for _ in range(repeat):
+        run(layers, X, dY, mode)
+    nd.waitall()  # once: a training loop does not wait for a layer either
+    return (time.perf_counter() - start) / repeat / DEPTH
+
+
+def run(layers, X, dY, mode):
+    with autograd.record():
+        Y = X
+        for layer in layers:
+            Y = layer(Y)
+    if mode == 'both':
+        Y.backward(dY)
+    return Y
+
+
+def measure_errors(column):
+    X, dY, layer = _case['X'], _case['dY'], _case['layers'][column][0]
+    Y = run([layer], X, dY, 'both')
+    results = Y, X.grad, layer.gamma.grad(), layer.beta.grad()
+    return errors(_case['arrays'], *(array.asnumpy() for array in results))
+
+
+def load_data(root, batch_size, threads):
+    _case.update(data=load_data_fashion_mnist(batch_size, root), batch_size=batch_size)
+
+
+def time_epoch(column, num_train, lr):
+    """Train a new LeNet on the first num_train examples, in this package's loop; then measure its test accuracy."""
+    train_iter, test_iter = _case['data']
+    train_iter = Minibatches(train_iter.X[:num_train], train_iter.y[:num_train], _case['batch_size'], shuffle=True)
+    seed_everything(0)
+    net = lenet(LAYERS.get(column, 'none'))
+    start = time.perf_counter()
+    epoch, = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False)
+    total = time.perf_counter() - start
+    return {'train': epoch.seconds, 'test': total - epoch.seconds, 'loss': epoch.loss, 'train_acc': epoch.train_acc,
+            'test_acc': epoch.test_acc}

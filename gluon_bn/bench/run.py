@@ -1,0 +1,108 @@
+"""The benchmark as one run: it starts the sides, measures the parts, and writes what came of it."""
+from __future__ import annotations
+
+import contextlib
+import json as json_format
+import os
+import time
+from pathlib import Path
+
+from ..environment import cores, machine, versions
+from . import epochs, layers
+from .figure import draw
+from .goals import check
+from .method import method
+from .side import Side
+from .tables import HEADERS, markdown, sections
+
+PARTS = ('layers', 'sizes', 'accuracy', 'epochs')
+
+
+def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=None):
+    """Run the parts, print their tables, and write JSON, a page and a figure; returns 0.
+
+    json, readme: files to write; without json, bench.json in a new folder below runs/. figure: where
+    to draw, without suffix; beside the JSON by default. quick: few rounds and sizes, for a test.
+    root: folder of the Fashion-MNIST files.
+
+    Raises: ValueError for an unknown part.
+    """
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown or not parts:
+        raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
+    json = Path(json) if json else Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json'
+    figure = Path(figure) if figure else json.with_suffix('')
+    for path in (json, figure, *([Path(readme)] if readme else [])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    result = measure(tuple(parts), quick, root)
+    json.write_text(json_format.dumps(result, indent=1) + '\n', encoding='utf-8')
+    written, drawing = [str(json)], draw(result)
+    if drawing:
+        for suffix in ('.svg', '.png'):
+            drawing.savefig(f'{figure}{suffix}', dpi=150)
+            written.append(f'{figure}{suffix}')
+    if readme:
+        picture = os.path.relpath(f'{figure}.svg', Path(readme).parent) if drawing else None
+        Path(readme).write_text(markdown(result, picture), encoding='utf-8')
+        written.append(str(readme))
+    for title, note, table in sections(result):
+        print(f'\n{title}\n{note}\n\n{table}')
+    print(f"\nIt took {result['seconds'] / 60:.1f} minutes, and wrote {', '.join(written)}")
+    return 0
+
+
+def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench: {text}', flush=True)):
+    """Measure the parts; returns the content of the JSON file."""
+    start, threads, load = time.perf_counter(), cores(), os.getloadavg()[0]
+    if load > 0.5:
+        say(f'other programs are running (load average {load:.1f}); what uses all cores suffers most from them, '
+            'so run this on a quiet machine')
+    result = {'date': time.strftime('%Y-%m-%d'), 'command': command(parts, quick), 'machine': machine(),
+              'versions': versions(), 'load': load, 'method': method(threads)}
+    with contextlib.ExitStack() as stack:
+        def start_side(module, keep_memory=True):
+            return stack.enter_context(Side(module, keep_memory))
+
+        sides, missing = {'copy': start_side('copy_side')}, {}
+        for module in ('mxnet_side', 'torch_side'):
+            side = start_side(module)
+            try:
+                about = side.call('describe')
+            except ImportError as error:
+                if module == 'mxnet_side':
+                    raise
+                about = {'columns': [], 'versions': {}, 'missing': {
+                    'torch': f'{error}; pip install -r requirements-torch.txt brings it'}}
+            sides.update(dict.fromkeys(about['columns'], side))
+            missing.update(about['missing'])
+            result['versions'].update(about['versions'])
+        for name, reason in missing.items():
+            say(f'no column {HEADERS[name]}: {reason}')
+        columns = [name for name in HEADERS if name in sides]
+        result.update(columns=columns, missing=missing)
+
+        rounds = 2 if quick else 21
+        if 'layers' in parts:
+            shapes = layers.SHAPES[:3:2] if quick else layers.SHAPES
+            result['layers'] = layers.measure_shapes(sides, threads, columns, rounds, shapes, say)
+        if 'sizes' in parts:
+            batches = layers.BATCHES[2:4] if quick else layers.BATCHES
+            result['sizes'] = layers.measure_sizes(sides, threads, columns, min(rounds, 9), batches, say)
+        if 'accuracy' in parts:
+            shapes = layers.SHAPES[:1] if quick else layers.SHAPES[:4]
+            result['accuracy'] = layers.measure_accuracy(sides, threads, columns, shapes, say=say)
+        if 'epochs' in parts:
+            book = start_side('d2l_side', keep_memory=False)
+            trained = {'none': sides['gluon'], **{name: sides[name] for name in columns},
+                       'd2l gluon': book, 'd2l scratch': book}
+            result['epochs'] = epochs.measure_epochs(trained, threads, list(trained), 1 if quick else 5,
+                                                     0.05 if quick else 1, root, say)
+    result['goals'] = check(result)
+    result['seconds'] = time.perf_counter() - start
+    return result
+
+
+def command(parts, quick):
+    """The command that makes such a result."""
+    return ' '.join(['python -m gluon_bn bench', *(['--quick'] if quick else []),
+                     *([f"--parts {','.join(parts)}"] if parts != PARTS else [])])
