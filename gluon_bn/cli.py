@@ -46,6 +46,18 @@ def _parser():
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
 
+    command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch',
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    command.add_argument('--parts', nargs='+', default=['layers', 'sizes', 'accuracy', 'epochs'], metavar='PART',
+                         help='any of layers, sizes, accuracy, epochs')
+    command.add_argument('--json', metavar='FILE', help='write the result there (default: below runs/)')
+    command.add_argument('--figure', metavar='FILE', help='write the figure there, without .svg and .png '
+                                                          '(default: beside the JSON)')
+    command.add_argument('--readme', metavar='FILE', help='write the result as a Markdown page too')
+    command.add_argument('--quick', action='store_true', help='a rough run of a minute')
+    command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
+    command.set_defaults(run=_bench)
+
     command = commands.add_parser('data', help='find or fetch Fashion-MNIST, verify it, and say where it is')
     command.add_argument('--data', metavar='DIR', help='look here first, and fetch to here')
     command.set_defaults(run=_data)
@@ -67,6 +79,12 @@ def _compare(arguments):
     print(f'{"Stopped; what had finished" if summary["interrupted"] else "Everything"} is in {out}{os.sep}: '
           'report.md, curves.svg, curves.png, summary.json, metrics.jsonl')
     return 130 if summary['interrupted'] else 0
+
+
+def _bench(arguments):
+    from .bench import run
+    return run.main(json=arguments.json, readme=arguments.readme, figure=arguments.figure,
+                    parts=tuple(arguments.parts), quick=arguments.quick, root=arguments.data)
 
 
 def _data(arguments):
