@@ -14,11 +14,28 @@ compare: .venv/ready     ## the main job: train LeNet without batch norm, with o
 test: .venv/ready        ## the fast tests
 	$(py) -m pytest -m "not slow" $(ARGS)
 
-test-slow: .venv/ready   ## the tests that train
-	$(py) -m pytest -m slow $(ARGS)
+test-slow: .venv/ready   ## the tests that train, and those that grade
+	$(py) -m pytest -m "slow and not browser" $(ARGS)
 
-notebooks: .venv/ready   ## run every notebook from 1 to n
-	$(py) -m pytest --nbmake --nbmake-timeout=1200 notebooks $(ARGS)
+test-browser: .venv/ready ## JupyterLab and the book in Chromium
+	$(py) -m pip install -q -r requirements-book.txt
+	$(py) -m pytest -m browser $(ARGS)
+
+notebooks: .venv/ready   ## run every notebook from 1 to n and save it
+	$(py) scripts/notebooks.py $(ARGS)
+
+claims: .venv/ready      ## write the table of claims in README.md anew
+	$(py) scripts/claims.py
+
+book: .venv/ready        ## the notebooks as a web site, in build/book
+	$(py) -m pip install -q -r requirements-book.txt
+	$(py) scripts/book.py
+
+assignment: .venv/ready  ## the exercises to hand out, in build/assignment
+	$(py) scripts/assignment.py $(ARGS)
+
+grade: .venv/ready       ## grade a folder of submissions: make grade SUBMISSIONS=folder
+	$(py) scripts/grade.py $(SUBMISSIONS) $(ARGS)
 
 lab: .venv/ready         ## JupyterLab on the notebooks
 	$(py) -m jupyterlab notebooks $(ARGS)
@@ -57,4 +74,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow notebooks lab bench doctor lint lock clean
+.PHONY: FORCE help compare test test-slow test-browser notebooks claims book assignment grade lab bench doctor lint lock clean

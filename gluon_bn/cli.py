@@ -32,24 +32,22 @@ def _parser():
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
-    command = commands.add_parser('compare', help='train LeNet without batch normalization, with ours and with Gluon\'s',
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    command = commands.add_parser('compare', help='train LeNet without batch normalization, with ours and with Gluon\'s')
     command.add_argument('--norms', nargs='+', default=['none', 'fused', 'gluon'], metavar='NORM',
-                         help='any of none, scratch, fused, gluon')
-    command.add_argument('--epochs', type=int, default=10, help='passes over the training set')
-    command.add_argument('--lr', type=float, default=1.0, help='learning rate')
-    command.add_argument('--batch-size', type=int, default=256, help='examples in a minibatch')
+                         help='any of none, scratch, fused, gluon (default: none fused gluon)')
+    command.add_argument('--epochs', type=int, default=10, help='passes over the training set (default: %(default)s)')
+    command.add_argument('--lr', type=float, default=1.0, help='learning rate (default: %(default)s)')
+    command.add_argument('--batch-size', type=int, default=256, help='examples in a minibatch (default: %(default)s)')
     command.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='SEED',
-                         help='each norm is trained once from each')
-    command.add_argument('--pool', choices=('max', 'avg'), default='max', help='pooling')
+                         help='each norm is trained once from each (default: 0 1 2)')
+    command.add_argument('--pool', choices=('max', 'avg'), default='max', help='pooling (default: %(default)s)')
     command.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
 
-    command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch',
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch')
     command.add_argument('--parts', nargs='+', default=['layers', 'sizes', 'accuracy', 'epochs'], metavar='PART',
-                         help='any of layers, sizes, accuracy, epochs')
+                         help='any of layers, sizes, accuracy, epochs (default: all)')
     command.add_argument('--json', metavar='FILE', help='write the result there (default: below runs/)')
     command.add_argument('--figure', metavar='FILE', help='write the figure there, without .svg and .png '
                                                           '(default: beside the JSON)')

@@ -15,7 +15,6 @@ from .model import NORMS, lenet
 from .plots import plot_curves
 from .training import check_schedule, evaluate_accuracy, seed_everything, train
 
-
 BESIDE = 24  # minibatches: a tenth of an epoch
 
 

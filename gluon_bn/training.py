@@ -10,7 +10,6 @@ import numpy
 from mxnet import autograd, gluon, init
 from tqdm.auto import tqdm
 
-
 STRETCH = 10  # minibatches between two looks at the device
 
 

@@ -140,7 +140,7 @@ def test_the_input_of_a_layer_is_further_from_a_gaussian_than_its_affine_map(dat
             X, H = (numpy.array([shapes[place][name] for place in ("conv 2", "dense 1", "dense 2")]) for name in "XH")
             assert X[:, 1].mean() > H[:, 1].mean()
             if activation == "relu":
-                assert (X[:, 0] > H[:, 0]).all() and X[:, 0].min() > 0.5
+                assert (X[:, 0] > H[:, 0]).all() and X[:, 0].mean() > 1.5 * H[:, 0].mean()
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_without_a_norm_the_gradient_of_a_sigmoid_lenet_dies_on_its_way_down(dat
         for norm in ("none", "fused"):
             watched = activations.watch(lenet(norm), seed, 1.0, (train_iter, data[1]), num_epochs=2)
             ratio[norm] = watched.after["dense 2"].dA.std() / watched.after["conv 1"].dA.std()
-            assert watched.saturation.max() < 0.25
+            assert watched.saturation.max() < 0.1
             assert watched.steps.shape == (3, 5) and (watched.steps > 0).all()
         assert ratio["none"] > 100 and ratio["fused"] < 20
 
@@ -179,8 +179,10 @@ def test_the_gradients_that_look_reports_are_those_of_finite_differences(data):
 @pytest.mark.slow
 @pytest.mark.claim("C29")
 def test_batch_normalization_learns_at_rates_at_which_the_net_without_it_does_not(data):
-    """Shown with ReLUs, where 64 updates are enough without a norm at a good rate. It has an end: 10 is too much."""
-    runs = rates.over_rates({"none": lambda: relu("none"), "fused": lambda: relu("fused")}, (0.1, 1.0, 3.0), SEEDS, data, 2)
+    """Shown with ReLUs, where 96 updates are enough without a norm at a good rate. It has an end: 10 is too much."""
+    data = load_data_fashion_mnist(64, num_train=3072, num_test=1000)
+    nets = {"none": lambda: relu("none"), "fused": lambda: relu("fused")}
+    runs = rates.over_rates(nets, (0.1, 1.0, 3.0), SEEDS, data, 2)
     assert rates.rates_that_learn(runs["fused"], 0.6) == [0.1, 1.0, 3.0]
     assert rates.rates_that_learn(runs["none"], 0.5) == [0.1]
     assert max(run.test_acc for lr in (1.0, 3.0) for run in runs["none"][lr]) < 0.2
@@ -192,7 +194,8 @@ def test_batch_normalization_learns_at_rates_at_which_the_net_without_it_does_no
 @pytest.mark.claim("C29")
 def test_with_sigmoids_lenet_learns_in_few_updates_with_batch_normalization_only(data):
     """With sigmoids the claim is not about the rate: without the norm, 64 updates teach nothing at any of them."""
-    runs = rates.over_rates({"none": lambda: lenet("none"), "fused": lambda: lenet("fused")}, (0.3, 3.0), SEEDS, data, 2)
+    nets = {"none": lambda: lenet("none"), "fused": lambda: lenet("fused")}
+    runs = rates.over_rates(nets, (0.3, 3.0), SEEDS, data, 2)
     assert max(run.test_acc for of_seeds in runs["none"].values() for run in of_seeds) < 0.25
     assert rates.rates_that_learn(runs["fused"], 0.5) == [0.3, 3.0]
 
@@ -202,7 +205,7 @@ def test_with_sigmoids_lenet_learns_in_few_updates_with_batch_normalization_only
 @pytest.mark.slow
 @pytest.mark.claim("C15")
 def test_lower_layers_that_learn_are_useful(data):
-    """Three frozen layers of four cost with every seed; two frozen convolutions alone cost little in a short training."""
+    """Three frozen layers of four cost with every seed; the two convolutions alone, in a short training, hardly."""
     nets = {level: lambda level=level: variants.freeze_lower(lenet("fused"), level) for level in (0, 3, 4)}
     runs = rates.over_seeds(nets, 1.0, SEEDS, data, 3)
     for i in range(len(SEEDS)):
@@ -261,7 +264,8 @@ def test_norms_stand_at_the_chosen_places_alone():
 
 def test_one_seed_gives_all_nets_the_same_weights(data):
     weights = []
-    for net in (lenet("none"), lenet("fused"), variants.with_dropout(relu("none")), lenet(variants.norm_by(variants.mean_only))):
+    halves = lenet(variants.norm_by(variants.mean_only))
+    for net in (lenet("none"), lenet("fused"), variants.with_dropout(relu("none")), halves):
         seed_everything(0)
         variants.initialize(net, data[1].X[:1])
         weights.append([block.weight.data().asnumpy() for block in net if isinstance(block, (nn.Conv2D, nn.Dense))])

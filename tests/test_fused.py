@@ -6,8 +6,9 @@ import numpy
 import oracle
 import pytest
 from mxnet import autograd, gluon, nd
+from mxnet.gluon import nn
 
-from gluon_bn import fused, maths, native, portable
+from gluon_bn import BatchNorm, fused, maths, native, portable
 
 EPS, MOMENTUM = 1e-5, 0.9
 # float32 keeps 6e-8 of a number; a sum of products of three rounded numbers a few times that.
@@ -326,3 +327,25 @@ def test_bad_input_is_refused_as_batch_norm_refuses_it():
     arrays, _ = ready((16, 6))
     with pytest.raises(ValueError, match="add a batch axis"):
         call(fused.fused_batch_norm, arrays[0][0], *arrays[1:])
+
+
+@PATHS
+def test_layers_of_one_shape_keep_apart(fn):
+    """They share a compiled graph, and its memory must not be one layer's alone."""
+    results = []
+    for maths_of_layer in (maths.batch_norm, fn):
+        net = nn.Sequential()
+        for _ in range(3):
+            net.add(BatchNorm(6, 2, fn=maths_of_layer), nn.Activation("sigmoid"))
+        net.initialize()
+        trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.5})
+        random = numpy.random.RandomState(0)
+        for _ in range(4):
+            X, dY = (nd.array(random.randn(16, 6)) for _ in range(2))
+            with autograd.record():
+                Y = net(X)
+            Y.backward(dY)
+            trainer.step(16)
+        results.append([p.data().asnumpy() for p in net.collect_params().values()] + [net(X).asnumpy()])
+    for one, other in zip(*results):
+        numpy.testing.assert_allclose(one, other, atol=1e-5)

@@ -70,6 +70,21 @@ def typical_shapes(layers):
                     for name in ('X', 'H', 'A')} for place, layer in layers.items()}
 
 
+def summarize_shapes(runs):
+    """Of the inputs X and of H = X W + b of the layers above the lowest, over these layers and all seeds.
+
+    runs: [Watched, one a seed]. Returns: {(moment, 'before' or 'after' training, 'X' or 'H'): median, lowest, highest}.
+    """
+    summary = {}
+    for i, moment in enumerate(('skewness', 'kurtosis')):
+        for when in ('before', 'after'):
+            shapes = [typical_shapes(getattr(watched, when)) for watched in runs]
+            for name in 'XH':
+                values = [shape[place][name][i] for shape in shapes for place in list(PLACES)[1:]]
+                summary[moment, when, name] = {'median': numpy.median(values), 'min': min(values), 'max': max(values)}
+    return summary
+
+
 def saturated(A, margin=0.05):
     """The share of sigmoids within `margin` of 0 or 1, where their slope is below a fifth of its greatest value."""
     return float(((A < margin) | (A > 1 - margin)).mean())

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..plots import COLORS
+from ..plots import COLORS, LABELS
 
 NONE, OURS, GLUON = COLORS['none'], COLORS['scratch'], COLORS['gluon']
 OTHER = '#882255'  # a penalty, renormalizing, whitening: what is tried in the place of batch normalization
@@ -251,4 +251,17 @@ def feature_maps(columns, num_examples=3):
             ax.imshow(maps[row, 0], cmap='viridis', vmin=maps[:num_examples].min(), vmax=maps[:num_examples].max())
             ax.set(xticks=[], yticks=[])
         axes[0][column].set_title(title, fontsize=10)
+    return figure
+
+
+def errors_by_mean(errors, means):
+    """Relative error of Y over the mean of the input; errors: {name as in plots.LABELS: [error, ...]}."""
+    norms = {label: norm for norm, label in LABELS.items()}
+    figure, ax = _figure(width=6)
+    for name, values in errors.items():
+        ax.plot(range(len(means)), values, 'o-', color=COLORS[norms[name]], label=name)
+    ax.set(yscale='log', xlabel='mean of the input, in standard deviations', ylabel='relative error of Y',
+           xticks=range(len(means)), xticklabels=[f'{mean:,}' for mean in means])
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
     return figure

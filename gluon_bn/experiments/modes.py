@@ -45,7 +45,8 @@ class Way:
 
 def ways(layer, X, seed=0):
     """Call a trained layer, ours or Gluon's, in each of the five ways on X (m, d): {way: Way}."""
-    dY = nd.array(numpy.random.RandomState(seed).randn(*X.shape))
+    # Another seed than X is likely to have: a dY in line with X has no gradient at all.
+    dY = nd.array(numpy.random.RandomState(seed + 1000).randn(*X.shape))
     other = nd.concat(X[:1], 3 * X[1:] + 1, dim=0)  # the first example in other company
     return {name: _way(layer, X, other, dY, mode) for name, mode in WAYS.items()}
 
@@ -108,7 +109,8 @@ def accuracies_in_company(net, test_iter, batch_size=100):
     mixed: minibatches as they come; one class: the same examples sorted by label.
     """
     order = nd.array(numpy.argsort(test_iter.y.asnumpy(), kind='stable'), dtype='int32')
-    sets = {'mixed': (test_iter.X, test_iter.y), 'one class': (nd.take(test_iter.X, order), nd.take(test_iter.y, order))}
+    sets = {'mixed': (test_iter.X, test_iter.y),
+            'one class': (nd.take(test_iter.X, order), nd.take(test_iter.y, order))}
     return {company: {mode: accuracy(net, Minibatches(X, y, batch_size, shuffle=False), mode == 'training')
                       for mode in ('prediction', 'training')} for company, (X, y) in sets.items()}
 
@@ -136,3 +138,14 @@ def accuracies_over_epochs(seed, lr, data, num_epochs):
 
     train(net, train_iter, test_iter, num_epochs, lr, plot=False, progress=False, on_epoch=measure)
     return Accuracies(*numpy.array(rows).T)
+
+
+def summarize(results):
+    """Of {lr: [Accuracies, one a seed]}: {(lr, source): mean, worst epoch, mean distance between the seeds}."""
+    summary = {}
+    for lr, runs in results.items():
+        for source in ('moving', 'estimated', 'batch'):
+            values = numpy.array([getattr(run, source) for run in runs])  # (seeds, epochs)
+            summary[lr, source] = {'mean': values.mean(), 'worst epoch': values.min(),
+                                   'between seeds': numpy.ptp(values, axis=0).mean()}
+    return summary

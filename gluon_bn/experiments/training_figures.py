@@ -20,10 +20,11 @@ def _grid(rows, columns, width, height, **kwargs):
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
-def test_accuracies(results):
-    """Test accuracy over the epochs by the source of the statistics; results: {lr: [modes.Accuracies, one a seed]}."""
+def accuracies_by_statistics(results):
+    """Test accuracy over the epochs by where the statistics are from; results: {lr: [modes.Accuracies, ...]}."""
     figure, (axes,) = _grid(1, len(results), 4.6 * len(results), 3.3, sharey=True)
-    sources = (('moving', 'moving averages', ':', NONE), ('estimated', 'estimated over the training set', '-', FUSED),
+    sources = (('moving', 'moving averages', ':', SHADES[1]),
+               ('estimated', 'estimated over the training set', '-', FUSED),
                ('batch', "each test minibatch's own", '--', SHADES[2]))
     for ax, (lr, runs) in zip(axes, results.items()):
         for key, label, style, color in sources:
@@ -45,10 +46,11 @@ def shapes(layers):
     bins = numpy.linspace(-4, 4, 81)
     for column, place in zip(axes.T, places):
         for ax, name, color in zip(column, 'XH', (SHADES[1], SHADES[2])):
-            values = numpy.moveaxis(getattr(layers[place], name), 1, 0).reshape(getattr(layers[place], name).shape[1], -1)
-            values = values[values.std(axis=1) > 1e-6]
-            Z = (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
-            skewness, kurtosis = (numpy.median(numpy.abs(moment)) for moment in shape_of(getattr(layers[place], name)))
+            values = getattr(layers[place], name)
+            skewness, kurtosis = (numpy.median(numpy.abs(moment)) for moment in shape_of(values))
+            units = numpy.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+            units = units[units.std(axis=1) > 1e-6]
+            Z = (units - units.mean(axis=1, keepdims=True)) / units.std(axis=1, keepdims=True)
             ax.hist(Z.ravel(), bins, density=True, color=color)
             ax.plot(bins, numpy.exp(-bins ** 2 / 2) / (2 * numpy.pi) ** 0.5, color='black', linewidth=1)
             ax.set_title(f'skewness {skewness:.1f}, kurtosis {kurtosis:.1f}', fontsize=9)
@@ -66,8 +68,8 @@ def activations(runs):
 
 def gradients(runs):
     """Histograms of the size of dL/dA after training, in powers of ten; runs: {norm: activations.Watched}."""
-    return _histograms(runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])), numpy.linspace(-11, -1, 61),
-                       'log10 |dL/dA|')
+    return _histograms(runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])),
+                       numpy.linspace(-9, -1, 49), 'log10 |dL/dA|')
 
 
 def _histograms(runs, values_of, bins, xlabel):
@@ -92,9 +94,9 @@ def over_training(runs, key, ylabel, hint=None):
         values = numpy.array([getattr(watched, key) for watched in of_seeds])  # (seeds, epochs + 1, layers)
         epochs = numpy.arange(values.shape[1])
         for i, (layer, color, marker) in enumerate(zip(WEIGHTS[:values.shape[2]], SHADES, 'os^Dv')):
-            ax.plot(epochs, numpy.median(values[:, :, i], axis=0), marker=marker, markersize=4, color=color, label=layer)
-            ax.fill_between(epochs, values[:, :, i].min(axis=0), values[:, :, i].max(axis=0), color=color, alpha=0.2,
-                            linewidth=0)
+            of_layer = values[:, :, i]
+            ax.plot(epochs, numpy.median(of_layer, axis=0), marker=marker, markersize=4, color=color, label=layer)
+            ax.fill_between(epochs, of_layer.min(axis=0), of_layer.max(axis=0), color=color, alpha=0.2, linewidth=0)
         if hint:
             ax.axhline(hint, color='black', linestyle=':', linewidth=1)
         ax.set(title=LABELS[norm], xlabel='epoch')
@@ -111,21 +113,21 @@ def accuracy_over(runs, xlabel, titles):
 
     runs: a list of {norm: {x: [rates.Run, ...]}}, a panel each; titles: one a panel.
     """
-    figure, (axes,) = _grid(1, len(runs), 5 * len(runs), 3.4, sharey=True)
+    figure, (axes,) = _grid(1, len(runs), 4.8 * len(runs), 3.6, sharey=True)
     for ax, by_norm, title in zip(axes, runs, titles):
         for norm, marker in zip(by_norm, 'os'):
             for x, of_seeds in by_norm[norm].items():
-                ax.plot([x] * len(of_seeds), [run.test_acc for run in of_seeds], marker, color=COLORS[norm], markersize=4,
-                        alpha=0.7)
-            ax.plot(list(by_norm[norm]), [numpy.median([run.test_acc for run in of_seeds])
-                                          for of_seeds in by_norm[norm].values()], color=COLORS[norm], label=LABELS[norm])
+                ax.plot([x] * len(of_seeds), [run.test_acc for run in of_seeds], marker, color=COLORS[norm],
+                        markersize=4, alpha=0.7)
+            medians = [numpy.median([run.test_acc for run in of_seeds]) for of_seeds in by_norm[norm].values()]
+            ax.plot(list(by_norm[norm]), medians, color=COLORS[norm], label=LABELS[norm])
+        ax.axhline(0.1, color='black', linestyle=':', linewidth=1)  # guessing, one class of ten
         ax.set(xscale='log', xlabel=xlabel, title=title, ylim=(0, 0.9), xticks=list(by_norm[norm]))
         ax.set_xticklabels([f'{x:g}' for x in by_norm[norm]])
         ax.minorticks_off()
         ax.grid(alpha=0.3)
-    axes[0].axhline(0.1, color='black', linestyle=':', linewidth=1)
     axes[0].set_ylabel('test accuracy')
-    axes[0].legend(frameon=False, loc='center left')
+    figure.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncol=len(by_norm), frameon=False)
     return figure
 
 
@@ -144,4 +146,6 @@ def strips(runs, keys=(('loss', 'train loss'), ('test_acc', 'test accuracy'))):
 
 def color_of(name):
     """Grey without any norm, another colour for what stands in its place, else batch normalization's."""
-    return NONE if name in ('none', 'neither') else OTHER if name in ('mean only', 'variance only', 'dropout') else FUSED
+    if name in ('none', 'neither'):
+        return NONE
+    return OTHER if name in ('mean only', 'variance only', 'dropout') else FUSED

@@ -1,0 +1,82 @@
+"""Where the time of the chapter's maths goes: eager, compiled, in its operators, in closed form."""
+from __future__ import annotations
+
+import statistics
+import time
+
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+
+from ..fused import fused_batch_norm
+from ..layer import BatchNorm
+from ..portable import batch_norm_portable
+
+EPS = 1e-5
+
+
+class Compiled(nn.HybridBlock):
+    """The operators of `batch_norm` in training, for (m, c, h, w), as one graph that MXNet compiles."""
+
+    def __init__(self, num_features):
+        super().__init__()
+        shape = (1, num_features, 1, 1)
+        self.gamma = self.params.get('gamma', shape=shape, init='ones')
+        self.beta = self.params.get('beta', shape=shape, init='zeros')
+        self.hybridize(static_alloc=True, static_shape=True)
+
+    def hybrid_forward(self, F, X, gamma, beta):
+        mean = F.mean(X, axis=(0, 2, 3), keepdims=True)
+        var = F.mean(F.broadcast_sub(X, mean) ** 2, axis=(0, 2, 3), keepdims=True)
+        X_hat = F.broadcast_div(F.broadcast_sub(X, mean), F.sqrt(var + EPS))
+        return F.broadcast_add(F.broadcast_mul(gamma, X_hat), beta)
+
+
+def layers(num_features):
+    """{what it is: a layer for (m, c, h, w)}, all of the same result."""
+    found = {'batch_norm, operator by operator': BatchNorm(num_features, 4),
+             'its operators, compiled into one graph': Compiled(num_features),
+             'fused_batch_norm, portable': BatchNorm(num_features, 4, fn=batch_norm_portable),
+             'fused_batch_norm, as chosen here': BatchNorm(num_features, 4, fn=fused_batch_norm),
+             'gluon.nn.BatchNorm': nn.BatchNorm(in_channels=num_features)}
+    for layer in found.values():
+        layer.initialize()
+    return found
+
+
+def time_layers(shape, rounds=7):
+    """{what it is: median milliseconds of forward + backward}, in turns."""
+    X, dY = nd.random.normal(shape=shape), nd.random.normal(shape=shape)
+    X.attach_grad()
+
+    def step(layer):
+        with autograd.record():
+            Y = layer(X)
+        Y.backward(dY)
+
+    return time_in_turns({name: (lambda layer=layer: step(layer)) for name, layer in layers(shape[1]).items()}, rounds)
+
+
+def time_operators(shape, rounds=7):
+    """{operator: median milliseconds}: those that `batch_norm` is made of, and what could stand in their place."""
+    X, axes = nd.random.normal(shape=shape), (0, 2, 3)
+    mean, flat = X.mean(axis=axes, keepdims=True), X.reshape((-1, shape[2] * shape[3]))
+    ones = nd.ones((shape[2] * shape[3], 1))
+    return time_in_turns({'X.mean(axis=(0, 2, 3))': lambda: X.mean(axis=axes, keepdims=True),
+                          'the same sums, as a product with ones': lambda: nd.dot(flat, ones),
+                          'X ** 2': lambda: X ** 2,
+                          'nd.square(X)': lambda: nd.square(X),
+                          'X - mean': lambda: X - mean}, rounds)
+
+
+def time_in_turns(functions, rounds):
+    """Median milliseconds of each function, which take turns, so that a busy moment meets all of them."""
+    turns = {name: [] for name in functions}
+    for i in range(rounds + 1):
+        for name, function in functions.items():
+            nd.waitall()
+            start = time.perf_counter()
+            function()
+            nd.waitall()
+            if i:  # the first round warms up
+                turns[name].append((time.perf_counter() - start) * 1000)
+    return {name: statistics.median(times) for name, times in turns.items()}

@@ -1,0 +1,305 @@
+# %% [markdown]
+# # Training and prediction
+#
+# In training, batch normalization uses the mean and variance of the minibatch; in prediction, numbers that were
+# collected before. That is two functions under one name. This notebook asks who tells the layer which one to be, what
+# goes wrong where it is the wrong one, and which numbers should be kept. Then it looks *inside* LeNet: at the shape
+# of the units' distributions, at sigmoids that are saturated, at gradients and at the size of the steps.
+#
+# Each section asks you for a prediction, runs, and then checks. It takes about two minutes on two cores. The
+# experiments are functions in `gluon_bn/experiments/`; the first cell chooses their sizes.
+
+# %%
+# %matplotlib inline
+import numpy
+import pandas
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+
+from gluon_bn import BatchNorm, lenet, load_data_fashion_mnist
+from gluon_bn.data import Minibatches
+from gluon_bn.experiments import activations, modes, training_figures as figures
+from gluon_bn.experiments.variants import with_activation
+
+seeds, lr = (0, 1, 2), 1.0
+data = load_data_fashion_mnist(batch_size=128, num_train=3840, num_test=1000)  # 30 updates an epoch
+
+
+# %% [markdown]
+# ## 1. Five ways to call a layer
+#
+# *Claim C26.* The layer behaves differently in training and in prediction, and `autograd` is who tells it. But
+# `autograd` has two switches, not one: whether it *records* operations for a gradient, and whether this is
+# *training*. `record()` turns both on. Take a layer that has seen thirty minibatches.
+#
+# **Predict** for each way of calling it: does an example's output depend on its companions? Do the moving averages
+# move? And does the gradient go *through* the mean and variance, or past them as if they were constants?
+
+# %%
+def after_thirty_batches(layer):
+    layer.initialize()
+    for _ in range(30):
+        with autograd.record():
+            Y = layer(X)
+        Y.backward()
+    return layer
+
+X = nd.array(numpy.random.RandomState(1).normal(2, 3, size=(16, 4)))
+ours = modes.ways(after_thirty_batches(BatchNorm(4, num_dims=2)), X)
+pandas.DataFrame({name: vars(way) for name, way in ours.items()}).T
+
+# %% [markdown]
+# Look at the last two rows and the third: recording has nothing to do with it. `record(train_mode=False)` gives a
+# gradient of the *prediction* function, which is what one wants in order to ask which pixels made the net say
+# "shirt"; `train_mode()` moves the averages without any gradient. **Check** that training alone decides, and that the
+# gradient follows.
+
+# %%
+for way in ours.values():
+    assert way.uses_batch == way.statistics_move == way.training
+    assert way.gradient == ('none' if not way.recording else
+                            'through the statistics' if way.training else 'past the statistics')
+
+# %% [markdown]
+# Does Gluon's own layer agree? **Predict** where it might not: on a CPU it moves its averages in the *backward* pass.
+
+# %%
+gluon = modes.ways(after_thirty_batches(nn.BatchNorm(in_channels=4)), X)
+print([name for name in ours if gluon[name] != ours[name]])
+assert not gluon['train_mode()'].statistics_move and gluon['record()'].statistics_move
+
+# %% [markdown]
+# In one way only: without a backward pass, Gluon's averages stay where they are. Whoever sends data through a net in
+# `train_mode()` to refresh its averages does nothing at all there, without a word.
+#
+# ## 2. One example alone
+#
+# *Claim C10.* First we **break it**. Three LeNets, one a seed, are trained for two epochs. The first test image goes
+# through each of them beside four groups of fifty others, in training mode, as if we had forgotten to switch.
+# **Predict** whether its first logit cares.
+
+# %%
+nets = {seed: modes.trained(seed, data, num_epochs=2, lr=lr) for seed in seeds}
+test = data[1]
+companions = [test.X[1 + 50 * i:51 + 50 * i] for i in range(4)]
+logits = {seed: modes.in_company(net, test.X[:1], companions) for seed, net in nets.items()}
+pandas.DataFrame({(f'seed {seed}', mode): logits[seed][mode][:, 0] for seed in seeds
+                  for mode in ('training', 'prediction')}, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
+
+# %% [markdown]
+# In training mode the same image gets another answer in each company; in prediction mode, the same one. **Check** it
+# for all ten logits, and that an image entirely alone gets this answer too. (The tolerance is float32's: MXNet may
+# sum in another order for another batch size.)
+
+# %%
+for seed, net in nets.items():
+    alone = net(test.X[:1]).asnumpy()
+    assert numpy.allclose(logits[seed]['prediction'], alone, atol=1e-4)
+    assert numpy.ptp(logits[seed]['training'], axis=0).max() > 0.1
+
+# %% [markdown]
+# And alone in training mode? A single example *is* its own mean, so a dense layer would give $\beta$, whatever the
+# image. The layer refuses:
+
+# %%
+try:
+    with autograd.train_mode():
+        nets[0](test.X[:1])
+except ValueError as error:
+    print(error)
+else:
+    raise AssertionError('the layer took a batch of one example in training mode')
+
+# %% [markdown]
+# How much does it matter? Minibatches of a hundred mixed images hide it: their statistics are much like those of the
+# training set. In use, though, images rarely come mixed. **Predict** the accuracy in training mode if the same
+# thousand test images come sorted by class, so that a minibatch is all shirts, or all boots.
+
+# %%
+accuracies = {seed: modes.accuracies_in_company(net, test) for seed, net in nets.items()}
+pandas.DataFrame([{f'{company}, {mode}': by_seed[company][mode] for company in ('mixed', 'one class')
+                   for mode in ('prediction', 'training')} for by_seed in accuracies.values()],
+                 index=[f'seed {seed}' for seed in seeds])
+
+# %% [markdown]
+# A minibatch of nothing but shirts, standardized, is not a minibatch of shirts any more: what they have in common has
+# been subtracted. **Check** that prediction mode gives the same accuracy to the last image in any order, and that
+# training mode loses more than a quarter of all images when they are sorted.
+
+# %%
+for by_seed in accuracies.values():
+    assert abs(by_seed['mixed']['prediction'] - by_seed['one class']['prediction']) <= 0.001
+    assert by_seed['one class']['training'] < by_seed['mixed']['training'] - 0.25
+
+# %% [markdown]
+# ## 3. Which numbers to keep
+#
+# *Claim C25.* The moving averages are collected while the weights still move, so they describe a net that is already
+# gone. The other way: stop, leave the weights alone, send the training set through once, and keep *its* means and
+# variances (`gluon_bn.estimate_statistics`).
+#
+# **Predict** the test accuracy after each epoch, by the one and by the other, at a large learning rate and at a small
+# one. A third curve shows what the net can do: each test minibatch with its own statistics, which is cheating, as we
+# just saw.
+
+# %%
+num_epochs, lrs = 5, (1.0, 0.1)
+results = {lr: [modes.accuracies_over_epochs(seed, lr, data, num_epochs) for seed in seeds] for lr in lrs}
+figures.accuracies_by_statistics(results)
+
+# %% [markdown]
+# At the large rate the averages lag: the dotted line is far below, and how far is a matter of luck, as the band over
+# three seeds shows. The solid line is as good as the batches' own statistics. **Check** the mean over the epochs and
+# the width of the band, that is, how far the three seeds are apart.
+
+# %%
+table = pandas.DataFrame(modes.summarize(results)).T.round(3)
+table.rename_axis(['rate', 'statistics'])
+
+# %% [markdown]
+# With every seed the estimate is better over the epochs, and the seeds are closer together. Against the batches' own
+# statistics nothing is lost.
+
+# %%
+for run in results[1.0]:
+    assert run.estimated.mean() > run.moving.mean() + 0.02
+assert table.loc[(1.0, 'estimated'), 'between seeds'] < table.loc[(1.0, 'moving'), 'between seeds']
+assert abs(table.loc[(1.0, 'estimated'), 'mean'] - table.loc[(1.0, 'batch'), 'mean']) < 0.02
+
+# %% [markdown]
+# So the claim is true, and how much it matters has a condition: the weights must move far within the ten or so
+# minibatches that an average with momentum 0.9 remembers. At a tenth of the rate the gap is about a fifth as wide,
+# and most of it is in the first epoch.
+#
+# ## 4. Normalize the layer's input, or what comes out of $XW + b$?
+#
+# *Claim C20.* The chapter says: the latter, because the input is the output of an activation, and so further from a
+# Gaussian, where a mean and a variance tell little. Two numbers measure it, both 0 for a Gaussian: *skewness*
+# (lopsided?) and *excess kurtosis* (heavy tails: positive; two humps or a box: negative). For each unit we take both,
+# and of all units of a layer the median size.
+#
+# We look at LeNet as it is, with sigmoids, and at the same net with ReLUs, each with batch normalization, before
+# training and after a hundred updates. **Predict:** for which of the two activations is the claim clearer?
+
+# %%
+small = (Minibatches(data[0].X[:1280], data[0].y[:1280], 64, shuffle=True), data[1])  # 20 updates an epoch
+bn = {'sigmoid': [activations.watch(lenet('fused'), seed, lr, small, num_epochs=5) for seed in seeds],
+      'relu': [activations.watch(with_activation(lenet('fused'), 'relu'), seed, 0.1, small, num_epochs=5)
+               for seed in seeds]}
+figures.shapes(bn['relu'][0].after)
+
+# %% [markdown]
+# With ReLUs, seed 0, the picture could not be plainer: a spike at zero and a long tail above (the inputs of three
+# layers), a bell below ($XW + b$ of the same layers). A sum of many inputs is more Gaussian than each of them. Now
+# all seeds, and both activations:
+
+# %%
+moments = pandas.DataFrame({(name, *key): row for name in bn for key, row in
+                            activations.summarize_shapes(bn[name]).items()}).T
+moments.rename_axis(['activation', 'moment', 'training', 'array']).round(2)
+
+# %% [markdown]
+# (Median and range over three seeds and three layers; `X` is the input, `H` is $XW + b$, `before` and `after`
+# training.)
+#
+# With ReLUs the claim holds by a wide margin. With sigmoids it holds for the kurtosis, but **hardly for the
+# skewness**, and after training not at all: around its middle the sigmoid is nearly a straight line, and it bends
+# both tails alike, so it makes nothing lopsided that was not. **Check** both.
+
+# %%
+median = moments['median']
+for when in ('before', 'after'):
+    for moment in ('skewness', 'kurtosis'):
+        assert median['relu', moment, when, 'X'] > median['relu', moment, when, 'H']
+    assert median['sigmoid', 'kurtosis', when, 'X'] > median['sigmoid', 'kurtosis', when, 'H']
+assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 'after', 'X'] / 2
+
+# %% [markdown]
+# ## 5. What flows forward, and what flows back
+#
+# Why does LeNet with sigmoids learn so slowly without batch normalization? Train it, with and without, from the same
+# weights and on the same minibatches, and look at what one fixed minibatch does in it: first the outputs of the
+# sigmoids after training. **Predict:** saturated, that is, near 0 and 1? Or the opposite?
+
+# %%
+sigmoid = {'none': [activations.watch(lenet('none'), seed, lr, small, num_epochs=5) for seed in seeds],
+           'fused': bn['sigmoid']}
+losses = {norm: [round(watched.losses[-1], 2) for watched in sigmoid[norm]] for norm in sigmoid}
+print('training loss of the last epoch, by seed:', losses)
+figures.activations({norm: sigmoid[norm][0] for norm in sigmoid})
+
+# %% [markdown]
+# The opposite. Without normalization each sigmoid of the upper layers says the same for every image: the grey combs
+# are made of single units, a tooth each. With it they use their whole range. Here is the share that is nearly
+# saturated (below 0.05 or above 0.95), over the training:
+
+# %%
+figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
+
+# %% [markdown]
+# A few in a hundred at most, and *more* of them with the norm, which learns. So saturation is not what stops LeNet
+# from learning here; it is that its sigmoids do not vary. **Check** with a number: the standard deviation of each
+# sigmoid over the images, the mean over the units of a layer, the median over the layers.
+
+# %%
+range_used = {norm: [numpy.median([layer.A.std(axis=0).mean() for layer in watched.after.values()])
+                     for watched in sigmoid[norm]] for norm in sigmoid}
+print({norm: [f'{value:.3f}' for value in values] for norm, values in range_used.items()})
+assert min(range_used['fused']) > 3 * max(range_used['none'])
+assert max(watched.saturation.max() for of_seeds in sigmoid.values() for watched in of_seeds) < 0.1
+
+# %% [markdown]
+# Now backwards: the gradient of the loss with respect to each sigmoid's output. Each sigmoid multiplies it by its
+# slope, a quarter at most. **Predict** what is left in the lowest layer.
+
+# %%
+figures.gradients({norm: sigmoid[norm][0] for norm in sigmoid})
+
+# %% [markdown]
+# Mind the logarithm: without normalization the gradient shrinks by a factor of ten or more from layer to layer; with
+# it, all layers get about the same. **Check** it on all seeds: the spread of the gradient at the top over that at the
+# bottom.
+
+# %%
+top_over_bottom = {norm: [float(watched.after['dense 2'].dA.std() / watched.after['conv 1'].dA.std())
+                          for watched in sigmoid[norm]] for norm in sigmoid}
+print({norm: [f'{value:,.1f}' for value in values] for norm, values in top_over_bottom.items()})
+assert min(top_over_bottom['none']) > 100 and max(top_over_bottom['fused']) < 20
+
+# %% [markdown]
+# Last, the size of a step: the spread of the update of a layer's weights over the spread of the weights themselves. A
+# common rule of thumb asks for about one in a thousand (the dotted line). **Predict** which net is nearer to it, at a
+# learning rate of 1.
+
+# %%
+figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
+
+# %% [markdown]
+# The net that does not learn is nearer to the rule! Its steps are small, though unequal: the top moves some forty
+# times as fast as the bottom. With the norm the steps are alike in all layers, a few per cent each, and it learns all
+# the same: a layer before a norm does not care about the size of its weights, so a large step turns them but breaks
+# nothing. **Check** both.
+
+# %%
+steps = {norm: numpy.array([watched.steps[-1] for watched in sigmoid[norm]]) for norm in sigmoid}  # (seeds, layers)
+unequal = {norm: values.max(axis=1) / values.min(axis=1) for norm, values in steps.items()}
+print('largest over smallest, by seed:', {norm: values.round(1).tolist() for norm, values in unequal.items()})
+assert steps['fused'][:, 0].min() > 5 * steps['none'][:, 0].max()
+assert numpy.median(unequal['fused']) < numpy.median(unequal['none'])
+
+# %% [markdown]
+# ## What we saw, and what we did not show
+#
+# - Training mode, not recording, makes the layer use the minibatch. Gluon's layer agrees, but for *when* it moves its
+#   averages.
+# - In prediction mode an example gets its answer alone. In training mode it depends on its company, and sorted images
+#   ruin the accuracy.
+# - Statistics estimated once over the training set are as good as the batches' own and steadier than moving averages.
+#   How much that is worth depends on how fast the weights move.
+# - $XW + b$ is nearer to a Gaussian than the layer's input: with ReLUs by far, with sigmoids in the tails only.
+# - Without normalization LeNet's sigmoids hardly vary and the gradient dies on its way down; with it both are of one
+#   size in all layers.
+#
+# We trained on a few thousand images for a few epochs, so the accuracies are far below what LeNet reaches (`python -m
+# gluon_bn compare` trains it in full). We did not show that a Gaussian unit trains better; that is the chapter's
+# reason for the place of the norm, and a comparison of the two places would be another experiment.

@@ -1,0 +1,105 @@
+"""Write what the students get:  python scripts/assignment.py [--out FOLDER]
+
+From notebooks/exercises/batch_norm.py, which holds tasks, solutions and tests, nbgrader makes
+- FOLDER/batch_norm.ipynb, the notebook to hand out: no solution, no hidden test;
+- FOLDER/course, nbgrader's folder with the source and the gradebook, from which `make grade` starts.
+
+FOLDER is build/assignment, and is written anew each time. Nothing runs, and no network is needed.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+TOP = Path(__file__).resolve().parent.parent
+SOURCE = TOP / "notebooks" / "exercises" / "batch_norm.py"
+NAME = "batch_norm"  # of the assignment, and of its one notebook
+OUT = TOP / "build" / "assignment"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+CONFIG = '''\
+c = get_config()  # noqa: F821
+c.CourseDirectory.course_id = "batch_norm"
+c.ClearSolutions.code_stub = {"python": """# YOUR CODE HERE
+raise NotImplementedError("not written yet: put your code in place of this line")"""}
+c.ClearSolutions.text_stub = "YOUR ANSWER HERE"
+# A test that a student deleted comes back, and runs: nbgrader puts this line above it.
+c.OverwriteCells.add_missing_cells = True
+c.OverwriteCells.missing_cell_notification = "# The cell {cell_id} was missing. It is back, and graded.\\n\\n"
+c.Execute.interrupt_on_timeout = True
+'''
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="(default build/assignment)")
+    out = parser.parse_args(argv).out.resolve()
+    release(out)
+    print(f"to hand out: {out / NAME}.ipynb")
+
+
+def release(out):
+    """Make FOLDER/batch_norm.ipynb and FOLDER/course; returns the notebook's path."""
+    course = out / "course"
+    if out.exists() and any(out.iterdir()) and not course.exists():
+        raise SystemExit(f"{out} holds other things; name a folder that is new or empty")
+    shutil.rmtree(out, ignore_errors=True)
+    (course / "source" / NAME).mkdir(parents=True)
+    (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+    nbformat.write(solved(), str(course / "source" / NAME / f"{NAME}.ipynb"))
+    nbgrader(course, "generate_assignment", NAME, "--create")
+    released = course / "release" / NAME / f"{NAME}.ipynb"
+    told = leaks(nbformat.read(str(released), as_version=4), solved())
+    if told:
+        raise SystemExit("nothing is handed out, for it would hold parts of the solution:\n" + "\n".join(told))
+    return Path(shutil.copyfile(released, out / f"{NAME}.ipynb"))
+
+
+def solved():
+    """The notebook with its solutions and tests, and cell ids that do not change."""
+    notebook = jupytext.read(str(SOURCE), fmt="py:percent")
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id = cell.metadata.get("nbgrader", {}).get("grade_id", f"cell-{number}")
+    return notebook
+
+
+def leaks(notebook, solution):
+    """The lines of a notebook, and its outputs, that only the solution, the model answers and the hidden tests have."""
+    secret, public = set(), set()
+    for cell in solution.cells:
+        inside = cell.cell_type == "markdown" and bool(cell.metadata.get("nbgrader", {}).get("grade"))
+        for line in map(str.strip, cell.source.splitlines()):
+            if re.match("### (BEGIN|END) ", line):
+                inside = "BEGIN" in line
+                secret.add(line)
+            elif line:
+                (secret if inside else public).add(line)
+    lines = [line.strip() for cell in notebook.cells for line in cell.source.splitlines()]
+    return ([line for line in lines if line in secret - public]
+            + [f"an output of {cell.id}" for cell in notebook.cells if cell.get("outputs")])
+
+
+def nbgrader(course, *arguments):
+    """Run nbgrader in a course's folder. Raises: SystemExit with its words if it fails."""
+    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course, env=environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode:
+        raise SystemExit(f"nbgrader {arguments[0]} failed:\n{done.stdout}")
+
+
+def environment():
+    """This process's, with its Python's folder first on the PATH: nbgrader calls alembic by name."""
+    path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return {**os.environ, "PATH": os.pathsep.join(path)}
+
+
+if __name__ == "__main__":
+    main()

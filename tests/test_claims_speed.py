@@ -1,0 +1,60 @@
+"""Claims C30 and C31: Gluon's layer is the same computation, and what makes it faster."""
+import numpy
+import pytest
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+
+from gluon_bn import BatchNorm, batch_norm, fused_batch_norm
+from gluon_bn.experiments import parity, speed
+
+
+# Gluon sums in float32 one value after the other: over 256 * 24 * 24 values that costs it four digits
+@pytest.mark.claim("C30")
+@pytest.mark.parametrize("fn", [batch_norm, fused_batch_norm])
+@pytest.mark.parametrize("shape, tolerance", [((256, 120), 1e-5), ((256, 6, 24, 24), 5e-4)])
+def test_gluons_layer_is_the_same_computation_over_training_steps(shape, tolerance, fn):
+    errors = parity.compare_with_gluon(shape, fn=fn)
+    assert set(errors) == {"Y", "dX", "dgamma", "dbeta", "moving mean", "moving var"}
+    assert max(errors.values()) < tolerance, errors
+
+
+@pytest.mark.claim("C30")
+def test_gluons_averages_move_in_backward():
+    layer = nn.BatchNorm(in_channels=2)
+    layer.initialize()
+    with autograd.record():
+        Y = layer(nd.array([[1, 2], [3, 2], [5, 6], [7, 6]]))
+    assert (layer.running_mean.data().asnumpy() == 0).all() and (layer.running_var.data().asnumpy() == 1).all()
+    Y.backward(retain_graph=True)
+    numpy.testing.assert_allclose(layer.running_mean.data().asnumpy(), [0.4, 0.4], rtol=1e-6)
+    Y.backward()
+    numpy.testing.assert_allclose(layer.running_mean.data().asnumpy(), [0.76, 0.76], rtol=1e-6)
+
+
+def test_gluons_error_grows_with_the_mean_and_ours_does_not():
+    makers = {"fused": lambda c: BatchNorm(c, 4, fn=fused_batch_norm), "gluon": lambda c: nn.BatchNorm(in_channels=c)}
+    errors = parity.errors_by_mean(makers, (0, 10_000), shape=(64, 6, 24, 24))
+    assert max(errors["fused"]) < 1e-6 and errors["gluon"][1] > 1000 * errors["fused"][1]
+
+
+@pytest.mark.claim("C31")
+def test_compiling_the_chapters_operators_is_not_what_makes_it_fast():
+    """The graph is compiled and computes the same; in turns, it saves less than other operators do."""
+    X = nd.random.normal(shape=(64, 6, 24, 24))
+    layers = speed.layers(6)
+    with autograd.record():
+        results = {name: layer(X).asnumpy() for name, layer in layers.items()}
+    expected = results["batch_norm, operator by operator"]
+    for name, result in results.items():
+        numpy.testing.assert_allclose(result, expected, atol=1e-4, err_msg=name)
+    assert layers["its operators, compiled into one graph"]._cached_op
+    times = speed.time_layers((64, 6, 24, 24))
+    assert times["fused_batch_norm, as chosen here"] < times["its operators, compiled into one graph"]
+    assert times["fused_batch_norm, portable"] < times["its operators, compiled into one graph"]
+
+
+@pytest.mark.claim("C31")
+def test_the_functions_take_turns_and_the_first_turn_does_not_count():
+    calls = []
+    times = speed.time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)
+    assert calls == ["a", "b"] * 4 and set(times) == {"a", "b"} and all(ms >= 0 for ms in times.values())

@@ -1,0 +1,216 @@
+"""The classroom: what students get, and what becomes of what they hand in, by nbgrader itself."""
+import copy
+import csv
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+pytest.importorskip("jupytext")
+pytest.importorskip("nbgrader")
+import assignment  # noqa: E402  (scripts/assignment.py)
+import grade  # noqa: E402  (scripts/grade.py)
+import nbformat  # noqa: E402
+import psutil  # noqa: E402
+from nbclient import NotebookClient  # noqa: E402
+from submissions import collect  # noqa: E402  (scripts/submissions.py)
+
+AUTOMATIC, BY_HAND = 44, 21  # points
+QUICK = ["dense", "convolution", "modes", "averages", "layer", "backward"]  # exercises that train nothing
+QUICK_POINTS = 3 + 3 + 3 + 4 + 6 + 6
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    path = assignment.release(tmp_path_factory.mktemp("release") / "new")
+    return nbformat.read(str(path), as_version=4)
+
+
+@pytest.fixture(scope="module")
+def solution():
+    return assignment.solved()
+
+
+def label(cell):
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
+
+
+def solve(released, solution, only=None):
+    """What a student hands in who has solved all exercises, or only some."""
+    answers = {label(cell): cell.source for cell in solution.cells if cell.metadata.get("nbgrader", {}).get("solution")}
+    notebook = copy.deepcopy(released)
+    for cell in notebook.cells:
+        if label(cell) in answers and (only is None or label(cell) in only):
+            cell.source = answers[label(cell)]
+    return notebook
+
+
+def edit(notebook, grade_id, old, new):
+    """Another notebook, in which a cell has `new` in place of `old`."""
+    notebook = copy.deepcopy(notebook)
+    cell, = [cell for cell in notebook.cells if label(cell) == grade_id]
+    assert old in cell.source
+    cell.source = cell.source.replace(old, new)
+    return notebook
+
+
+def test_points_are_as_the_headlines_say(solution):
+    marked = [cell for cell in solution.cells if cell.metadata.get("nbgrader", {}).get("grade")]
+    points = [(cell.cell_type, cell.metadata["nbgrader"]["points"]) for cell in marked]
+    assert sum(value for kind, value in points if kind == "code") == AUTOMATIC
+    assert sum(value for kind, value in points if kind == "markdown") == BY_HAND
+    headlines = [cell.source.splitlines()[0] for cell in solution.cells if cell.source.startswith("## Exercise")]
+    assert [int(line.split()[2].rstrip(":")) for line in headlines] == list(range(1, 15))
+    told = [int(number) for line in headlines for number in re.findall(r"\d+", line[line.index("("):])]
+    assert sum(told) == AUTOMATIC + BY_HAND
+
+
+def test_each_exercise_has_a_name_of_its_own(solution):
+    names = [label(cell) for cell in solution.cells if label(cell)]
+    assert len(names) == len(set(names))
+
+
+def test_the_students_version_holds_no_solution(released, solution):
+    assert assignment.leaks(released, solution) == []
+    assert "BEGIN" not in nbformat.writes(released)
+
+
+def test_a_solution_that_is_left_in_is_found(released, solution):
+    for grade_id in [label(cell) for cell in solution.cells if cell.metadata.get("nbgrader", {}).get("solution")]:
+        assert assignment.leaks(solve(released, solution, [grade_id]), solution), grade_id
+
+
+def test_release_refuses_a_folder_of_other_things(tmp_path):
+    (tmp_path / "thesis.txt").write_text("the only copy")
+    with pytest.raises(SystemExit, match="other things"):
+        assignment.release(tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_the_unsolved_notebook_says_at_the_first_exercise_what_is_missing(released, tmp_path):
+    notebook = copy.deepcopy(released)
+    first = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("check."))
+    notebook.cells = notebook.cells[:first + 1]
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = notebook.cells[-1].outputs[0].data["text/plain"]
+    assert "not written yet: put your code in place of this line" in shown and "Traceback" not in shown
+
+
+def test_submissions_are_found_as_files_and_as_folders(released, tmp_path):
+    for name in ("ada.ipynb", "ben/batch_norm.ipynb", "cem/batch_norm/batch_norm.ipynb", "dan/mine.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(released, str(tmp_path / name))
+    found = [(one.student, one.reason) for one in collect(tmp_path)]
+    assert found == [("ada", ""), ("ben", ""), ("cem", ""), ("dan", "")]
+
+
+def test_what_is_no_submission_is_reported(released, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "essay.pdf").write_bytes(b"%PDF")
+    (tmp_path / "garbled.ipynb").write_bytes(b"\x00\xff{")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), str(tmp_path / "other.ipynb"))
+    (tmp_path / "linked.ipynb").symlink_to("/etc/passwd")
+    (tmp_path / "two").mkdir()
+    for name in ("a", "b"):
+        nbformat.write(released, str(tmp_path / "two" / f"{name}.ipynb"))
+    reasons = {one.student: one.reason for one in collect(tmp_path)}
+    assert reasons.pop("garbled").startswith("not a notebook")
+    assert reasons.pop("other").startswith("a notebook, but not of this assignment")
+    assert reasons == {"empty": "no notebook handed in", "essay": "no notebook handed in",
+                       "linked": "a link, not a file", "two": "2 notebooks, and it is not clear which"}
+
+
+def test_a_name_becomes_harmless(released, tmp_path):
+    for name in ("=1+1.ipynb", "--student=x.ipynb", "a b;rm *.ipynb", "a_b_rm__.ipynb"):
+        nbformat.write(released, str(tmp_path / name))
+    assert sorted(one.student for one in collect(tmp_path)) == ["1_1", "a_b_rm__", "a_b_rm___again", "student_x"]
+
+
+def test_grades_are_not_written_over(tmp_path):
+    (tmp_path / "grades.csv").write_text("a term's work")
+    with pytest.raises(SystemExit):
+        grade.main([str(tmp_path), "--out", str(tmp_path)])
+    assert (tmp_path / "grades.csv").read_text() == "a term's work"
+
+
+def submissions(released, solution):
+    """{name: (notebook, bytes, or None for an empty folder; the points, or some words of why there are none)}"""
+    right, quick = solve(released, solution), solve(released, solution, QUICK)
+    start = "def batch_norm_dense("
+    partly = edit(right, "averages", "momentum * moving_mean + (1 - momentum) *",
+                  "(1 - momentum) * moving_mean + momentum *")
+    partly = edit(partly, "backward", "- X_hat * dgamma / m", "")
+    tampered = copy.deepcopy(released)
+    for cell in tampered.cells:
+        if label(cell) == "dense-test":
+            cell.source, cell.metadata["nbgrader"]["points"] = "print('passed')", 1000
+    tampered.cells = [cell for cell in tampered.cells if label(cell) != "convolution-test"]
+    wipe = ("import os, pathlib, shutil\nfor place in (os.environ['GLUON_BN_DATA'], pathlib.Path.home(), '.'):\n"
+            "    shutil.rmtree(place, ignore_errors=True)\n")
+    return {
+        "clings": (edit(quick, "dense", start, "import time\nwhile True:\n    try:\n        time.sleep(60)\n"
+                        f"    except BaseException:\n        pass\n{start}"), "could not be interrupted"),
+        "loops": (edit(quick, "dense", start, f"while True:\n    pass\n{start}"), QUICK_POINTS - 3 - 3),
+        "right": (right, AUTOMATIC),
+        "partly": (partly, AUTOMATIC - 3 - 2 - 4),  # the averages, the layer that calls them, dX
+        "quick": (quick, QUICK_POINTS),
+        "unsolved": (released, 0),
+        "typo": (edit(quick, "dense", start, "def batch_norm_dense["), QUICK_POINTS - 3 - 3),
+        "leaves": (edit(quick, "dense", start, "import subprocess\nsubprocess.Popen(['sleep', '3600'], "
+                        f"start_new_session=True)\nexit()\n{start}"), "ended its own Python"),
+        "wipes": (edit(quick, "dense", start, wipe + start), QUICK_POINTS),
+        "tampers": (tampered, 0),
+        "garbled": (b"\x89PNG", "not a notebook"),
+        "nothing": (None, "no notebook"),
+    }
+
+
+@pytest.mark.slow
+def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, tmp_path):
+    handed_in, out = tmp_path / "handed in", tmp_path / "grades"
+    expected = {}
+    for name, (content, points) in submissions(released, solution).items():
+        (handed_in / name).mkdir(parents=True)
+        if isinstance(content, bytes):
+            (handed_in / name / "batch_norm.ipynb").write_bytes(content)
+        elif content is not None:
+            nbformat.write(content, str(handed_in / name / "batch_norm.ipynb"))
+        expected[name] = points
+
+    grade.main([str(handed_in), "--out", str(out), "--jobs", "2", "--cell-seconds", "60", "--seconds", "240"])
+
+    rows = read(out)
+    assert set(rows) == set(expected)
+    for name, points in expected.items():
+        if isinstance(points, str):
+            assert rows[name]["status"] == "reported" and points in rows[name]["reason"], rows[name]
+            assert rows[name]["score"] == ""
+        else:
+            got = rows[name]["status"], rows[name]["score"], rows[name]["reason"]
+            assert got == ("graded", str(points), ""), rows[name]
+        page = (out / "feedback" / f"{name}.html").read_text(encoding="utf-8")
+        assert rows[name]["reason"] in page and ("Comments" in page or "not graded" in page)
+    assert rows["partly"]["averages-test"] == "0" and rows["partly"]["graph-test"] == "1"
+    assert rows["partly"]["backward-parameters-test"] == "2" and rows["partly"]["backward-input-test"] == "0"
+    assert "MomentumSwapped" in (out / "feedback" / "partly.html").read_text(encoding="utf-8")
+    assert rows["right"]["answers_to_grade_by_hand"] == "7" and rows["unsolved"]["answers_to_grade_by_hand"] == "0"
+    assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "3600"]]
+
+    # a grade given by hand, as nbgrader's own pages write it
+    from nbgrader.api import Gradebook
+    with Gradebook(f"sqlite:///{out / 'course' / 'gradebook.db'}") as gradebook:
+        mark = gradebook.find_grade("bias-answer", "batch_norm", "batch_norm", "right")
+        mark.manual_score, mark.needs_manual_grade = 2, False
+        gradebook.db.commit()
+    grade.main(["--again", "--out", str(out)])
+    again = read(out)
+    assert again["right"]["score"] == str(AUTOMATIC + 2) and again["right"]["bias-answer"] == "2"
+    assert {name: row["reason"] for name, row in again.items()} == {name: row["reason"] for name, row in rows.items()}
+
+
+def read(out):
+    with open(out / "grades.csv", newline="", encoding="utf-8") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}
