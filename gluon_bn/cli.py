@@ -32,7 +32,7 @@ def _parser():
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
-    command = commands.add_parser('compare', help='train LeNet without batch normalization, with ours and with Gluon\'s')
+    command = commands.add_parser('compare', help="train LeNet without batch normalization, with ours, with Gluon's")
     command.add_argument('--norms', nargs='+', default=['none', 'fused', 'gluon'], metavar='NORM',
                          help='any of none, scratch, fused, gluon (default: none fused gluon)')
     command.add_argument('--epochs', type=int, default=10, help='passes over the training set (default: %(default)s)')

@@ -113,7 +113,8 @@ def _beside(configuration, root):
 def _write(out, summary):
     """Write each result under a temporary name first, so that none is ever half there."""
     figure = plot_curves(summary['runs'])
-    for name, write in (('summary.json', lambda path: path.write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')),
+    text = json.dumps(summary, indent=1) + '\n'
+    for name, write in (('summary.json', lambda path: path.write_text(text, encoding='utf-8')),
                         ('curves.svg', lambda path: figure.savefig(path, format='svg')),
                         ('curves.png', lambda path: figure.savefig(path, format='png', dpi=150)),
                         ('report.md', lambda path: path.write_text(report.markdown(summary), encoding='utf-8'))):

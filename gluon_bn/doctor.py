@@ -51,7 +51,9 @@ def version_of(module: str) -> Answer:
     return ask(f"import sys, {module}; print(sys.modules['{module.split('.')[0]}'].__version__)")
 
 
-def check_python(version: Sequence[int] = sys.version_info[:3], implementation: str = sys.implementation.name) -> Result:
+def check_python(
+    version: Sequence[int] = sys.version_info[:3], implementation: str = sys.implementation.name
+) -> Result:
     text = f"{implementation} {'.'.join(str(part) for part in version[:3])}"
     if implementation != "cpython":
         return Result("Python", False, text + ": MXNet's wheels are for CPython", PYTHON_REMEDY)

@@ -31,7 +31,8 @@ def estimate_statistics(net, data_iter):
     device = parameters[0].list_ctx()[0]
     before = [[array.copy() for array in parameter.list_data()] for parameter in parameters]
     with _eager(net):
-        hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0])) for layer in layers]
+        hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0]))
+                 for layer in layers]
         try:
             with autograd.train_mode():
                 for X, _ in data_iter:
@@ -50,7 +51,9 @@ def estimate_statistics(net, data_iter):
 
 def statistics_of(layer):
     """The two parameters that hold the moving mean and variance of a layer, ours or Gluon's."""
-    return (layer.moving_mean, layer.moving_var) if isinstance(layer, BatchNorm) else (layer.running_mean, layer.running_var)
+    if isinstance(layer, BatchNorm):
+        return layer.moving_mean, layer.moving_var
+    return layer.running_mean, layer.running_var
 
 
 class _Moments:

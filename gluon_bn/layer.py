@@ -73,8 +73,8 @@ class BatchNorm(nn.HybridBlock):
 
     def _check(self, X):
         if not isinstance(X, NDArray):
-            raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; BatchNorm cannot be traced into a graph: '
-                             'put it in an nn.Sequential, whose hybridize() compiles the layers around it')
+            raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; BatchNorm cannot be traced into a '
+                             'graph: put it in an nn.Sequential, whose hybridize() compiles the layers around it')
         shape = X.shape
         if len(shape) != self.num_dims:
             raise ValueError(f'X must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '

@@ -61,7 +61,8 @@ def check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     front; if eps or momentum is out of range (`check_constants`).
     """
     if not isinstance(X, NDArray):
-        raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; wrap it by mx.nd.array(X) or mx.np.array(X)')
+        raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; '
+                         'wrap it by mx.nd.array(X) or mx.np.array(X)')
     shape, dtype = X.shape, numpy.dtype(X.dtype)
     if len(shape) not in (2, 4):
         remedy = {1: 'add a batch axis', 3: 'flatten sequences to (m * steps, d), or add a batch axis to one image'}

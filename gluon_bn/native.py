@@ -82,7 +82,8 @@ def build():
     library = cache_folder() / f'native-{fingerprint(compiler)}.so'
     if library.exists():
         return library
-    print(f'gluon_bn: compiling native.cc with {compiler}, once for this machine, into {library.parent}', file=sys.stderr)
+    print(f'gluon_bn: compiling native.cc with {compiler}, once for this machine, into {library.parent}',
+          file=sys.stderr)
     package = Path(mxnet.__file__).parent
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,8 @@ def run(command):
     except OSError as error:
         raise NativeError(f'{command[0]} cannot be run: {error.strerror}') from error
     if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if 'error' in line] or done.stdout.splitlines() or ['no output']
+        said = done.stdout.splitlines()
+        lines = [line for line in said if 'error' in line] or said or ['no output']
         raise NativeError(f'{command[0]} failed: {lines[0]}')
 
 
@@ -146,7 +148,8 @@ def processor():
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
         return platform.processor()
-    return '\n'.join(sorted({line for line in lines if line.split(':')[0].strip() in ('model name', 'flags', 'Features')}))
+    kept = ('model name', 'flags', 'Features')
+    return '\n'.join(sorted({line for line in lines if line.split(':')[0].strip() in kept}))
 
 
 def first_line(text):

@@ -27,7 +27,8 @@ def plot_curves(runs):
     FigureCanvasAgg(figure)
     for ax, (key, title) in zip(figure.subplots(1, 3), PANELS):
         for norm in norms:
-            histories = [[epoch[key] for epoch in run['history']] for run in runs if run['norm'] == norm and run['history']]
+            histories = [[epoch[key] for epoch in run['history']]
+                         for run in runs if run['norm'] == norm and run['history']]
             length = min(map(len, histories))
             values = numpy.array([history[:length] for history in histories])
             epochs, color = numpy.arange(1, length + 1), COLORS.get(norm, 'black')

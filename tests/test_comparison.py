@@ -45,8 +45,9 @@ def test_the_command_writes_all_results(tmp_path, capsys):
 
 def test_stopping_keeps_what_is_finished(tmp_path):
     out = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "-m", "gluon_bn", "compare", "--epochs", "1", "--norms", "none", "fused",
-                                "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "gluon_bn", "compare", "--epochs", "1", "--norms", "none", "fused",
+               "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and lines_of(out / "metrics.jsonl")):
         time.sleep(0.1)

@@ -110,7 +110,7 @@ def test_bad_input_is_refused_by_name():
 
 @pytest.mark.slow
 def test_the_estimate_predicts_better_than_the_moving_average():
-    """The moving average lags weights that move fast; over three seeds the estimate is never worse by more than noise."""
+    """The moving average lags weights that move fast; the estimate is never worse by more than noise."""
     from gluon_bn import evaluate_accuracy, load_data_fashion_mnist, train
     from gluon_bn.training import seed_everything
     gains = []

@@ -100,7 +100,7 @@ def test_a_hybridized_sequential_compiles_the_layers_around_it():
     X = nd.random.normal(shape=(8, 4))
     with autograd.train_mode():
         expected = net(X).asnumpy()
-        with pytest.warns(UserWarning, match="Consider using HybridSequential"):  # Gluon's advice, which does not know us
+        with pytest.warns(UserWarning, match="Consider using HybridSequential"):  # Gluon does not know us
             net.hybridize(static_alloc=True, static_shape=True)
         numpy.testing.assert_allclose(net(X).asnumpy(), expected, rtol=1e-6)
     assert statistics(net[1])[1].min() > 0

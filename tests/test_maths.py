@@ -98,7 +98,8 @@ def test_the_oracle_rejects_wrong_maths(mistake):
 def test_gradient_in_prediction_mode(front, shape):
     *arrays, dY = oracle.draw(shape)
     X, gamma, _, moving_mean, moving_var = arrays
-    Y, new_mean, new_var, dX, dgamma, dbeta = oracle.run(batch_norm, front, arrays, dY, dtype="float64", train_mode=False)
+    Y, new_mean, new_var, dX, dgamma, dbeta = oracle.run(
+        batch_norm, front, arrays, dY, dtype="float64", train_mode=False)
     X_hat = (X - moving_mean) / numpy.sqrt(moving_var + 1e-5)
     numpy.testing.assert_allclose(dX, dY * gamma / numpy.sqrt(moving_var + 1e-5), rtol=1e-12)
     numpy.testing.assert_allclose(dgamma, (dY * X_hat).sum(oracle.axes_of(X), keepdims=True), rtol=1e-10)

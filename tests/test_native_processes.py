@@ -127,7 +127,8 @@ def falls_back(says, **environment):
 
 
 def test_a_compiler_that_fails_is_quoted_and_done_without(tmp_path):
-    compiler = fake_compiler(tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1')
+    compiler = fake_compiler(
+        tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1')
     falls_back("fatal error: no such luck", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
 
 

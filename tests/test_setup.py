@@ -211,7 +211,8 @@ def test_the_package_asks_for_the_versions_of_the_requirements():
 
 
 @pytest.mark.parametrize("folder, names", [
-    ("gluon_bn", ["requirements.txt"]), ("tests", ["requirements.txt", "requirements-test.txt"])])
+    ("gluon_bn", ["requirements.txt"]),
+    ("tests", ["requirements.txt", "requirements-test.txt", "requirements-book.txt"])])
 def test_what_is_imported_is_required(folder, names):
     imported = set()
     files = list((TOP / folder).glob("*.py"))
@@ -221,13 +222,15 @@ def test_what_is_imported_is_required(folder, names):
                 imported.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
-    ours = {"gluon_bn", *(file.stem for file in files)}
+    ours = {"gluon_bn", *(file.stem for file in [*files, *(TOP / "scripts").glob("*.py")])}
     # importlib.util.find_spec tells where a module lives: Python's own are not in site-packages
     foreign = {name for name in imported - ours - set(sys.builtin_module_names)
                if "site-packages" in str(getattr(importlib.util.find_spec(name), "origin", "site-packages"))}
-    required = {package for name in names for package in requirements(name, "3.8")}
-    # torch: one column of the benchmark; IPython: there wherever a notebook runs; tomllib: Python's own from 3.11 on
-    optional = {"torch", "IPython", "tomllib"}
+    required = {package.replace("-", "_") for name in names for package in requirements(name, "3.11")}
+    # torch: one column of the benchmark; IPython: there wherever a notebook runs; tomllib: Python's own from 3.11 on,
+    # tomli before
+    # nbclient, nbformat: JupyterLab's own
+    optional = {"torch", "IPython", "tomllib", "tomli", "nbclient", "nbformat"}
     assert "mxnet" in foreign and foreign - required - optional == set()
 
 

@@ -59,7 +59,8 @@ def test_both_fronts_train_alike():
             for parameter in net.collect_params(".*weight").values():
                 parameter.set_data((mx.np if set_np else nd).array(random.randn(*parameter.shape) / 10))
             seed_everything(0)
-            losses.append(train(net, train_iter, test_iter, num_epochs=1, lr=0.5, initialize=False, progress=False)[0].loss)
+            (epoch,) = train(net, train_iter, test_iter, num_epochs=1, lr=0.5, initialize=False, progress=False)
+            losses.append(epoch.loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

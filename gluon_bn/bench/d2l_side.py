@@ -19,7 +19,7 @@ from ..fashion_mnist import find_files
 from ..model import lenet
 from ..training import seed_everything
 
-_case = {'loaders': {}}
+_case: dict = {'loaders': {}}
 
 
 def load_data(root, batch_size, threads):

@@ -7,7 +7,7 @@ LARGE = (256, 6, 24, 24), (64, 64, 56, 56)
 SMALL = (256, 16, 8, 8), (32, 256, 14, 14)
 DENSE = (256, 120), (256, 84)
 # (largest share of Gluon's time, of PyTorch's) for the native path, forward + backward
-LAYER_LIMITS = {**dict.fromkeys(LARGE, (0.3, 0.5)), **dict.fromkeys(SMALL, (0.5, 1.0)),
+LAYER_LIMITS: dict = {**dict.fromkeys(LARGE, (0.3, 0.5)), **dict.fromkeys(SMALL, (0.5, 1.0)),
                 **dict.fromkeys(DENSE, (0.7, 2.0))}
 NAMES = {'gluon': 'Gluon', 'torch': 'PyTorch'}
 

@@ -24,7 +24,7 @@ LAYERS = {
     'gluon': lambda num_features, num_dims: nn.BatchNorm(in_channels=num_features),
 }
 
-_case = {}
+_case: dict = {}
 
 
 def describe():

@@ -10,7 +10,7 @@ from torch import nn
 from ..fashion_mnist import find_files
 from .accuracy import DEPTH, EPS, errors, make_arrays
 
-_case = {}
+_case: dict = {}
 
 
 def describe():
