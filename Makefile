@@ -34,8 +34,8 @@ book: .venv/ready        ## the notebooks as a web site, in build/book
 assignment: .venv/ready  ## the exercises to hand out, in build/assignment
 	$(py) scripts/assignment.py $(ARGS)
 
-grade: .venv/ready       ## grade a folder of submissions: make grade SUBMISSIONS=folder
-	$(py) scripts/grade.py $(SUBMISSIONS) $(ARGS)
+grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs/grades
+	$(py) scripts/grade.py $${SUBMISSIONS:+"$$SUBMISSIONS"} $(ARGS)
 
 lab: .venv/ready         ## JupyterLab on the notebooks
 	$(py) -m jupyterlab notebooks $(ARGS)

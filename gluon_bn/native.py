@@ -41,7 +41,8 @@ def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         X = X.reshape(X.shape)
     training = autograd.is_training()
     graph = _graph(training, float(eps), float(momentum), X.shape, threading.get_ident())
-    outputs = graph(X, gamma, beta, moving_mean, moving_var)
+    # Detached: a recorded call would forbid the caller to write to its own moving statistics.
+    outputs = graph(X, gamma, beta, moving_mean.detach(), moving_var.detach())
     Y, *statistics = outputs if training else (outputs, moving_mean, moving_var)
     statistics = [a.detach() for a in statistics]
     return tuple(a.as_np_ndarray() for a in (Y, *statistics)) if is_np else (Y, *statistics)

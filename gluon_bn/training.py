@@ -152,7 +152,7 @@ class _Curves:
 
     def __init__(self, num_epochs):
         import d2l.mxnet as d2l
-        self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs], ylim=[0, 1],
+        self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs],
                                      legend=['train loss', 'train acc', 'test acc'])
 
     def add(self, epoch, loss, train_acc, test_acc=None):

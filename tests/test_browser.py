@@ -34,7 +34,7 @@ def browser():
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        missing("Playwright", "pip install -r requirements-book.txt (Python 3.9 or later)")
+        missing("Playwright", "pip install -r requirements-book.txt (Python 3.10 or later)")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not chromium:
         missing("Chromium", "on Debian: apt-get install chromium")
@@ -157,7 +157,7 @@ def book(tmp_path_factory):
         import jupyter_book  # noqa: F401
         import ziamath  # noqa: F401
     except ImportError:
-        missing("jupyter-book", "pip install -r requirements-book.txt (Python 3.9 or later)")
+        missing("jupyter-book", "pip install -r requirements-book.txt (Python 3.10 or later)")
     import book as program  # scripts/book.py
     out = tmp_path_factory.mktemp("book") / "html"
     assert program.main([out]) == 0

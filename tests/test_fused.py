@@ -349,3 +349,13 @@ def test_layers_of_one_shape_keep_apart(fn):
         results.append([p.data().asnumpy() for p in net.collect_params().values()] + [net(X).asnumpy()])
     for one, other in zip(*results):
         numpy.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@PATHS
+def test_the_caller_may_write_to_its_statistics_while_recording(fn):
+    arrays, dY = ready((16, 6))
+    with autograd.record():
+        Y, moving_mean, moving_var = call(fn, *arrays)
+        arrays[3][:], arrays[4][:] = moving_mean, moving_var
+    Y.backward(dY)
+    assert close(gradients(arrays), oracle.backward(*(a.asnumpy() for a in arrays[:2]), EPS, dY.asnumpy()), 1e-5)
