@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from mxnet.gluon import nn
-from mxnet.ndarray import NDArray
+from mxnet.symbol import Symbol
 
-from .maths import batch_norm, check_constants
+from .maths import batch_norm, check_array, check_constants
 
 
 class BatchNorm(nn.HybridBlock):
@@ -72,9 +72,10 @@ class BatchNorm(nn.HybridBlock):
         statistic.list_data()[statistic.list_ctx().index(old.context)] = array.detach()
 
     def _check(self, X):
-        if not isinstance(X, NDArray):
-            raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; BatchNorm cannot be traced into a '
-                             'graph: put it in an nn.Sequential, whose hybridize() compiles the layers around it')
+        if isinstance(X, Symbol):
+            raise ValueError('X must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
+                             'put it in an nn.Sequential, whose hybridize() compiles the layers around it')
+        check_array(X)
         shape = X.shape
         if len(shape) != self.num_dims:
             raise ValueError(f'X must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '

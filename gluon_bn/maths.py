@@ -60,9 +60,7 @@ def check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     value per channel in training; if another array does not match X's channels, dtype or
     front; if eps or momentum is out of range (`check_constants`).
     """
-    if not isinstance(X, NDArray):
-        raise ValueError(f'X must be an MXNet array, got {type(X).__name__}; '
-                         'wrap it by mx.nd.array(X) or mx.np.array(X)')
+    check_array(X)
     shape, dtype = X.shape, numpy.dtype(X.dtype)
     if len(shape) not in (2, 4):
         remedy = {1: 'add a batch axis', 3: 'flatten sequences to (m * steps, d), or add a batch axis to one image'}
@@ -87,6 +85,13 @@ def check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     if shape[0] * math.prod(shape[2:]) == 1 and autograd.is_training():
         raise ValueError(f'X must hold more than one value per channel in training, got {shape}; its variance is 0 and '
                          'nothing can be learned: use a larger batch, or prediction mode')
+
+
+def check_array(X):
+    """Refuse an X that is no array of MXNet's."""
+    if not isinstance(X, NDArray):
+        raise ValueError(f'X must be an MXNet array, got {type(X).__module__}.{type(X).__name__}; '
+                         'wrap it by mx.nd.array(X) or mx.np.array(X)')
 
 
 def check_constants(eps, momentum):

@@ -185,7 +185,7 @@ REFUSED = {
     r"must have 4 axes, as num_dims=4 says, got \(4, 2\)": lambda: made(2, 4)(nd.array(ROWS)),
     r"must have 3 channels \(axis 1\), as num_features=3 says, got \(4, 2\); set num_features=2":
         lambda: made(3, 2)(nd.array(ROWS)),
-    "MXNet array, got list": lambda: made(2, 2)(ROWS),
+    "MXNet array, got builtins.list; wrap it": lambda: made(2, 2)(ROWS),
     "floats, got int32": lambda: made(2, 2)(nd.array(ROWS, dtype="int32")),
     "more than one value per channel": lambda: made(2, 2)(nd.array(ROWS[:1])),
 }

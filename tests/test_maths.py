@@ -156,7 +156,7 @@ REFUSED = {
     r"\(m, d\) or \(m, c, h, w\), got \(2,\); add a batch axis": dict(X=nd.ones((2,))),
     r"got \(2, 2, 2\); flatten sequences": dict(X=nd.ones((2, 2, 2))),
     r"floats, got int32; convert it by X.astype": dict(X=nd.ones((4, 2), dtype="int32")),
-    r"MXNet array, got ndarray; wrap it": dict(X=numpy.ones((4, 2), "float32")),
+    r"MXNet array, got numpy.ndarray; wrap it": dict(X=numpy.ones((4, 2), "float32")),
     r"more than one value per channel in training, got \(1, 2\)": dict(X=nd.ones((1, 2))),
     r"gamma must be \(1, 2\) for X \(4, 2\), got \(1, 3\)": dict(gamma=nd.ones((1, 3))),
     r"beta must be \(1, 2\) for X \(4, 2\), got \(2,\)": dict(beta=nd.ones((2,))),
