@@ -11,6 +11,7 @@ import pytest
 
 from gluon_bn import cli
 from gluon_bn.comparison import Configuration
+from gluon_bn.plots import plot_curves
 from gluon_bn.report import spread, summarize, table
 
 FILES = {"metrics.jsonl", "summary.json", "curves.svg", "curves.png", "report.md"}
@@ -93,3 +94,20 @@ def test_the_summary_is_median_and_range_over_seeds():
 def test_the_defaults_are_the_chapters():
     configuration = Configuration()
     assert (configuration.num_epochs, configuration.lr, configuration.batch_size) == (10, 1.0, 256)
+
+
+def drawn(*losses, tmp_path):
+    """The points of the curve of the first panel, from one norm's runs with these losses."""
+    runs = [{"norm": "fused", "history": [{"loss": x, "train_acc": 0.5, "test_acc": 0.5} for x in history]}
+            for history in losses]
+    figure = plot_curves(runs)
+    figure.savefig(tmp_path / "curves.png")
+    return [list(line.get_ydata()) for line in figure.axes[0].lines]
+
+
+def test_curves_are_drawn_of_whatever_there_is(tmp_path):
+    nan = float("nan")
+    assert drawn([], tmp_path=tmp_path) == []  # stopped within the first epoch
+    assert len(drawn([nan, nan], tmp_path=tmp_path)) == 1  # diverged
+    assert drawn([3.0, 2.0], [9.0], tmp_path=tmp_path) == [[3.0, 2.0]]  # a stopped run cuts no other short
+    assert drawn([3.0, 2.0], [1.0, 4.0], tmp_path=tmp_path) == [[2.0, 3.0]]
