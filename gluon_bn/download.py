@@ -1,13 +1,11 @@
-"""Fetches bytes, over HTTP or out of a Debian package, and puts bytes that were verified into a folder.
+"""Fetches bytes, over HTTP or out of a Debian package.
 
 Nothing here trusts what it receives: sizes are bounded, waits are bounded, no path from outside is written to.
 """
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -81,25 +79,6 @@ def read_deb(deb, members, limit):
                 if name in members and member.isfile() and member.size <= limit:
                     contents[name] = archive.extractfile(member).read()
     return contents
-
-
-def store(content, path):
-    """Write bytes to a path so that it holds all of them or what it held before, even if the process is killed.
-
-    Raises: OSError if the folder cannot be made or written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for part in path.parent.glob(f'.{path.name}.*.part'):
-        with contextlib.suppress(FileNotFoundError):  # its writer may be done in this moment
-            if time.time() - part.stat().st_mtime > 3600:  # of a killed process; a younger one may be at work
-                part.unlink()
-    part = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part')
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        if part.exists():
-            part.unlink()
 
 
 def _apt_download(package, folder):

@@ -11,7 +11,8 @@ import warnings
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from .download import FAILURES, fetch, fetch_debian, store
+from .download import FAILURES, fetch, fetch_debian
+from .store import store
 from .verify import GZIP, File, unpack
 
 

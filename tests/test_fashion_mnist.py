@@ -23,6 +23,7 @@ import pytest
 
 from gluon_bn import download, fashion_mnist
 from gluon_bn.fashion_mnist import FASHION_MNIST, DataUnavailable, find_files
+from gluon_bn.store import store
 from gluon_bn.verify import File
 
 
@@ -467,7 +468,7 @@ def test_a_process_killed_in_the_middle_of_a_write_leaves_no_wrong_file(cache, d
 def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     path, content = tmp_path / 'file', bytes(1_000_000)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: download.store(content, path), range(100)))  # list() raises what a writer raised
+        list(pool.map(lambda _: store(content, path), range(100)))  # list() raises what a writer raised
     assert names(tmp_path) == ['file'] and path.read_bytes() == content
 
 
