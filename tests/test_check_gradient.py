@@ -50,15 +50,33 @@ def without_eps(dY, X, gamma, eps):
     (without_eps, ["NoEps"]),
     (changed(lambda dX, dgamma, dbeta: (-dX, dgamma, dbeta)), ["WrongGradientScale"]),
     (changed(lambda dX, dgamma, dbeta: (0 * dX, dgamma, dbeta)), ["WrongGradientX"]),
-    (changed(lambda dX, dgamma, dbeta: (dX, dbeta, dgamma)), ["WrongGradientGamma", "WrongGradientBeta"]),
+    (changed(lambda dX, dgamma, dbeta: (dX, dbeta, dgamma)), ["WrongReturn"]),
+    (changed(lambda dX, dgamma, dbeta: (dgamma, dbeta, dX)), ["WrongReturn"]),
     (changed(lambda dX, dgamma, dbeta: (dX[1:], dgamma, dbeta)), ["WrongShape"]),
     (changed(lambda dX, dgamma, dbeta: (dX, dgamma)), ["WrongReturn"]),
     (changed(lambda dX, dgamma, dbeta: (dX * numpy.nan, dgamma, dbeta)), ["WrongGradientX"]),
-    (lambda dY, X, gamma, eps: None, ["ReturnsNone"]),
+    (lambda dY, X, gamma, eps: None, ["NotWritten"]),
+    (lambda dY, X, gamma, eps: print(end=""), ["ReturnsNone"]),
     (lambda dY, X, gamma, eps: 1 / 0, ["RaisesException"]),
-], ids=["no eps", "the sign", "nothing", "exchanged", "shape", "two values", "NaN", "None", "raises"])
+], ids=["no eps", "the sign", "nothing", "exchanged", "dX last", "shape", "two values", "NaN", "unwritten", "None",
+        "raises"])
 def test_other_mistakes_are_told_apart(fn, expected):
     assert check.gradient(fn).mistakes == expected
+
+
+@pytest.mark.parametrize("dX, name", [(None, "NotWritten"), (numpy.zeros(3), "WrongShape")])
+def test_dgamma_and_dbeta_are_judged_without_dX(dX, name):
+    result = check.gradient(changed(lambda _, dgamma, dbeta: (dX, dgamma, dbeta)))
+    assert result.mistakes == [name]
+    assert [row.words for row in result.rows if row.status != "ok"] == ["dense: dX", "convolution: dX"]
+
+
+def test_a_wrong_spread_is_seen_through_another_mistake():
+    """The long form, with NumPy's habit of m for the batch size, and no eps."""
+    def fn(dY, X, gamma, eps):
+        return students.backward("WrongGradientFactorM")(dY, X, gamma, 0)
+
+    assert set(check.gradient(fn).mistakes) == {"NoEps", "WrongGradientFactorM"}
 
 
 def test_a_dX_built_from_a_wrong_dgamma_is_one_mistake():

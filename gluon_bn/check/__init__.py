@@ -19,7 +19,8 @@ from . import layer_probes
 from .gradient_probes import PROPERTIES as GRADIENT
 from .gradient_probes import judge_gradient
 from .guard import Guard
-from .observe import observe_function, observe_layer
+from .observe import observe_function
+from .observe_layer import observe_layer
 from .properties import Properties
 from .result import Result
 

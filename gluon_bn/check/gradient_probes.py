@@ -1,151 +1,96 @@
-"""A backward pass by hand, taken apart: which of the three ways from X to Y its dX follows, and with which factor.
-
-    dX = gamma / sqrt(var + eps) * (direct * dY - through_mean * dbeta / m - through_variance * X_hat * dgamma / m)
-
-For a right dX the three factors are 1. They are solved for, channel by channel, by least squares.
-"""
+"""A backward pass by hand: its dX, dgamma and dbeta, each judged by itself."""
 from __future__ import annotations
 
 import numpy
 
-from .guard import Trouble
+from .gradient_parts import Parts, diagnose
 from .observe import front, to_numpy, unpack
 from .properties import GRADIENT_RTOL
+from .raised import Trouble
 from .result import Finding, Row, difference
 from .trials import RANKS, trials, upstream
-from .variants import Variant, batch_statistics, channel_axes, same
+from .variants import Variant, same
 
+NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
 # constants that may be wrong in 1 / sqrt(var + eps): what to change in the forward formula
 SPREADS = {'NoEps': Variant(eps='none'), 'EpsOutsideSqrt': Variant(eps='outside'),
            'UnbiasedBatchVar': Variant(divide='m-1')}
 
 
-class Parts:
-    """The right gradients of one trial, and the three parts of dX."""
-
-    def __init__(self, trial, variant=None):
-        variant = variant or Variant()
-        self.axes = channel_axes(trial.X.ndim)
-        self.m = trial.X.size // trial.X.shape[1]
-        mean, var = batch_statistics(variant, trial.X)
-        eps = {'none': 0, 'outside': 0}.get(variant.eps, trial.eps)
-        self.spread = numpy.sqrt(var + eps) + (trial.eps if variant.eps == 'outside' else 0)
-        self.X_hat = (trial.X - mean) / self.spread
-        self.dgamma, self.dbeta = self.sum(trial.dY * self.X_hat), self.sum(trial.dY)
-        scale = trial.gamma / self.spread
-        self.parts = [scale * trial.dY, -scale * self.dbeta / self.m + 0 * trial.X,
-                      -scale * self.X_hat * self.dgamma / self.m]
-        self.dX = sum(self.parts)
-
-    def sum(self, array):
-        return array.sum(self.axes, keepdims=True)
-
-    def factors(self, dX):
-        """(channels, 3): the factors of the three parts in a dX; None if it is no sum of them."""
-        rows = []
-        for channel in range(dX.shape[1]):
-            basis = numpy.stack([part[:, channel].ravel() for part in self.parts], axis=1)
-            wanted = dX[:, channel].ravel()
-            factors = numpy.linalg.lstsq(basis, wanted, rcond=None)[0]
-            if not same(basis @ factors, wanted, rtol=GRADIENT_RTOL, atol=1e-4):
-                return None
-            rows.append(factors)
-        return numpy.array(rows)
-
-
 def judge_gradient(fn, guard, keys):
     """The rows of the result: for each rank dgamma, dbeta and dX."""
     rows, told = [], set()
+
+    def troubled(word, trouble):
+        new = (trouble.name, trouble.text) not in told and not (told and trouble.name == 'TooSlow')
+        told.add((trouble.name, trouble.text))
+        return Row(word, (Finding(trouble.name, trouble.text),) if new else (), f'not tried, because of {trouble.name}')
+
     for rank in (PROPERTIES[key] for key in keys):
         tried = [trials(rank)[1], trials(rank)[3]]
-        words = [f'{RANKS[rank]}: {name}' for name in ('dgamma', 'dbeta', 'dX')]
         try:
             seen = [guard.run(lambda trial=trial: observe(fn, trial)) for trial in tried]
         except Trouble as trouble:
-            new = (trouble.name, trouble.text) not in told and not (told and trouble.name == 'TooSlow')
-            told.add((trouble.name, trouble.text))
-            found, reason = Finding(trouble.name, trouble.text), f'not tried, because of {trouble.name}'
-            rows.append(Row(words[0], (found,) if new else (), reason))
-            rows += [Row(word, (), reason) for word in words[1:]]
-            continue
-        rows += [Row(word, tuple(_judge(name, tried, seen))) for word, name in zip(words, ('dgamma', 'dbeta', 'dX'))]
+            seen = [dict.fromkeys(NAMES, trouble)]
+        for name in ('dgamma', 'dbeta', 'dX'):
+            bad = next((one[name] for one in seen if isinstance(one[name], Trouble)), None)
+            word = f'{RANKS[rank]}: {name}'
+            rows.append(Row(word, tuple(_judge(name, tried, seen))) if bad is None else troubled(word, bad))
     return rows
 
 
 def observe(fn, trial):
-    """Call fn on one trial: (dX, dgamma, dbeta) in float64."""
+    """Call fn on one trial: {name: its array in float64, or the Trouble with it}."""
     arrays = [front().array(value, dtype='float32') for value in (trial.dY, trial.X, trial.gamma)]
     before = [array.asnumpy() for array in arrays]
-    names = ('dX', 'dgamma', 'dbeta')
-    returned = [front().array(value, dtype='float64') if isinstance(value, numpy.ndarray) else value
-                for value in unpack(fn(*arrays, trial.eps), names)]
-    values = [to_numpy(*pair) for pair in zip(names, returned)]
-    for name, value, like in zip(names, values, (trial.X, trial.gamma, trial.gamma)):
-        if value.size != like.size or (name == 'dX' and value.shape != like.shape):
-            raise Trouble('WrongShape', f'{name} should have the shape {like.shape}, yours has {value.shape}')
+    shapes, seen = dict(zip(NAMES, (trial.X.shape, trial.gamma.shape, trial.gamma.shape))), {}
+    returned = unpack(fn, (*arrays, trial.eps), NAMES)
+    if getattr(returned[0], 'shape', None) != trial.X.shape:
+        for name, value in list(zip(NAMES, returned))[1:]:
+            if getattr(value, 'shape', None) == trial.X.shape and getattr(returned[0], 'size', 0) == trial.gamma.size:
+                raise Trouble('WrongReturn', f'dX comes back in the place of {name}: it should come first')
+    for name, value in zip(NAMES, returned):
+        try:
+            if value is None:
+                raise Trouble('NotWritten', f'{name} is None: it is not computed yet')
+            value = front().array(value, dtype='float64') if isinstance(value, numpy.ndarray) else value
+            value = to_numpy(name, value)
+            if value.size != numpy.prod(shapes[name]) or (name == 'dX' and value.shape != shapes[name]):
+                raise Trouble('WrongShape', f'{name} should have the shape {shapes[name]}, yours has {value.shape}')
+            seen[name] = value.reshape(shapes[name])
+        except Trouble as trouble:
+            seen[name] = trouble
     for name, array, value in zip(('dY', 'X', 'gamma'), arrays, before):
         if not numpy.array_equal(array.asnumpy(), value):
             raise Trouble('MutatesInput', f'after the call {name} holds other numbers than before')
-    return [value.reshape(like.shape) for value, like in zip(values, (trial.X, trial.gamma, trial.gamma))]
+    return seen
 
 
 def _judge(name, tried, seen):
-    index = {'dX': 0, 'dgamma': 1, 'dbeta': 2}[name]
     right = [Parts(trial) for trial in tried]
-    wrong = [i for i in range(len(tried)) if not same(seen[i][index], getattr(right[i], name), rtol=GRADIENT_RTOL)]
+    wrong = [i for i in range(len(tried)) if not _same(seen[i][name], getattr(right[i], name))]
     if not wrong:
         return []
     trial = tried[wrong[0]]
-    expected, actual = getattr(right[wrong[0]], name), seen[wrong[0]][index]
-    text = difference(trial.told('gamma', 'eps') + upstream(trial), name, expected, actual)
+    text = difference(trial.told('gamma', 'eps') + upstream(trial), name, getattr(right[wrong[0]], name),
+                      seen[wrong[0]][name])
+    other = {'dgamma': 'dbeta', 'dbeta': 'dgamma'}.get(name)
+    if other and all(_same(one[name], getattr(part, other)) and _same(one[other], getattr(part, name))
+                     for one, part in zip(seen, right)):
+        return [Finding('WrongReturn', 'dgamma and dbeta come back in exchanged order')]
     for mistake, variant in SPREADS.items():
-        if all(same(one[index], getattr(Parts(t, variant), name), rtol=GRADIENT_RTOL) for t, one in zip(tried, seen)):
+        if all(_same(one[name], getattr(Parts(trial, variant), name)) for trial, one in zip(tried, seen)):
             return [Finding(mistake, text)]
     if name != 'dX':
         return [Finding(f'WrongGradient{name[1:].title()}', text)]
-    return [Finding(mistake, text + more) for mistake, more in _diagnose(tried, seen, right)]
+    names, numbers = diagnose(tried, seen, right)
+    for mistake, variant in SPREADS.items():  # does a wrong spread explain more of it?
+        others, more = diagnose(tried, seen, [Parts(trial, variant) for trial in tried])
+        if len(others) + 1 < len(names) and 'WrongGradientX' not in others:
+            names, numbers = [mistake, *others], more
+    return [Finding(mistake, text + numbers) for mistake in names]
 
 
-def _diagnose(tried, seen, right):
-    """The names of what is wrong with dX, with the factors that tell it."""
-    factors = [part.factors(one[0]) for part, one in zip(right, seen)]
-    if any(f is None for f in factors):
-        return [('WrongGradientX', '')]
-    direct, mean, var = numpy.concatenate(factors).T
-    # whoever builds dX from a wrong dbeta or dgamma has made that one mistake
-    from_dbeta = numpy.concatenate([(one[2] / part.dbeta).ravel() for one, part in zip(seen, right)])
-    from_dgamma = numpy.concatenate([(one[1] / part.dgamma).ravel() for one, part in zip(seen, right)])
-    numbers = f'; your dX holds the direct way {_times(direct)}, that through the mean {_times(mean)}, ' \
-              f'that through the variance {_times(var)}'
-    if _all(direct, 0):
-        return [('WrongGradientX', numbers)]
-    found = [] if _all(direct, 1) else [('WrongGradientScale', numbers)]
-    for name, factor, own in (('WrongGradientThroughMean', mean / direct, from_dbeta),
-                              ('WrongGradientThroughVariance', var / direct, from_dgamma)):
-        if not _all(factor, 1) and not _all(factor, own):
-            miscounted = any(_all(factor, wrong) for wrong in _miscounts(tried))
-            found.append(('WrongGradientFactorM' if miscounted else name, numbers))
-    found = list(dict.fromkeys(found))
-    # dX is wrong and yet no factor is its own: it was built from a wrong dgamma or dbeta
-    return found or [('WrongGradientGamma' if not _all(var, 1) else 'WrongGradientBeta', numbers)]
-
-
-def _miscounts(tried):
-    """By what a part is off where m is taken for 1, m - 1, the examples, the locations, or the whole size."""
-    shapes = [trial.X.shape for trial in tried]
-    counts = [[1, m - 1, shape[0], m // shape[0], m * shape[1]]
-              for shape in shapes for m in [numpy.prod(shape) // shape[1]]]
-    for wrong in zip(*counts):
-        factors = [numpy.full(shape[1], numpy.prod(shape) / shape[1] / count) for shape, count in zip(shapes, wrong)]
-        if not _all(numpy.concatenate(factors), 1):
-            yield numpy.concatenate(factors)
-
-
-def _all(values, expected):
-    return bool(numpy.allclose(values, expected, rtol=5e-3, atol=5e-3))
-
-
-def _times(values):
-    low, high = round(float(values.min()), 2) + 0.0, round(float(values.max()), 2) + 0.0
-    return f'{low:g} times' if abs(high - low) < 0.011 else f'{low:g} to {high:g} times'
+def _same(actual, expected):
+    return not isinstance(actual, Trouble) and same(actual, expected, rtol=GRADIENT_RTOL)

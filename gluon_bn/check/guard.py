@@ -4,29 +4,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import linecache
 import queue
 import random
 import sys
 import threading
 import time
-import traceback
 from unittest import mock
 
 import numpy
 from mxnet import autograd, npx
 
-# what MXNet says of X -= mean, where X is a variable of the gradient
-IN_PLACE = ('already in a computational graph', 'Inplace operations')
+from .raised import Trouble, place, trouble
+
 LINES = 10  # that are kept of what the code prints
-
-
-class Trouble(Exception):
-    """A mistake of the code under test that ends a trial: its name, and what was seen."""
-
-    def __init__(self, name, text):
-        super().__init__(f'{name}: {text}')
-        self.name, self.text = name, text
 
 
 class _Stop(BaseException):
@@ -80,8 +70,14 @@ class Guard:
     """
 
     def __init__(self, code, seconds):
-        self.left, self.printed, self.timed_out, self._limit = seconds, '', False, seconds
+        self.left, self.timed_out, self._limit, self._printed = seconds, False, seconds, []
         self._file = getattr(getattr(code, '__code__', None), 'co_filename', None) or _file_of_class(code)
+
+    @property
+    def printed(self):
+        """What the code has printed, cut after a few lines."""
+        rest = len(self._printed) - LINES
+        return ''.join(self._printed[:LINES] + ([f'... and {rest:,} lines more'] if rest > 0 else []))
 
     def run(self, task):
         """The value of task(). Raises: Trouble for whatever went wrong in it."""
@@ -106,39 +102,23 @@ class Guard:
             except BaseException:  # the reader's own Ctrl-C
                 worker.retire()
                 raise
+            where = self._line(worker) if self.timed_out else ''
             stopped = not self.timed_out or worker.retire()
         self.left -= time.monotonic() - start
-        self.printed = ''.join((self.printed + output.getvalue()).splitlines(True)[:LINES])
+        self._printed += output.getvalue().splitlines(True)
         if self.timed_out:
-            raise Trouble('TooSlow', f'no answer within {self._limit:g} seconds'
+            raise Trouble('TooSlow', f'no answer within {self._limit:g} seconds{where}'
                           + ('' if stopped else '; it cannot be stopped and still runs: restart the kernel'))
         if 'error' in outcome:
-            raise self._trouble(outcome['error'])
+            raise trouble(outcome['error'], self._file)
         return outcome['value']
 
-    def _trouble(self, error):
-        if isinstance(error, Trouble):
-            return error
-        if isinstance(error, SystemExit):
-            return Trouble('CallsExit', f'the code ends the whole program{self._line(error)}')
-        lines = str(error).strip().splitlines() or ['']
-        if len(lines) > 1 and 'Check failed' in lines[-1]:  # MXNet's own C++ position tells a student nothing
-            lines[0] = lines[-1].split(': ', 3)[-1]
-        text = lines[0] if len(lines[0]) < 300 else lines[0][:300] + '...'
-        if any(words in str(error) for words in IN_PLACE):
-            text = 'MXNet refuses to write into an array that takes a gradient'
-            return Trouble('MutatesInput', text + self._line(error))
-        during = getattr(error, 'during', '')
-        name = 'WrongShape' if 'broadcast' in text else 'RaisesException'
-        return Trouble(name, f'{during}{type(error).__name__}: {text}{self._line(error)}')
-
-    def _line(self, error):
-        """Where in the student's own file it happened: the innermost line of it."""
-        for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            if frame.filename == self._file:
-                source = linecache.getline(frame.filename, frame.lineno).strip()
-                return f' (line {frame.lineno}' + (f': {source}' if source else '') + ')'
-        return ''
+    def _line(self, worker):
+        """Where in the student's own file the thread is just now."""
+        frame = sys._current_frames().get(worker.ident)
+        while frame is not None and frame.f_code.co_filename != self._file:
+            frame = frame.f_back
+        return place(frame.f_code, frame.f_lineno) if frame is not None else ''
 
 
 def _file_of_class(code):

@@ -10,7 +10,8 @@ import numpy
 from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
-from .observe import Layer, front, to_numpy
+from .observe import front
+from .observe_layer import Layer
 from .result import Finding, difference
 from .trials import ROWS
 
@@ -20,6 +21,7 @@ DEVICE = mx.cpu(1)  # a second device on any machine
 def parameters(cls):
     """gamma and beta are learned, the averages are not."""
     layer, findings = Layer(cls, 2), []
+    layer.refuse_other_names()
     for word in ('gamma', 'beta'):
         value = layer.find(word)[1]
         if value is None:
@@ -77,7 +79,7 @@ def device(cls):
         layer.write(word, value)
     X = front().array(ROWS, dtype='float32')
     with autograd.predict_mode():
-        expected = layer.block(X).asnumpy()
+        expected = layer.output(layer.block(X))
     for word, value in values.items():  # again, should a prediction have moved them
         layer.write(word, value)
     layer.block.collect_params().reset_ctx(DEVICE)
@@ -95,9 +97,9 @@ def device(cls):
     if left or Y.context != DEVICE:
         return [Finding('DeviceNotCopied', f'with X on {DEVICE}, the moving averages stay on {mx.cpu()} '
                                            'and are used from there; a GPU would refuse')]
-    Y = to_numpy('Y', Y)
+    Y = layer.output(Y)
     if not numpy.allclose(Y, expected, rtol=1e-4, atol=1e-5):
-        text = difference(f'X on {DEVICE} in prediction', 'Y', expected.astype('float64'), Y)
+        text = difference(f'X on {DEVICE} in prediction', 'Y', expected, Y)
         return [Finding('DeviceNotCopied', text)]
     return []
 

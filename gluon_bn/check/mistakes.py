@@ -92,17 +92,39 @@ MISTAKES = {
     'StatsTrainable':
         'The moving averages are measured, not learned. What tells Gluon to give a Parameter no gradient?',
     'DeviceNotCopied': 'X came on another device. Where are the moving averages now, and who brings them along?',
+    'WrongName': 'The check, and whoever loads your parameters, finds an array by its name. Which has the task?',
+    'NoSuperInit': 'A Block sets itself up before it can hold Parameters. Which line belongs first in your __init__?',
+    'ParameterNotArray': 'A Parameter is a box with an array in it. Which of its methods gives the array?',
+    'ReplacesParameter':
+        'The Parameter stays the same box for life, so that it can be saved. Which of its methods puts a new '
+        'array into it?',
     # the code as such
+    'NotWritten':
+        'Nothing is wrong: it waits for your code. Write a first line, print the shape of what it gives, and '
+        'run this check as often as you like.',
     'MutatesInput':
         'The caller still needs these arrays. Where does your code write into one instead of making a new '
         'one?',
-    'ReturnsNone': 'Does every way through your code, training and prediction, end in a return?',
+    'WritesWhileRecording':
+        'While autograd records, no array that takes part may be changed, neither piece by piece nor in '
+        'place. Which one expression makes the whole new array?',
+    'RemembersBetweenCalls':
+        'All that the function knows should come in as an argument, and all that it remembers go out in the '
+        'return. What does yours keep elsewhere, or draw at random?',
+    'ReturnsNone': 'Does every way through your code end in a return?',
     'WrongReturn':
         'Compare what you return with what the exercise asks for: how many values, in which order, of which '
         'kind?',
     'WrongShape': 'Print the shape of each step. Which axis has gone or come, and which shape would broadcast over X?',
-    'RaisesException': 'Read the message, then run that line alone on the batch by numbers.',
-    'TooSlow': 'Which loop cannot end?',
+    'WrongArguments': 'Leave the first line of each function as the exercise has it: all the names, in their order.',
+    'CallsItself': 'Your code calls itself, and that call does so again. Which function did you mean to call there?',
+    'NotInMXNet':
+        'This is how NumPy has it, and arrays of mx.nd do not. Which method of the array, or function of nd, '
+        'does the same? If there is none, build it from the formula.',
+    'RaisesException':
+        'The message tells what went wrong, and the line where. Make a small X in a cell of your own and run '
+        'your lines on it one by one, up to this one.',
+    'TooSlow': 'Which loop does not end? Or what takes so long, on a batch of a few numbers?',
     'CallsExit': 'An exercise should return, not leave. Remove exit() or sys.exit().',
 }
 

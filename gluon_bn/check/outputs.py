@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from . import variants
-from .guard import Trouble
 from .probes import Open, Probes
+from .raised import Trouble
 from .result import Finding, difference
 from .variants import FAMILIAR_AXES, Variant, same
 
@@ -34,6 +34,9 @@ class Outputs(Probes):
         seen = [self.observed(trial, 'training') for trial in tried]
         variant, findings = self._judge_Y(tried, seen, 'batch', TRAINING, ABOUT_TRAINING)
         self._variants[rank] = variant
+        lost = next((one.gradients for one in seen if isinstance(one.gradients, Trouble)), None)
+        if lost is not None and not findings:  # told at the first chance: later much more hangs on it
+            raise lost
         return findings
 
     def prediction(self, rank):

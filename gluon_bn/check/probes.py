@@ -1,7 +1,7 @@
 """Running the trials: each once, when a property first asks for it, and what went wrong told once."""
 from __future__ import annotations
 
-from .guard import Trouble
+from .raised import Trouble
 from .result import Finding, Row
 from .trials import RANKS, offset_trial, trials
 
@@ -18,18 +18,31 @@ class Probes:
         self.trials = {rank: trials(rank, eps, momentum) for rank in RANKS}
         self.offset = {rank: offset_trial(rank, eps, momentum) for rank in RANKS}
         self._seen, self.known, self._told = {}, [], set()
+        self._secret = None  # the Trouble with code that remembers between calls
 
     def observed(self, trial, mode):
         """What came out. Raises: Trouble, the same for the same trial."""
+        if self._secret is not None:  # whatever it answers now depends on what was tried before
+            raise self._secret
         key = id(trial), mode
         if key not in self._seen:
-            try:
-                self._seen[key] = self._guard.run(lambda: self._observe(trial, mode))
-            except Trouble as trouble:
-                self._seen[key] = trouble
+            self._seen[key] = self._run(trial, mode)
         if isinstance(self._seen[key], Trouble):
+            self._secret = self._seen[key] if self._seen[key].name == 'RemembersBetweenCalls' else None
             raise self._seen[key]
         return self._seen[key]
+
+    def _run(self, trial, mode):
+        """What came out of a trial, or the Trouble."""
+        try:
+            return self._guard.run(lambda: self._observe(trial, mode))
+        except Trouble as trouble:
+            if trouble.name == 'WritesWhileRecording' and mode == 'training':
+                # into whose array? Without a record MXNet writes, and one can see
+                other = self._run(trial, 'unrecorded')
+                if not isinstance(other, Trouble) and other.changed:
+                    return Trouble('MutatesInput', trouble.text)
+            return trouble
 
     def row(self, words, *judges):
         """Run the judges of one property; each returns findings, or raises Trouble or Open."""
@@ -40,7 +53,7 @@ class Probes:
             except Open as error:
                 reason = str(error)
             except Trouble as trouble:
-                if trouble.name == 'MutatesInput' and 'StatsTrainable' in self.known:
+                if trouble.name in ('MutatesInput', 'WritesWhileRecording') and 'StatsTrainable' in self.known:
                     trouble.name = 'StatsTrainable'  # writing to a variable of the gradient is a consequence
                 where = (trouble.name, trouble.text)
                 if where in self._told or (trouble.name == 'TooSlow' and 'TooSlow' in self.known):

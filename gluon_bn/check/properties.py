@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from . import averages, variants
-from .guard import Trouble
 from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs
 from .probes import Open
+from .raised import Trouble
 from .result import Finding, difference
 from .trials import upstream
 from .variants import same
@@ -15,6 +15,8 @@ ABOUT_AVERAGES = ('moving_mean', 'moving_var', 'momentum')
 
 class Properties(Outputs):
     """Each method judges one property for dense (2) or convolutional (4) input: a list of findings."""
+
+    exchanged = False  # whether the averages come back in exchanged order
 
     def averages(self, rank):
         """The moving averages after one training batch."""
@@ -39,6 +41,7 @@ class Properties(Outputs):
             variant = None
         exchanged = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in seen]
         if averages.explain(tried, exchanged, variant, self.known) == []:
+            self.exchanged = True
             return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
         names = averages.explain(tried, seen, variant, self.known)
         if names == []:  # wrong only as Y is wrong
@@ -49,7 +52,7 @@ class Properties(Outputs):
         """The moving averages after a prediction."""
         for trial in self.trials[rank]:
             one = self.observed(trial, 'prediction')
-            if 'WrongReturn' in self.known:  # in exchanged order
+            if self.exchanged:
                 one = one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean)
             for name in ('moving_mean', 'moving_var'):
                 if not same(getattr(one, name), getattr(trial, name), rtol=1e-6, atol=1e-9):
@@ -61,7 +64,8 @@ class Properties(Outputs):
         """Training is told by autograd.is_training(), not by recording: four modes, compared with each other."""
         trial = self.trials[rank][1]
         Y = {mode: self.observed(trial, mode).Y for mode in ('training', 'prediction', 'recording', 'unrecorded')}
-        if not same(Y['training'], Y['prediction']):
+        alike = same(Y['training'], Y['prediction'])
+        if not alike:
             for mode, twin, other, call in (
                     ('recording', 'prediction', 'training', 'autograd.record(train_mode=False)'),
                     ('unrecorded', 'training', 'prediction', 'autograd.train_mode()')):
@@ -73,6 +77,8 @@ class Properties(Outputs):
         if not same(moved, still):
             return [Finding('IsRecordingNotTraining', 'under autograd.record(train_mode=False), '
                             + difference(trial.told(*ABOUT_AVERAGES), 'moving_mean', still, moved))]
+        if alike:
+            raise Open('cannot be judged before training and prediction differ')
         return []
 
     def gradients(self, rank):

@@ -9,8 +9,8 @@ import numpy
 
 from .mistakes import HINTS, NOTES
 
-MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'open': '?'}
-COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'open': '#888888'}
+MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'todo': 'todo', 'open': '?'}
+COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'todo': '#4078c0', 'open': '#888888'}
 
 
 class Finding(NamedTuple):
@@ -29,8 +29,10 @@ class Row(NamedTuple):
 
     @property
     def status(self):
-        if any(finding.name not in NOTES for finding in self.findings):
+        if any(finding.name not in (*NOTES, 'NotWritten') for finding in self.findings):
             return 'mistake'
+        if any(finding.name == 'NotWritten' for finding in self.findings):
+            return 'todo'
         return 'note' if self.findings else 'open' if self.open else 'ok'
 
     @property
@@ -41,7 +43,7 @@ class Row(NamedTuple):
 class Result:
     """The outcome of a check; `print(result)` and Jupyter show it as a table.
 
-    ok: True if no mistake was found (a property that stays open goes with a mistake elsewhere).
+    ok: True if every property holds, with a note or without.
     mistakes, notes: the names found, in the order of the table.
     assert_ok(): raises AssertionError with the whole table unless ok.
     """
@@ -64,21 +66,29 @@ class Result:
 
     @property
     def ok(self):
-        return not self.mistakes
+        return all(row.status in ('ok', 'note') for row in self.rows)
 
     def assert_ok(self):
         if not self.ok:
             raise AssertionError(f'\n{self}')
 
     @property
+    def blank(self):
+        """Whether there is no code yet that a property could be told of."""
+        return self.mistakes == ['NotWritten'] and all(row.status in ('todo', 'open') for row in self.rows)
+
+    @property
     def verdict(self):
         passed = sum(row.status in ('ok', 'note') for row in self.rows)
+        if self.blank:
+            return 'not written yet'
         return 'right' if self.ok else f'{passed} of {len(self.rows)} properties hold'
 
     def __str__(self):
         lines = [f'{self.title}: {self.verdict}']
         width = max(len(row.words) for row in self.rows)
-        lines += [f'  {MARKS[row.status]:4}  {row.words:{width}}  {row.remark}'.rstrip() for row in self.rows]
+        if not self.blank:
+            lines += [f'  {MARKS[row.status]:4}  {row.words:{width}}  {row.remark}'.rstrip() for row in self.rows]
         for finding in self.findings:
             head = finding.name + (' (a note, no mistake)' if finding.name in NOTES else '')
             lines += ['', *_wrapped(f'{head}: {finding.text}.', ''), *_wrapped(HINTS[finding.name], '    ')]
@@ -93,12 +103,12 @@ class Result:
             return f'<b style="color:{COLOURS[status]}">{MARKS[status]}</b>'
 
         cell = 'style="text-align:left;padding:2px 12px 2px 0"'
-        parts = [f'<div style="max-width:56em"><p><b>{html.escape(self.title)}</b>: {self.verdict}</p><table>']
-        parts += [f'<tr><td {cell}>{mark(row.status)}</td><td {cell}>{html.escape(row.words)}</td>'
-                  f'<td {cell}>{html.escape(row.remark)}</td></tr>' for row in self.rows]
-        parts.append('</table>')
+        parts = [f'<div style="max-width:56em"><p><b>{html.escape(self.title)}</b>: {self.verdict}</p>']
+        if not self.blank:
+            parts += ['<table>', *(f'<tr><td {cell}>{mark(row.status)}</td><td {cell}>{html.escape(row.words)}</td>'
+                                   f'<td {cell}>{html.escape(row.remark)}</td></tr>' for row in self.rows), '</table>']
         for finding in self.findings:
-            kind = 'note' if finding.name in NOTES else 'mistake'
+            kind = 'note' if finding.name in NOTES else 'todo' if finding.name == 'NotWritten' else 'mistake'
             parts.append(f'<p style="border-left:4px solid {COLOURS[kind]};padding-left:10px">'
                          f'<b>{finding.name}</b>{" (a note, no mistake)" if kind == "note" else ""}: '
                          f'{html.escape(finding.text)}.<br><i>{html.escape(HINTS[finding.name])}</i></p>')
@@ -118,7 +128,7 @@ def difference(words, quantity, expected, actual):
     actual = actual.reshape(expected.shape)
     errors = numpy.nan_to_num(abs(actual - expected), nan=numpy.inf)
     index = tuple(int(i) for i in numpy.argwhere(errors >= 0.1 * errors.max())[0])
-    wanted, got = round(expected[index], 12) + 0.0, actual[index]  # not -2.8e-17
+    wanted, got = round(expected[index], 8) + 0.0, actual[index]  # not -2.8e-17, nor what a finite difference leaves
     digits = next((n for n in range(4, 9) if f'{wanted:.{n}g}' != f'{got:.{n}g}'), 8)
     place = ', '.join(map(str, index))
     return f'for {words}, {quantity}[{place}] should be {wanted:.{digits}g}, yours is {got:.{digits}g}'

@@ -1,0 +1,92 @@
+"""The dX of a backward pass by hand, taken apart: which of the three ways from X to Y it follows, with which factor.
+
+    dX = gamma / sqrt(var + eps) * (direct * dY - through_mean * dbeta / m - through_variance * X_hat * dgamma / m)
+
+For a right dX the three factors are 1. They are solved for, channel by channel, by least squares.
+"""
+from __future__ import annotations
+
+import numpy
+
+from .properties import GRADIENT_RTOL
+from .raised import Trouble
+from .variants import Variant, batch_statistics, channel_axes, same
+
+
+class Parts:
+    """The right gradients of one trial, and the three parts of dX."""
+
+    def __init__(self, trial, variant=None):
+        variant = variant or Variant()
+        self.axes = channel_axes(trial.X.ndim)
+        self.m = trial.X.size // trial.X.shape[1]
+        mean, var = batch_statistics(variant, trial.X)
+        eps = {'none': 0, 'outside': 0}.get(variant.eps, trial.eps)
+        self.spread = numpy.sqrt(var + eps) + (trial.eps if variant.eps == 'outside' else 0)
+        self.X_hat = (trial.X - mean) / self.spread
+        self.dgamma, self.dbeta = self.sum(trial.dY * self.X_hat), self.sum(trial.dY)
+        scale = trial.gamma / self.spread
+        self.parts = [scale * trial.dY, -scale * self.dbeta / self.m + 0 * trial.X,
+                      -scale * self.X_hat * self.dgamma / self.m]
+        self.dX = sum(self.parts)
+
+    def sum(self, array):
+        return array.sum(self.axes, keepdims=True)
+
+    def factors(self, dX):
+        """(channels, 3): the factors of the three parts in a dX; None if it is no sum of them."""
+        rows = []
+        for channel in range(dX.shape[1]):
+            basis = numpy.stack([part[:, channel].ravel() for part in self.parts], axis=1)
+            wanted = dX[:, channel].ravel()
+            factors = numpy.linalg.lstsq(basis, wanted, rcond=None)[0]
+            if not same(basis @ factors, wanted, rtol=GRADIENT_RTOL, atol=1e-4):
+                return None
+            rows.append(factors)
+        return numpy.array(rows)
+
+
+def diagnose(tried, seen, parts):
+    """What is wrong with dX, by names, and the factors that tell it."""
+    factors = [part.factors(one['dX']) for part, one in zip(parts, seen)]
+    if any(f is None for f in factors):
+        return ['WrongGradientX'], ''
+    direct, mean, var = numpy.concatenate(factors).T
+    # whoever builds dX from a wrong dbeta or dgamma has made that one mistake
+    from_dbeta, from_dgamma = (
+        numpy.concatenate([(one[name] / getattr(part, name) if not isinstance(one[name], Trouble)
+                            else numpy.nan * part.dbeta).ravel() for one, part in zip(seen, parts)])
+        for name in ('dbeta', 'dgamma'))
+    numbers = f'; your dX holds the direct way {_times(direct)}, that through the mean {_times(mean)}, ' \
+              f'that through the variance {_times(var)}'
+    if _all(direct, 0):
+        return ['WrongGradientX'], numbers
+    found = [] if _all(direct, 1) else ['WrongGradientScale']
+    for name, factor, own in (('WrongGradientThroughMean', mean / direct, from_dbeta),
+                              ('WrongGradientThroughVariance', var / direct, from_dgamma)):
+        if not _all(factor, 1) and not _all(factor, own):
+            miscounted = any(_all(factor, wrong) for wrong in _miscounts(tried))
+            found.append('WrongGradientFactorM' if miscounted else name)
+    found = list(dict.fromkeys(found))
+    # dX is wrong and yet no factor is its own: it was built from a wrong dgamma or dbeta
+    return found or ['WrongGradientGamma' if not _all(var, 1) else 'WrongGradientBeta'], numbers
+
+
+def _miscounts(tried):
+    """By what a part is off where m is taken for 1, m - 1, the examples, the locations, or the whole size."""
+    shapes = [trial.X.shape for trial in tried]
+    counts = [[1, m - 1, shape[0], m // shape[0], m * shape[1]]
+              for shape in shapes for m in [numpy.prod(shape) // shape[1]]]
+    for wrong in zip(*counts):
+        factors = [numpy.full(shape[1], numpy.prod(shape) / shape[1] / count) for shape, count in zip(shapes, wrong)]
+        if not _all(numpy.concatenate(factors), 1):
+            yield numpy.concatenate(factors)
+
+
+def _all(values, expected):
+    return bool(numpy.allclose(values, expected, rtol=5e-3, atol=5e-3))
+
+
+def _times(values):
+    low, high = round(float(values.min()), 2) + 0.0, round(float(values.max()), 2) + 0.0
+    return f'{low:g} times' if abs(high - low) < 0.011 else f'{low:g} to {high:g} times'

@@ -1,0 +1,103 @@
+"""A student's layer: its parameters and averages found by name, and what comes out of it on a trial."""
+from __future__ import annotations
+
+import numpy
+from mxnet import autograd, gluon
+from mxnet.ndarray import NDArray
+
+from .observe import MODES, Observed, differentiate, front, kind, on_graph, to_numpy
+from .raised import Trouble, is_empty, not_written
+
+
+class Layer:
+    """A freshly made layer of the class under test, its parameters and statistics found by name."""
+
+    def __init__(self, cls, rank, num_features=2, load=None):
+        try:
+            self.block = cls(num_features, rank)
+        except Exception as error:
+            error.during = f'in making the layer by {getattr(cls, "__name__", "cls")}({num_features}, {rank}), '
+            raise
+        if not isinstance(self.block, gluon.Block):
+            raise Trouble('NotABlock', f'the class should be a gluon.nn.Block, yours makes {kind(self.block)}')
+        if load is not None:  # before anything is initialized: in the np front MXNet 1.9.1 loads into nothing else
+            self.block.load_parameters(load)
+            return
+        self.block.initialize()
+        if any(min(parameter.shape or (0,)) <= 0 for parameter in self.block.collect_params().values()):
+            with autograd.predict_mode():  # sizes that are inferred need an input
+                self.block(front().ones((2, num_features) + (1,) * (rank - 2)))
+
+    def find(self, word):
+        """The attribute whose name holds a word ('gamma', 'mean'): (name, Parameter or array), or (None, None)."""
+        for name, value in vars(self.block).items():
+            if word in name.lower() and isinstance(value, (gluon.Parameter, NDArray)):
+                return name, value
+        for name, value in self.block.collect_params().items():
+            if word in name.split('_', 1)[-1]:
+                return name, value
+        return None, None
+
+    def refuse_other_names(self):
+        """Raises: Trouble if gamma or beta is not there, but Parameters are that could be it."""
+        missing = [word for word in ('gamma', 'beta') if self.find(word)[1] is None]
+        known = [self.find(word)[0] for word in ('gamma', 'beta', 'mean', 'var')]
+        others = [name for name, value in vars(self.block).items()
+                  if isinstance(value, gluon.Parameter) and name not in known]
+        if missing and others:
+            raise Trouble('WrongName', f'the layer has no Parameter named {" or ".join(missing)}, '
+                                       f'but one named {" and one named ".join(others)}')
+
+    def statistics(self):
+        self.refuse_other_names()
+        found = [self.find(word)[1] for word in ('mean', 'var')]
+        if any(value is None for value in found):
+            raise Trouble('NoMovingStats', 'the layer has no attributes moving_mean and moving_var '
+                                           'that hold arrays or Parameters')
+        return found
+
+    def output(self, Y):
+        """Y as a NumPy array. Raises: Trouble if it is none."""
+        if Y is None and is_empty(self.block.forward):
+            raise not_written(self.block.forward)
+        return to_numpy('Y', Y)
+
+    def write(self, word, value):
+        name, old = self.find(word)
+        if isinstance(old, gluon.Parameter):
+            old.set_data(front().array(value.reshape(old.shape), dtype='float32'))
+        elif old is not None and old.size == value.size:
+            setattr(self.block, name, front().array(value.reshape(old.shape), dtype='float32'))
+
+    def read(self, word):
+        value = self.find(word)[1]
+        return to_numpy(f'the moving {word}', value.data() if isinstance(value, gluon.Parameter) else value)
+
+
+def observe_layer(cls, trial, mode):
+    """Run a new layer of the class, started from the trial's parameters and statistics, in one of the MODES."""
+    layer = Layer(cls, trial.X.ndim, trial.X.shape[1])
+    layer.statistics()  # they must be there
+    for word, value in zip(('gamma', 'beta', 'mean', 'var'), trial.arrays[1:]):
+        layer.write(word, value)
+    X = front().array(trial.X, dtype='float32')
+    before = X.asnumpy()
+    X.attach_grad()
+    with MODES[mode]():
+        Y = layer.block(X)
+    value = layer.output(Y)
+    changed = () if numpy.array_equal(X.asnumpy(), before) else ('X',)
+
+    def grads():
+        learned = [layer.find(word)[1] for word in ('gamma', 'beta')]
+        return [X.grad, *(p.grad() if isinstance(p, gluon.Parameter) and p.grad_req != 'null' else None
+                          for p in learned)]
+
+    # Gluon's own layer moves its statistics in the backward pass: they are read after it.
+    gradients = differentiate(Y, trial, grads) if mode == 'training' else None
+    plain = [array for array in layer.statistics() if not isinstance(array, gluon.Parameter)]
+    kept = mode == 'training' and any(map(on_graph, plain))
+    # a layer may keep its averages in any shape of that size, as Gluon's does: (c,)
+    mean, var = (read.reshape(like.shape) if read.size == like.size else read for read, like in
+                 ((layer.read('mean'), trial.moving_mean), (layer.read('var'), trial.moving_var)))
+    return Observed(value, mean, var, gradients, changed, kept)
