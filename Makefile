@@ -21,6 +21,11 @@ test-browser: .venv/ready ## JupyterLab and the book in Chromium
 	$(py) -m pip install -q -r requirements-book.txt
 	$(py) -m pytest -m browser $(ARGS)
 
+faults: .venv/ready      ## the tests of faults, and their table in tests/README.md
+	rm -f build/faults.json
+	$(py) -m pytest -m "fault and not browser" --faults build/faults.json $(ARGS)
+	$(py) scripts/faults.py
+
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
 	$(py) scripts/notebooks.py $(ARGS)
 
@@ -74,4 +79,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow test-browser notebooks claims book assignment grade lab bench doctor lint lock clean
+.PHONY: FORCE help compare test test-slow test-browser faults notebooks claims book assignment grade lab bench doctor lint lock clean

@@ -93,12 +93,16 @@ def find_files(root=None, download=True, dataset=FASHION_MNIST) -> Dict[str, Fou
 
 
 def main(root=None) -> int:
-    """Print where each file is and where it came from; return the exit code."""
+    """Print what a folder that the user named lacks, and where each file is and came from; return the exit code."""
     try:
         found = find_files(root)
     except DataUnavailable as error:
         print(error, file=sys.stderr)
         return 1
+    for source, folder, named in _places(root, FASHION_MNIST):
+        lacking = [name for name, file in found.items() if file.path.parent != folder]
+        if named and lacking:
+            print(f'{source}, {folder}: ' + (f'no {", no ".join(lacking)}' if folder.exists() else 'no such folder'))
     for name, file in found.items():
         print(f'{name}: {file.path} ({len(file.content):,} bytes unpacked, SHA-256 as expected; from {file.source})')
     return 0

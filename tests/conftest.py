@@ -4,6 +4,8 @@ import pytest
 
 from gluon_bn.training import seed_everything
 
+pytest_plugins = ["faults"]
+
 
 @pytest.fixture(autouse=True)
 def seeds():

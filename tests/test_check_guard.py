@@ -29,6 +29,7 @@ def in_native_code(*args):
 
 
 @pytest.mark.parametrize("fn", [endless, stubborn, in_native_code])
+@pytest.mark.fault("a student's code that hangs")
 def test_a_hang_is_told_and_the_rest_not_tried(fn):
     stubborn.released = False
     start = time.monotonic()
@@ -40,6 +41,7 @@ def test_a_hang_is_told_and_the_rest_not_tried(fn):
     assert check.batch_norm(students.batch_norm()).ok  # and the next check works
 
 
+@pytest.mark.fault("a student's code that hangs")
 def test_what_can_be_stopped_is_stopped():
     check.batch_norm(students.batch_norm(), only=("dense",))
     before = set(threading.enumerate())
@@ -72,6 +74,7 @@ def raiser(error):
     (lambda: None, "WrongArguments", "takes 0 positional arguments but 7 were given"),
     (lambda X, *rest: (X - X.mean(axis=1), *rest[2:4]), "WrongShape", "operands could not be broadcast together"),
 ])
+@pytest.mark.fault("a student's code that raises or exits")
 def test_whatever_is_raised_is_told(fn, name, words):
     result = check.batch_norm(fn, only=("dense", "prediction"))
     text = str(result)
@@ -86,6 +89,7 @@ def test_the_line_in_the_student_s_code_is_told():
     assert "ZeroDivisionError: division by zero (line" in str(check.batch_norm(fn)).replace("\n    ", " ")
 
 
+@pytest.mark.fault("a student's code that recurses without end")
 def test_an_endless_recursion_is_told():
     def fn(*args):
         return fn(*args)
@@ -94,6 +98,7 @@ def test_an_endless_recursion_is_told():
     assert result.mistakes == ["CallsItself"] and "RecursionError" in str(result)
 
 
+@pytest.mark.fault("Ctrl-C during a check")
 def test_the_reader_s_own_interrupt_still_stops_the_check():
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
@@ -130,6 +135,7 @@ def test_many_checks_do_not_grow():
     assert psutil.Process().memory_info().rss - before < 50 * 2 ** 20
 
 
+@pytest.mark.fault("a student's code that raises or exits")
 def test_in_a_notebook_exit_does_not_end_the_kernel_and_the_table_is_html():
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     cells = ["from gluon_bn import check\ndef leave(*args):\n    exit()\ncheck.batch_norm(leave)",

@@ -83,6 +83,7 @@ def test_a_solution_that_is_left_in_is_found(released, solution):
         assert assignment.leaks(solve(released, solution, [grade_id]), solution), grade_id
 
 
+@pytest.mark.fault("a folder of other things to write to")
 def test_release_refuses_a_folder_of_other_things(tmp_path):
     (tmp_path / "thesis.txt").write_text("the only copy")
     with pytest.raises(SystemExit, match="other things"):
@@ -108,6 +109,7 @@ def test_submissions_are_found_as_files_and_as_folders(released, tmp_path):
     assert found == [("ada", ""), ("ben", ""), ("cem", ""), ("dan", "")]
 
 
+@pytest.mark.fault("a hand-in that is no submission", tries=6)
 def test_what_is_no_submission_is_reported(released, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "essay.pdf").write_bytes(b"%PDF")
@@ -124,12 +126,14 @@ def test_what_is_no_submission_is_reported(released, tmp_path):
                        "linked": "a link, not a file", "two": "2 notebooks, and it is not clear which"}
 
 
+@pytest.mark.fault("a hand-in with a hostile name", tries=4)
 def test_a_name_becomes_harmless(released, tmp_path):
     for name in ("=1+1.ipynb", "--student=x.ipynb", "a b;rm *.ipynb", "a_b_rm__.ipynb"):
         nbformat.write(released, str(tmp_path / name))
     assert sorted(one.student for one in collect(tmp_path)) == ["1_1", "a_b_rm__", "a_b_rm___again", "student_x"]
 
 
+@pytest.mark.fault("a folder of other things to write to")
 def test_grades_are_not_written_over(tmp_path):
     (tmp_path / "grades.csv").write_text("a term's work")
     with pytest.raises(SystemExit):
@@ -170,6 +174,7 @@ def submissions(released, solution):
 
 
 @pytest.mark.slow
+@pytest.mark.fault("a hand-in that hangs, leaves, wipes folders, tampers with its tests or is garbled", tries=8)
 def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, tmp_path):
     handed_in, out = tmp_path / "handed in", tmp_path / "grades"
     expected = {}

@@ -144,6 +144,7 @@ def test_they_train_a_model(front):
 
 
 @pytest.mark.parametrize('batch_size', [0, -1, 2.5, '256', None, True])
+@pytest.mark.fault("bad input to load_data_fashion_mnist")
 def test_a_batch_size_that_is_none_is_refused(batch_size):
     with pytest.raises(ValueError, match='batch_size must be a whole number of at least 1, got'):
         load_data_fashion_mnist(batch_size)
@@ -151,6 +152,7 @@ def test_a_batch_size_that_is_none_is_refused(batch_size):
 
 @pytest.mark.parametrize('name, most', [('num_train', '60,000'), ('num_test', '10,000')])
 @pytest.mark.parametrize('value', [0, 60_001, 1.5, True])
+@pytest.mark.fault("bad input to load_data_fashion_mnist")
 def test_a_number_of_examples_out_of_range_is_refused(name, most, value):
     with pytest.raises(ValueError, match=f'{name} must be a whole number from 1 to {most}, got {value}'):
         load_data_fashion_mnist(256, **{name: value})
@@ -170,6 +172,7 @@ def test_an_idx_file_by_hand():
     (b'\0\0\x08\1\0\0\0\5data', r'promises \(5,\), got 4 bytes'),
     (b'\0\0\x08\1\0\0\0\3data', r'promises \(3,\), got 4 bytes'),
 ])
+@pytest.mark.fault("a wrong header in an IDX file")
 def test_a_wrong_idx_header_is_refused(content, reason):
     with pytest.raises(ValueError, match=reason):
         read_idx(content)

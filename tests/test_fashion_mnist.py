@@ -207,6 +207,11 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+def each(kinds, where):
+    """The kinds of a fault, as parameters of a test that puts each of them there."""
+    return [pytest.param(kind, marks=pytest.mark.fault(f'{where}: {kind.replace("_", " ")}')) for kind in kinds]
+
+
 # The search
 
 def test_each_place_is_used_before_the_next_one(cache, dataset, tmp_path, monkeypatch):
@@ -288,7 +293,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize('kind', WRONG)
+@pytest.mark.parametrize('kind', each(WRONG, 'a file on this machine'))
 def test_a_wrong_file_in_a_named_folder_is_refused_by_name(kind, cache, dataset, server, tmp_path, monkeypatch):
     content, reason = WRONG[kind]
     fill(cache)  # a good copy elsewhere does not take its place without a word
@@ -302,7 +307,7 @@ def test_a_wrong_file_in_a_named_folder_is_refused_by_name(kind, cache, dataset,
     assert (root / f'{FIRST}.gz').read_bytes() == content and server.requests == []
 
 
-@pytest.mark.parametrize('kind', WRONG)
+@pytest.mark.parametrize('kind', each(WRONG, 'a file on this machine'))
 def test_a_wrong_file_in_the_cache_is_replaced_with_a_warning(kind, cache, dataset):
     content, reason = WRONG[kind]
     fill(cache, **{f'{FIRST}.gz': content})
@@ -313,6 +318,7 @@ def test_a_wrong_file_in_the_cache_is_replaced_with_a_warning(kind, cache, datas
         assert contents(find_files(dataset=dataset())) == CONTENT
 
 
+@pytest.mark.fault('a file on this machine: a gzip bomb')
 def test_a_wrong_file_takes_no_more_memory_than_the_right_one(cache, dataset, tmp_path):
     root = fill(tmp_path / 'root', **{f'{FIRST}.gz': WRONG['a gzip bomb'][0]})
     tracemalloc.start()
@@ -323,6 +329,7 @@ def test_a_wrong_file_takes_no_more_memory_than_the_right_one(cache, dataset, tm
     assert peak < 2_000_000  # the bomb is 50 MB; the buffers of gzip and of the file take some 200 kB
 
 
+@pytest.mark.fault('a file on this machine: a folder in its place')
 def test_a_folder_in_the_place_of_a_file_is_refused_by_name(cache, dataset, tmp_path):
     (tmp_path / 'root' / f'{FIRST}.gz').mkdir(parents=True)
     with pytest.raises(DataUnavailable, match='Is a directory'):
@@ -365,7 +372,7 @@ def test_a_mirror_is_enough(mirror, cache, dataset):
     assert contents(find_files(dataset=dataset())) == CONTENT
 
 
-@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('fault', each(FAULTS, 'a mirror'))
 def test_the_next_mirror_takes_over(fault, cache, dataset, server, impatient):
     assert contents(find_files(dataset=dataset(fault, 'good'))) == CONTENT
     assert names(cache) == sorted(PACKED)
@@ -374,7 +381,7 @@ def test_the_next_mirror_takes_over(fault, cache, dataset, server, impatient):
     assert fault in ('dies_half_way', 'redirect_in_circles') or len(failed) == 1  # one try, then the next mirror
 
 
-@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('fault', each(FAULTS, 'a mirror'))
 def test_a_fault_is_named_with_its_source_and_leaves_nothing_wrong(fault, cache, dataset, impatient):
     table = dataset(fault)
     with pytest.raises(DataUnavailable, match=FAULTS[fault]) as error:
@@ -387,6 +394,7 @@ def test_a_fault_is_named_with_its_source_and_leaves_nothing_wrong(fault, cache,
     assert len(names(cache)) == (2 if fault == 'dies_half_way' else 0)
 
 
+@pytest.mark.fault('every source fails')
 def test_the_error_lists_each_thing_tried(cache, dataset, tmp_path, impatient):
     fill(tmp_path / 'system', {f'{FIRST}.gz': PACKED[f'{FIRST}.gz']})
     with pytest.raises(DataUnavailable) as error:
@@ -401,6 +409,7 @@ def test_the_error_lists_each_thing_tried(cache, dataset, tmp_path, impatient):
 # The cache
 
 @pytest.mark.parametrize('place', ['root', 'cache'])
+@pytest.mark.fault('a cache that cannot be made')
 def test_a_folder_that_cannot_be_made_is_named_before_anything_is_fetched(place, cache, dataset, server, tmp_path):
     blocked = tmp_path / 'a file'
     blocked.write_text('')
@@ -408,14 +417,6 @@ def test_a_folder_that_cannot_be_made_is_named_before_anything_is_fetched(place,
         (tmp_path / 'mxnet').write_text('')
     with pytest.raises(DataUnavailable, match='cannot be kept in .* Set GLUON_BN_DATA'):
         find_files(blocked / 'below' if place == 'root' else None, dataset=dataset('good'))
-    assert server.requests == []
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason='root writes to read-only folders too')
-def test_a_read_only_folder_is_named_before_anything_is_fetched(cache, dataset, server, tmp_path):
-    (tmp_path / 'root').mkdir(mode=0o555)
-    with pytest.raises(DataUnavailable, match='it is read-only'):
-        find_files(tmp_path / 'root', dataset=dataset('good'))
     assert server.requests == []
 
 
@@ -432,11 +433,11 @@ print(*(hashlib.sha256(file.content).hexdigest() for file in found.values()))
 '''
 
 
-def search(table, before=''):
-    """Start a Python of its own that searches; the environment says where its cache is."""
+def search(table, before='', inside=()):
+    """Start a Python of its own that searches, inside another command; the environment says where its cache is."""
     arguments = json.dumps([table.files, table.mirrors, str(table.system)])
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, '-c', SEARCH, arguments, before], env=environment, text=True,
+    return subprocess.Popen([*inside, sys.executable, '-c', SEARCH, arguments, before], env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -444,8 +445,39 @@ def hashes(table):
     return ' '.join(file.sha256 for file in table.files.values()) + '\n'
 
 
+@pytest.mark.fault('a read-only cache')
+def test_a_read_only_folder_is_named_before_anything_is_fetched(cache, dataset, server):
+    cache.mkdir(parents=True)
+    cache.chmod(0o555)
+    inside = ()
+    if os.geteuid() == 0:  # root writes to read-only folders too, unless this right is taken from it
+        if not shutil.which('setpriv'):
+            pytest.skip('root, and no setpriv on this machine')
+        inside = ('setpriv', '--bounding-set=-dac_override')
+    process = search(dataset('good'), inside=inside)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and f'cannot be kept in {cache}: it is read-only. Set GLUON_BN_DATA' in errors
+    assert server.requests == [] and names(cache) == []
+
+
+@pytest.mark.fault('a full disk under the cache')
 def test_a_full_disk_is_named_and_leaves_nothing(cache, dataset):
-    # a limit on file sizes makes the same write fail as a full disk does
+    # a disk of 32 KiB, which only this process and its children see
+    mount = ('unshare', '--mount', *(() if os.geteuid() == 0 else ('--map-root-user',)), 'sh', '-c',
+             'mount -t tmpfs -o size=32k tmpfs "$0" && exec "$@"', str(cache))
+    cache.mkdir(parents=True)
+    if not shutil.which('unshare') or subprocess.run([*mount, 'true'], capture_output=True).returncode:
+        pytest.skip('no disk can be mounted here')
+    show = f'import atexit, os; atexit.register(lambda: print(os.listdir({str(cache)!r})))'
+    process = search(dataset('good'), show, inside=mount)
+    left, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f'DataUnavailable: Fashion-MNIST cannot be kept in {cache}: No space left on device. Set GLUON' in errors
+    assert left == '[]\n'
+
+
+@pytest.mark.fault('a file larger than the system lets it write')
+def test_a_limit_on_the_size_of_files_is_named_and_leaves_nothing(cache, dataset):
     process = search(dataset('good'), 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))')
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -453,6 +485,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(cache, dataset):
     assert names(cache) == []
 
 
+@pytest.mark.fault('kill -9 in the middle of a write')
 def test_a_process_killed_in_the_middle_of_a_write_leaves_no_wrong_file(cache, dataset):
     # the kernel kills it when its file reaches 20,000 bytes, and it cannot react: a kill -9 at the worst moment
     process = search(dataset('good'), 'import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); '
@@ -465,6 +498,7 @@ def test_a_process_killed_in_the_middle_of_a_write_leaves_no_wrong_file(cache, d
     assert contents(find_files(dataset=dataset('good'))) == CONTENT
 
 
+@pytest.mark.fault('eight threads that write one file', tries=100)
 def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     path, content = tmp_path / 'file', bytes(1_000_000)
     with ThreadPoolExecutor(8) as pool:
@@ -472,6 +506,7 @@ def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     assert names(tmp_path) == ['file'] and path.read_bytes() == content
 
 
+@pytest.mark.fault('four processes that fetch at once')
 def test_processes_that_fetch_at_once_do_not_disturb_each_other(cache, dataset):
     table = dataset('slow')
     processes = [search(table) for _ in range(4)]
@@ -481,7 +516,9 @@ def test_processes_that_fetch_at_once_do_not_disturb_each_other(cache, dataset):
     assert {name: (cache / name).read_bytes() for name in PACKED} == PACKED
 
 
-@pytest.mark.parametrize('times', [5, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('times', [
+    pytest.param(5, marks=pytest.mark.fault('kill -9 at a random moment of a fetch', tries=5)),
+    pytest.param(40, marks=[pytest.mark.fault('kill -9 at a random moment of a fetch', tries=40), pytest.mark.slow])])
 def test_kill_9_in_the_middle_of_a_fetch_leaves_right_files_or_none(times, cache, dataset):
     table = dataset('slow')
     start = time.monotonic()
@@ -503,6 +540,7 @@ def test_kill_9_in_the_middle_of_a_fetch_leaves_right_files_or_none(times, cache
     assert times == 5 or len(left) > 2  # the moments did fall before, between and after the files
 
 
+@pytest.mark.fault('a half-written file of a killed process')
 def test_what_a_killed_process_left_is_removed_after_an_hour(cache, dataset):
     fill(cache, {})
     old, young = cache / f'.{FIRST}.gz.1-0.part', cache / f'.{FIRST}.gz.2-0.part'
@@ -547,6 +585,7 @@ def write_deb(path, members):
 
 
 @needs_dpkg
+@pytest.mark.fault('a .deb with paths that climb out', tries=6)
 def test_a_path_that_climbs_out_of_a_deb_writes_nothing(tmp_path, monkeypatch):
     outside = tmp_path / 'outside'
     work = tmp_path / 'a' / 'b'
@@ -567,6 +606,7 @@ def test_a_path_that_climbs_out_of_a_deb_writes_nothing(tmp_path, monkeypatch):
 
 @needs_dpkg
 @pytest.mark.parametrize('content', [b'', HTML, b'!<arch>\n' + HTML])
+@pytest.mark.fault('a file that is no .deb')
 def test_what_is_no_deb_is_a_failure_of_its_source(content, tmp_path):
     (tmp_path / 'x.deb').write_bytes(content)
     with pytest.raises(download.FAILURES):
@@ -607,6 +647,7 @@ def test_debians_package_serves_when_no_mirror_does(archive, cache, dataset, tmp
 
 
 @needs_apt
+@pytest.mark.fault("wrong files in Debian's package")
 def test_wrong_files_in_a_package_are_named_and_not_kept(archive, cache, dataset, tmp_path):
     members = {**PACKED, f'{FIRST}.gz': HTML}
     del members['t10k-labels-idx1-ubyte.gz']
@@ -618,12 +659,14 @@ def test_wrong_files_in_a_package_are_named_and_not_kept(archive, cache, dataset
 
 
 @needs_apt
+@pytest.mark.fault('a package that apt does not know')
 def test_a_package_that_apt_does_not_know_is_named_with_the_remedy(archive, cache, dataset):
     archive([])
     with pytest.raises(DataUnavailable, match='Unable to locate package no-such; `apt-get update`, as root'):
         find_files(dataset=dataset(package='no-such'))
 
 
+@pytest.mark.fault('a machine without apt')
 def test_a_machine_without_apt_is_told_so(cache, dataset, monkeypatch, tmp_path):
     monkeypatch.setenv('PATH', str(tmp_path))
     with pytest.raises(DataUnavailable, match="Debian's package x: there is no apt-get"):
@@ -640,6 +683,18 @@ def test_the_real_files_are_found_or_fetched_and_said_where(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(':')[0] for line in lines] == list(FASHION_MNIST.files)
     assert all(str(file.path) in line for file, line in zip(found.values(), lines))
+
+
+def test_what_a_named_folder_lacks_is_said(tmp_path, monkeypatch, capsys):
+    there = find_files()[FIRST].path
+    (tmp_path / there.name).symlink_to(there)
+    monkeypatch.setenv('GLUON_BN_DATA', str(tmp_path / 'nowhere'))
+    assert fashion_mnist.main(tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (f'root, {tmp_path}: no train-labels-idx1-ubyte, no t10k-images-idx3-ubyte, '
+                        'no t10k-labels-idx1-ubyte')
+    assert lines[1] == f'$GLUON_BN_DATA, {tmp_path / "nowhere"}: no such folder'
+    assert len(lines) == 6
 
 
 def test_failing_is_said_on_stderr_with_an_exit_code(cache, tmp_path, capsys):

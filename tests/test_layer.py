@@ -106,6 +106,7 @@ def test_a_hybridized_sequential_compiles_the_layers_around_it():
     assert statistics(net[1])[1].min() > 0
 
 
+@pytest.mark.fault("a compiled graph around BatchNorm")
 def test_a_graph_around_it_is_refused_with_the_way_out():
     net = nn.HybridSequential()
     net.add(nn.Dense(5), BatchNorm(5, 2))
@@ -192,6 +193,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
+@pytest.mark.fault("bad input to BatchNorm")
 def test_bad_input_is_refused_by_name(message):
     with autograd.train_mode(), pytest.raises(ValueError, match=message):
         REFUSED[message]()

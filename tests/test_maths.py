@@ -143,6 +143,7 @@ def test_a_constant_channel_gives_beta(front):
     assert numpy.isfinite(dX).all()
 
 
+@pytest.mark.fault("NaN or infinity in a channel")
 def test_a_nan_stays_in_its_channel():
     X, gamma, beta, moving_mean, moving_var, dY = oracle.draw((16, 3))
     X[5, 1] = numpy.nan
@@ -171,12 +172,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
+@pytest.mark.fault("bad input to batch_norm")
 def test_bad_input_is_refused_by_name(message):
     good = dict(X=nd.array(ROWS), gamma=ONE, beta=ZERO, moving_mean=ZERO, moving_var=ZERO, eps=1e-5, momentum=0.9)
     with autograd.train_mode(), pytest.raises(ValueError, match=message):
         batch_norm(**{**good, **REFUSED[message]})
 
 
+@pytest.mark.fault("bad input to batch_norm")
 def test_an_empty_batch_is_refused():
     with mx.util.np_shape(True), pytest.raises(ValueError, match=r"at least one example.*\(0, 2\)"):
         batch_norm(mx.np.zeros((0, 2)), *[array.as_np_ndarray() for array in (ONE, ZERO, ZERO, ONE)], 1e-5, 0.9)

@@ -64,6 +64,7 @@ def test_every_number_of_threads_computes_the_same(threads):
 
 @pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
 @pytest.mark.parametrize("engine", ["NaiveEngine", "ThreadedEnginePerDevice"])
+@pytest.mark.fault("a fork after MXNet has started its threads")
 def test_a_forked_child_does_not_hang(engine, path):
     """The child has one thread: a pool that its parent had is not there to answer."""
     run("""
@@ -107,6 +108,7 @@ def test_it_is_compiled_once_and_says_so(tmp_path):
 
 
 @NEEDS_A_COMPILER
+@pytest.mark.fault("two processes that compile at once")
 def test_two_processes_may_compile_at_once(tmp_path):
     processes = [start("check(); print(fused.choose()[0])", GLUON_BN_CACHE=str(tmp_path)) for _ in range(2)]
     for process in processes:
@@ -128,31 +130,37 @@ def falls_back(says, **environment):
     assert out.startswith("portable: ") and says in out
 
 
+@pytest.mark.fault("a C++ compiler that fails")
 def test_a_compiler_that_fails_is_quoted_and_done_without(tmp_path):
     compiler = fake_compiler(
         tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1')
     falls_back("fatal error: no such luck", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
 
 
+@pytest.mark.fault("no C++ compiler")
 def test_a_missing_compiler_is_done_without(tmp_path):
     falls_back("no C++ compiler", PATH=str(tmp_path), CXX=None, GLUON_BN_CACHE=str(tmp_path))
 
 
+@pytest.mark.fault("no C++ compiler")
 def test_a_compiler_that_does_not_exist_is_done_without(tmp_path):
     falls_back("/nowhere/c++ cannot be run", CXX="/nowhere/c++", GLUON_BN_CACHE=str(tmp_path))
 
 
+@pytest.mark.fault("a library that MXNet does not load")
 def test_a_library_that_MXNet_does_not_load_is_done_without(tmp_path):
     compiler = fake_compiler(tmp_path, 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
     falls_back("MXNet does not load", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
 
 
 @NEEDS_A_COMPILER
+@pytest.mark.fault("a compiler cache that cannot be written")
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     (tmp_path / "file").write_text("no folder")
     falls_back("set GLUON_BN_CACHE", GLUON_BN_CACHE=str(tmp_path / "file" / "folder"))
 
 
+@pytest.mark.fault("no C++ compiler")
 def test_native_asked_for_and_impossible_is_an_error(tmp_path):
     out, _ = run("""
 try:

@@ -104,6 +104,7 @@ def too_new():
 
 
 @pytest.mark.skipif(too_new() is None, reason="no Python >= 3.12 on this machine")
+@pytest.mark.fault("a Python too new for MXNet")
 def test_a_python_too_new_is_named_with_the_reason_and_the_way_out(tree):
     name, file = too_new()
     version = run(file, "--version").stdout.split()[1]
@@ -115,11 +116,13 @@ def test_a_python_too_new_is_named_with_the_reason_and_the_way_out(tree):
     assert not (tree / ".venv").exists()
 
 
+@pytest.mark.fault("no Python")
 def test_without_any_python_the_error_says_so(tree):
     done = make(tree, "test", path={})
     assert done.returncode != 0 and "Found: no Python" in done.stdout
 
 
+@pytest.mark.fault("a python3.11 that does not run")
 def test_a_shim_that_does_not_run_is_passed_over(tree, tmp_path):
     shim = script(tmp_path / "shim", "exit 127\n")
     done = make(tree, "test", path={"python3.11": shim})
@@ -131,6 +134,7 @@ def test_a_named_python_that_is_not_there_is_said_so(tree):
     assert done.returncode != 0 and "Found: /nowhere/python3.11 (not there)." in done.stdout
 
 
+@pytest.mark.fault("a Python without ensurepip")
 def test_a_python_without_ensurepip_names_the_package_to_install(tree, tmp_path):
     # as on Debian without python3-venv
     (tmp_path / "ensurepip.py").write_text("raise ImportError")
@@ -141,6 +145,7 @@ def test_a_python_without_ensurepip_names_the_package_to_install(tree, tmp_path)
     assert f"apt-get install python{minor}-venv" in done.stdout
 
 
+@pytest.mark.fault("an installation that fails")
 def test_an_installation_that_fails_is_not_taken_for_a_finished_one(tree):
     (tree / ".venv" / "bin").mkdir(parents=True)  # what an interruption may leave
     left = tree / ".venv" / "left"

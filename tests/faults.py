@@ -1,0 +1,41 @@
+"""Notes what becomes of the tests that put a fault before the package:  pytest --faults FILE
+
+FILE (JSON) gains a record for each test marked fault(what, tries) that ran; scripts/faults.py makes the table of
+tests/README.md from it. A test that ran before is noted anew, so the fast and the slow tests can share a file.
+"""
+import json
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", metavar="FILE", type=Path, help="note the outcome of the tests of faults in FILE")
+
+
+def pytest_configure(config):
+    if config.option.faults:
+        config.pluginmanager.register(Notes(config.option.faults))
+
+
+def fault(what, tries=1):
+    """What a marker says; a marker that says it in another way is a TypeError."""
+    return {"what": what, "tries": tries}
+
+
+class Notes:
+    def __init__(self, path):
+        self.path, self.notes = path, {}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = (yield).get_result()
+        marks = [fault(*mark.args, **mark.kwargs) for mark in item.iter_markers("fault")]
+        if marks and (report.when == "call" or not report.passed):  # a set-up or tear-down that passes proves nothing
+            self.notes[item.nodeid] = {"file": item.path.name, "test": item.originalname, "outcome": report.outcome,
+                                       "faults": marks}
+
+    def pytest_sessionfinish(self):
+        before = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({**before, **self.notes}, indent=1))
