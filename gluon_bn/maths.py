@@ -16,6 +16,7 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     In training mode (`autograd.is_training()`) mean and var are the minibatch's, and
     the gradient flows through both; in prediction mode they are the moving ones.
     Nothing is mutated: the blended statistics are returned, cut from the gradient.
+    float16 is computed in float32, since squares overflow it from 256 on.
 
     Shapes: X, Y (m, d) or (m, c, h, w); the other arrays (1, d) or (1, c, 1, 1).
     Units: mean, beta and Y's spread gamma as the layer's output; var and eps squared.
@@ -29,6 +30,9 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     ...     Y, moving_mean, moving_var = batch_norm(X, gamma, beta, zero, zero, 1e-5, 0.9)
     """
     check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    if X.dtype == numpy.float16:
+        arrays = (array.astype('float32') for array in (X, gamma, beta, moving_mean, moving_var))
+        return tuple(result.astype('float16') for result in batch_norm(*arrays, eps, momentum))
     if not autograd.is_training():
         X_hat = (X - moving_mean) / sqrt(moving_var + eps)
         return gamma * X_hat + beta, moving_mean, moving_var
@@ -39,8 +43,8 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)
     X_hat = (X - mean) / sqrt(var + eps)
     Y = gamma * X_hat + beta
-    # Detached, or each iteration would hang on the graph of the one before.
-    return Y, blend(moving_mean, mean.detach(), momentum), blend(moving_var, var.detach(), momentum)
+    with autograd.pause():  # or each iteration would hang on the graph of the one before
+        return Y, blend(moving_mean, mean, momentum), blend(moving_var, var, momentum)
 
 
 def blend(old, batch, momentum):

@@ -52,9 +52,10 @@ def standardize(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         """(1, c) -> (m * c, s): each channel's value at each of its places."""
         return nd.dot(nd.dot(ones_m, v, transpose_a=True).reshape((m * c, 1)), ones_s)
 
+    moving_mean, moving_var = moving_mean.detach(), moving_var.detach()
     if not autograd.is_training():
-        D = nd.elemwise_sub(X_planes, spread(moving_mean.reshape((1, c)).detach()))
-        scale = gamma_row / nd.sqrt(moving_var.reshape((1, c)).detach() + eps)
+        D = nd.elemwise_sub(X_planes, spread(moving_mean.reshape((1, c))))
+        scale = gamma_row / nd.sqrt(moving_var.reshape((1, c)) + eps)
         shift = beta_row
     else:
         K = total(X_planes.detach()) / n

@@ -1,10 +1,15 @@
 """What every test starts from: fixed seeds, and one of MXNet's two fronts."""
 import mxnet as mx
 import pytest
+from hypothesis import settings
 
 from gluon_bn.training import seed_everything
 
 pytest_plugins = ["faults"]
+# The same examples each time, so that a failure is the change's; `--hypothesis-profile=explore` looks elsewhere.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

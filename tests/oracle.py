@@ -11,21 +11,36 @@ def axes_of(X):
 
 def forward(X, gamma, beta, eps):
     """(Y, mean, var) over the minibatch X."""
+    D, mean, var = centred(X)
+    return gamma * D / numpy.sqrt(var + eps) + beta, mean, var
+
+
+def centred(X):
+    """(X - mean, mean, var), where what rounding leaves in the mean is found by a second pass and taken out."""
     X = X.astype("float64")
     mean = X.mean(axes_of(X), keepdims=True)
-    var = ((X - mean) ** 2).mean(axes_of(X), keepdims=True)
-    return gamma * (X - mean) / numpy.sqrt(var + eps) + beta, mean, var
+    rest = (X - mean).mean(axes_of(X), keepdims=True)
+    D = X - mean - rest
+    return D, mean + rest, (D ** 2).mean(axes_of(X), keepdims=True)
 
 
 def backward(X, gamma, eps, dY):
     """(dX, dgamma, dbeta) of sum(Y * dY)."""
-    X, dY = X.astype("float64"), dY.astype("float64")
-    _, mean, var = forward(X, gamma, 0, eps)
-    X_hat = (X - mean) / numpy.sqrt(var + eps)
+    dY = dY.astype("float64")
+    D, _, var = centred(X)
+    X_hat = D / numpy.sqrt(var + eps)
     dgamma, dbeta = (dY * X_hat).sum(axes_of(X), keepdims=True), dY.sum(axes_of(X), keepdims=True)
     count = X.size // X.shape[1]
     dX = gamma / numpy.sqrt(var + eps) * (dY - dbeta / count - X_hat * dgamma / count)
     return dX, dgamma, dbeta
+
+
+def predict(X, gamma, beta, moving_mean, moving_var, eps, dY):
+    """In prediction mode: Y, the statistics as they were, and (dX, dgamma, dbeta) with them constant."""
+    std, axes = numpy.sqrt(moving_var + eps), axes_of(X)
+    X_hat = (X - moving_mean) / std
+    return [gamma * X_hat + beta, moving_mean, moving_var,
+            gamma / std * dY, (dY * X_hat).sum(axes, keepdims=True), dY.sum(axes, keepdims=True)]
 
 
 def draw(shape, offset=0.0, scale=1.0, seed=0):

@@ -3,6 +3,7 @@ import mxnet as mx
 import numpy
 import oracle
 import pytest
+import wrong
 from mxnet import autograd, nd
 
 from gluon_bn import batch_norm
@@ -53,45 +54,14 @@ def test_agrees_with_the_oracle(front, shape, dtype, tolerance):
     check_against_oracle(batch_norm, front, shape, dtype, tolerance)
 
 
-def _wrong(change):
-    """The right maths with one change: `change` is a dict of pieces to replace."""
-    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-        axes = change.get("axes", oracle.axes_of)(X)
-        mean = X.mean(axis=axes, keepdims=True)
-        centred = X - change.get("cut_mean", lambda m: m)(mean)
-        var = change.get("var", lambda c: (c ** 2).mean(axis=axes, keepdims=True))(centred)
-        root = change.get("root", lambda v: (v + eps) ** 0.5)
-        X_hat = centred / root(change.get("cut_var", lambda v: v)(var))
-        Y = change.get("scale", lambda h: gamma * h + beta)(X_hat)
-        old, new = change.get("weights", (momentum, 1 - momentum))
-        kept = change.get("kept", lambda v: v)(var)
-        return Y, old * moving_mean + new * mean.detach(), old * moving_var + new * kept.detach()
-    return fn
-
-
-WRONG = {
-    "divides by m - 1": _wrong({"var": lambda c: (c ** 2).sum(axis=0, keepdims=True) / (len(c) - 1)}),
-    "eps outside the root": _wrong({"root": lambda v: v ** 0.5 + 1e-3}),
-    "no eps": _wrong({"root": lambda v: v ** 0.5}),
-    "no root": _wrong({"root": lambda v: v + 1e-3}),
-    "by example": _wrong({"axes": lambda X: (1,)}),
-    "mean without gradient": _wrong({"cut_mean": lambda m: m.detach()}),
-    "variance without gradient": _wrong({"cut_var": lambda v: v.detach()}),
-    "no gamma and beta": _wrong({"scale": lambda h: h}),
-    "momentum weighs the new value": _wrong({"weights": (0.1, 0.9)}),
-    "forgets the old statistics": _wrong({"weights": (0, 1)}),
-    "keeps the standard deviation": _wrong({"kept": lambda v: v ** 0.5}),
-}
-
-
 def test_the_right_version_of_the_wrong_ones_passes():
-    check_against_oracle(_wrong({}), nd, (64, 7), "float32", 1e-6)
+    check_against_oracle(wrong.changed({}), nd, (64, 7), "float32", 1e-6)
 
 
-@pytest.mark.parametrize("mistake", WRONG)
+@pytest.mark.parametrize("mistake", wrong.WRONG)
 def test_the_oracle_rejects_wrong_maths(mistake):
     with pytest.raises(AssertionError):
-        check_against_oracle(WRONG[mistake], nd, (64, 7), "float32", 1e-6)
+        check_against_oracle(wrong.WRONG[mistake], nd, (64, 7), "float32", 1e-6)
 
 
 @pytest.mark.parametrize("shape", [(16, 3), (4, 3, 2, 2)])
