@@ -6,8 +6,11 @@ import contextlib
 import numpy
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon.contrib.nn import SyncBatchNorm
 
 from .layer import BatchNorm
+
+LAYERS = (BatchNorm, nn.BatchNorm, nn.BatchNormReLU, SyncBatchNorm)
 
 
 def estimate_statistics(net, data_iter):
@@ -16,22 +19,22 @@ def estimate_statistics(net, data_iter):
         mean = E[mean_b],   var = E[var_b] + Var[mean_b]     over the minibatches b, by size
 
     The net runs in training mode over data_iter once, so each layer sees what it sees in
-    training, and no weight changes. Serves this package's `BatchNorm` and Gluon's, on any
-    number of devices, hybridized or not; sums are float64. If anything stops it half way,
-    the statistics stay as they were.
+    training, and no weight changes. Serves this package's `BatchNorm` and Gluon's layers,
+    BatchNormReLU and SyncBatchNorm too, with channels on any axis, on any number of devices,
+    hybridized or not; sums are float64. A layer with use_global_stats=True keeps its own.
+    If anything stops it half way, the statistics stay as they were.
 
-    Raises: ValueError if the net has no such layer, or data_iter no minibatch.
+    Raises: ValueError if the net has no such layer, or one that cannot be served; or if
+    data_iter has no minibatch.
     Source: Ioffe and Szegedy (2015), Algorithm 2, with the biased variance.
     """
-    layers = [block for block in _blocks(net) if isinstance(block, (BatchNorm, nn.BatchNorm))]
-    if not layers:
-        raise ValueError("net must hold a BatchNorm layer, got none; build one with it: lenet('scratch')")
+    layers = find_layers(net)
     moments = {layer: _Moments() for layer in layers}
     parameters = [parameter for layer in layers for parameter in statistics_of(layer)]
     device = parameters[0].list_ctx()[0]
     before = [[array.copy() for array in parameter.list_data()] for parameter in parameters]
     with _eager(net):
-        hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0]))
+        hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0], axis_of(layer)))
                  for layer in layers]
         try:
             with autograd.train_mode():
@@ -49,6 +52,29 @@ def estimate_statistics(net, data_iter):
             array[:] = estimate.reshape(parameter.shape)
 
 
+def find_layers(net):
+    """The layers whose statistics are to be estimated; refuses by name what cannot be served."""
+    layers = []
+    for block in _blocks(net):
+        constants = getattr(block, '_kwargs', {})  # of Gluon's layers: what they pass to the operator
+        if isinstance(block, SyncBatchNorm) and constants['ndev'] > 1:
+            raise ValueError(f'{block.name} is a SyncBatchNorm of {constants["ndev"]} devices, and would wait for the '
+                             'others: the estimate runs on one; make it with num_devices=1 and load the parameters')
+        if isinstance(block, LAYERS):
+            layers += [] if constants.get('use_global_stats') else [block]
+        elif hasattr(block, 'moving_mean') or hasattr(block, 'running_mean'):
+            raise ValueError(f'{block.name} is a {type(block).__name__}, whose moving statistics cannot be set from '
+                             "outside; use gluon_bn.BatchNorm, with your function as its fn, or Gluon's layer")
+    if not layers:
+        raise ValueError("net must hold a BatchNorm layer, got none; build one with it: lenet('scratch')")
+    return layers
+
+
+def axis_of(layer):
+    """The axis of the channels of a layer's input."""
+    return 1 if isinstance(layer, BatchNorm) else layer._kwargs.get('axis', 1)
+
+
 def statistics_of(layer):
     """The two parameters that hold the moving mean and variance of a layer, ours or Gluon's."""
     if isinstance(layer, BatchNorm):
@@ -62,8 +88,8 @@ class _Moments:
     def __init__(self):
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
-    def add(self, X):
-        X = numpy.moveaxis(X.asnumpy(), 1, 0).reshape(X.shape[1], -1)  # (channels, values)
+    def add(self, X, axis):
+        X = numpy.moveaxis(X.asnumpy(), axis, 0).reshape(X.shape[axis], -1)  # (channels, values)
         count, mean = X.shape[1], X.mean(axis=1, dtype='float64')
         squares = numpy.square(X - mean[:, None]).sum(axis=1)
         # Merge the two sets as Chan, Golub and LeVeque (1979) do: nothing cancels.

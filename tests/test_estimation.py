@@ -2,12 +2,14 @@
 import mxnet as mx
 import numpy
 import pytest
+import students
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
+from mxnet.gluon.contrib.nn import SyncBatchNorm
 
 from gluon_bn import BatchNorm, estimate_statistics, lenet
 from gluon_bn.data import Minibatches
-from gluon_bn.estimation import statistics_of
+from gluon_bn.estimation import axis_of, statistics_of
 
 
 def data(n=90, batch_size=32, shape=(5,)):  # 90 = 32 + 32 + 26: the last minibatch weighs less
@@ -35,6 +37,33 @@ def test_the_first_layer_gets_the_statistics_of_the_whole_set(norm):
     mean, var = values(net[1])
     numpy.testing.assert_allclose(mean, H.mean(0), rtol=1e-5)
     numpy.testing.assert_allclose(var, H.var(0), rtol=1e-5)
+
+
+GLUONS = {f"axis {axis}": lambda axis=axis: nn.BatchNorm(axis=axis) for axis in (1, 2, 3, -1, -3)}
+
+
+@pytest.mark.parametrize("norm", [*GLUONS.values(), nn.BatchNormReLU, lambda: SyncBatchNorm(num_devices=1)],
+                         ids=[*GLUONS, "ReLU", "Sync"])
+def test_every_layer_of_gluons_is_served_with_its_channels_on_any_axis(norm):
+    layer, batches = norm(), data(shape=(2, 3, 4))
+    layer.initialize()
+    layer(batches.X)
+    estimate_statistics(layer, batches)
+    axis = axis_of(layer)
+    X = numpy.moveaxis(batches.X.asnumpy().astype("float64"), axis, -1).reshape(-1, batches.X.shape[axis])
+    mean, var = values(layer)
+    numpy.testing.assert_allclose(mean, X.mean(0), rtol=1e-5)
+    numpy.testing.assert_allclose(var, X.var(0), rtol=1e-5)
+
+
+def test_statistics_that_are_fixed_stay():
+    net = dense(nn.BatchNorm(use_global_stats=True))
+    net.add(BatchNorm(2, 2))
+    net[-1].initialize()
+    before = values(net[1])
+    estimate_statistics(net, data())
+    numpy.testing.assert_array_equal(values(net[1]), before)
+    assert values(net[-1])[1].min() > 0
 
 
 def test_a_deeper_layer_sees_what_it_sees_in_training():
@@ -104,6 +133,10 @@ def test_an_interruption_leaves_the_statistics_as_they_were():
 def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match="must hold a BatchNorm layer, got none"):
         estimate_statistics(gluon.nn.Dense(3), data())
+    with pytest.raises(ValueError, match=r"is a SyncBatchNorm of 2 devices.*num_devices=1"):
+        estimate_statistics(SyncBatchNorm(num_devices=2, in_channels=4), data())
+    with pytest.raises(ValueError, match=r"is a ChapterLayer, whose moving statistics cannot be set"):
+        estimate_statistics(students.ChapterLayer(4, 2), data())
     with pytest.raises(ValueError, match="must give minibatches .* got none"):
         estimate_statistics(dense(BatchNorm(4, 2)), [])
 
