@@ -49,8 +49,15 @@ bench: .venv/ready       ## the benchmark, with PyTorch beside it where it can b
 	$(py) -m pip install -q -r requirements-torch.txt || echo "PyTorch cannot be installed: its column stays empty"
 	$(py) -m gluon_bn bench $(ARGS)
 
-doctor: .venv/ready      ## what works on this machine, and what to do where it does not
-	$(py) -m gluon_bn doctor
+# The doctor must speak where .venv cannot be made, by whatever Python there is.
+doctor:          ## what works on this machine, and what to do where it does not
+	@$(MAKE) --no-print-directory .venv/ready || true
+	@for python in $(py) $(PYTHON) python3 python3.11 python3.10 python3.9 python3.8 python; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null; then \
+	    exec "$$python" -m gluon_bn doctor; \
+	  fi; \
+	done; \
+	echo "The doctor is written in Python, and there is none here that runs."; exit 1
 
 lint: .venv/ready        ## ruff and mypy
 	$(py) -m ruff check .

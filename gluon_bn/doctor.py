@@ -15,8 +15,8 @@ from typing import Callable, NamedTuple, Sequence
 PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.11 work): `make PYTHON=/path/to/python3.11 compare`"
 INSTALL = "`pip install -r requirements.txt` in a virtual environment, or `make test`, which makes one"
 
-# what MXNet's wheel takes from the system and a bare container lacks; g++ brings both
-SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0"}
+# what MXNet's wheel takes from the system and a bare container lacks; g++ brings them
+SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0", "libstdc++.so.6": "libstdc++6"}
 
 
 class Result(NamedTuple):

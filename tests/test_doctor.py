@@ -61,6 +61,7 @@ def test_numpy_from_1_24_on_is_too_new(version, ok):
     ("ModuleNotFoundError: No module named 'distutils'", "Python 3.11"),
     ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "install libgomp1"),
     ("OSError: libquadmath.so.0: cannot open shared object file: No such file or directory", "install libquadmath0"),
+    ("OSError: libstdc++.so.6: cannot open shared object file: No such file or directory", "install libstdc++6"),
 ])
 def test_an_mxnet_that_cannot_be_imported_shows_its_error_and_a_remedy(error, remedy):
     result = doctor.check_mxnet(Answer("", error))

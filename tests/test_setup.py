@@ -92,21 +92,19 @@ def script(file, text):
     return file
 
 
-def too_new():
-    """A Python >= 3.12 of this machine that runs: (name, file), or None."""
-    for minor in range(12, 20):
-        name = f"python3.{minor}"
-        pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-        for file in [shutil.which(name), *glob.glob(f"{pyenv}/versions/3.{minor}.*/bin/{name}")]:
-            if file and run(file, "--version").returncode == 0:
-                return name, file
-    return None
+@pytest.fixture(params=["python3.12", "python3.13"])
+def too_new(request):
+    """A Python of this machine that is too new and runs: (name, file)."""
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    for file in [shutil.which(request.param), *glob.glob(f"{pyenv}/versions/*/bin/{request.param}")]:
+        if file and run(file, "--version").returncode == 0:
+            return request.param, file
+    pytest.skip(f"no {request.param} on this machine")
 
 
-@pytest.mark.skipif(too_new() is None, reason="no Python >= 3.12 on this machine")
 @pytest.mark.fault("a Python too new for MXNet")
-def test_a_python_too_new_is_named_with_the_reason_and_the_way_out(tree):
-    name, file = too_new()
+def test_a_python_too_new_is_named_with_the_reason_and_the_way_out(tree, too_new):
+    name, file = too_new
     version = run(file, "--version").stdout.split()[1]
     done = make(tree, "compare", path={name: file})
     assert done.returncode != 0
@@ -114,6 +112,24 @@ def test_a_python_too_new_is_named_with_the_reason_and_the_way_out(tree):
     assert "MXNet 1.9.1 needs NumPy < 1.24" in done.stdout
     assert "apt-get install python3.11" in done.stdout
     assert not (tree / ".venv").exists()
+
+
+@pytest.mark.fault("a Python too new for MXNet")
+def test_the_doctor_speaks_where_only_a_python_too_new_is(tree, too_new):
+    name, file = too_new
+    version = run(file, "--version").stdout.split()[1]
+    done = make(tree, "doctor", path={"python3": file})
+    assert done.returncode != 0 and f"Found: python3 ({version})." in done.stdout
+    assert f"Python      WRONG  cpython {version}: MXNet 1.9.1 needs NumPy < 1.24" in done.stdout
+    assert "to do: use Python 3.11" in done.stdout
+    for package in ("numpy", "mxnet", "d2l", "matplotlib"):
+        assert f"No module named '{package}'" in done.stdout
+    assert "data " in done.stdout and "Traceback" not in done.stdout
+
+
+def test_without_any_python_the_doctor_says_so(tree):
+    done = make(tree, "doctor", path={})
+    assert done.returncode != 0 and "there is none here that runs" in done.stdout
 
 
 @pytest.mark.fault("no Python")
