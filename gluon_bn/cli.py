@@ -2,10 +2,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
+import signal
 import sys
 
 from . import __version__
+
+NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
+
+# What the package calls an argument, in its errors, and what the command line does.
+OPTIONS = {'num_epochs': '--epochs', 'batch_size': '--batch-size', 'num_train': '--examples', 'lr': '--lr',
+           'norm': '--norms', 'norms': '--norms', 'seeds': '--seeds', 'jobs': '--jobs',
+           'out': '--out', 'root': '--data', 'resume': '--resume'}
 
 
 def main(argv=None):
@@ -17,9 +27,10 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        print(f'gluon_bn: {error}', file=sys.stderr)
+        options = {**OPTIONS, **vars(arguments).get('options', {})}
+        print('gluon_bn:', re.sub(r'^\w+', lambda name: options.get(name[0], name[0]), str(error)), file=sys.stderr)
         return 2
-    except ImportError as error:  # of the public names, which say what to do
+    except (ImportError, RuntimeError) as error:  # of the public names, and NativeError, which say what to do
         print(f'gluon_bn: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -33,17 +44,21 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
     command = commands.add_parser('compare', help="train LeNet without batch normalization, with ours, with Gluon's")
-    command.add_argument('--norms', nargs='+', default=['none', 'fused', 'gluon'], metavar='NORM',
-                         help='any of none, scratch, fused, gluon (default: none fused gluon)')
-    command.add_argument('--epochs', type=int, default=10, help='passes over the training set (default: %(default)s)')
-    command.add_argument('--lr', type=float, default=1.0, help='learning rate (default: %(default)s)')
-    command.add_argument('--batch-size', type=int, default=256, help='examples in a minibatch (default: %(default)s)')
-    command.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='SEED',
+    command.add_argument('--norms', nargs='+', metavar='NORM', help=f'any of {NORM_NAMES} (default: none fused gluon)')
+    command.add_argument('--seeds', nargs='+', type=int, metavar='SEED',
                          help='each norm is trained once from each (default: 0 1 2)')
-    command.add_argument('--pool', choices=('max', 'avg'), default='max', help='pooling (default: %(default)s)')
-    command.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
-    command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
-    command.set_defaults(run=_compare)
+    command.add_argument('--jobs', type=int, metavar='N',
+                         help='runs that train at the same time; changes nothing but the seconds (default: the number '
+                              'of cores that this process may use)')
+    _add_training(command)
+
+    command = commands.add_parser('train', help='train one LeNet and keep it')
+    command.add_argument('--norm', dest='norms', nargs=1, default=['fused'], metavar='NORM',
+                         help=f'one of {NORM_NAMES} (default: fused)')
+    command.add_argument('--seed', dest='seeds', nargs=1, type=int, default=[0], metavar='SEED',
+                         help='of initial weights and minibatches (default: 0)')
+    _add_training(command)
+    command.set_defaults(jobs=1, options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'})
 
     command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch')
     command.add_argument('--parts', nargs='+', default=['layers', 'sizes', 'accuracy', 'epochs'], metavar='PART',
@@ -65,18 +80,48 @@ def _parser():
     return parser
 
 
+def _add_training(command):
+    """The arguments that compare and train share; what is not given is left out, see _given."""
+    command.add_argument('--epochs', dest='num_epochs', type=int, metavar='N',
+                         help='passes over the training set (default: 10)')
+    command.add_argument('--lr', type=float, help='learning rate (default: 1.0)')
+    command.add_argument('--batch-size', type=int, metavar='N', help='examples in a minibatch (default: 256)')
+    command.add_argument('--pool', choices=('max', 'avg'), help='pooling (default: max)')
+    command.add_argument('--examples', dest='num_train', type=int, metavar='N',
+                         help='only the first so many training examples, for a quick run (default: all 60,000)')
+    command.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
+    command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
+    command.set_defaults(run=_compare)
+
+
 def _compare(arguments):
     from . import compare
     from .comparison import Configuration
-    from .report import beside, table
-    configuration = Configuration(tuple(arguments.norms), arguments.epochs, arguments.lr, arguments.batch_size,
-                                  tuple(arguments.seeds), arguments.pool)
-    summary, out = compare(configuration, arguments.out, arguments.data)
+    from .report import beside, caption, failures, table
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
+             if value is not None and name in Configuration.__dataclass_fields__}
+    with _terminated_as_interrupted():
+        summary, out = compare(Configuration(**given), arguments.out, arguments.data, jobs=arguments.jobs)
     if summary['results']:
-        print(table(summary['results']), beside(summary), sep='\n')
+        print(table(summary['results']), caption(summary), *filter(None, [beside(summary)]), sep='\n')
+    for line in failures(summary):
+        print(f'gluon_bn: {line}', file=sys.stderr)
     print(f'{"Stopped; what had finished" if summary["interrupted"] else "Everything"} is in {out}{os.sep}: '
           'report.md, curves.svg, curves.png, summary.json, metrics.jsonl')
-    return 130 if summary['interrupted'] else 0
+    return 130 if summary['interrupted'] else 1 if failures(summary) else 0
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted():
+    """Let SIGTERM end what runs as Ctrl-C does."""
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _bench(arguments):

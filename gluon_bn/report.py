@@ -17,33 +17,48 @@ def summarize(runs):
     """The last epoch of each norm's finished runs: the median over seeds, with the lowest and highest.
 
     Seconds an epoch are the median over all epochs, so that the first, which warms up, does not count.
+    Runs that failed are counted; of a norm that has neither there is no result.
     """
     results = []
     for norm in dict.fromkeys(run['norm'] for run in runs):
         finished = [run for run in runs if run['norm'] == norm and run['finished']]
-        if not finished:
+        failed = sum(run['norm'] == norm and run['failed'] is not None for run in runs)
+        if not finished and not failed:
             continue
-        result = {'norm': norm, 'seeds': len(finished), 'epochs': len(finished[0]['history'])}
+        result = {'norm': norm, 'seeds': len(finished), 'failed': failed,
+                  'epochs': len(finished[0]['history']) if finished else None}
         for key in ('loss', 'train_acc', 'test_acc'):
             result[key] = spread([run['history'][-1][key] for run in finished])
-        estimated = [run['test_acc_estimated'] for run in finished if 'test_acc_estimated' in run]
-        result['test_acc_estimated'] = spread(estimated) if estimated else None
+        result['test_acc_estimated'] = spread([run['test_acc_estimated'] for run in finished
+                                               if 'test_acc_estimated' in run])
         result['seconds'] = spread([epoch['seconds'] for run in finished for epoch in run['history']])
         results.append(result)
     return results
 
 
 def spread(values):
-    """Median, lowest and highest."""
-    return {'median': statistics.median(values), 'min': min(values), 'max': max(values)}
+    """Median, lowest and highest; None of no values."""
+    return {'median': statistics.median(values), 'min': min(values), 'max': max(values)} if values else None
 
 
 def table(results, tablefmt='simple'):
     """The results as a text table."""
-    rows = [(LABELS.get(result['norm'], result['norm']), _show(result['loss']), _show(result['train_acc']),
-             _show(result['test_acc']), _show(result['test_acc_estimated']), f"{result['seconds']['median']:.1f}")
+    rows = [(_label(result), _show(result['loss']), _show(result['train_acc']), _show(result['test_acc']),
+             _show(result['test_acc_estimated']), f"{result['seconds']['median']:.1f}" if result['seconds'] else '-')
             for result in results]
     return tabulate(rows, HEADERS, tablefmt=tablefmt, disable_numparse=True)
+
+
+def caption(summary):
+    """What the numbers of the table are, and how many runs shared the machine when seconds were measured."""
+    jobs = summary['jobs']
+    return f'{CAPTION} Seconds: with {jobs} runs at a time.' if jobs > 1 else f'{CAPTION} Seconds: one run at a time.'
+
+
+def failures(summary):
+    """A line for each run that failed, with the reason."""
+    return [f"{LABELS.get(run['norm'], run['norm'])}, seed {run['seed']}, failed after {len(run['history'])} epochs: "
+            f"{run['failed']}" for run in summary['runs'] if run['failed'] is not None]
 
 
 def beside(summary):
@@ -68,12 +83,19 @@ def markdown(summary):
         f"Epochs: {configuration['num_epochs']}; learning rate: {configuration['lr']}; batch size: "
         f"{configuration['batch_size']}; pooling: {configuration['pool']}; "
         f"seeds: {', '.join(map(str, configuration['seeds']))}.", '',
-        table(summary['results'], 'github'), '', CAPTION, '',
+        table(summary['results'], 'github'), '', caption(summary), '',
+        *[f'- {line}' for line in failures(summary)], *([''] if failures(summary) else []),
         *([beside(summary), ''] if summary['beside'] else []),
         '![loss and accuracy over the epochs](curves.png)', '',
         f"Measured on {machine['processor']}, {machine['cores']} cores, with "
         + ', '.join(f'{name} {version}' for name, version in versions.items()) + '.', '']
     return '\n'.join(lines)
+
+
+def _label(result):
+    label = LABELS.get(result['norm'], result['norm'])
+    failed, runs = result['failed'], result['failed'] + result['seeds']
+    return f'{label} ({failed} of {runs} failed)' if failed else label
 
 
 def _show(value):

@@ -1,6 +1,7 @@
 """Training and evaluation."""
 from __future__ import annotations
 
+import numbers
 import sys
 import time
 from dataclasses import dataclass
@@ -38,16 +39,18 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     device: a context or a list of them, each of which takes its share of every minibatch;
     the CPU by default. initialize: start from new Xavier weights; False trains on from the
     present ones. plot: draw the curves live by d2l's animator; None does so in a notebook.
-    progress: show a bar with loss, accuracy and time left, after the description. on_epoch: called with each
-    `Epoch` as soon as it is measured.
+    progress: show a bar with loss, accuracy and time left, after the description; or what makes the
+    bar in the place of tqdm. on_epoch: called with each `Epoch` as soon as it is measured.
 
     Loss and train accuracy are means over the epoch while the weights move; test accuracy
     is measured after it, in prediction mode.
 
     Returns: a list of `Epoch`, one for each.
-    Raises: ValueError for a number of epochs or a learning rate out of range.
+    Raises: ValueError for a number of epochs or a learning rate out of range, or no minibatches.
     """
     check_schedule(num_epochs, lr)
+    check_minibatches('train_iter', train_iter)
+    check_minibatches('test_iter', test_iter)
     devices = _devices(device)
     if initialize:
         net.initialize(init.Xavier(), ctx=devices, force_reinit=True)
@@ -55,7 +58,9 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
     curves = _Curves(num_epochs) if (in_notebook() if plot is None else plot) else None
     history, num_batches = [], len(train_iter)
-    with tqdm(total=num_epochs * num_batches, unit='batch', desc=description, disable=not progress) as bar:
+    make_bar = progress if callable(progress) else tqdm
+    with make_bar(total=num_epochs * num_batches, initial=0, unit='batch', desc=description,
+                  disable=not progress) as bar:
         for epoch in range(1, num_epochs + 1):
             totals, shown, start = _Totals(), None, time.perf_counter()
             for i, (X, y) in enumerate(train_iter, 1):
@@ -82,11 +87,20 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
 
 
 def check_schedule(num_epochs, lr):
-    """Refuse a number of epochs below 1, or a learning rate that is not finite and positive."""
+    """Refuse a number of epochs below 1, or a learning rate that is not a finite, positive number."""
     if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 1:
         raise ValueError(f'num_epochs must be a whole number >= 1, got {num_epochs!r}')
-    if not 0 < lr < float('inf'):
-        raise ValueError(f'lr must be a finite number > 0, got {lr}; LeNet with batch normalization takes 1.0')
+    if isinstance(lr, bool) or not isinstance(lr, numbers.Real) or not 0 < lr < float('inf'):
+        raise ValueError(f'lr must be a finite number > 0, got {lr!r}; LeNet with batch normalization takes 1.0')
+
+
+def check_minibatches(name, data_iter):
+    """Refuse what cannot give minibatches again and again, or gives none."""
+    if not hasattr(data_iter, '__len__') or not hasattr(data_iter, '__iter__'):
+        raise ValueError(f'{name} must be minibatches (X, y) that can be counted and iterated over anew each epoch, '
+                         f'got {type(data_iter).__name__}; use load_data_fashion_mnist, a DataLoader or a list')
+    if len(data_iter) == 0:
+        raise ValueError(f'{name} must give at least one minibatch (X, y), got none')
 
 
 def train_batch(net, X, y, loss_fn, trainer, devices, totals):
@@ -143,6 +157,9 @@ class _Totals:
 
     def means(self):
         """(loss, accuracy) an example; waits until the device has come so far."""
+        if not self.count:
+            raise ValueError('data_iter must give minibatches (X, y), got none; '
+                             'an iterator that is used up needs to be made anew')
         return tuple(sum(float(total.asnumpy()) for total in sums.values()) / self.count
                      for sums in (self.loss, self.correct))
 

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
-from gluon_bn import cli
+from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration
-from gluon_bn.plots import plot_curves
-from gluon_bn.report import spread, summarize, table
+from gluon_bn.plots import LABELS, plot_curves
+from gluon_bn.report import caption, failures, spread, summarize, table
 
 FILES = {"metrics.jsonl", "summary.json", "curves.svg", "curves.png", "report.md"}
 
@@ -21,39 +22,68 @@ def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def measured(path):
+    """What the lines say, apart from the seconds: {(norm, seed, epoch): (loss, train_acc, test_acc)}."""
+    return {(m["norm"], m["seed"], m["epoch"]): (m["loss"], m["train_acc"], m["test_acc"]) for m in lines_of(path)}
+
+
 @pytest.mark.slow
 def test_the_command_writes_all_results(tmp_path, capsys):
     out = tmp_path / "run"
     assert cli.main(["compare", "--norms", "none", "fused", "gluon", "--epochs", "1", "--seeds", "0", "1",
                      "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == FILES
-    metrics, summary = lines_of(out / "metrics.jsonl"), json.loads((out / "summary.json").read_text())
-    assert [(m["norm"], m["seed"], m["epoch"]) for m in metrics] == [
-        (norm, seed, 1) for seed in (0, 1) for norm in ("none", "fused", "gluon")]
-    assert [run["history"][0]["loss"] for run in summary["runs"]] == [m["loss"] for m in metrics]
-    losses = {(m["norm"], m["seed"]): m["loss"] for m in metrics}
+    metrics, summary = measured(out / "metrics.jsonl"), json.loads((out / "summary.json").read_text())
+    assert set(metrics) == {(norm, seed, 1) for seed in (0, 1) for norm in ("none", "fused", "gluon")}
+    assert {(run["norm"], run["seed"], 1): run["history"][0]["loss"] for run in summary["runs"]} == {
+        key: loss for key, (loss, _, _) in metrics.items()}
     for seed in (0, 1):
-        assert abs(losses["fused", seed] - losses["gluon", seed]) < 0.01
-        assert losses["none", seed] > losses["fused", seed] + 0.5
+        losses = {norm: metrics[norm, seed, 1][0] for norm in ("none", "fused", "gluon")}
+        assert abs(losses["fused"] - losses["gluon"]) < 0.01
+        assert losses["none"] > losses["fused"] + 0.5
     printed, report = capsys.readouterr().out, (out / "report.md").read_text()
     for result in summary["results"]:
         assert f"{result['loss']['median']:.3f}" in printed and f"{result['loss']['median']:.3f}" in report
     assert summary["versions"]["mxnet"] == "1.9.1" and summary["machine"]["cores"] >= 1
     # a second comparison does not overwrite the first
     assert cli.main(["compare", "--out", str(out)]) == 2
-    assert "folder without a comparison in it" in capsys.readouterr().err
+    assert "gluon_bn: --out must be a folder without a comparison in it" in capsys.readouterr().err
 
 
-def test_stopping_keeps_what_is_finished(tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "gluon_bn", "compare", "--epochs", "1", "--norms", "none", "fused",
-               "--out", str(out)]
+def test_runs_at_the_same_time_come_to_the_same_as_runs_in_order(tmp_path):
+    configuration = Configuration(norms=("fused",), seeds=(0, 1), num_epochs=2, num_train=1024)
+    for jobs in (1, 2):
+        summary, out = compare(configuration, tmp_path / str(jobs), progress=False, jobs=jobs)
+        assert summary["jobs"] == jobs
+    assert measured(tmp_path / "1" / "metrics.jsonl") == measured(tmp_path / "2" / "metrics.jsonl")
+    assert [line["seed"] for line in lines_of(tmp_path / "1" / "metrics.jsonl")] == [0, 0, 1, 1]
+
+
+def start(out, *arguments):
+    """The command in a process of its own, when the first epoch is in the metrics: (process, its runs' processes)."""
+    command = [sys.executable, "-m", "gluon_bn", "compare", "--out", str(out), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and lines_of(out / "metrics.jsonl")):
         time.sleep(0.1)
-    time.sleep(3)  # into the next run
-    process.send_signal(signal.SIGINT)
+    return process, psutil.Process(process.pid).children()
+
+
+def gone(processes):
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    return not alive
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_keeps_what_is_finished(tmp_path, signum):
+    out = tmp_path / "run"
+    # the first run is over soon after its epoch, the second is not
+    process, children = start(out, "--jobs", "1", "--epochs", "1", "--norms", "none", "fused", "--examples", "20000")
+    first, children = children, []
+    while not children or children == first:
+        time.sleep(0.1)
+        children = psutil.Process(process.pid).children()
+    process.send_signal(signum)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert f"Stopped; what had finished is in {out}{os.sep}" in printed
@@ -62,33 +92,114 @@ def test_stopping_keeps_what_is_finished(tmp_path):
     assert summary["interrupted"] and [result["norm"] for result in summary["results"]] == ["none"]
     assert {path.name for path in out.iterdir()} == FILES
     assert "was stopped" in (out / "report.md").read_text()
+    assert gone(children)
+
+
+@pytest.mark.fault("the command is killed while two runs train", tries=1)
+def test_no_run_outlives_the_command(tmp_path):
+    process, children = start(tmp_path / "run", "--jobs", "2", "--epochs", "99", "--examples", "1024")
+    assert len(children) == 2
+    process.kill()
+    process.communicate()
+    assert gone(children)
+
+
+@pytest.mark.fault("one run of several is killed", tries=1)
+def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
+    out = tmp_path / "run"
+    process, (child,) = start(out, "--jobs", "1", "--seeds", "0", "--epochs", "4", "--norms", "none", "gluon",
+                              "--examples", "4096")
+    child.kill()
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "no normalization, seed 0, failed after" in errors and "ended by SIGKILL" in errors
+    assert "no normalization (1 of 1 failed)" in printed
+    summary = json.loads((out / "summary.json").read_text())
+    assert [(run["norm"], run["finished"]) for run in summary["runs"]] == [("none", False), ("gluon", True)]
+    assert "ended by SIGKILL" in (out / "report.md").read_text()
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--norms", "batch"], "norm must be one of 'none', 'scratch', 'fused', 'gluon'"),
-    (["--seeds", "1", "1"], r"seeds must be one or more different ones, got \[1, 1\]"),
-    (["--seeds", "-1"], "seeds must be whole numbers from 0"),
-    (["--epochs", "0"], "num_epochs must be a whole number >= 1, got 0"),
-    (["--lr", "-1"], "lr must be a finite number > 0"),
-    (["--batch-size", "0"], "batch_size must be a whole number"),
+    (["--norms", "batch"], "--norms must be one of 'none', 'scratch', 'fused', 'gluon'"),
+    (["--seeds", "1", "1"], r"--seeds must be one or more different ones, got \[1, 1\]"),
+    (["--seeds", "-1"], "--seeds must be whole numbers from 0"),
+    (["--epochs", "0"], "--epochs must be a whole number >= 1, got 0"),
+    (["--lr", "-1"], "--lr must be a finite number > 0"),
+    (["--lr", "nan"], "--lr must be a finite number > 0"),
+    (["--batch-size", "0"], "--batch-size must be a whole number"),
+    (["--batch-size", "59999"], "--batch-size must leave no minibatch of a single example, .* got 59999"),
+    (["--batch-size", "1"], "--batch-size must leave no minibatch of a single example"),
+    (["--batch-size", "64", "--examples", "129"], "--batch-size must leave no .* got 64 for 129 examples"),
+    (["--examples", "60001"], "--examples must be a whole number from 1 to 60,000"),
+    (["--jobs", "0"], "--jobs must be a whole number"),
 ])
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, arguments, message):
     out = tmp_path / "run"
     assert cli.main(["compare", "--out", str(out), *arguments]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("gluon_bn: ") and re.search(message, captured.err)
+    assert captured.err.startswith("gluon_bn: ") and re.search("gluon_bn: " + message, captured.err), captured.err
     assert not out.exists()
 
 
+@pytest.mark.fault("the data is damaged", tries=1)
+def test_a_start_that_fails_for_want_of_data_leaves_the_folder_free(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"short")
+    arguments = ["compare", "--out", str(tmp_path / "run"), "--data", str(tmp_path / "data")]
+    for _ in range(2):  # the second time is no other than the first
+        assert cli.main(arguments) == 2
+        assert capsys.readouterr().err.startswith("gluon_bn: --data holds a wrong file")
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault("the compiled operator is asked for and cannot be had, or the wish is misspelt", tries=2)
+@pytest.mark.parametrize("wish, message", [
+    ("native", "gluon_bn: GLUON_BN_FUSED=native, but /no/compiler cannot be run"),
+    ("nativ", "gluon_bn: GLUON_BN_FUSED must be native, portable or auto, got 'nativ'"),
+])
+def test_an_operator_that_cannot_be_had_is_refused_in_one_line_before_anything_is_written(tmp_path, wish, message):
+    done = subprocess.run([sys.executable, "-m", "gluon_bn", "compare", "--out", tmp_path / "run"], text=True,
+                          capture_output=True, env={**os.environ, "GLUON_BN_FUSED": wish, "CXX": "/no/compiler"})
+    assert done.returncode in (1, 2) and done.stderr.startswith(message) and done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_names_its_own_arguments(tmp_path, capsys):
+    for arguments, message in ((["--norm", "batch"], "--norm must be one of"), (["--seed", "-1"], "--seed must be")):
+        assert cli.main(["train", "--out", str(tmp_path / "run"), *arguments]) == 2
+        assert capsys.readouterr().err.startswith(f"gluon_bn: {message}")
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_the_help_says_what_the_table_calls_each_norm(capsys, command):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for norm in ("none", "scratch", "fused", "gluon"):
+        assert f"{norm} ({LABELS[norm]})" in printed
+
+
 def test_the_summary_is_median_and_range_over_seeds():
-    runs = [{"norm": "fused", "seed": seed, "finished": seed < 3, "test_acc_estimated": 0.9, "history": [
-        {"loss": 9, "train_acc": 0, "test_acc": 0, "seconds": 9},
-        {"loss": loss, "train_acc": 0.5, "test_acc": 0.5, "seconds": 1}]} for seed, loss in enumerate((3, 1, 2, 100))]
+    runs = [{"norm": "fused", "seed": seed, "finished": seed < 3, "failed": None, "test_acc_estimated": 0.9,
+             "history": [{"loss": 9, "train_acc": 0, "test_acc": 0, "seconds": 9},
+                         {"loss": loss, "train_acc": 0.5, "test_acc": 0.5, "seconds": 1}]}
+            for seed, loss in enumerate((3, 1, 2, 100))]
     (result,) = summarize(runs)
     assert result["loss"] == {"median": 2, "min": 1, "max": 3}
     assert (result["seeds"], result["epochs"], result["seconds"]["median"]) == (3, 2, 5)
     assert "2.000 (1.000 to 3.000)" in table([result])
     assert spread([1.0]) == {"median": 1.0, "min": 1.0, "max": 1.0}
+
+
+def test_a_norm_whose_runs_all_failed_has_a_row_without_numbers():
+    runs = [{"norm": "none", "seed": 0, "finished": False, "failed": "no room", "history": []}]
+    assert "no normalization (1 of 1 failed)  -" in table(summarize(runs))
+    assert failures({"runs": runs}) == ["no normalization, seed 0, failed after 0 epochs: no room"]
+
+
+def test_the_caption_says_how_many_runs_shared_the_machine():
+    assert caption({"jobs": 2}).endswith("Seconds: with 2 runs at a time.")
+    assert caption({"jobs": 1}).endswith("Seconds: one run at a time.")
 
 
 def test_the_defaults_are_the_chapters():

@@ -84,9 +84,21 @@ def test_training_goes_on_from_the_present_weights_when_told_to():
 
 def test_bad_input_is_refused_by_name():
     for arguments, message in ((dict(num_epochs=0, lr=1.0), "num_epochs must be a whole number >= 1, got 0"),
-                               (dict(num_epochs=1, lr=0), "lr must be a finite number > 0, got 0")):
+                               (dict(num_epochs=1, lr=0), "lr must be a finite number > 0, got 0"),
+                               (dict(num_epochs=1, lr="0.1"), "lr must be a finite number > 0, got '0.1'")):
         with pytest.raises(ValueError, match=message):
             train(lenet("none"), *small(), **arguments)
+
+
+def test_minibatches_that_are_none_or_come_only_once_are_refused_by_name():
+    train_iter, test_iter = small()
+    for data, message in ((([], test_iter), "train_iter must give at least one minibatch"),
+                          ((train_iter, []), "test_iter must give at least one minibatch"),
+                          ((iter(train_iter), test_iter), "train_iter must be minibatches .* got generator")):
+        with pytest.raises(ValueError, match=message):
+            train(lenet("none"), *data, num_epochs=1, lr=1.0)
+    with pytest.raises(ValueError, match="data_iter must give minibatches .* got none"):
+        evaluate_accuracy(lenet("none"), iter([]))
 
 
 @pytest.mark.slow

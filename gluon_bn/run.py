@@ -1,0 +1,80 @@
+"""One run of a comparison, LeNet by one norm from one seed: `compare` starts it as a process of its own."""
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import traceback
+
+from .data import load_data_fashion_mnist
+from .estimation import estimate_statistics
+from .fused import choose
+from .model import NORMS, lenet
+from .native import NativeError
+from .processes import serve
+from .training import evaluate_accuracy, seed_everything, train
+
+BESIDE = 24  # minibatches: a tenth of an epoch
+
+
+def work(task, send):
+    """Do a task and send what comes of it; an error is sent too, as {'failed': why}."""
+    try:
+        if task['norm'] == 'fused':
+            choose()  # compiled and loaded before a clock runs
+        send({'finished': {'train': train_one, 'beside': beside}[task['do']](task, send)})
+    except (ValueError, OSError, NativeError) as error:  # which say themselves what to do
+        send({'failed': str(error)})
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        send({'failed': f'{type(error).__name__}: {error}'})
+
+
+def train_one(task, send):
+    """Train by task['norm'] from task['seed']; sends its progress and each epoch, returns what was measured after."""
+    seed_everything(task['seed'])
+    train_iter, test_iter = load_data_fashion_mnist(task['batch_size'], task['root'], num_train=task['num_train'])
+    net = lenet(task['norm'], task['pool'])
+    train(net, train_iter, test_iter, task['num_epochs'], task['lr'], plot=False,
+          progress=functools.partial(_SentBar, send), on_epoch=lambda epoch: send({'epoch': dataclasses.asdict(epoch)}))
+    if NORMS[task['norm']] is None:
+        return {}
+    estimate_statistics(net, train_iter)
+    return {'test_acc_estimated': evaluate_accuracy(net, test_iter)}
+
+
+def beside(task, send):
+    """The chapter's own maths beside the fused one: both on the same minibatches, too few to take long."""
+    losses, seconds = {}, {}
+    num_train = min(BESIDE * task['batch_size'], task['num_train'] or 60_000)
+    for norm in ('fused', 'scratch'):
+        seed_everything(task['seed'])
+        train_iter, test_iter = load_data_fashion_mnist(task['batch_size'], task['root'], num_train=num_train,
+                                                        num_test=1)
+        (epoch,) = train(lenet(norm, task['pool']), train_iter, test_iter, 1, task['lr'], plot=False, progress=False)
+        losses[norm], seconds[norm] = epoch.loss, epoch.seconds / len(train_iter)
+    return {'minibatches': len(train_iter), 'loss': losses, 'seconds_a_minibatch': seconds}
+
+
+class _SentBar:
+    """In the place of tqdm's bar: sends what that would show."""
+
+    def __init__(self, send, total, initial, **kwargs):
+        self.send, self.shown = send, {}
+        send({'started': {'total': total, 'initial': initial}})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def set_postfix(self, **shown):
+        self.shown = shown
+
+    def update(self, minibatches):
+        self.send({'update': {'minibatches': minibatches, 'shown': self.shown}})
+
+
+if __name__ == '__main__':
+    serve(work)
