@@ -40,10 +40,19 @@ def main(argv=None):
 
 
 def files():
-    """What goes into the book: the README, the notebooks, and the files that the README points to."""
-    linked = re.findall(r"\]\(([^)#:]+)\)", (TOP / "README.md").read_text(encoding="utf-8"))
+    """What goes into the book: the README, the notebooks, and what the README and the pages it links to point to."""
     notebooks = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "notebooks").glob("*.ipynb"))
-    return list(dict.fromkeys(["README.md", *notebooks, *(file for file in linked if (TOP / file).is_file())]))
+    found = ["README.md", *notebooks]
+    for file in found:  # grows while it is read
+        if file.endswith(".md"):
+            found += [linked for linked in links(TOP / file) if linked not in found]
+    return found
+
+
+def links(page):
+    """The files of this project that a Markdown page links to or shows."""
+    targets = (page.parent / target for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")))
+    return list(dict.fromkeys(target.resolve().relative_to(TOP).as_posix() for target in targets if target.is_file()))
 
 
 if __name__ == "__main__":
