@@ -163,7 +163,9 @@ def book(tmp_path_factory):
     assert program.main([out]) == 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(out)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    pages = ["index.html"] + [f"notebooks/{path.stem}.html" for path in sorted((TOP / "notebooks").glob("*.ipynb"))]
+    pages = ["index.html" if file == "README.md" else f"{file[:file.rindex('.')]}.html" for file in program.files()
+             if file.endswith((".md", ".ipynb"))]
+    assert f"notebooks/{FIRST}.html" in pages
     yield f"http://127.0.0.1:{server.server_port}/", pages
     server.shutdown()
 
@@ -189,6 +191,8 @@ def test_every_page_of_the_book_is_readable_and_quiet(browser, book, screen):
         assert not re.search(r"\$\$|\\(frac|sqrt|gamma|hat|begin)\b", page.locator("article").inner_text()), name
         broken = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.outerHTML)"
         assert page.evaluate(broken) == [], name
+        shrunk = "[...document.querySelectorAll('img.wide')].filter(i => i.width < 0.5 * i.naturalWidth).map(i => i.src)"
+        assert page.evaluate(shrunk) == [], f"labels too small to read on {name}"
     assert complaints == [] and elsewhere == []
     page.close()
 
