@@ -1,7 +1,8 @@
 """Run the notebooks from 1 to n and save them:  python scripts/notebooks.py [--check] [NAME ...]
 
 Each notebooks/NAME.ipynb is paired with notebooks/NAME.py, the same cells as plain text (jupytext's percent format),
-in which a change can be read. Where the two differ, the one saved last goes into the other.
+in which a change can be read. Where the two differ, the one saved last goes into the other. A notebook that fails or
+prints to stderr, as a warning does, is not saved, and the exit code is 1.
 
 --check runs copies, writes nothing, and exits with 1 if one fails, takes too long, prints to stderr, or differs from
 its pair.
@@ -44,17 +45,19 @@ def main(argv=None):
         if arguments.check and not same_cells(name):
             complaints.append(f"{name}: {name}.ipynb and {name}.py differ; run `make notebooks`")
         notebook, before = load(name), saved_at(name)
-        seconds, said = run(notebook, arguments.budget)
+        seconds, faults = run(notebook, arguments.budget)
         total += seconds
-        complaints += [f"{name}: {complaint}" for complaint in said]
+        said = faults + [f"took {seconds:.0f} s, more than {arguments.budget}"] * (seconds > arguments.budget)
         print(f"{name:45} {seconds:6.1f} s{'   ' + '; '.join(line.splitlines()[0] for line in said) if said else ''}",
               flush=True)
-        if arguments.check or any(complaint.startswith("stopped") for complaint in said):
-            continue
-        if saved_at(name) == before:
-            save(notebook, name)
-        else:
-            complaints.append(f"{name}: not saved, for it was changed while it ran; run it again")
+        if not arguments.check:
+            if faults:
+                said.append("not saved")
+            elif saved_at(name) != before:
+                said.append("not saved, for it was changed while it ran; run it again")
+            else:
+                save(notebook, name)
+        complaints += [f"{name}: {complaint}" for complaint in said]
     print(f"{'all':45} {total:6.1f} s")
     if total > 4 * arguments.budget:
         complaints.append(f"all together took {total:.0f} s, more than {4 * arguments.budget}")
@@ -101,29 +104,27 @@ def load(name):
 
 
 def run(notebook, budget):
-    """Run a notebook in a new kernel, in place; returns its seconds and what there is to complain of."""
+    """Run a notebook in a new kernel, in place; returns its seconds and what a reader should not meet in it."""
     start = time.perf_counter()
     client = NotebookClient(notebook, kernel_name="python3", extra_arguments=["--log-level=ERROR"], record_timing=False,
                             coalesce_streams=True,
                             resources={"metadata": {"path": FOLDER}},
                             timeout_func=lambda cell: max(1, int(start + budget - time.perf_counter())))
-    complaints = []
+    faults = []
     try:
         client.execute(env={**os.environ, "SOURCE_DATE_EPOCH": "0"})  # no dates inside the figures
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        complaints.append(f"stopped: {error}")
+        faults.append(f"stopped: {error}")
     seconds = time.perf_counter() - start
-    if seconds > budget:
-        complaints.append(f"took {seconds:.0f} s, more than {budget}")
     notebook.metadata = nbformat.from_dict(METADATA)
     for number, cell in enumerate(code_cells(notebook), 1):
         noise = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
         if noise:
-            complaints.append(f"code cell {number} prints to stderr: {noise.strip()}")
+            faults.append(f"code cell {number} prints to stderr: {noise.strip()}")
         # A control without its kernel is an error message in the place where it was.
         cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         cell.metadata = {}
-    return seconds, complaints
+    return seconds, faults
 
 
 def code_cells(notebook):

@@ -59,9 +59,11 @@ def test_check_fails_where_the_pair_differs(folder, capsys):
     assert "01_x.ipynb and 01_x.py differ" in capsys.readouterr().err
 
 
-def test_a_notebook_that_fails_or_was_changed_meanwhile_is_not_saved(folder, capsys):
-    write(folder, "1 / 0")
-    assert notebooks.main([]) == 1 and not (folder / "01_x.ipynb").exists()
+def test_a_notebook_that_fails_or_warns_or_was_changed_meanwhile_is_not_saved(folder, capsys):
+    for code in ("1 / 0", "import warnings\nwarnings.warn('careful')"):
+        write(folder, code)
+        assert notebooks.main([]) == 1 and not (folder / "01_x.ipynb").exists()
+        assert "01_x: not saved" in capsys.readouterr().err
     write(folder, "open('01_x.py', 'a').write('# later')")
     assert notebooks.main([]) == 1 and not (folder / "01_x.ipynb").exists()
     assert "changed while it ran" in capsys.readouterr().err
