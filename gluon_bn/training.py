@@ -169,7 +169,8 @@ class _Curves:
 
     def __init__(self, num_epochs):
         import d2l.mxnet as d2l
-        self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs],
+        # black: a colour stands for a norm, and here the lines are told apart by their dashes
+        self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs], fmts=('k-', 'k--', 'k:'),
                                      legend=['train loss', 'train acc', 'test acc'])
 
     def add(self, epoch, loss, train_acc, test_acc=None):
