@@ -29,8 +29,9 @@ faults: .venv/ready      ## the tests of faults, and their table in tests/README
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
 	$(py) scripts/notebooks.py $(ARGS)
 
-claims: .venv/ready      ## write the table of claims in README.md anew
+readme: .venv/ready      ## write the tables in README.md anew: claims, and speed from benchmarks/README.md
 	$(py) scripts/claims.py
+	$(py) scripts/speed.py
 
 book: .venv/ready        ## the notebooks as a web site, in build/book
 	$(py) -m pip install -q -r requirements-book.txt
@@ -86,4 +87,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow test-browser faults notebooks claims book assignment grade lab bench doctor lint lock clean
+.PHONY: FORCE help compare test test-slow test-browser faults notebooks readme book assignment grade lab bench doctor lint lock clean

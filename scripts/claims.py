@@ -14,8 +14,9 @@ import re
 import sys
 from pathlib import Path
 
+import block
+
 TOP = Path(__file__).resolve().parent.parent
-START, END = "<!-- claims -->", "<!-- /claims -->"
 
 # id -> the claim, and the condition under which it holds ("" where there is none)
 CLAIMS = {
@@ -70,16 +71,7 @@ def main(argv=None):
                for claim in CLAIMS if claim not in found]
     missing += [f"{claim} is no claim, but is named in {where[0]}" for found in (shown, tested)
                 for claim, where in found.items() if claim not in CLAIMS]
-    readme = TOP / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if START not in text or END not in text:
-        missing.append(f"README.md has no place for the table: {START} and {END}")
-    else:
-        new = text[:text.index(START) + len(START)] + "\n" + table(shown, tested) + text[text.index(END):]
-        if arguments.check and new != text:
-            missing.append("the table in README.md is not up to date; run python scripts/claims.py")
-        elif new != text:
-            readme.write_text(new, encoding="utf-8")
+    missing += block.update(TOP / "README.md", "claims", table(shown, tested), arguments.check)
     if missing:
         print("\n".join(missing), file=sys.stderr)
     else:
@@ -120,16 +112,17 @@ def sections():
 
 
 def tests():
-    """{claim: [link to the file with the test's name]}, from the decorators @pytest.mark.claim(...)."""
+    """{claim: [link to the file with the sentence that the test proves]}, from @pytest.mark.claim(...)."""
     found = {}
     files = (TOP / "tests").glob("test_*.py")
     for path in sorted(files, key=lambda path: (not path.name.startswith("test_claims_"), path.name)):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if isinstance(node, ast.FunctionDef):
                 for decorator in node.decorator_list:
                     if isinstance(decorator, ast.Call) and _is_claim(decorator.func):
+                        link = f"[{node.name.split('_', 1)[1].replace('_', ' ')}](tests/{path.name})"
                         for argument in decorator.args:
-                            found.setdefault(ast.literal_eval(argument), []).append(f"[{node.name}](tests/{path.name})")
+                            found.setdefault(ast.literal_eval(argument), []).append(link)
     return found
 
 

@@ -36,8 +36,8 @@ def test_the_table_names_claim_condition_section_and_test(tree):
     text = (tree / "README.md").read_text()
     assert text.startswith("above\n<!-- claims -->\n|") and text.endswith("|\n<!-- /claims -->\nbelow\n")
     place = "(notebooks/01_x.ipynb)"
-    assert f"| C01 | one | [01: Title]{place}<br>[01: Last]{place} | [test_both](tests/test_it.py) and 1 more |" in text
-    assert f"| C02 | two; *if it is so* | [01: Last]{place} | [test_both](tests/test_it.py) |" in text
+    assert f"| C01 | one | [01: Title]{place}<br>[01: Last]{place} | [both](tests/test_it.py) and 1 more |" in text
+    assert f"| C02 | two; *if it is so* | [01: Last]{place} | [both](tests/test_it.py) |" in text
 
 
 def test_a_claim_without_section_or_test_is_named(tree, capsys):

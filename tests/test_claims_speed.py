@@ -38,8 +38,15 @@ def test_gluons_error_grows_with_the_mean_and_ours_does_not():
 
 
 @pytest.mark.claim("C31")
-def test_compiling_the_chapters_operators_is_not_what_makes_it_fast():
-    """The graph is compiled and computes the same; in turns, it saves less than other operators do."""
+def test_gluons_layer_is_much_faster_and_the_compiled_graph_is_not():
+    """Thirty times as fast was measured, in turns; three times leaves a busy machine a factor of ten."""
+    times = speed.time_layers((64, 6, 24, 24))
+    for name in ("batch_norm, operator by operator", "its operators, compiled into one graph"):
+        assert times[name] > 3 * times["gluon.nn.BatchNorm"]
+
+
+@pytest.mark.claim("C31")
+def test_compiled_into_one_graph_the_chapters_operators_compute_the_same():
     X = nd.random.normal(shape=(64, 6, 24, 24))
     layers = speed.layers(6)
     with autograd.record():
@@ -48,12 +55,16 @@ def test_compiling_the_chapters_operators_is_not_what_makes_it_fast():
     for name, result in results.items():
         numpy.testing.assert_allclose(result, expected, atol=1e-4, err_msg=name)
     assert layers["its operators, compiled into one graph"]._cached_op
-    times = speed.time_layers((64, 6, 24, 24))
-    assert times["fused_batch_norm, as chosen here"] < times["its operators, compiled into one graph"]
-    assert times["fused_batch_norm, portable"] < times["its operators, compiled into one graph"]
 
 
 @pytest.mark.claim("C31")
+def test_compiling_changes_no_operator_and_the_fast_closed_form_has_neither_a_mean_nor_a_power():
+    one_by_one, graph, portable = speed.operators((4, 3, 2, 2)).values()
+    assert graph == one_by_one
+    assert {"mean": 2, "_power_scalar": 1}.items() <= graph.items()
+    assert portable["dot"] >= 4 and not {"mean", "_power_scalar"} & set(portable)
+
+
 def test_the_functions_take_turns_and_the_first_turn_does_not_count():
     calls = []
     times = speed.time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)

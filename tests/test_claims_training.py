@@ -115,7 +115,6 @@ def test_gluon_agrees_but_moves_its_averages_in_the_backward_pass_only():
 
 # C20: before and after the activation
 
-@pytest.mark.claim("C20")
 def test_the_moments_of_known_shapes():
     random = numpy.random.RandomState(0)
     gaussian, exponential = random.randn(200_000, 2), random.exponential(size=(200_000, 2))

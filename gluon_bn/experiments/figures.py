@@ -1,7 +1,10 @@
 """The figures of the experiments: each takes results and returns a matplotlib Figure; and a table."""
 from __future__ import annotations
 
+import numbers
+
 import numpy
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
@@ -10,7 +13,11 @@ from ..plots import COLORS, LABELS
 
 NONE, OURS, GLUON = COLORS['none'], COLORS['scratch'], COLORS['gluon']
 OTHER = '#882255'  # a penalty, renormalizing, whitening: what is tried in the place of batch normalization
-SHADES = ('#DDCC77', '#117733', '#332288', '#AA4499', '#44AA99')  # no norm: different weights in one picture
+
+
+def _shade(weight):
+    """The colour of chains of one weight, 0.8 to 1.2: a scale of its own, as a weight is no norm."""
+    return colormaps['magma'](1.75 * (weight - 0.8))
 
 
 def _figure(panels=1, width=None, height=3.3):
@@ -32,8 +39,20 @@ def _band(ax, curves, color, label, style='-'):
 
 
 def table(rows, headers):
-    """Rows as an HTML table with three significant digits, which a notebook shows."""
-    return tabulate(rows, headers, tablefmt='html', floatfmt='.3g')
+    """Rows as an HTML table, which a notebook shows; columns of numbers are set right, with three digits."""
+    rows = [list(row) for row in rows]
+    sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
+    return tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
+                    disable_numparse=True)
+
+
+def _digits(value):
+    if isinstance(value, (str, numbers.Integral)):
+        return str(value)
+    if value and not 1e-3 <= abs(value) < 1e6:
+        digits, _, exponent = f'{value:.1e}'.partition('e')
+        return f"{digits.replace('.0', '')}e{int(exponent)}" if exponent else digits
+    return f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
 def orders(effects):
@@ -64,8 +83,8 @@ def changes_over_depth(depths, changes):
 def intended_over_depth(depths, equal, random):
     """The decrease by a step chosen for 0.1. equal: {weight: decreases}; random: (seeds, depths) decreases."""
     figure, left, right = _figure(2, width=10)
-    for color, (weight, actual) in zip(SHADES, equal.items()):
-        left.plot(depths, actual, 'o-', markersize=3, color=color, label=f'{weight}')
+    for weight, actual in equal.items():
+        left.plot(depths, actual, 'o-', markersize=3, color=_shade(weight), label=f'{weight}')
     left.set(title='equal weights', xlabel='layers', ylabel='decrease of y', ylim=(0, 0.115))
     left.legend(title='all weights', frameon=False, loc='lower left')
     for actual in random:
@@ -84,8 +103,8 @@ def second_order(depths, fixed, chosen):
     figure, left, right = _figure(2, width=10)
     for ax, terms, title in ((left, fixed, 'one step for all depths: 0.01'),
                              (right, chosen, 'the step chosen for a decrease of 0.1')):
-        for color, (weight, sizes) in zip(SHADES, terms.items()):
-            ax.plot(depths, sizes, 'o-', markersize=3, color=color, label=f'{weight}')
+        for weight, sizes in terms.items():
+            ax.plot(depths, sizes, 'o-', markersize=3, color=_shade(weight), label=f'{weight}')
         ax.set(yscale='log', xlabel='layers', title=title, xticks=range(5, max(depths) + 1, 5))
     left.set_ylabel('a second-order term')
     left.legend(title='all weights', frameon=False)

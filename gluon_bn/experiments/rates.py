@@ -79,5 +79,5 @@ def table(runs):
 
 
 def spread(values):
-    """The median and the range, as text: '0.83 (0.81-0.84)'."""
-    return f'{numpy.median(values):.2f} ({min(values):.2f}-{max(values):.2f})'
+    """The median and the range, as text: '0.83 (0.81 to 0.84)'."""
+    return f'{numpy.median(values):.2f} ({min(values):.2f} to {max(values):.2f})'

@@ -1,10 +1,12 @@
 """Where the time of the chapter's maths goes: eager, compiled, in its operators, in closed form."""
 from __future__ import annotations
 
+import json
 import statistics
 import time
+from collections import Counter
 
-from mxnet import autograd, nd
+from mxnet import autograd, nd, sym
 from mxnet.gluon import nn
 
 from ..fused import fused_batch_norm
@@ -40,6 +42,21 @@ def layers(num_features):
              'gluon.nn.BatchNorm': nn.BatchNorm(in_channels=num_features)}
     for layer in found.values():
         layer.initialize()
+    return found
+
+
+def operators(shape):
+    """{what it is: how often each operator stands in its forward pass}, of the layers that are made of operators."""
+    X, found = nd.random.normal(shape=shape), {}
+    X.attach_grad()
+    for name, layer in list(layers(shape[1]).items())[:3]:
+        if isinstance(layer, Compiled):
+            graph = layer(sym.var('X'))
+        else:
+            with autograd.record():
+                graph = autograd.get_symbol(layer(X))
+        nodes = json.loads(graph.tojson())['nodes']
+        found[name] = Counter(node['op'] for node in nodes if node['op'] != 'null')  # null: a variable
     return found
 
 

@@ -1,13 +1,13 @@
 """Whitening a layer against standardizing each unit: what it takes away, and what it costs."""
 from __future__ import annotations
 
-import statistics
-import time
+import functools
 
 import numpy
 from mxnet import autograd, gluon, nd
 
 from .chain import standardize
+from .speed import time_in_turns
 
 
 def whiten(H, eps=1e-5):
@@ -34,37 +34,27 @@ def largest_correlation(H):
     return numpy.abs(correlations - numpy.eye(len(correlations))).max()
 
 
-def milliseconds(widths, m=1024, repeats=15, seed=0):
-    """Forward and backward of the three on (m, width), in milliseconds: the median of interleaved repeats.
+def milliseconds(widths, m=1024, rounds=15, seed=0):
+    """Forward and backward of the three on (m, width), in milliseconds: the median over rounds, in turns.
 
     Returns: {'whitening', 'batch_norm', 'gluon.nn.BatchNorm'} -> list over the widths.
     """
-    times = {'whitening': [], 'batch_norm': [], 'gluon.nn.BatchNorm': []}
+    names, steps = ('whitening', 'batch_norm', 'gluon.nn.BatchNorm'), {}
     for width in widths:
         H, dY = correlated(m, width, seed), nd.random.randn(m, width)
         H.attach_grad()
-        layer = gluon.nn.BatchNorm()
+        layer = gluon.nn.BatchNorm(in_channels=width)
         layer.initialize()
-        functions = dict(zip(times, (whiten, standardize, layer)))
-        taken = {name: [] for name in times}
-        for repeat in range(repeats + 1):
-            for name, function in functions.items():
-                seconds = _forward_and_backward(function, H, dY)
-                if repeat:  # the first one warms up
-                    taken[name].append(1000 * seconds)
-        for name in times:
-            times[name].append(statistics.median(taken[name]))
-    return times
+        for name, function in zip(names, (whiten, standardize, layer)):
+            steps[name, width] = functools.partial(_forward_and_backward, function, H, dY)
+    times = time_in_turns(steps, rounds)
+    return {name: [times[name, width] for width in widths] for name in names}
 
 
 def _forward_and_backward(function, H, dY):
-    nd.waitall()
-    start = time.perf_counter()
     with autograd.record():
         Y = function(H)
     Y.backward(dY)
-    nd.waitall()
-    return time.perf_counter() - start
 
 
 def multiplications(method, m, d):
