@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 
 import numpy
@@ -54,7 +55,7 @@ def choose():
             raise NativeError(f'GLUON_BN_FUSED=native, but {error}') from error
         print(f'gluon_bn: fused_batch_norm takes its slower, portable path: {error}', file=sys.stderr)
         return 'portable', str(error)
-    return 'native', f'compiled by {native.find_compiler()} into {native.cache_folder()}'
+    return 'native', f'compiled by {shlex.join(native.find_compiler())} into {native.cache_folder()}'
 
 
 def status():

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def build():
     library = cache_folder() / f'native-{fingerprint(compiler)}.so'
     if library.exists():
         return library
-    print(f'gluon_bn: compiling native.cc with {compiler}, once for this machine, into {library.parent}',
+    print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, into {library.parent}',
           file=sys.stderr)
     package = Path(mxnet.__file__).parent
     try:
@@ -91,7 +92,7 @@ def build():
         # A name of its own and then a rename: another process sees a whole file or none.
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made = Path(folder) / library.name
-            command = [compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
+            command = [*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
                        '-o', str(made)]
             run(command)
             os.replace(made, library)
@@ -116,12 +117,16 @@ def run(command):
 
 
 def find_compiler():
-    """$CXX if it is set, else g++, else clang++."""
-    if os.environ.get('CXX'):
-        return os.environ['CXX']
+    """The words of the compiler's command: those of $CXX, 'ccache g++' for one, else g++, else clang++."""
+    try:
+        words = shlex.split(os.environ.get('CXX', ''))
+    except ValueError as error:
+        raise NativeError(f"CXX must be a command, got {os.environ['CXX']!r}: {error}") from None
+    if words:
+        return words
     for name in ('g++', 'clang++'):
         if shutil.which(name):
-            return name
+            return [name]
     raise NativeError('no C++ compiler: neither g++ nor clang++ is on the PATH, and CXX is not set')
 
 
@@ -135,11 +140,11 @@ def cache_folder():
 def fingerprint(compiler):
     """What the machine code depends on: the source, MXNet, the compiler and the processor."""
     try:
-        version = subprocess.run([compiler, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        version = subprocess.run([*compiler, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                  timeout=SECONDS_TO_COMPILE).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NativeError(f'{compiler} cannot be run: {error}') from error
-    parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, compiler, version, platform.machine(), processor())
+        raise NativeError(f'{shlex.join(compiler)} cannot be run: {error}') from error
+    parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor())
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
 
 

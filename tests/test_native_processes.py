@@ -147,6 +147,17 @@ def test_a_compiler_that_does_not_exist_is_done_without(tmp_path):
     falls_back("/nowhere/c++ cannot be run", CXX="/nowhere/c++", GLUON_BN_CACHE=str(tmp_path))
 
 
+@NEEDS_A_COMPILER
+def test_a_compiler_may_be_a_command_of_several_words(tmp_path):
+    out, err = run("check(); print(fused.status())", CXX="env 'g++' -g0", GLUON_BN_CACHE=str(tmp_path))
+    assert "compiling native.cc with env g++ -g0" in err and out.startswith("native: compiled by env g++ -g0")
+
+
+@pytest.mark.fault("a C++ compiler that fails")
+def test_a_compiler_that_is_no_command_is_done_without(tmp_path):
+    falls_back("CXX must be a command", CXX="'g++", GLUON_BN_CACHE=str(tmp_path))
+
+
 @pytest.mark.fault("a library that MXNet does not load")
 def test_a_library_that_MXNet_does_not_load_is_done_without(tmp_path):
     compiler = fake_compiler(tmp_path, 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
