@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from . import __version__
 
@@ -18,7 +19,7 @@ OPTIONS = {'num_epochs': '--epochs', 'batch_size': '--batch-size', 'num_train': 
            'out': '--out', 'root': '--data', 'resume': '--resume'}
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 something is wrong, 2 bad input, 130 stopped."""
     arguments = _parser().parse_args(argv)
     try:
@@ -38,7 +39,7 @@ def main(argv=None):
         return 130
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('gluon_bn', description='Batch normalization from its definition, in MXNet Gluon.')
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
@@ -80,7 +81,7 @@ def _parser():
     return parser
 
 
-def _add_training(command):
+def _add_training(command: argparse.ArgumentParser) -> None:
     """The arguments that compare and train share; what is not given is left out, see _given."""
     command.add_argument('--epochs', dest='num_epochs', type=int, metavar='N',
                          help='passes over the training set (default: 10)')
@@ -94,11 +95,11 @@ def _add_training(command):
     command.set_defaults(run=_compare)
 
 
-def _compare(arguments):
+def _compare(arguments: argparse.Namespace) -> int:
     from . import compare
     from .comparison import Configuration
     from .report import beside, caption, failures, table
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
+    given: Dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
              if value is not None and name in Configuration.__dataclass_fields__}
     with _terminated_as_interrupted():
         summary, out = compare(Configuration(**given), arguments.out, arguments.data, jobs=arguments.jobs)
@@ -112,9 +113,9 @@ def _compare(arguments):
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted():
+def _terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end what runs as Ctrl-C does."""
-    def interrupt(signum, frame):
+    def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -124,17 +125,17 @@ def _terminated_as_interrupted():
         signal.signal(signal.SIGTERM, before)
 
 
-def _bench(arguments):
+def _bench(arguments: argparse.Namespace) -> int:
     from .bench import run
     return run.main(json=arguments.json, readme=arguments.readme, figure=arguments.figure,
                     parts=tuple(arguments.parts), quick=arguments.quick, root=arguments.data)
 
 
-def _data(arguments):
+def _data(arguments: argparse.Namespace) -> int:
     from . import fashion_mnist
     return fashion_mnist.main(arguments.data)
 
 
-def _doctor(arguments):
+def _doctor(arguments: argparse.Namespace) -> int:
     from . import doctor
     return doctor.main()

@@ -1,8 +1,12 @@
 """Fashion-MNIST in memory, served in minibatches."""
 from __future__ import annotations
 
+import os
+from typing import Iterator, Optional, Tuple, Union
+
 import numpy
-from mxnet import cpu, nd, util
+from mxnet import Context, cpu, nd, util
+from mxnet.ndarray import NDArray
 
 from .fashion_mnist import find_files
 
@@ -10,7 +14,9 @@ from .fashion_mnist import find_files
 TEXT_LABELS = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
 
 
-def load_data_fashion_mnist(batch_size, root=None, *, num_train=None, num_test=None, ctx=None, download=True):
+def load_data_fashion_mnist(batch_size: int, root: Union[str, os.PathLike, None] = None, *,
+                            num_train: Optional[int] = None, num_test: Optional[int] = None,
+                            ctx: Optional[Context] = None, download: bool = True) -> Tuple[Minibatches, Minibatches]:
     """Load Fashion-MNIST into memory and return (train_iter, test_iter), each of minibatches X, y.
 
     The training set is shuffled anew each epoch, from NumPy's seed, in the order in which Gluon's own DataLoader would;
@@ -29,7 +35,7 @@ def load_data_fashion_mnist(batch_size, root=None, *, num_train=None, num_test=N
             check_count(name, value, most)
     found = find_files(root, download)
 
-    def batches(part, count, shuffle):
+    def batches(part: str, count: Optional[int], shuffle: bool) -> Minibatches:
         images = read_idx(found[f'{part}-images-idx3-ubyte'].content)[:count, None]  # (n, 1, 28, 28)
         labels = read_idx(found[f'{part}-labels-idx1-ubyte'].content)[:count]
         X = nd.array(images, dtype='uint8', ctx=ctx or cpu()).astype('float32')
@@ -45,13 +51,13 @@ class Minibatches:
     Shapes: X (n, ...) and y (n,), arrays of `mx.nd`; minibatches of batch_size, the last one of what is left.
     """
 
-    def __init__(self, X, y, batch_size, shuffle):
+    def __init__(self, X: NDArray, y: NDArray, batch_size: int, shuffle: bool) -> None:
         self.X, self.y, self.batch_size, self.shuffle = X, y, batch_size, shuffle
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.X) // self.batch_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tuple[NDArray, NDArray]]:
         n = len(self.X)
         order = numpy.random.permutation(n) if self.shuffle else numpy.arange(n)
         order = nd.array(order, dtype='int32', ctx=self.X.context)
@@ -62,7 +68,7 @@ class Minibatches:
             yield (X.as_np_ndarray(), y.as_np_ndarray()) if util.is_np_array() else (X, y)
 
 
-def read_idx(content):
+def read_idx(content: bytes) -> numpy.ndarray:
     """Return the array in the bytes of an IDX file of unsigned bytes; it is a view, nothing is copied.
 
     Raises: ValueError if the header does not fit the content.
@@ -78,7 +84,7 @@ def read_idx(content):
         raise ValueError(f'the IDX header promises {shape}, got {len(values):,} bytes; fetch the file again') from None
 
 
-def check_count(name, value, most=None):
+def check_count(name: str, value: int, most: Optional[int] = None) -> None:
     """Refuse a value that is no whole number from 1 to `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < 1 or (most and value > most):
         bounds = f'from 1 to {most:,}' if most else 'of at least 1'

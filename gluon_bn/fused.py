@@ -5,8 +5,10 @@ import functools
 import os
 import shlex
 import sys
+from typing import Tuple
 
 import numpy
+from mxnet.ndarray import NDArray
 
 from . import native
 from .maths import check_input
@@ -14,7 +16,8 @@ from .native import NativeError, batch_norm_native
 from .portable import batch_norm_portable
 
 
-def fused_batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+def fused_batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
+                     eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
     """Batch normalization as `batch_norm` defines it, fast; to be used in its place.
 
         Y = gamma * X_hat + beta,    X_hat = (X - mean) / sqrt(var + eps)
@@ -37,7 +40,7 @@ def fused_batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
 
 
 @functools.lru_cache(maxsize=None)
-def choose():
+def choose() -> Tuple[str, str]:
     """('native' or 'portable', why), decided at the first call and kept; compiles if it must.
 
     Raises: ValueError for a GLUON_BN_FUSED that is none of native, portable, auto;
@@ -58,7 +61,7 @@ def choose():
     return 'native', f'compiled by {shlex.join(native.find_compiler())} into {native.cache_folder()}'
 
 
-def status():
+def status() -> str:
     """Which path fused_batch_norm takes here on the CPU, and why, in one line."""
     try:
         path, reason = choose()

@@ -1,10 +1,15 @@
 """The layer: it keeps the parameters and the moving statistics, and leaves the maths to a function."""
 from __future__ import annotations
 
-from mxnet.gluon import nn
+from typing import Any, Callable, Tuple
+
+from mxnet.gluon import Parameter, nn
+from mxnet.ndarray import NDArray
 from mxnet.symbol import Symbol
 
 from .maths import batch_norm, check_array, check_constants
+
+Maths = Callable[..., Tuple[NDArray, NDArray, NDArray]]  # of batch_norm's arguments
 
 
 class BatchNorm(nn.HybridBlock):
@@ -26,8 +31,8 @@ class BatchNorm(nn.HybridBlock):
     eagerly. To compile the layers around it, put it in an `nn.Sequential`.
     """
 
-    def __init__(self, num_features, num_dims, fn=batch_norm, eps=1e-5, momentum=0.9,
-                 moving_var_initializer='zeros', **kwargs):
+    def __init__(self, num_features: int, num_dims: int, fn: Maths = batch_norm, eps: float = 1e-5,
+                 momentum: float = 0.9, moving_var_initializer: str = 'zeros', **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
             raise ValueError(f'num_features must be a whole number >= 1, got {num_features!r}; '
@@ -48,7 +53,7 @@ class BatchNorm(nn.HybridBlock):
             self.moving_var = self.params.get('moving_var', shape=shape, init=moving_var_initializer,
                                               grad_req='null', differentiable=False)
 
-    def forward(self, X):
+    def forward(self, X: NDArray) -> NDArray:
         self._check(X)
         device = X.context
         gamma, beta = self.gamma.data(device), self.beta.data(device)
@@ -63,7 +68,7 @@ class BatchNorm(nn.HybridBlock):
         return Y
 
     @staticmethod
-    def _keep(statistic, old, array):
+    def _keep(statistic: Parameter, old: NDArray, array: NDArray) -> None:
         if array.shape != old.shape:
             raise ValueError(f'fn must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
                              'keep the axes that it reduces: mean(axis, keepdims=True)')
@@ -71,7 +76,7 @@ class BatchNorm(nn.HybridBlock):
         # Detached, whatever fn returned: bookkeeping is no part of the gradient.
         statistic.list_data()[statistic.list_ctx().index(old.context)] = array.detach()
 
-    def _check(self, X):
+    def _check(self, X: NDArray) -> None:
         if isinstance(X, Symbol):
             raise ValueError('X must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
                              'put it in an nn.Sequential, whose hybridize() compiles the layers around it')
@@ -84,7 +89,7 @@ class BatchNorm(nn.HybridBlock):
             raise ValueError(f'X must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
                              f'says, got {shape}; set num_features={shape[1]}, or check the layer before')
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         name = getattr(self.fn, '__name__', repr(self.fn))
         return (f'BatchNorm({self.num_features}, num_dims={self.num_dims}, fn={name}, '
                 f'eps={self.eps}, momentum={self.momentum})')

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Tuple
 
 import numpy
 from mxnet import autograd, nd, np
 from mxnet.ndarray import NDArray
 
 
-def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+def batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
+               eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
     """Standardize each unit over the minibatch, then scale by gamma and shift by beta.
 
         Y = gamma * (X - mean) / sqrt(var + eps) + beta
@@ -31,8 +33,10 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     """
     check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
     if X.dtype == numpy.float16:
-        arrays = (array.astype('float32') for array in (X, gamma, beta, moving_mean, moving_var))
-        return tuple(result.astype('float16') for result in batch_norm(*arrays, eps, momentum))
+        arrays = (X, gamma, beta, moving_mean, moving_var)
+        X, gamma, beta, moving_mean, moving_var = (array.astype('float32') for array in arrays)
+        new = batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        return tuple(array.astype('float16') for array in new)
     if not autograd.is_training():
         X_hat = (X - moving_mean) / sqrt(moving_var + eps)
         return gamma * X_hat + beta, moving_mean, moving_var
@@ -47,17 +51,18 @@ def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         return Y, blend(moving_mean, mean, momentum), blend(moving_var, var, momentum)
 
 
-def blend(old, batch, momentum):
+def blend(old: NDArray, batch: NDArray, momentum: float) -> NDArray:
     """Move `old` towards the minibatch's statistic: momentum * old + (1 - momentum) * batch."""
     return momentum * old + (1 - momentum) * batch
 
 
-def sqrt(x):
+def sqrt(x: NDArray) -> NDArray:
     """The square root, in the front (`mx.nd` or `mx.np`) that x comes from."""
     return np.sqrt(x) if isinstance(x, np.ndarray) else nd.sqrt(x)
 
 
-def check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+def check_input(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
+                eps: float, momentum: float) -> None:
     """Refuse by name what batch normalization cannot work on.
 
     Raises: ValueError if X is no MXNet array of floats of rank 2 or 4, is empty, or has one
@@ -91,14 +96,14 @@ def check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum):
                          'nothing can be learned: use a larger batch, or prediction mode')
 
 
-def check_array(X):
+def check_array(X: Any) -> None:
     """Refuse an X that is no array of MXNet's."""
     if not isinstance(X, NDArray):
         raise ValueError(f'X must be an MXNet array, got {type(X).__module__}.{type(X).__name__}; '
                          'wrap it by mx.nd.array(X) or mx.np.array(X)')
 
 
-def check_constants(eps, momentum):
+def check_constants(eps: float, momentum: float) -> None:
     """Refuse an eps that is not a finite number >= 0, or a momentum outside [0, 1]."""
     for name, value in (('eps', eps), ('momentum', momentum)):
         if isinstance(value, bool) or not isinstance(value, (int, float, numpy.number)):
@@ -109,5 +114,5 @@ def check_constants(eps, momentum):
         raise ValueError(f'momentum must be between 0 and 1, got {momentum}; it weighs the old value, usually 0.9')
 
 
-def _front(array):
+def _front(array: Any) -> str:
     return 'mx.np' if isinstance(array, np.ndarray) else 'mx.nd' if isinstance(array, NDArray) else type(array).__name__

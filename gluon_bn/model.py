@@ -1,7 +1,9 @@
 """LeNet, with or without batch normalization."""
 from __future__ import annotations
 
-from mxnet.gluon import nn
+from typing import Any, Callable, Dict, Optional, Union
+
+from mxnet.gluon import Block, nn
 
 from .fused import fused_batch_norm
 from .layer import BatchNorm
@@ -9,8 +11,10 @@ from .maths import batch_norm
 
 POOLS = {'max': nn.MaxPool2D, 'avg': nn.AvgPool2D}
 
-# name -> layer of (num_features, num_dims); None: no normalization at all
-NORMS = {
+Norm = Callable[[int, int], Block]  # (num_features, num_dims) -> layer
+
+# None: no normalization at all
+NORMS: Dict[str, Optional[Norm]] = {
     'none': None,
     'scratch': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=batch_norm),
     'fused': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=fused_batch_norm),
@@ -18,7 +22,7 @@ NORMS = {
 }
 
 
-def lenet(norm='none', pool='max', num_classes=10):
+def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int = 10) -> nn.Sequential:
     """LeNet-5 with sigmoid units, and a norm between each affine map and its activation.
 
         X -> [conv 5x5 -> norm -> sigmoid -> pool 2x2] x 2 -> [dense -> norm -> sigmoid] x 2 -> dense
@@ -32,29 +36,29 @@ def lenet(norm='none', pool='max', num_classes=10):
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
     affine maps keep their biases (redundant before a norm), so that all nets start alike.
     """
-    if not callable(norm):
-        norm = _look_up('norm', norm, NORMS, ', or a function (num_features, num_dims) -> Block')
-    pool = _look_up('pool', pool, POOLS)
+    otherwise = ', or a function (num_features, num_dims) -> Block'
+    make_norm = norm if callable(norm) else _look_up('norm', norm, NORMS, otherwise)
+    make_pool = _look_up('pool', pool, POOLS)
     net = nn.Sequential()
 
-    def add(affine, num_features, num_dims):
+    def add(affine: Block, num_features: int, num_dims: int) -> None:
         net.add(affine)
-        if norm is not None:
-            net.add(norm(num_features, num_dims))
+        if make_norm is not None:
+            net.add(make_norm(num_features, num_dims))
         net.add(nn.Activation('sigmoid'))
 
     with net.name_scope():
         add(nn.Conv2D(6, kernel_size=5), 6, 4)
-        net.add(pool(pool_size=2, strides=2))
+        net.add(make_pool(pool_size=2, strides=2))
         add(nn.Conv2D(16, kernel_size=5), 16, 4)
-        net.add(pool(pool_size=2, strides=2))
+        net.add(make_pool(pool_size=2, strides=2))
         add(nn.Dense(120), 120, 2)
         add(nn.Dense(84), 84, 2)
         net.add(nn.Dense(num_classes))
     return net
 
 
-def _look_up(what, name, table, otherwise=''):
+def _look_up(what: str, name: str, table: Dict[str, Any], otherwise: str = '') -> Any:
     if name not in table:
         known = ', '.join(repr(key) for key in table)
         raise ValueError(f'{what} must be one of {known}{otherwise}; got {name!r}')

@@ -14,6 +14,7 @@ They are named all the same, and an exercise on them can ask `'StatsNotSaved' no
 from __future__ import annotations
 
 import functools
+from typing import Any, Callable, Iterable, List, Mapping, Optional
 
 from . import layer_probes
 from .gradient_probes import PROPERTIES as GRADIENT
@@ -22,7 +23,7 @@ from .guard import Guard
 from .observe import observe_function
 from .observe_layer import observe_layer
 from .properties import Properties
-from .result import Result
+from .result import Result, Row
 
 SECONDS = 4  # for the student's code; the check itself takes less than one
 
@@ -47,7 +48,7 @@ LAYER = {
 }
 
 
-def batch_norm(fn, only=None, seconds=SECONDS):
+def batch_norm(fn: Callable, only: Optional[Iterable[str]] = None, seconds: float = SECONDS) -> Result:
     """Check a function fn(X, gamma, beta, moving_mean, moving_var, eps, momentum) -> (Y, moving_mean, moving_var).
 
     Arrays are of the front in use: mx.np after npx.set_np(), else mx.nd; X is (m, d) or (m, c, h, w), the others
@@ -64,7 +65,8 @@ def batch_norm(fn, only=None, seconds=SECONDS):
     return Result(_title(fn), _maths_rows(probes, only), guard.printed)
 
 
-def layer(cls, only=None, seconds=SECONDS, eps=1e-5, momentum=0.9):
+def layer(cls: Callable, only: Optional[Iterable[str]] = None, seconds: float = SECONDS, eps: float = 1e-5,
+          momentum: float = 0.9) -> Result:
     """Check a class cls(num_features, num_dims) that makes a gluon.nn.Block.
 
     Its parameters are found by name, as attributes or in collect_params(): gamma, beta, moving_mean and moving_var
@@ -86,7 +88,7 @@ def layer(cls, only=None, seconds=SECONDS, eps=1e-5, momentum=0.9):
     return Result(_title(cls), rows, guard.printed)
 
 
-def gradient(fn, only=None, seconds=SECONDS):
+def gradient(fn: Callable, only: Optional[Iterable[str]] = None, seconds: float = SECONDS) -> Result:
     """Check a backward pass by hand, fn(dY, X, gamma, eps) -> (dX, dgamma, dbeta), in training.
 
     dY is the gradient of the loss with respect to Y = gamma * (X - mean) / sqrt(var + eps) + beta, of X's shape.
@@ -103,7 +105,7 @@ def gradient(fn, only=None, seconds=SECONDS):
     return Result(_title(fn), rows, guard.printed)
 
 
-def _maths_rows(probes, only):
+def _maths_rows(probes: Properties, only: Optional[Iterable[str]]) -> List[Row]:
     rows = []
     for key, (words, judge, ranks) in MATHS.items():
         if only is None or key in only:
@@ -111,7 +113,7 @@ def _maths_rows(probes, only):
     return rows
 
 
-def _refuse(code, only, keys):
+def _refuse(code: Any, only: Optional[Iterable[str]], keys: Mapping[str, Any]) -> None:
     if not callable(code):
         raise ValueError(f'the code to check must be a function or a class, got {code!r}; '
                          'pass it by name, without parentheses')
@@ -121,5 +123,5 @@ def _refuse(code, only, keys):
                          f'for instance only=("{next(iter(keys))}",)')
 
 
-def _title(code):
+def _title(code: Any) -> str:
     return getattr(code, '__name__', type(code).__name__)

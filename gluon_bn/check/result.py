@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy
 
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     open: str = ''
 
     @property
-    def status(self):
+    def status(self) -> str:
         if any(finding.name not in (*NOTES, 'NotWritten') for finding in self.findings):
             return 'mistake'
         if any(finding.name == 'NotWritten' for finding in self.findings):
@@ -36,7 +36,7 @@ class Row(NamedTuple):
         return 'note' if self.findings else 'open' if self.open else 'ok'
 
     @property
-    def remark(self):
+    def remark(self) -> str:
         return ', '.join(dict.fromkeys(finding.name for finding in self.findings)) or self.open
 
 
@@ -48,7 +48,7 @@ class Result:
     assert_ok(): raises AssertionError with the whole table unless ok.
     """
 
-    def __init__(self, title, rows, printed=''):
+    def __init__(self, title: str, rows: Sequence[Row], printed: str = '') -> None:
         self.title, self.rows, self.printed = title, rows, printed
         self.findings: List[Finding] = []
         for row in rows:
@@ -57,34 +57,34 @@ class Result:
                     self.findings.append(finding)
 
     @property
-    def mistakes(self):
+    def mistakes(self) -> List[str]:
         return [finding.name for finding in self.findings if finding.name not in NOTES]
 
     @property
-    def notes(self):
+    def notes(self) -> List[str]:
         return [finding.name for finding in self.findings if finding.name in NOTES]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return all(row.status in ('ok', 'note') for row in self.rows)
 
-    def assert_ok(self):
+    def assert_ok(self) -> None:
         if not self.ok:
             raise AssertionError(f'\n{self}')
 
     @property
-    def blank(self):
+    def blank(self) -> bool:
         """Whether there is no code yet that a property could be told of."""
         return self.mistakes == ['NotWritten'] and all(row.status in ('todo', 'open') for row in self.rows)
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         passed = sum(row.status in ('ok', 'note') for row in self.rows)
         if self.blank:
             return 'not written yet'
         return 'right' if self.ok else f'{passed} of {len(self.rows)} properties hold'
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f'{self.title}: {self.verdict}']
         width = max(len(row.words) for row in self.rows)
         if not self.blank:
@@ -98,8 +98,8 @@ class Result:
 
     __repr__ = __str__
 
-    def _repr_html_(self):
-        def mark(status):
+    def _repr_html_(self) -> str:
+        def mark(status: str) -> str:
             return f'<b style="color:{COLOURS[status]}">{MARKS[status]}</b>'
 
         cell = 'style="text-align:left;padding:2px 12px 2px 0"'
@@ -117,11 +117,11 @@ class Result:
         return ''.join(parts) + '</div>'
 
 
-def _wrapped(text, indent):
+def _wrapped(text: str, indent: str) -> List[str]:
     return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent='    ', break_long_words=False)
 
 
-def difference(words, quantity, expected, actual):
+def difference(words: str, quantity: str, expected: numpy.ndarray, actual: numpy.ndarray) -> str:
     """'for <words>, Y[0, 1] should be 2, yours is 3': the first number that is clearly off, or the shapes."""
     if expected.size != actual.size:
         return f'for {words}, {quantity} should have the shape {expected.shape}, yours has {actual.shape}'
