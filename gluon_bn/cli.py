@@ -99,8 +99,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     from . import compare
     from .comparison import Configuration
     from .report import beside, caption, failures, table
-    given: Dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
-             if value is not None and name in Configuration.__dataclass_fields__}
+    given: Dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
+        if value is not None and name in Configuration.__dataclass_fields__}
     with _terminated_as_interrupted():
         summary, out = compare(Configuration(**given), arguments.out, arguments.data, jobs=arguments.jobs)
     if summary['results']:
