@@ -140,8 +140,8 @@ figures.table(zip(names, *worst.values()), ['gradient of', 'dense (64, 5)', 'con
 
 # %%
 affine, normalized, output = placement.dense_by_hand()
-rows = [(f'{a}', f'{b.round(4)}', f'{c.round(4)}') for a, b, c in zip(affine, normalized, output)]
-figures.table(rows, ['Wu + b', 'BN', 'ReLU'])
+rows = [(*a, *b, *c) for a, b, c in zip(affine, normalized, output)]
+figures.table(rows, [f'{what}, unit {i}' for what in ('Wu + b', 'BN', 'ReLU') for i in (1, 2)])
 
 # %% [markdown]
 # $\hat x = (-1,-1,1,1)$ in the second column, $(-3,-1,1,3)/\sqrt5$ in the first. Now backwards with $\partial
@@ -197,7 +197,7 @@ for eps_ in (0.0, 1e-5, 1e-2, 1.0):
     parts = np.array([gradient.forbidden_components(d[0], g) for d, g in zip(draws, gradients)])
     shift, stretch = np.abs(parts).max(axis=(0, 2))
     assert shift < 1e-14 and stretch < max(1e-14, 0.2 * eps_)
-    rows.append((f'{eps_:g}', shift, stretch))
+    rows.append((eps_, shift, stretch))
 figures.table(rows, ['eps', 'largest cosine with a shift', 'with a stretch'])
 
 # %% [markdown]
@@ -240,7 +240,8 @@ rows = []
 for a in (7.0, 0.01, -7.0):
     row = [a]
     for eps_ in (0.0, 1e-5):
-        Y, Y_moved = [gradient.of_batch_norm(Z, 1 + 0 * gamma, 0 * beta, eps_, dY)[0] for Z in (X, a * X + 20)]
+        Y, Y_moved = [gradient.of_batch_norm(Z, 1 + 0 * gamma, 0 * beta, eps_, dY)[0]
+                      for Z in (X, a * X + 20)]
         row.append(np.abs(Y_moved - Y).max())
     rows.append(row)
 figures.table(rows, ['a (b = 20)', 'largest difference, eps = 0', 'eps = 1e-5'])
@@ -265,7 +266,7 @@ assert rows[0][1] < 1e-12 < rows[1][2]
 # $\epsilon = 0$, then for $10^{-8}$ and $10^{-5}$.
 
 # %%
-rows = [(f'{eps_:g}', *gradient.constant_unit(eps_).ravel()[:4]) for eps_ in (0.0, 1e-8, 1e-5)]
+rows = [(eps_, *gradient.constant_unit(eps_).ravel()[:4]) for eps_ in (0.0, 1e-8, 1e-5)]
 figures.table(rows, ['eps', 'x1', 'x2', 'x3', 'x4'])
 
 # %% [markdown]
@@ -361,7 +362,8 @@ for seed in range(3):
 # %%
 changes = placement.change_one_channel(2)
 assert all((change[[0, 1, 3, 4]] == 0).all() and change[2] > 0.1 for change in changes)
-figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])], ['largest change of', *(f'channel {c}' for c in range(5))])
+figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])],
+              ['largest change of', *(f'channel {c}' for c in range(5))])
 
 # %% [markdown]
 # The others are untouched to the last bit. (In a network the layers above mix the channels, so that the
