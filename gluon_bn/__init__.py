@@ -23,6 +23,7 @@ _HOME = {
     "train": "training",
     "evaluate_accuracy": "training",
     "estimate_statistics": "estimation",
+    "load_parameters": "saved",
     "compare": "comparison",
 }
 
@@ -35,6 +36,7 @@ __all__ = [
     "fused_batch_norm",
     "lenet",
     "load_data_fashion_mnist",
+    "load_parameters",
     "train",
 ]
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from .layer import BatchNorm
     from .maths import batch_norm
     from .model import lenet
+    from .saved import load_parameters
     from .training import evaluate_accuracy, train
 
 

@@ -1,0 +1,86 @@
+"""Reading the files that `save_parameters` writes: bounded by the file's own size, and nothing in them is executed.
+
+MXNet's own reader takes only files of the front that is switched on, and believes what a file says of its sizes: a
+damaged one has it allocate until memory ends.
+"""
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from typing import Dict
+
+import numpy
+
+LIST = 0x112  # a file's first number
+ARRAY_ND, ARRAY_NP = 0xF993FAC9, 0xF993FACA  # an array's first number, as mx.nd and as mx.np write it
+DENSE = 0
+TYPES = {0: 'float32', 1: 'float64', 2: 'float16', 3: 'uint8', 4: 'int32', 5: 'int8', 6: 'int64'}
+MOST_AXES = 32  # as in NumPy
+
+
+def read(path) -> Dict[str, numpy.ndarray]:
+    """The arrays of a file by their names.
+
+    Raises: ValueError, which names the file, if it is no such file, truncated, or garbled.
+    Source: MXNet 1.9.1, NDArray::Save in src/ndarray/ndarray.cc; all numbers are little-endian.
+    """
+    cursor = _Cursor(path)
+    if cursor.content[:16] != struct.pack('<QQ', LIST, 0):
+        raise ValueError(f'{path} must be a file that save_parameters of MXNet has written, but it begins with '
+                         f'{cursor.content[:16]!r}; give the file that net.save_parameters(path) made')
+    cursor.numbers('QQ')
+    arrays = [_array(cursor) for _ in range(cursor.count(at_least=16))]
+    names = [cursor.take(cursor.count(at_least=1)) for _ in range(cursor.count(at_least=8))]
+    if len(names) != len(arrays) or len(set(names)) != len(names) or cursor.left:
+        raise cursor.garbled(f'it has {len(arrays)} arrays, {len(set(names))} names and {cursor.left} bytes after them')
+    try:
+        return {name.decode(): array for name, array in zip(names, arrays)}
+    except UnicodeDecodeError:
+        raise cursor.garbled('a name is no text') from None
+
+
+def _array(cursor):
+    magic, storage, axes = cursor.numbers('Iii')
+    if magic not in (ARRAY_ND, ARRAY_NP) or storage != DENSE:
+        raise cursor.garbled('an array in it is sparse, or of an MXNet before 1.5')
+    if not 0 <= axes <= MOST_AXES:
+        raise cursor.garbled(f'an array in it has {axes} axes')
+    shape = cursor.numbers('q' * axes)
+    _device, _number, kind = cursor.numbers('iii')
+    if kind not in TYPES or min(shape, default=0) < 0:
+        raise cursor.garbled(f'an array in it has shape {shape} and type {kind}')
+    dtype = numpy.dtype(TYPES[kind])
+    return numpy.frombuffer(cursor.take(math.prod(shape) * dtype.itemsize), dtype.newbyteorder('<')).reshape(shape)
+
+
+class _Cursor:
+    """A place in a file's content, which moves on with all that is taken."""
+
+    def __init__(self, path):
+        self.path, self.content, self.place = path, Path(path).read_bytes(), 0
+
+    @property
+    def left(self):
+        return len(self.content) - self.place
+
+    def take(self, size):
+        if size > self.left:
+            raise ValueError(f'{self.path} must hold {size} more bytes after byte {self.place}, but has {self.left}: '
+                             'it is truncated or garbled; copy it anew, or save the parameters again')
+        self.place += size
+        return self.content[self.place - size:self.place]
+
+    def numbers(self, kinds):
+        return struct.unpack('<' + kinds, self.take(struct.calcsize('<' + kinds)))
+
+    def count(self, at_least):
+        """A number of things to come, each of so many bytes or more."""
+        number, = self.numbers('Q')
+        if number * at_least > self.left:
+            self.take(number * at_least)
+        return number
+
+    def garbled(self, why):
+        return ValueError(f'{self.path} must be a file of parameters as save_parameters writes it, but {why}; '
+                          'copy it anew, or save the parameters again')
