@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from . import __version__
@@ -54,12 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(command)
 
     command = commands.add_parser('train', help='train one LeNet and keep it')
-    command.add_argument('--norm', dest='norms', nargs=1, default=['fused'], metavar='NORM',
+    command.add_argument('--norm', dest='norms', nargs=1, metavar='NORM',
                          help=f'one of {NORM_NAMES} (default: fused)')
-    command.add_argument('--seed', dest='seeds', nargs=1, type=int, default=[0], metavar='SEED',
+    command.add_argument('--seed', dest='seeds', nargs=1, type=int, metavar='SEED',
                          help='of initial weights and minibatches (default: 0)')
     _add_training(command)
-    command.set_defaults(jobs=1, options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'})
+    command.set_defaults(jobs=1, defaults={'norms': ('fused',), 'seeds': (0,)},
+                         options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'})
 
     command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch')
     command.add_argument('--parts', nargs='+', default=['layers', 'sizes', 'accuracy', 'epochs'], metavar='PART',
@@ -90,27 +92,41 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument('--pool', choices=('max', 'avg'), help='pooling (default: max)')
     command.add_argument('--examples', dest='num_train', type=int, metavar='N',
                          help='only the first so many training examples, for a quick run (default: all 60,000)')
-    command.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
+    folder = command.add_mutually_exclusive_group()
+    folder.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
+    folder.add_argument('--resume', metavar='DIR', help='go on in the run folder of what was stopped or killed, '
+                                                        'from the last epoch of each run; needs no other argument')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
     from . import compare
-    from .comparison import Configuration
+    from .configuration import Configuration
+    from .folder import configuration_of
     from .report import beside, caption, failures, table
     given: Dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
         if value is not None and name in Configuration.__dataclass_fields__}
+    if arguments.resume:
+        configuration = dataclasses.replace(configuration_of(Path(arguments.resume)), **given)
+    else:
+        configuration = Configuration(**{**vars(arguments).get('defaults', {}), **given})
     with _terminated_as_interrupted():
-        summary, out = compare(Configuration(**given), arguments.out, arguments.data, jobs=arguments.jobs)
+        summary, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs,
+                               resume=arguments.resume)
+    failed, stopped = failures(summary), summary['interrupted']
     if summary['results']:
         print(table(summary['results']), caption(summary), *filter(None, [beside(summary)]), sep='\n')
-    for line in failures(summary):
+    for line in failed:
         print(f'gluon_bn: {line}', file=sys.stderr)
-    print(f'{"Stopped; what had finished" if summary["interrupted"] else "Everything"} is in {out}{os.sep}: '
-          'report.md, curves.svg, curves.png, summary.json, metrics.jsonl')
-    return 130 if summary['interrupted'] else 1 if failures(summary) else 0
+    print(f'{"Stopped; what had finished" if stopped else "Everything"} is in {out}{os.sep}: '
+          'report.md, curves.svg, curves.png, summary.json, metrics.jsonl, nets')
+    if failed or stopped:
+        print(f'To go on from where it was: python -m gluon_bn compare --resume {out}')
+    return 130 if stopped else 1 if failed else 0
 
 
 @contextlib.contextmanager

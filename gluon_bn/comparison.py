@@ -8,61 +8,21 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Optional
 
-from . import report
+from . import folder, report
+from .configuration import Configuration
 from .data import check_count
 from .environment import cores, machine, versions
 from .fashion_mnist import find_files
 from .fused import choose
-from .model import NORMS, lenet
 from .plots import plot_curves
 from .processes import perform
 from .progress import Progress
+from .run import checkpoint_of
 from .store import store
-from .training import check_schedule
 
 
-@dataclasses.dataclass(frozen=True)
-class Configuration:
-    """What a comparison trains: every norm from every seed, all else the same.
-
-    num_train: only the first so many training examples, for a quick run.
-    """
-
-    norms: tuple = ('none', 'fused', 'gluon')
-    num_epochs: int = 10
-    lr: float = 1.0
-    batch_size: int = 256
-    seeds: tuple = (0, 1, 2)
-    pool: str = 'max'
-    num_train: Optional[int] = None
-
-    def __post_init__(self):
-        for name, values in (('norms', self.norms), ('seeds', self.seeds)):
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f'{name} must be one or more different ones, got {list(values)}')
-        check_schedule(self.num_epochs, self.lr)
-        check_count('batch_size', self.batch_size)
-        if self.num_train is not None:
-            check_count('num_train', self.num_train, 60_000)
-        for norm in self.norms:
-            lenet(norm, self.pool)  # refuses unknown names before hours of training
-        for seed in self.seeds:
-            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2 ** 31:
-                raise ValueError(f'seeds must be whole numbers from 0 to 2**31 - 1, got {seed!r}')
-        if any(NORMS[norm] for norm in self.norms):
-            self._check_smallest_minibatch()
-
-    def _check_smallest_minibatch(self):
-        num_train = self.num_train or 60_000
-        smallest = num_train % self.batch_size or self.batch_size
-        if smallest == 1:
-            raise ValueError(f'batch_size must leave no minibatch of a single example, from which batch normalization '
-                             f'learns nothing, got {self.batch_size} for {num_train:,} examples; take another')
-
-
-def compare(configuration=None, out=None, root=None, progress=True, jobs=None):
+def compare(configuration=None, out=None, root=None, progress=True, jobs=None, resume=None):
     """Train LeNet by each norm and seed and write what came of it to a run folder.
 
     Within a seed every norm has the same initial weights, minibatches, pooling and rate.
@@ -71,74 +31,105 @@ def compare(configuration=None, out=None, root=None, progress=True, jobs=None):
     the seconds and nothing else. configuration: a `Configuration`; None is that of the chapter.
     The folder `out` (a new one below runs/ by default) gets
         metrics.jsonl   a line an epoch, written as it comes
+        nets/           the state of each run after its last epoch, and the trained net
         summary.json    configuration, versions, machine, results
         curves.svg/png  median over seeds and their range
         report.md       the table and the picture
     Where ours is `fused_batch_norm`, the chapter's `batch_norm` is shown beside it, on a
-    tenth of an epoch. Ctrl-C ends the training; what is finished is kept and summed up. A run
-    that fails is marked, and the others go on.
+    tenth of an epoch. A run that fails is marked, and the others go on. Ctrl-C ends the training;
+    what is finished is kept and summed up. resume: the folder of a comparison that was
+    stopped or killed, to go on from the last epoch of each run, to the same metrics.
 
     Returns: (summary, out): the content of summary.json and the folder.
-    Raises: ValueError for a configuration that cannot be trained, or an out that holds a
-    comparison already; DataUnavailable and NativeError before anything is written.
+    Raises: ValueError for a configuration that cannot be trained, an out that holds a comparison
+    already, or a damaged or different comparison to resume; DataUnavailable and NativeError
+    before anything is written; OSError if the results cannot be written.
     """
-    configuration = configuration or Configuration()
+    if resume is not None:
+        out = Path(resume)
+        configuration = configuration or folder.configuration_of(out)
+        folder.check_same(configuration, out)
+    else:
+        configuration = configuration or Configuration()
+        kind = 'compare' if len(configuration.norms) * len(configuration.seeds) > 1 else 'train'
+        out = Path(out) if out else Path('runs') / time.strftime(f'{kind}-%Y%m%d-%H%M%S')
     jobs = cores() if jobs is None else jobs
     check_count('jobs', jobs)
-    out = Path(out) if out else Path('runs') / time.strftime('compare-%Y%m%d-%H%M%S')
-    if (out / 'metrics.jsonl').exists():
-        raise ValueError(f'out must be a folder without a comparison in it, got {out}; name a new one, or remove it')
     find_files(root)  # what is missing is missed before anything is written
     environment = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS') or '1'}
     if 'fused' in configuration.norms:
         environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once, for all runs, before a clock starts
-    out.mkdir(parents=True, exist_ok=True)
-    runs = [{'norm': norm, 'seed': seed, 'history': [], 'finished': False, 'failed': None}
-            for seed in configuration.seeds for norm in configuration.norms]
-    found = {'beside': None, 'interrupted': False}
-    with open(out / 'metrics.jsonl', 'x', encoding='utf-8') as metrics:
+    if resume is None:
+        folder.make(out, configuration)
+    with folder.locked(out):
         try:
-            _train_all(runs, found, configuration, root, metrics, Progress(progress), jobs, environment)
+            return _summarize(out, configuration, root, Progress(progress), jobs, environment), out
+        except OSError as error:
+            raise OSError(f'{out} cannot be written: {error.strerror or error}; what was written before is intact: '
+                          f'make room, and go on with --resume {out}') from error
+
+
+def _summarize(out, configuration, root, progress, jobs, environment):
+    """Train what is not finished yet, write all results, and return the summary."""
+    common = {**dataclasses.asdict(configuration), 'root': None if root is None else str(root), 'folder': str(out)}
+    runs, tasks = [], []
+    for seed in configuration.seeds:
+        for norm in configuration.norms:
+            tasks.append({'do': 'train', 'norm': norm, 'seed': seed, **common})
+            history, results = checkpoint_of(tasks[-1]).peek()
+            runs.append({'norm': norm, 'seed': seed, 'history': history, 'finished': results is not None,
+                         'failed': None, **(results or {})})
+    # Of a process that was killed, the last line may be broken, or missing: the checkpoints have what is true.
+    store(''.join(_line(run, epoch) for run in runs for epoch in run['history']).encode(), out / 'metrics.jsonl')
+    found = {'beside': None, 'interrupted': False}
+    if 'fused' in configuration.norms and 'scratch' not in configuration.norms and len(configuration.norms) > 1:
+        tasks.append({'do': 'beside', 'norm': 'fused', 'seed': configuration.seeds[0], **common})
+    with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
+        try:
+            _train_all(runs, tasks, found, metrics, progress, jobs, environment)
         except KeyboardInterrupt:
             found['interrupted'] = True
     summary = {'configuration': dataclasses.asdict(configuration), **found, 'versions': versions(),
                'machine': {**machine(), **environment}, 'jobs': min(jobs, len(runs)),
                'results': report.summarize(runs), 'runs': runs}
     _write(out, summary)
-    return summary, out
+    return summary
 
 
-def _train_all(runs, found, configuration, root, metrics, progress, jobs, environment):
-    """Train each of the runs, and the chapter's norm beside them; fills in runs and found as results come."""
-    common = {**dataclasses.asdict(configuration), 'root': None if root is None else str(root)}
-    tasks = [{'do': 'train', 'norm': run['norm'], 'seed': run['seed'], **common} for run in runs]
-    if 'fused' in configuration.norms and 'scratch' not in configuration.norms and len(configuration.norms) > 1:
-        tasks.append({'do': 'beside', 'norm': 'fused', 'seed': configuration.seeds[0], **common})
-    with contextlib.closing(progress), contextlib.closing(perform('gluon_bn.run', tasks, jobs, environment)) as coming:
+def _train_all(runs, tasks, found, metrics, progress, jobs, environment):
+    """Do the tasks, one for each of the runs and then perhaps one more; fills in runs and found as results come."""
+    todo = [i for i in range(len(tasks)) if i >= len(runs) or not runs[i]['finished']]
+    coming = perform('gluon_bn.run', [tasks[i] for i in todo], jobs, environment)
+    with contextlib.closing(progress), contextlib.closing(coming):
         for index, message in coming:
             (kind, content), = message.items()
-            if index == len(runs):
+            if todo[index] == len(runs):
                 if kind == 'failed':
                     progress.say(f"the chapter's batch_norm beside the others: {content}")
                 else:
                     found['beside'] = content
                 continue
-            run, name = runs[index], f"{runs[index]['norm']}, seed {runs[index]['seed']}"
+            run = runs[todo[index]]
+            name = f"{run['norm']}, seed {run['seed']}"
             if kind == 'started':
                 progress.started(name, **content)
             elif kind == 'update':
                 progress.update(name, **content)
             elif kind == 'epoch':
                 run['history'].append(content)
-                metrics.write(json.dumps({'norm': run['norm'], 'seed': run['seed'], **content}, allow_nan=False) + '\n')
+                metrics.write(_line(run, content))
                 metrics.flush()
-                progress.epoch(name, configuration.num_epochs, content)
+                progress.epoch(name, tasks[0]['num_epochs'], content)
             elif kind == 'finished':
                 run.update(content, finished=True)
                 progress.ended(name)
             elif not run['finished']:
                 run['failed'] = content
                 progress.ended(name, content)
+
+
+def _line(run, epoch):
+    return json.dumps({'norm': run['norm'], 'seed': run['seed'], **epoch}, allow_nan=False) + '\n'
 
 
 def _write(out, summary):

@@ -4,14 +4,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+import tempfile
 import traceback
+from pathlib import Path
 
+from .checkpoint import Checkpoint
 from .data import load_data_fashion_mnist
 from .estimation import estimate_statistics
 from .fused import choose
 from .model import NORMS, lenet
 from .native import NativeError
 from .processes import serve
+from .store import store
 from .training import evaluate_accuracy, seed_everything, train
 
 BESIDE = 24  # minibatches: a tenth of an epoch
@@ -34,13 +38,26 @@ def train_one(task, send):
     """Train by task['norm'] from task['seed']; sends its progress and each epoch, returns what was measured after."""
     seed_everything(task['seed'])
     train_iter, test_iter = load_data_fashion_mnist(task['batch_size'], task['root'], num_train=task['num_train'])
-    net = lenet(task['norm'], task['pool'])
-    train(net, train_iter, test_iter, task['num_epochs'], task['lr'], plot=False,
-          progress=functools.partial(_SentBar, send), on_epoch=lambda epoch: send({'epoch': dataclasses.asdict(epoch)}))
-    if NORMS[task['norm']] is None:
-        return {}
-    estimate_statistics(net, train_iter)
-    return {'test_acc_estimated': evaluate_accuracy(net, test_iter)}
+    net, checkpoint, results = lenet(task['norm'], task['pool']), checkpoint_of(task), {}
+    history = train(net, train_iter, test_iter, task['num_epochs'], task['lr'], plot=False,
+                    progress=functools.partial(_SentBar, send), checkpoint=checkpoint,
+                    on_epoch=lambda epoch: send({'epoch': dataclasses.asdict(epoch)}))
+    if NORMS[task['norm']] is not None:
+        estimate_statistics(net, train_iter)
+        results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
+    with tempfile.TemporaryDirectory() as scratch:  # MXNet would leave half a file behind where it is stopped
+        net.save_parameters(f'{scratch}/net.params')
+        store(Path(scratch, 'net.params').read_bytes(), checkpoint.path.with_suffix('.params'))
+    checkpoint.save(net, history, results)  # the last: a run with results is over
+    return results
+
+
+def checkpoint_of(task):
+    """The checkpoint of a run, in the folder of its comparison."""
+    configuration = {key: task[key] for key in ('norm', 'seed', 'num_epochs', 'lr', 'batch_size', 'pool', 'num_train')}
+    if task['norm'] == 'fused':
+        configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
+    return Checkpoint(Path(task['folder']) / 'nets' / f"{task['norm']}-{task['seed']}.checkpoint", configuration)
 
 
 def beside(task, send):

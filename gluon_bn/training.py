@@ -33,7 +33,7 @@ def seed_everything(seed):
 
 
 def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=True, plot=None,
-          progress=True, description=None, on_epoch=None):
+          progress=True, description=None, on_epoch=None, checkpoint=None):
     """Train a classifier by minibatch SGD on the softmax cross-entropy.
 
     device: a context or a list of them, each of which takes its share of every minibatch;
@@ -41,12 +41,14 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     present ones. plot: draw the curves live by d2l's animator; None does so in a notebook.
     progress: show a bar with loss, accuracy and time left, after the description; or what makes the
     bar in the place of tqdm. on_epoch: called with each `Epoch` as soon as it is measured.
+    checkpoint: a `Checkpoint`, from which the training goes on, and which is saved after each epoch.
 
     Loss and train accuracy are means over the epoch while the weights move; test accuracy
     is measured after it, in prediction mode.
 
-    Returns: a list of `Epoch`, one for each.
-    Raises: ValueError for a number of epochs or a learning rate out of range, or no minibatches.
+    Returns: a list of `Epoch`, one for each, with those of the checkpoint.
+    Raises: ValueError for a number of epochs or a learning rate out of range, or no minibatches;
+    what the checkpoint raises.
     """
     check_schedule(num_epochs, lr)
     check_minibatches('train_iter', train_iter)
@@ -57,11 +59,11 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
     curves = _Curves(num_epochs) if (in_notebook() if plot is None else plot) else None
-    history, num_batches = [], len(train_iter)
+    history, num_batches = checkpoint.load(net) if checkpoint else [], len(train_iter)
     make_bar = progress if callable(progress) else tqdm
-    with make_bar(total=num_epochs * num_batches, initial=0, unit='batch', desc=description,
+    with make_bar(total=num_epochs * num_batches, initial=len(history) * num_batches, unit='batch', desc=description,
                   disable=not progress) as bar:
-        for epoch in range(1, num_epochs + 1):
+        for epoch in range(len(history) + 1, num_epochs + 1):
             totals, shown, start = _Totals(), None, time.perf_counter()
             for i, (X, y) in enumerate(train_iter, 1):
                 train_batch(net, X, y, loss_fn, trainer, devices, totals)
@@ -81,6 +83,8 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
             history.append(Epoch(epoch, loss, train_acc, test_acc, seconds, totals.count / seconds))
             if curves:
                 curves.add(epoch, loss, train_acc, test_acc)
+            if checkpoint:
+                checkpoint.save(net, history)
             if on_epoch:
                 on_epoch(history[-1])
     return history

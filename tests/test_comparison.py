@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from gluon_bn import cli, compare
-from gluon_bn.comparison import Configuration
+from gluon_bn.configuration import Configuration
 from gluon_bn.plots import LABELS, plot_curves
 from gluon_bn.report import caption, failures, spread, summarize, table
 
-FILES = {"metrics.jsonl", "summary.json", "curves.svg", "curves.png", "report.md"}
+FILES = {"configuration.json", "metrics.jsonl", "nets", "summary.json", "curves.svg", "curves.png", "report.md"}
 
 
 def lines_of(path):

@@ -1,0 +1,48 @@
+"""What a comparison trains."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+from .data import check_count
+from .model import NORMS, lenet
+from .training import check_schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """What a comparison trains: every norm from every seed, all else the same.
+
+    num_train: only the first so many training examples, for a quick run.
+    """
+
+    norms: tuple = ('none', 'fused', 'gluon')
+    num_epochs: int = 10
+    lr: float = 1.0
+    batch_size: int = 256
+    seeds: tuple = (0, 1, 2)
+    pool: str = 'max'
+    num_train: Optional[int] = None
+
+    def __post_init__(self):
+        for name, values in (('norms', self.norms), ('seeds', self.seeds)):
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f'{name} must be one or more different ones, got {list(values)}')
+        check_schedule(self.num_epochs, self.lr)
+        check_count('batch_size', self.batch_size)
+        if self.num_train is not None:
+            check_count('num_train', self.num_train, 60_000)
+        for norm in self.norms:
+            lenet(norm, self.pool)  # refuses unknown names before hours of training
+        for seed in self.seeds:
+            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2 ** 31:
+                raise ValueError(f'seeds must be whole numbers from 0 to 2**31 - 1, got {seed!r}')
+        if any(NORMS[norm] for norm in self.norms):
+            self._check_smallest_minibatch()
+
+    def _check_smallest_minibatch(self):
+        num_train = self.num_train or 60_000
+        smallest = num_train % self.batch_size or self.batch_size
+        if smallest == 1:
+            raise ValueError(f'batch_size must leave no minibatch of a single example, from which batch normalization '
+                             f'learns nothing, got {self.batch_size} for {num_train:,} examples; take another')

@@ -1,0 +1,58 @@
+"""The folder of a comparison: made once, gone on with later, written by one process at a time."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+
+from .configuration import Configuration
+from .store import store
+
+NAME = 'configuration.json'
+
+
+def make(out, configuration):
+    """Make the folder `out` for a new comparison. Raises: ValueError if it holds one already."""
+    if any((out / name).exists() for name in (NAME, 'metrics.jsonl')):
+        raise ValueError(f'out must be a folder without a comparison in it, got {out}; '
+                         f'name a new one, or go on with this one by --resume {out}')
+    store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / NAME)
+
+
+def configuration_of(folder):
+    """The `Configuration` of the comparison in a folder. Raises: ValueError if there is none, or it is damaged."""
+    try:
+        content = json.loads((folder / NAME).read_text(encoding='utf-8'))
+        return Configuration(**{key: tuple(value) if isinstance(value, list) else value
+                                for key, value in content.items()})
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f'resume must be the folder of a comparison, got {folder}, which has no {NAME}; '
+                         'name the folder that the comparison said it writes to') from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f'resume must be the folder of a comparison, got {folder}, whose {NAME} is damaged: {error}; '
+                         'start anew in another folder') from error
+
+
+def check_same(configuration, folder):
+    """Refuse a configuration other than that of the comparison in a folder."""
+    for key, expected in dataclasses.asdict(configuration_of(folder)).items():
+        came = getattr(configuration, key)
+        if came != expected:
+            raise ValueError(f'{key} must be {expected!r}, as it was when {folder} was begun, got {came!r}; '
+                             'leave it out, or start anew in another folder')
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Keep other processes from going on with the same comparison; the lock ends with this process at the latest."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ValueError(f'resume must be a folder in which nothing trains now, got {folder}; '
+                         'wait for the other process, or end it') from None
+    finally:
+        os.close(descriptor)
