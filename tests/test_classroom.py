@@ -12,9 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 pytest.importorskip("jupytext")
 pytest.importorskip("nbgrader")
 import assignment  # noqa: E402  (scripts/assignment.py)
+import confined  # noqa: E402  (scripts/confined.py)
 import grade  # noqa: E402  (scripts/grade.py)
 import nbformat  # noqa: E402
 import psutil  # noqa: E402
+from feedback import offline  # noqa: E402  (scripts/feedback.py)
 from nbclient import NotebookClient  # noqa: E402
 from submissions import collect  # noqa: E402  (scripts/submissions.py)
 
@@ -141,10 +143,19 @@ def test_grades_are_not_written_over(tmp_path):
     assert (tmp_path / "grades.csv").read_text() == "a term's work"
 
 
+def test_feedback_draws_formulas_and_leaves_code_and_prices_alone():
+    script = '<!-- Load mathjax -->\n<script src="https://a.b/c.js"></script><!-- End of mathjax configuration -->'
+    page = (f'{script}<li><a href="#bias-test">Test cell</a></li><p>so $x_i &lt; 1$ and $$\\sqrt{{x}}$$</p>'
+            '<pre>$PATH or $HOME</pre><p>between $5 and $6 $\\nonsense{$</p>')
+    shown = offline(page)
+    assert shown.count("<svg ") == 2 and 'aria-label="x_i &lt; 1"' in shown
+    assert "<script" not in shown and '<a href="#bias-test">bias-test</a>' in shown
+    assert "<pre>$PATH or $HOME</pre>" in shown and "between $5 and $6 $\\nonsense{$" in shown
+
+
 def submissions(released, solution):
     """{name: (notebook, bytes, or None for an empty folder; the points, or some words of why there are none)}"""
     right, quick = solve(released, solution), solve(released, solution, QUICK)
-    start = "def batch_norm_dense("
     partly = edit(right, "averages", "momentum * moving_mean + (1 - momentum) *",
                   "(1 - momentum) * moving_mean + momentum *")
     partly = edit(partly, "backward", "- X_hat * dgamma / m", "")
@@ -153,41 +164,62 @@ def submissions(released, solution):
         if label(cell) == "dense-test":
             cell.source, cell.metadata["nbgrader"]["points"] = "print('passed')", 1000
     tampered.cells = [cell for cell in tampered.cells if label(cell) != "convolution-test"]
-    wipe = ("import os, pathlib, shutil\nfor place in (os.environ['GLUON_BN_DATA'], pathlib.Path.home(), '.'):\n"
-            "    shutil.rmtree(place, ignore_errors=True)\n")
+    elsewhere = copy.deepcopy(quick)
+    elsewhere.metadata.kernelspec = {"name": "conda-env-torch-py", "display_name": "Mine", "language": "julia"}
+    shortened = copy.deepcopy(quick)
+    shortened.cells = [cell for cell in shortened.cells if label(cell) != "convolution"]
     return {
-        "clings": (edit(quick, "dense", start, "import time\nwhile True:\n    try:\n        time.sleep(60)\n"
-                        f"    except BaseException:\n        pass\n{start}"), "could not be interrupted"),
-        "loops": (edit(quick, "dense", start, f"while True:\n    pass\n{start}"), QUICK_POINTS - 3 - 3),
         "right": (right, AUTOMATIC),
         "partly": (partly, AUTOMATIC - 3 - 2 - 4),  # the averages, the layer that calls them, dX
         "quick": (quick, QUICK_POINTS),
         "unsolved": (released, 0),
-        "typo": (edit(quick, "dense", start, "def batch_norm_dense["), QUICK_POINTS - 3 - 3),
-        "leaves": (edit(quick, "dense", start, "import subprocess\nsubprocess.Popen(['sleep', '3600'], "
-                        f"start_new_session=True)\nexit()\n{start}"), "ended its own Python"),
-        "wipes": (edit(quick, "dense", start, wipe + start), QUICK_POINTS),
+        "typo": (edit(quick, "dense", "def batch_norm_dense(", "def batch_norm_dense["), QUICK_POINTS - 3 - 3),
+        "elsewhere": (elsewhere, QUICK_POINTS),
         "tampers": (tampered, 0),
+        "shortened": (shortened, "the cell convolution is missing"),
         "garbled": (b"\x89PNG", "not a notebook"),
+        "empty": (b"", "not a notebook"),
         "nothing": (None, "no notebook"),
     }
 
 
-@pytest.mark.slow
-@pytest.mark.fault("a hand-in that hangs, leaves, wipes folders, tampers with its tests or is garbled", tries=8)
-def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, tmp_path):
-    handed_in, out = tmp_path / "handed in", tmp_path / "grades"
-    expected = {}
-    for name, (content, points) in submissions(released, solution).items():
-        (handed_in / name).mkdir(parents=True)
+def hostile(released, solution, precious):
+    """The same, for what harms itself or others; exercise 1 alone is solved, and counts 3 points."""
+    solved, start = solve(released, solution, ["dense"]), "def batch_norm_dense("
+    attacks = {
+        "wipes": ("import os, pathlib, shutil\nfor place in (os.environ['GLUON_BN_DATA'], pathlib.Path.home(), '.'):\n"
+                  "    shutil.rmtree(place, ignore_errors=True)", 3),
+        "trespasses": (f"import os, shutil\nshutil.rmtree({str(precious)!r}, ignore_errors=True)\n"
+                       f"assert not os.path.exists({str(precious)!r})", 3),
+        "fills": ("with open('full', 'wb') as file:\n    for _ in range(40):\n        file.write(bytes(2 ** 26))", 0),
+        "loops": ("while True:\n    pass", 0),
+        "clings": ("import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n"
+                   "        pass", "could not be interrupted"),
+        "leaves": ("import subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\nexit()",
+                   "ended its own Python"),
+        "kills": ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "nbgrader could not run it"),
+        "forks": ("import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(600)\n"
+                  "        os._exit(0)\ntime.sleep(600)", "processes at a time"),
+        "hoards": ("hoard = [bytearray(b'x') * 2 ** 27 for _ in range(80)]", "GB of memory"),
+    }
+    found = {name: (edit(solved, "dense", start, f"{code}\n{start}"), expected)
+             for name, (code, expected) in attacks.items()}
+    return {**found, "upright": (solved, 3)}
+
+
+def hand_in(folder, submitted):
+    """Write submissions into a folder; returns {name: what is expected}."""
+    for name, (content, _) in submitted.items():
+        (folder / name).mkdir(parents=True)
         if isinstance(content, bytes):
-            (handed_in / name / "batch_norm.ipynb").write_bytes(content)
+            (folder / name / "batch_norm.ipynb").write_bytes(content)
         elif content is not None:
-            nbformat.write(content, str(handed_in / name / "batch_norm.ipynb"))
-        expected[name] = points
+            nbformat.write(content, str(folder / name / "batch_norm.ipynb"))
+    return {name: expected for name, (_, expected) in submitted.items()}
 
-    grade.main([str(handed_in), "--out", str(out), "--jobs", "2", "--cell-seconds", "60", "--seconds", "240"])
 
+def compare(out, expected):
+    """Whether the table and the feedback hold what is expected of each; returns the table's rows."""
     rows = read(out)
     assert set(rows) == set(expected)
     for name, points in expected.items():
@@ -199,11 +231,36 @@ def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, t
             got = rows[name]["status"], rows[name]["score"], rows[name]["reason"]
             assert got == ("graded", str(points), ""), rows[name]
             assert f"(Score: {points:.1f} / {AUTOMATIC + BY_HAND:.1f})" in page
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a hand-in that loops, exits, forks, fills memory or disk, or deletes what it can", tries=9)
+def test_a_harmful_submission_is_reported_and_the_others_are_graded(released, solution, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    expected = hand_in(tmp_path / "in", hostile(released, solution, precious))
+    # 30 seconds for a cell: the fits of the workbench take 3 on a quiet machine
+    grade.main([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2", "--cell-seconds", "30",
+                "--gigabytes", "2"])
+    compare(tmp_path / "out", expected)
+    assert precious.is_dir() == confined.works()  # without bubblewrap what it names by its path is within its reach
+    assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "3600"]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a hand-in with changed tests, a cell missing, another kernel, garbled or empty", tries=7)
+def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, tmp_path):
+    out = tmp_path / "grades"
+    expected = hand_in(tmp_path / "handed in", submissions(released, solution))
+    grade.main([str(tmp_path / "handed in"), "--out", str(out), "--jobs", "2", "--cell-seconds", "60"])
+    rows = compare(out, expected)
     assert rows["partly"]["averages-test"] == "0" and rows["partly"]["graph-test"] == "1"
     assert rows["partly"]["backward-parameters-test"] == "2" and rows["partly"]["backward-input-test"] == "0"
-    assert "MomentumSwapped" in (out / "feedback" / "partly.html").read_text(encoding="utf-8")
+    page = (out / "feedback" / "partly.html").read_text(encoding="utf-8")
+    assert "MomentumSwapped" in page and "result.py" not in page  # the table, and no trace through the check
+    assert page.count('<svg role="img"') >= 2 and not re.search(r'(src|href)="(https?:)?//', page)
     assert rows["right"]["answers_to_grade_by_hand"] == "7" and rows["unsolved"]["answers_to_grade_by_hand"] == "0"
-    assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "3600"]]
 
     # a grade given by hand, as nbgrader's own pages write it
     from nbgrader.api import Gradebook

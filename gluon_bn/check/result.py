@@ -40,6 +40,13 @@ class Row(NamedTuple):
         return ', '.join(dict.fromkeys(finding.name for finding in self.findings)) or self.open
 
 
+class CheckFailed(AssertionError):
+    """What assert_ok raises. A notebook shows its table alone: where it was raised tells a student nothing."""
+
+    def _render_traceback_(self) -> List[str]:
+        return str(self).splitlines()
+
+
 class Result:
     """The outcome of a check; `print(result)` and Jupyter show it as a table.
 
@@ -70,7 +77,7 @@ class Result:
 
     def assert_ok(self) -> None:
         if not self.ok:
-            raise AssertionError(f'\n{self}')
+            raise CheckFailed(f'\n{self}')
 
     @property
     def blank(self) -> bool:
@@ -118,7 +125,7 @@ class Result:
 
 
 def _wrapped(text: str, indent: str) -> List[str]:
-    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent='    ', break_long_words=False)
+    return textwrap.wrap(text, 98, initial_indent=indent, subsequent_indent='    ', break_long_words=False)
 
 
 def difference(words: str, quantity: str, expected: numpy.ndarray, actual: numpy.ndarray) -> str:
