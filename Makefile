@@ -17,6 +17,15 @@ test: .venv/ready        ## the fast tests
 test-slow: .venv/ready   ## the tests that train, and those that grade
 	$(py) -m pytest -m "slow and not browser" $(ARGS)
 
+# An empty cache and a PATH without a compiler: what a machine that has none would do.
+test-portable: .venv/ready ## the fast tests of the layer and of training, without a C++ compiler
+	rm -rf build/no-compiler
+	env -u CXX PATH="$(CURDIR)/.venv/bin" GLUON_BN_CACHE="$(CURDIR)/build/no-compiler" $(CURDIR)/$(py) -m pytest -m "not slow" \
+	  tests/test_layer.py tests/test_fused.py tests/test_model.py tests/test_training.py tests/test_estimation.py $(ARGS)
+
+test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.11
+	$(py) -m nox $(ARGS)
+
 test-browser: .venv/ready ## JupyterLab and the book in Chromium
 	$(py) -m pip install -q -r requirements-book.txt
 	$(py) -m pytest -m browser $(ARGS)
@@ -68,11 +77,11 @@ lint: .venv/ready        ## ruff and mypy
 # about to be written anew: grep leaves that line out.
 lock: .venv/ready        ## write constraints.txt anew from the requirements
 	$(py) -m pip install -q $(UV)
-	grep -hv '^-c' requirements.txt requirements-test.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
+	grep -hv '^-c' requirements.txt requirements-test.txt requirements-book.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
 	  $(py) -m uv pip compile - -c constraints.in --universal --python-version 3.8 --no-annotate --upgrade -q -o constraints.txt
 
 clean:           ## remove .venv and everything else that was made, but not runs/
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .nox build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # `ready` is written last, so an interrupted installation is never taken for a finished one.
@@ -87,4 +96,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow test-browser faults notebooks readme book assignment grade lab bench doctor lint lock clean
+.PHONY: FORCE help compare test test-slow test-portable test-pythons test-browser faults notebooks readme book assignment grade lab bench doctor lint lock clean

@@ -42,6 +42,7 @@ CONTENT = {
 }
 PACKED = {f'{name}.gz': gzip.compress(content) for name, content in CONTENT.items()}
 FIRST = 'train-images-idx3-ubyte'
+BOMB = gzip.compress(bytes(50_000_000))
 HTML = b'<!DOCTYPE html><html><body>Please log in to the Wi-Fi.</body></html>'
 
 
@@ -152,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(body, 10 ** 12)
 
     def bomb(self, body):
-        self.reply(gzip.compress(bytes(50_000_000)))
+        self.reply(BOMB)
 
     def dies_half_way(self, body):
         served = [name for mirror, name in self.server.requests if mirror == 'dies_half_way']
@@ -288,7 +289,7 @@ WRONG = {
     'absurd sizes': (gzip.compress(CONTENT[FIRST][:4] + b'\xff' * 12 + CONTENT[FIRST][16:]), 'SHA-256'),
     'too little data': (gzip.compress(CONTENT[FIRST][:-1]), f'unpacks to {SIZE - 1:,} bytes'),
     'too much data': (gzip.compress(CONTENT[FIRST] + b'\0'), 'unpacks to more, expected'),
-    'a gzip bomb': (gzip.compress(bytes(50_000_000)), 'unpacks to more, expected'),
+    'a gzip bomb': (BOMB, 'unpacks to more, expected'),
     'rubbish after it': (PACKED[f'{FIRST}.gz'] + b'rubbish', 'corrupted'),
 }
 

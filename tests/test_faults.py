@@ -80,6 +80,9 @@ def test_check_writes_nothing_and_tells_an_old_table(folder):
     assert code == 1 and "`make faults` writes it" in said and (folder / "page.md").read_text() == before
     table(folder)
     assert table(folder, "--check") == (0, "6 faults, none of which did harm\n")
+    (folder / "test_house.py").write_text(TESTS.replace('tries=3)', 'tries=3)\n@pytest.mark.skip'))
+    run(folder, "-k", "house and not cellar")
+    assert table(folder, "--check") == (0, "0 faults, none of which did harm\n")  # what is skipped is not compared
 
 
 def test_without_notes_the_command_that_makes_them_is_named(folder):

@@ -216,11 +216,12 @@ def requirements(name, python):
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt", "requirements-book.txt"])
 def test_what_is_required_is_what_is_locked(name, python):
     locked = requirements("constraints.txt", python)
     required = requirements(name, python)
-    assert required and {package: locked.get(package) for package in required} == required
+    assert {package: locked.get(package) for package in required} == required
+    assert required or (name, python) in {("requirements-book.txt", "3.8"), ("requirements-book.txt", "3.9")}
     assert len(locked) > 80  # with everything below them
 
 

@@ -1,0 +1,21 @@
+"""The fast tests on every Python that MXNet runs on, each with its locked versions:  make test-pythons"""
+import os
+import shutil
+import subprocess
+
+import nox
+
+if shutil.which("pyenv"):  # its python3.8 runs only where 3.8 is switched on: switch on all that it has
+    versions = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=True)
+    os.environ["PYENV_VERSION"] = ":".join(versions.stdout.split())
+
+nox.options.error_on_missing_interpreters = True
+nox.options.default_venv_backend = "venv"
+
+
+@nox.session(python=["3.8", "3.9", "3.10", "3.11"])
+def tests(session):
+    session.install("-q", "-r", "requirements.txt", "-r", "requirements-test.txt")
+    session.install("-q", "--no-deps", "--no-build-isolation", "-e", ".")
+    session.run("python", "-m", "pip", "check")
+    session.run("python", "-m", "pytest", "-m", "not slow", *session.posargs)
