@@ -12,12 +12,12 @@
 import os
 
 import numpy
-import pandas
 from d2l import mxnet as d2l
 from mxnet import autograd, init, np, npx
 from mxnet.gluon import nn
 
 import gluon_bn
+from gluon_bn.experiments import figures
 from gluon_bn.textbook import FashionMNIST
 from gluon_bn.training import seed_everything
 
@@ -74,11 +74,12 @@ model.layer_summary((1, 1, 28, 28))
 # %% [markdown]
 # ## Trainer.fit
 #
-# Two lines, as in the book. With `max_epochs = 10` in the first cell it is the book's run, for about a minute more.
+# As in the book. With `max_epochs = 10` in the first cell it is the book's run, for about a minute more.
 # **Predict**: is the validation loss above or below the training loss in the first epoch? (One is
 # measured while the weights still move, the other after that.)
 
 # %%
+model.board.ylim = [0, 1]  # leaves the legend a free corner
 trainer = d2l.Trainer(max_epochs=max_epochs)
 trainer.fit(model, data)
 
@@ -86,10 +87,10 @@ trainer.fit(model, data)
 # The book shows curves only. **Check** what the board has noted down, and the accuracy over all 10,000 test images.
 
 # %%
-noted = {label: round(float(points[-1].y), 3) for label, points in model.board.data.items()}
+noted = {label: float(points[-1].y) for label, points in model.board.data.items()}
 accuracy = gluon_bn.evaluate_accuracy(model, data.val_dataloader())
-print('last points of the curves:', noted)
-print(f'test accuracy {accuracy:.3f}')
+for label, value in {**noted, 'test accuracy': accuracy}.items():
+    print(f'{label:13} {value:.3f}')
 assert list(noted) == ['train_loss', 'val_loss', 'val_acc']
 assert accuracy > 0.6
 
@@ -106,11 +107,9 @@ def last_loss(norm, seed):
     d2l.Trainer(max_epochs=1).fit(model, few)
     return model.board.data['train_loss'][-1].y
 
-seeds = pandas.Index((0, 1, 2), name='seed')
-losses = pandas.DataFrame({norm: [last_loss(norm, seed) for seed in seeds] for norm in ('fused', 'gluon')},
-                          index=seeds)
-assert (losses.fused - losses.gluon).abs().max() < 0.01
-losses.round(4)
+losses = [(seed, *(f'{last_loss(norm, seed):.4f}' for norm in ('fused', 'gluon'))) for seed in (0, 1, 2)]
+assert all(abs(float(fused) - float(gluon)) < 0.01 for _, fused, gluon in losses)
+figures.table(losses, ['seed', 'loss with fused_batch_norm', 'with gluon.nn.BatchNorm'])
 
 # %% [markdown]
 # ## train_ch6, the loop in between
@@ -162,7 +161,8 @@ gluon = nn.BatchNorm()
 gluon.initialize()
 factors = {'zeros': factor(), 'ones': factor(moving_var_initializer='ones'),
            'gluon': float(gluon(np.ones((1, 1))))}
-print({name: round(value, 3) for name, value in factors.items()})
+for start, value in factors.items():
+    print(f'{start:5} {value:.3f}')
 assert numpy.isclose(factors['zeros'], 1 / 1e-5 ** 0.5) and abs(factors['ones'] - 1) < 1e-4
 
 
@@ -183,7 +183,8 @@ def gradient_factor(eps):
     return float(np.abs(X.grad).max() / np.abs(dY - dY.mean()).max())
 
 gradient_factors = {eps: gradient_factor(eps) for eps in (1e-5, 1e-12)}
-print({eps: round(value, 1) for eps, value in gradient_factors.items()})
+for eps, value in gradient_factors.items():
+    print(f'eps {eps:5g}: {value:,.1f}')
 assert all(numpy.isclose(value, eps ** -0.5, rtol=1e-3) for eps, value in gradient_factors.items())
 
 # %% [markdown]
@@ -227,8 +228,7 @@ rows = [('arrays', 'nd', 'np', 'both'),
         ('pooling in LeNet with the norm', 'max', 'average', "pool='max' or 'avg'"),
         ('trains by', 'train_ch5', 'Trainer.fit', 'gluon_bn.train, and any of these'),
         ('data by', 'load_data_fashion_mnist', 'FashionMNIST, a DataModule', 'both')]
-columns = ['', 'the chapter', 'd2l 1.0.3', 'gluon_bn']
-pandas.DataFrame(rows, columns=columns).set_index('')
+figures.table(rows, ['', 'the chapter', 'd2l 1.0.3', 'gluon_bn'])
 
 # %% [markdown]
 # ## What we saw, and what we did not show
