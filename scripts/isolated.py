@@ -143,7 +143,7 @@ def why(code, said, limits):
     if "DeadKernelError" in said or "Kernel died" in said:
         return "the notebook ended its own Python: exit(), os._exit(), too much memory, or a crash"
     missing = re.search(r"KeyError: '([\w-]+)'\s*$", said, re.MULTILINE)
-    if missing:  # nbgrader brings back a test that was deleted, but no other cell
+    if missing:  # nbgrader brings back a test that was deleted, but not if the cell before it is gone, too
         return f"the cell {missing.group(1)} is missing; copy the answers into a new copy of the notebook"
     lines = [line.strip() for line in said.splitlines() if re.match(r"\s*[\w.]*(Error|Exception)\b", line)]
     return f"nbgrader could not run it: {lines[-1][:200] if lines else f'exit code {code}'}"
