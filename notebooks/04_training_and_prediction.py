@@ -83,8 +83,8 @@ nets = {seed: modes.trained(seed, data, num_epochs=2, lr=lr) for seed in seeds}
 test = data[1]
 companions = [test.X[1 + 50 * i:51 + 50 * i] for i in range(4)]
 logits = {seed: modes.in_company(net, test.X[:1], companions) for seed, net in nets.items()}
-pandas.DataFrame({(f'seed {seed}', mode): logits[seed][mode][:, 0] for seed in seeds
-                  for mode in ('training', 'prediction')}, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
+first_logit = {(f'seed {seed}', mode): logits[seed][mode][:, 0] for seed in seeds for mode in ('training', 'prediction')}
+pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
 
 # %% [markdown]
 # In training mode the same image gets another answer in each company; in prediction mode, the same one. **Check** it
@@ -194,20 +194,18 @@ figures.shapes(bn['relu'][0].after)
 # all seeds, and both activations:
 
 # %%
-moments = pandas.DataFrame({(name, *key): row for name in bn for key, row in
-                            activations.summarize_shapes(bn[name]).items()}).T
-moments.rename_axis(['activation', 'moment', 'training', 'array']).round(2)
+shapes = {name: activations.shapes_over(runs) for name, runs in bn.items()}
+figures.moments(shapes)
 
 # %% [markdown]
-# (Median and range over three seeds and three layers; `X` is the input, `H` is $XW + b$, `before` and `after`
-# training.)
+# (A dot for each of three seeds and three layers, a bar for their median.)
 #
 # With ReLUs the claim holds by a wide margin. With sigmoids it holds for the kurtosis, but **hardly for the
 # skewness**, and after training not at all: around its middle the sigmoid is nearly a straight line, and it bends
 # both tails alike, so it makes nothing lopsided that was not. **Check** both.
 
 # %%
-median = moments['median']
+median = {(name, *key): numpy.median(values) for name in shapes for key, values in shapes[name].items()}
 for when in ('before', 'after'):
     for moment in ('skewness', 'kurtosis'):
         assert median['relu', moment, when, 'X'] > median['relu', moment, when, 'H']
@@ -224,8 +222,9 @@ assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 
 # %%
 sigmoid = {'none': [activations.watch(lenet('none'), seed, lr, small, num_epochs=5) for seed in seeds],
            'fused': bn['sigmoid']}
-losses = {norm: [round(watched.losses[-1], 2) for watched in sigmoid[norm]] for norm in sigmoid}
-print('training loss of the last epoch, by seed:', losses)
+losses = {norm: [watched.losses[-1] for watched in sigmoid[norm]] for norm in sigmoid}
+assert max(losses['fused']) < min(losses['none'])
+display(figures.by_seed(losses, 'training loss of the last epoch'))
 figures.activations({norm: sigmoid[norm][0] for norm in sigmoid})
 
 # %% [markdown]
@@ -244,9 +243,9 @@ figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
 # %%
 range_used = {norm: [numpy.median([layer.A.std(axis=0).mean() for layer in watched.after.values()])
                      for watched in sigmoid[norm]] for norm in sigmoid}
-print({norm: [f'{value:.3f}' for value in values] for norm, values in range_used.items()})
 assert min(range_used['fused']) > 3 * max(range_used['none'])
 assert max(watched.saturation.max() for of_seeds in sigmoid.values() for watched in of_seeds) < 0.1
+figures.by_seed(range_used, 'deviation of a sigmoid')
 
 # %% [markdown]
 # Now backwards: the gradient of the loss with respect to each sigmoid's output. Each sigmoid multiplies it by its
@@ -263,8 +262,8 @@ figures.gradients({norm: sigmoid[norm][0] for norm in sigmoid})
 # %%
 top_over_bottom = {norm: [float(watched.after['dense 2'].dA.std() / watched.after['conv 1'].dA.std())
                           for watched in sigmoid[norm]] for norm in sigmoid}
-print({norm: [f'{value:,.1f}' for value in values] for norm, values in top_over_bottom.items()})
 assert min(top_over_bottom['none']) > 100 and max(top_over_bottom['fused']) < 20
+figures.by_seed(top_over_bottom, 'gradient: top over bottom')
 
 # %% [markdown]
 # Last, the size of a step: the spread of the update of a layer's weights over the spread of the weights themselves. A
@@ -281,11 +280,12 @@ figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
 # nothing. **Check** both.
 
 # %%
-steps = {norm: numpy.array([watched.steps[-1] for watched in sigmoid[norm]]) for norm in sigmoid}  # (seeds, layers)
+steps = {norm: numpy.array([watched.steps[-1] for watched in sigmoid[norm]])  # (seeds, layers)
+         for norm in sigmoid}
 unequal = {norm: values.max(axis=1) / values.min(axis=1) for norm, values in steps.items()}
-print('largest over smallest, by seed:', {norm: values.round(1).tolist() for norm, values in unequal.items()})
 assert steps['fused'][:, 0].min() > 5 * steps['none'][:, 0].max()
 assert numpy.median(unequal['fused']) < numpy.median(unequal['none'])
+figures.by_seed(unequal, 'step: largest layer over smallest')
 
 # %% [markdown]
 # ## What we saw, and what we did not show

@@ -13,7 +13,6 @@
 
 # %%
 # %matplotlib inline
-import pandas
 from gluon_bn import fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import rates, training_figures as figures
@@ -63,12 +62,14 @@ figures.accuracy_over([relu, sigmoid], 'learning rate', ['LeNet with ReLUs', 'Le
 # other.
 
 # %%
-print('every seed above 0.5, ReLU:   ', {norm: rates.rates_that_learn(relu[norm], 0.5) for norm in relu})
-print('every seed above 0.5, sigmoid:', {norm: rates.rates_that_learn(sigmoid[norm], 0.5) for norm in sigmoid})
-largest = {norm: max(rates.rates_that_learn(relu[norm], 0.5)) for norm in relu}
+learns = {(net, norm): rates.rates_that_learn(runs[norm], 0.5)
+          for net, runs in (('ReLU', relu), ('sigmoid', sigmoid)) for norm in runs}
+largest = {norm: max(learns['ReLU', norm]) for norm in relu}
 assert largest['fused'] >= 10 * largest['none']
 assert all(run.test_acc < 0.2 for lr in (1, 3, 10) for run in relu['none'][lr])
-assert rates.rates_that_learn(sigmoid['none'], 0.5) == [] and 1 in rates.rates_that_learn(sigmoid['fused'], 0.5)
+assert learns['sigmoid', 'none'] == [] and 1 in learns['sigmoid', 'fused']
+figures.table([(*of, ', '.join(map(str, lrs)) or 'none') for of, lrs in learns.items()],
+              ['LeNet with', 'norm', 'rates at which every seed is above 0.5'])
 
 # %% [markdown]
 # It has an end, too: at a rate of 10 the normalized net with ReLUs fails. Larger, not arbitrarily large.
@@ -93,7 +94,8 @@ figures.strips(by_place)
 # worst and the best seeds.
 
 # %%
-worst, best = ({name: pick(run.loss for run in runs) for name, runs in by_place.items()} for pick in (max, min))
+worst, best = ({name: pick(run.loss for run in runs) for name, runs in by_place.items()}
+               for pick in (max, min))
 assert worst['all four'] < best['none'] - 0.5 and worst['dense 2 only'] < best['none'] - 0.5
 assert worst['dense 2 only'] < best['conv 2 only'] < best['conv 1 only']
 assert abs(best['conv 1 only'] - best['none']) < 0.1
@@ -128,7 +130,8 @@ assert max(run.loss for run in by_function['both']) < min(run.loss for run in by
 # if they stay at 1 and 0. (Three epochs here and in the next section.)
 
 # %%
-frozen = {'both learned': (), 'gamma frozen': ('gamma',), 'beta frozen': ('beta',), 'both frozen': ('gamma', 'beta')}
+frozen = {'both learned': (), 'gamma frozen': ('gamma',), 'beta frozen': ('beta',),
+          'both frozen': ('gamma', 'beta')}
 nets = {name: lambda names=names: lenet(norm_by(frozen=names)) for name, names in frozen.items()}
 by_frozen = rates.over_seeds(nets, lr, seeds, data, num_epochs=3)
 figures.strips(by_frozen)
@@ -166,7 +169,7 @@ figures.strips(by_level)
 # %%
 for i in range(len(seeds)):
     assert by_level['all trained'][i].loss < by_level['+ dense 1'][i].loss < by_level['+ dense 2'][i].loss
-pandas.DataFrame(rates.table(by_level), columns=['', 'train loss', 'train accuracy', 'test accuracy']).set_index('')
+figures.table(rates.table(by_level), ['', 'train loss', 'train accuracy', 'test accuracy'])
 
 # %% [markdown]
 # (Median over the seeds, and their range.)
@@ -201,7 +204,8 @@ assert min(run.test_acc for run in by_size['fused'][64]) > max(run.test_acc for 
 
 # %%
 nets = {'neither': relu_nets['none'], 'dropout': lambda: with_dropout(relu_nets['none']()),
-        'batch norm': relu_nets['fused'], 'batch norm and dropout': lambda: with_dropout(relu_nets['fused']())}
+        'batch norm': relu_nets['fused'],
+        'batch norm and dropout': lambda: with_dropout(relu_nets['fused']())}
 by_noise = rates.over_seeds(nets, 0.1, seeds, first(512), num_epochs=10)
 figures.strips(by_noise, keys=(('train_acc', 'train accuracy'), ('test_acc', 'test accuracy')))
 
@@ -213,8 +217,8 @@ figures.strips(by_noise, keys=(('train_acc', 'train accuracy'), ('test_acc', 'te
 
 # %%
 gap = {name: [run.train_acc - run.test_acc for run in runs] for name, runs in by_noise.items()}
-print({name: rates.spread(values) for name, values in gap.items()})
-assert min(gap['batch norm']) > max(gap['batch norm and dropout'])
+assert min(gap['batch norm']) > max(max(values) for name, values in gap.items() if name != 'batch norm')
+figures.table([(name, rates.spread(values)) for name, values in gap.items()], ['', 'training - test accuracy'])
 
 # %% [markdown]
 # ## What we saw, and what we did not show

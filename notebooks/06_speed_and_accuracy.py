@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Speed and accuracy
 #
-# The chapter's layer and Gluon's compute the same thing, and yet one is forty times as fast as the other. The
+# The chapter's layer and Gluon's compute the same thing, and yet one is tens of times as fast as the other. The
 # usual explanation is that Gluon's layer "is compiled". We take the time apart, operator by operator, and find
 # another one. On the way we ask how equal "the same" is, in digits.
 #
@@ -31,15 +31,18 @@ rows = [(name, ms, eager / ms) for name, ms in times.items()]
 figures.table(rows, ['forward + backward', 'milliseconds', 'times as fast'])
 
 # %% [markdown]
-# Compiling changes almost nothing: the interpreter was never in the way. Operators of 10 ms each do not notice the
-# 20 microseconds that starting one costs. **Check**: the compiled graph still needs most of the eager time, while
-# the same mathematics in other operators does not.
+# Compiling changes almost nothing: the interpreter was never in the way. Operators that take milliseconds do not
+# notice the microseconds that starting one costs. **Check**: the graph holds the very operators that run one by one,
+# so compiling has nothing else to give; the portable closed form has no mean and no power in it. (The times are checked with a
+# margin of several times what was measured, for a machine may be busy.)
 
 # %%
-assert times['its operators, compiled into one graph'] > eager / 3
+operators = speed.operators(shape)
+one_by_one, graph, portable = list(operators.values())[:3]
+assert graph == one_by_one and graph['mean'] == 2 and graph['_power_scalar'] == 1
+assert not {'mean', '_power_scalar'} & set(portable)
+assert times['its operators, compiled into one graph'] > 3 * times['gluon.nn.BatchNorm']
 assert times['fused_batch_norm, portable'] < eager / 3
-assert times['gluon.nn.BatchNorm'] < eager / 3
-assert times['fused_batch_norm, as chosen here'] < eager / 3
 
 # %% [markdown]
 # ## 2. Where the time goes
@@ -48,8 +51,8 @@ assert times['fused_batch_norm, as chosen here'] < eager / 3
 # subtraction with its broadcast?
 
 # %%
-operators = speed.time_operators(shape)
-figures.table(operators.items(), ['operator', 'milliseconds'])
+times = speed.time_operators(shape)
+figures.table(times.items(), ['operator', 'milliseconds'])
 
 # %% [markdown]
 # MXNet's reduction over three axes goes through the values one by one, in compensated arithmetic; a product with a
@@ -59,8 +62,8 @@ figures.table(operators.items(), ['operator', 'milliseconds'])
 # as often as the definition needs: the closed form of the gradient, in two passes.
 
 # %%
-assert operators['the same sums, as a product with ones'] < operators['X.mean(axis=(0, 2, 3))']
-assert operators['nd.square(X)'] < operators['X ** 2']
+assert times['the same sums, as a product with ones'] < times['X.mean(axis=(0, 2, 3))']
+assert times['nd.square(X)'] < times['X ** 2']
 
 # %% [markdown]
 # ## 3. How equal is "the same"?

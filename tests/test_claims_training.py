@@ -6,7 +6,7 @@ from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, batch_norm, evaluate_accuracy, fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
-from gluon_bn.experiments import activations, modes, rates, variants
+from gluon_bn.experiments import activations, modes, rates, training_figures, variants
 from gluon_bn.training import seed_everything
 
 SEEDS = (0, 1, 2)
@@ -140,6 +140,18 @@ def test_the_input_of_a_layer_is_further_from_a_gaussian_than_its_affine_map(dat
             assert X[:, 1].mean() > H[:, 1].mean()
             if activation == "relu":
                 assert (X[:, 0] > H[:, 0]).all() and X[:, 0].mean() > 1.5 * H[:, 0].mean()
+
+
+def test_the_picture_of_the_moments_holds_every_dot():
+    random = numpy.random.RandomState(0)
+    shapes = {net: {(moment, when, name): random.uniform(0, scale, (3, 3)) for moment in ("skewness", "kurtosis")
+                    for when in ("before", "after") for name in "XH"} for net, scale in (("sigmoid", 1), ("relu", 3))}
+    figure = training_figures.moments(shapes)
+    assert [ax.get_title() for ax in figure.axes] == ["skewness, sigmoid", "skewness, relu",
+                                                      "kurtosis, sigmoid", "kurtosis, relu"]
+    for ax in figure.axes:
+        dots = [y for line in ax.lines if len(line.get_ydata()) == 9 for y in line.get_ydata()]
+        assert len(dots) == 4 * 9 and min(dots) > ax.get_ylim()[0] and max(dots) < ax.get_ylim()[1]
 
 
 @pytest.mark.slow

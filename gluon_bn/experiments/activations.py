@@ -70,19 +70,20 @@ def typical_shapes(layers):
                     for name in ('X', 'H', 'A')} for place, layer in layers.items()}
 
 
-def summarize_shapes(runs):
-    """Of the inputs X and of H = X W + b of the layers above the lowest, over these layers and all seeds.
+def shapes_over(runs):
+    """Of the inputs X and of H = X W + b of the layers above the lowest: one number for each layer and seed.
 
-    runs: [Watched, one a seed]. Returns: {(moment, 'before' or 'after' training, 'X' or 'H'): median, lowest, highest}.
+    runs: [Watched, one a seed].
+    Returns: {(moment, 'before' or 'after' training, 'X' or 'H'): (seeds, 3)}, the median of |moment| over the units.
     """
-    summary = {}
-    for i, moment in enumerate(('skewness', 'kurtosis')):
-        for when in ('before', 'after'):
-            shapes = [typical_shapes(getattr(watched, when)) for watched in runs]
+    found = {}
+    for when in ('before', 'after'):
+        shapes = [typical_shapes(getattr(watched, when)) for watched in runs]
+        for i, moment in enumerate(('skewness', 'kurtosis')):
             for name in 'XH':
-                values = [shape[place][name][i] for shape in shapes for place in list(PLACES)[1:]]
-                summary[moment, when, name] = {'median': numpy.median(values), 'min': min(values), 'max': max(values)}
-    return summary
+                found[moment, when, name] = numpy.array([[shape[place][name][i] for place in list(PLACES)[1:]]
+                                                         for shape in shapes])
+    return found
 
 
 def saturated(A, margin=0.05):

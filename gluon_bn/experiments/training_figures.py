@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from ..plots import COLORS, LABELS
 from .activations import WEIGHTS, shape_of
+from .figures import table
 from .variants import PLACES
 
 NONE, FUSED = COLORS['none'], COLORS['fused']
@@ -59,6 +60,31 @@ def shapes(layers):
     axes[0, 0].set_ylabel('X, its input')
     axes[1, 0].set_ylabel('X W + b')
     return figure
+
+
+def moments(shapes):
+    """The moments of inputs and of X W + b, a dot for each seed and layer; shapes: {net: activations.shapes_over}."""
+    figure, (axes,) = _grid(1, 2 * len(shapes), 10, 3.2, sharey='row')
+    for ax, (net, moment) in zip(axes, ((net, moment) for moment in ('skewness', 'kurtosis') for net in shapes)):
+        for i, when in enumerate(('before', 'after')):
+            for name, marker, color, side in (('X', 'o', SHADES[1], -0.18), ('H', 's', SHADES[2], 0.18)):
+                values = shapes[net][moment, when, name].ravel()
+                spots = i + side + numpy.linspace(-0.1, 0.1, len(values))
+                ax.plot(spots, values, marker, color=color, markersize=3.5, alpha=0.7)
+                ax.plot([i + side - 0.15, i + side + 0.15], [numpy.median(values)] * 2, color=color)
+        ax.set(title=f'{moment}, {net}', xticks=[0, 1], xticklabels=['before', 'after training'], xlim=(-0.5, 1.5))
+        ax.grid(alpha=0.3)
+    axes[0].set_ylim(0, None)  # of all: they share it
+    handles = [ax.plot([], [], marker, color=color)[0] for marker, color in (('o', SHADES[1]), ('s', SHADES[2]))]
+    figure.legend(handles, ['X, the input', 'X W + b'], loc='outside lower center', ncol=2, frameon=False)
+    return figure
+
+
+def by_seed(values, what):
+    """An HTML table of one number for each norm and seed; values: {norm: [number, one a seed]}."""
+    count = len(next(iter(values.values())))
+    return table([(LABELS[norm], *map(float, of_seeds)) for norm, of_seeds in values.items()],
+                 [what, *(f'seed {seed}' for seed in range(count))])
 
 
 def activations(runs):
