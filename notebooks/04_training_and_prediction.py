@@ -83,7 +83,8 @@ nets = {seed: modes.trained(seed, data, num_epochs=2, lr=lr) for seed in seeds}
 test = data[1]
 companions = [test.X[1 + 50 * i:51 + 50 * i] for i in range(4)]
 logits = {seed: modes.in_company(net, test.X[:1], companions) for seed, net in nets.items()}
-first_logit = {(f'seed {seed}', mode): logits[seed][mode][:, 0] for seed in seeds for mode in ('training', 'prediction')}
+first_logit = {(f'seed {seed}', mode): logits[seed][mode][:, 0]
+               for seed in seeds for mode in ('training', 'prediction')}
 pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
 
 # %% [markdown]
