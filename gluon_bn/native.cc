@@ -16,12 +16,16 @@
 #endif
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <cstring>
+#include <functional>
+#include <mutex>
 #include <sstream>
+#include <thread>
 
 namespace {
 
@@ -33,10 +37,62 @@ using Shapes = std::vector<std::vector<unsigned int>>;
 
 // ---- Threads -------------------------------------------------------------------------------------------------
 
-constexpr int64_t kParallel = 1 << 19;  // below so many values, waking a second thread costs more than it saves
+constexpr int64_t kParallel = 1 << 17;  // below so many values, waking a second thread costs more than it saves
 
 int max_threads = 1;  // set when MXNet loads this library
-int threads_for(int64_t size) { return size < kParallel ? 1 : max_threads; }
+
+// Helpers that sleep until there is a loop to share. A barrier of OpenMP waits for every thread of its team, and its
+// threads spin between two loops: both cost dear while Python, which runs on the other core, prepares what comes next.
+// Here nobody waits for a helper that has not come; and none of them keeps a core from the others.
+class Pool {
+ public:
+  // Calls work(0), ..., work(count - 1), each once, on this thread and those helpers that come in time.
+  template <typename Work>
+  void run(int64_t count, bool shared, const Work& work) {
+    std::unique_lock<std::mutex> alone(one_at_a_time, std::defer_lock);
+    if (!shared || max_threads == 1 || count == 1 || !alone.try_lock()) {
+      for (int64_t i = 0; i < count; ++i) work(i);
+      return;
+    }
+    const std::function<void(int64_t)> loop(std::cref(work));
+    std::unique_lock<std::mutex> lock(mutex);
+    for (; helpers < max_threads - 1; ++helpers) std::thread(&Pool::help, this).detach();
+    current = &loop, end = count, next = 0;
+    lock.unlock();
+    called.notify_all();
+    take(loop);
+    lock.lock();
+    current = nullptr;
+    left.wait(lock, [this] { return inside == 0; });
+  }
+
+ private:
+  void take(const std::function<void(int64_t)>& loop) {
+    for (int64_t i; (i = next.fetch_add(1)) < end;) loop(i);
+  }
+  void help() {
+    std::unique_lock<std::mutex> lock(mutex);
+    while (true) {
+      called.wait(lock, [this] { return current && next < end; });
+      const std::function<void(int64_t)>& loop = *current;
+      ++inside;
+      lock.unlock();
+      take(loop);
+      lock.lock();
+      if (--inside == 0) left.notify_one();
+    }
+  }
+
+  std::mutex one_at_a_time;  // a second caller, on another device for one, does its loop alone
+  std::mutex mutex;          // guards the rest, but for next
+  std::condition_variable called, left;
+  const std::function<void(int64_t)>* current = nullptr;
+  int64_t end = 0;
+  std::atomic<int64_t> next{0};
+  int helpers = 0, inside = 0;
+};
+
+Pool& pool = *new Pool;  // never destroyed: its helpers sleep in it until the process ends
 
 // A forked child has one thread, and waiting for the others that its parent had would hang: here, and in operators
 // of MXNet's own.
@@ -301,9 +357,8 @@ struct Columns {
 template <typename T, template <typename> class Layout>
 void forward(const Layout<T> layout, const T* X, const T* params, double eps, T* Y, double* statistics, bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
-#pragma omp parallel for num_threads(threads_for(m * c * s))
-  for (int64_t k = 0; k < c; k += tile) {
-    const int64_t n = std::min(tile, c - k);
+  pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
+    const int64_t k = i * tile, n = std::min(tile, c - k);
     Affine<T> affine[Layout<T>::width];
     if (training) {
       Sums sums[Layout<T>::width];
@@ -320,16 +375,15 @@ void forward(const Layout<T> layout, const T* X, const T* params, double eps, T*
       affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, params[l], params[c + l]);
     }
     layout.write_Y(X, Y, k, n, affine);
-  }
+  });
 }
 
 template <typename T, template <typename> class Layout>
 void backward(const Layout<T> layout, const T* dY, const T* X, const T* params, const double* statistics, double eps,
               T* dX, T* dparams, bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
-#pragma omp parallel for num_threads(threads_for(m * c * s))
-  for (int64_t k = 0; k < c; k += tile) {
-    const int64_t n = std::min(tile, c - k);
+  pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
+    const int64_t k = i * tile, n = std::min(tile, c - k);
     Affine<T> affine[Layout<T>::width];
     Gradient<T> gradient[Layout<T>::width];
     Sums sums[Layout<T>::width];
@@ -344,7 +398,7 @@ void backward(const Layout<T> layout, const T* dY, const T* X, const T* params, 
       dparams[c + k + j] = gradient[j].dbeta;
     }
     layout.write_dX(X, dY, dX, k, n, gradient);
-  }
+  });
 }
 
 // ---- The operators as MXNet sees them -------------------------------------------------------------------------
