@@ -33,7 +33,7 @@ def estimate_statistics(net, data_iter):
     parameters = [parameter for layer in layers for parameter in statistics_of(layer)]
     device = parameters[0].list_ctx()[0]
     before = [[array.copy() for array in parameter.list_data()] for parameter in parameters]
-    with _eager(net):
+    with eager(net):
         hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0], axis_of(layer)))
                  for layer in layers]
         try:
@@ -112,7 +112,7 @@ def _blocks(net):
 
 
 @contextlib.contextmanager
-def _eager(net):
+def eager(net):
     """Run net without compiled graphs, which would not call the hooks of the layers inside."""
     hybrid = [(block, block._active, dict(block._flags)) for block in _blocks(net) if isinstance(block, HybridBlock)]
     for block, active, _ in hybrid:

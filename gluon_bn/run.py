@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .checkpoint import Checkpoint
 from .data import load_data_fashion_mnist
+from .divergence import Diverged
 from .estimation import estimate_statistics
 from .fused import choose
 from .model import NORMS, lenet
@@ -27,7 +28,7 @@ def work(task, send):
         if task['norm'] == 'fused':
             choose()  # compiled and loaded before a clock runs
         send({'finished': {'train': train_one, 'beside': beside}[task['do']](task, send)})
-    except (ValueError, OSError, NativeError) as error:  # which say themselves what to do
+    except (ValueError, OSError, NativeError, Diverged) as error:  # which say themselves what to do
         send({'failed': str(error)})
     except Exception as error:
         traceback.print_exc(file=sys.stderr)

@@ -11,6 +11,8 @@ import numpy
 from mxnet import autograd, gluon, init
 from tqdm.auto import tqdm
 
+from .divergence import Watch
+
 STRETCH = 10  # minibatches between two looks at the device
 
 
@@ -48,7 +50,7 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
 
     Returns: a list of `Epoch`, one for each, with those of the checkpoint.
     Raises: ValueError for a number of epochs or a learning rate out of range, or no minibatches;
-    what the checkpoint raises.
+    Diverged as soon as a loss or a parameter is not finite; what the checkpoint raises.
     """
     check_schedule(num_epochs, lr)
     check_minibatches('train_iter', train_iter)
@@ -56,18 +58,28 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     devices = _devices(device)
     if initialize:
         net.initialize(init.Xavier(), ctx=devices, force_reinit=True)
-    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
+
+    def sgd():
+        return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
+
+    def step_from_here(X, y):  # a trainer for several devices keeps weights of its own, so each step has a new one
+        return train_batch(net, X, y, loss_fn, sgd(), devices, _Totals())
+
+    trainer = sgd()
     curves = _Curves(num_epochs) if (in_notebook() if plot is None else plot) else None
     history, num_batches = checkpoint.load(net) if checkpoint else [], len(train_iter)
+    watch = Watch(net, lr, step_from_here, history)
     make_bar = progress if callable(progress) else tqdm
     with make_bar(total=num_epochs * num_batches, initial=len(history) * num_batches, unit='batch', desc=description,
                   disable=not progress) as bar:
         for epoch in range(len(history) + 1, num_epochs + 1):
             totals, shown, start = _Totals(), None, time.perf_counter()
             for i, (X, y) in enumerate(train_iter, 1):
+                watch.keep(X, y)
                 train_batch(net, X, y, loss_fn, trainer, devices, totals)
                 if i % STRETCH == 0:
+                    watch.look(totals)
                     # Reads where the device was a stretch ago, so that it never runs dry while Python waits.
                     if shown:
                         loss, train_acc = shown.means()
@@ -76,6 +88,7 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
                             curves.add(epoch - 1 + i / num_batches, loss, train_acc)
                     shown = totals.snapshot()
                     bar.update(STRETCH)
+            watch.end(totals)
             loss, train_acc = totals.means()
             bar.update(num_batches % STRETCH)
             seconds = time.perf_counter() - start
@@ -108,7 +121,7 @@ def check_minibatches(name, data_iter):
 
 
 def train_batch(net, X, y, loss_fn, trainer, devices, totals):
-    """One step of SGD on the minibatch (X, y), split over the devices; adds its results to totals."""
+    """One step of SGD on the minibatch (X, y), split over the devices; adds its results to totals and returns them."""
     shards = list(zip(gluon.utils.split_and_load(X, devices, even_split=False),
                       gluon.utils.split_and_load(y, devices, even_split=False)))
     with autograd.record():
@@ -118,6 +131,7 @@ def train_batch(net, X, y, loss_fn, trainer, devices, totals):
     trainer.step(len(X))
     for output, loss, (_, y_shard) in zip(outputs, losses, shards):
         totals.add(output, loss, y_shard)
+    return totals
 
 
 def evaluate_accuracy(net, data_iter, device=None):

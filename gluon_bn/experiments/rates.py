@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy
 
 from ..data import Minibatches
+from ..divergence import Diverged
 from ..estimation import estimate_statistics
 from ..layer import BatchNorm
 from ..training import evaluate_accuracy, seed_everything, train
@@ -30,10 +31,12 @@ def learn(net, lr, seed, data, num_epochs):
     seed_everything(seed)
     train_iter, test_iter = data
     initialize(net, test_iter.X[:1])
-    history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False)
+    try:
+        history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False)
+    except Diverged as error:  # which is a result too: a net that guesses
+        return Run(float('inf'), evaluate_accuracy(net, train_iter), evaluate_accuracy(net, test_iter),
+                   [epoch.loss for epoch in error.history])
     last = history[-1]
-    if not numpy.isfinite(last.loss):
-        return Run(float('inf'), last.train_acc, last.test_acc, [epoch.loss for epoch in history])
     test_acc = last.test_acc
     if normalizes(net):
         estimate_statistics(net, train_iter)

@@ -1,0 +1,141 @@
+"""Notices that a training is no longer finite, and finds where it began."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, List
+
+import numpy
+from mxnet import autograd, nd
+from mxnet.gluon.parameter import DeferredInitializationError
+
+from .estimation import eager
+
+
+class Diverged(ArithmeticError):
+    """A loss or a parameter is infinite or no number any more; history: what had been recorded before."""
+
+    def __init__(self, epoch, minibatch, lr, where, history):
+        super().__init__(f'the training diverged in epoch {epoch}, minibatch {minibatch}, at a learning rate of {lr}: '
+                         f'{where} was the first that is not finite; take a smaller rate, or normalize')
+        self.epoch, self.minibatch, self.lr, self.where, self.history = epoch, minibatch, lr, where, history
+
+
+@dataclass
+class _Stretch:
+    start: int  # the number of its first minibatch
+    before: dict  # copies of the parameters before it
+    minibatches: List[Any] = field(default_factory=list)
+    finite: List[Any] = field(default_factory=list)  # 1 or 0 on each device
+
+
+class Watch:
+    """Looks at every stretch of a training without waiting for the device: the answer is read a stretch later.
+
+    Where it is no, the stretch is trained once more from copies of the parameters, with a look at every step.
+    step(X, y): trains on one minibatch and returns its sums.
+    """
+
+    def __init__(self, net, lr, step, history):
+        self.net, self.lr, self.step, self.history = net, lr, step, history
+        self.stretches: List[_Stretch] = []
+
+    def keep(self, X, y):
+        """Before a minibatch is trained on."""
+        if not self.stretches:
+            self.stretches = [_Stretch(1, self._copies(X))]
+        self.stretches[-1].minibatches.append((X, y))
+
+    def look(self, totals):
+        """At the end of a stretch. Raises: Diverged if the one before it was not finite."""
+        present = self.stretches[-1]
+        present.finite = _all_finite([array for arrays in self._data().values() for array in arrays]
+                                     + list(totals.loss.values()))
+        self.stretches.append(_Stretch(present.start + len(present.minibatches), self._copies()))
+        if len(self.stretches) > 2:
+            self._judge(self.stretches.pop(0))
+
+    def end(self, totals):
+        """At the end of an epoch. Raises: Diverged if any stretch was not finite."""
+        self.look(totals)
+        for stretch in self.stretches[:-1]:
+            self._judge(stretch)
+        self.stretches = []
+
+    def _judge(self, stretch):
+        if all(flag.asscalar() == 1 for flag in stretch.finite):
+            return
+        for parameter, arrays in stretch.before.items():
+            for array, copy in zip(parameter.list_data(), arrays):
+                array[:] = copy
+        epoch = len(self.history) + 1
+        for minibatch, (X, y) in enumerate(stretch.minibatches, stretch.start):
+            where = self._first_not_finite(X, y)
+            if where:
+                raise Diverged(epoch, minibatch, self.lr, where, self.history)
+        last = stretch.start + len(stretch.minibatches) - 1
+        raise Diverged(epoch, last, self.lr, 'the sum of the losses, or something random,', self.history)
+
+    def _first_not_finite(self, X, y):
+        """What is not finite first when the minibatch is trained on: in words, or None."""
+        if not _is_finite(X):
+            return 'the minibatch itself'
+        layers, outputs = dict(_layers(self.net)), []
+        with eager(self.net):
+            hooks = [layer.register_forward_hook(
+                lambda layer, inputs, output, path=path: _is_finite(output) or outputs.append(path))
+                for path, layer in layers.items()]
+            totals = self.step(X, y)
+            for hook in hooks:
+                hook.detach()
+        if outputs:
+            return f'the output of {_name(outputs[0], layers)}'
+        if not all(map(_is_finite, totals.loss.values())):
+            return 'the loss'
+        parameters = self.net._collect_params_with_prefix()
+        for name, parameter in reversed(list(parameters.items())):  # as the gradients come
+            if parameter.grad_req != 'null' and not all(map(_is_finite, parameter.list_grad())):
+                return f'the gradient of {_parameter_name(name, layers)}'
+        for name, parameter in parameters.items():
+            if not all(map(_is_finite, parameter.list_data())):
+                return _parameter_name(name, layers)
+        return None
+
+    def _copies(self, X=None):
+        try:
+            return {parameter: [array.copy() for array in arrays] for parameter, arrays in self._data().items()}
+        except DeferredInitializationError:  # of a new net
+            with autograd.pause():
+                self.net(X[:1].as_in_context(next(iter(self.net.collect_params().values())).list_ctx()[0]))
+            return self._copies()
+
+    def _data(self):
+        return {parameter: parameter.list_data() for parameter in self.net.collect_params().values()}
+
+
+def _all_finite(arrays):
+    """1 or 0, on each device and for each type, without waiting for it."""
+    groups: dict = {}
+    for array in arrays:
+        groups.setdefault((array.context, array.dtype), []).append(array.as_nd_ndarray())
+    return [nd.multi_all_finite(*group, num_arrays=len(group)) for group in groups.values()]
+
+
+def _is_finite(array):
+    arrays = array if isinstance(array, (list, tuple)) else [array]
+    return all(numpy.isfinite(each.asnumpy()).all() for each in arrays)
+
+
+def _layers(block, path=''):
+    """(path, block) of the children, the inner ones first; the path is that of save_parameters: '4', or '0.4'."""
+    for name, child in block._children.items():
+        yield from _layers(child, f'{path}{name}.')
+        yield f'{path}{name}', child
+
+
+def _name(path, layers):
+    return f'layer {path}, {layers[path]!r},'
+
+
+def _parameter_name(name, layers):
+    path, _, last = name.rpartition('.')
+    return f'{last} of {_name(path, layers)}' if path in layers else name
