@@ -59,6 +59,9 @@ bench: .venv/ready       ## the benchmark, with PyTorch beside it where it can b
 	$(py) -m pip install -q -r requirements-torch.txt || echo "PyTorch cannot be installed: its column stays empty"
 	$(py) -m gluon_bn bench $(ARGS)
 
+soak: .venv/ready        ## train for an hour (MINUTES=60): memory and speed stay flat, and nothing hangs
+	$(py) scripts/soak.py --minutes $${MINUTES:-60}
+
 # The doctor must speak where .venv cannot be made, by whatever Python there is.
 doctor:          ## what works on this machine, and what to do where it does not
 	@$(MAKE) --no-print-directory .venv/ready || true
@@ -96,4 +99,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow test-portable test-pythons test-browser faults notebooks readme book assignment grade lab bench doctor lint lock clean
+.PHONY: FORCE help compare test test-slow test-portable test-pythons test-browser faults notebooks readme book assignment grade lab bench soak doctor lint lock clean
