@@ -152,7 +152,7 @@ def test_a_start_that_fails_for_want_of_data_leaves_the_folder_free(tmp_path, ca
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.fault("the compiled operator is asked for and cannot be had, or the wish is misspelt", tries=2)
+@pytest.mark.fault("the compiled operator is asked for and cannot be had, or the wish is misspelt", tries=1)
 @pytest.mark.parametrize("wish, message", [
     ("native", "gluon_bn: GLUON_BN_FUSED=native, but /no/compiler cannot be run"),
     ("nativ", "gluon_bn: GLUON_BN_FUSED must be native, portable or auto, got 'nativ'"),
