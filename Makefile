@@ -32,7 +32,7 @@ test-browser: .venv/ready ## JupyterLab and the book in Chromium
 
 faults: .venv/ready      ## the tests of faults, and their table in tests/README.md
 	rm -f build/faults.json
-	$(py) -m pytest -m "fault and not browser" --faults build/faults.json $(ARGS)
+	$(py) -m pytest -m "fault and not browser" --faults=build/faults.json $(ARGS)
 	$(py) scripts/faults.py
 
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
