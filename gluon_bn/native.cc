@@ -10,6 +10,7 @@
 #include <mxnet/lib_api.h>
 #include <omp.h>
 #include <pthread.h>
+#include <strings.h>
 
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -17,14 +18,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <sstream>
+#include <system_error>
 #include <thread>
 
 namespace {
@@ -39,11 +43,13 @@ using Shapes = std::vector<std::vector<unsigned int>>;
 
 constexpr int64_t kParallel = 1 << 17;  // below so many values, waking a second thread costs more than it saves
 
-int max_threads = 1;  // set when MXNet loads this library
+// Set when MXNet loads this library: threads for a loop, and how long a helper looks out for the next one.
+std::atomic<int> max_threads{1};
+std::chrono::milliseconds look_out{5};
 
-// Helpers that sleep until there is a loop to share. A barrier of OpenMP waits for every thread of its team, and its
-// threads spin between two loops: both cost dear while Python, which runs on the other core, prepares what comes next.
-// Here nobody waits for a helper that has not come; and none of them keeps a core from the others.
+// Helpers that share a loop. A barrier of OpenMP waits for every thread of its team, which costs dear where Python or
+// another program has the second core: here nobody waits for a helper that has not come. Waking one that sleeps costs
+// up to half a layer, so it first looks out for the next loop, giving way to whoever needs its core.
 class Pool {
  public:
   // Calls work(0), ..., work(count - 1), each once, on this thread and those helpers that come in time.
@@ -55,41 +61,66 @@ class Pool {
       return;
     }
     const std::function<void(int64_t)> loop(std::cref(work));
+    if (count > size) taken.reset(new std::atomic<bool>[size = count]);
+    for (int64_t i = 0; i < count; ++i) taken[i] = false;
     std::unique_lock<std::mutex> lock(mutex);
-    for (; helpers < max_threads - 1; ++helpers) std::thread(&Pool::help, this).detach();
-    current = &loop, end = count, next = 0;
+    try {
+      for (; helpers < max_threads - 1; ++helpers) std::thread(&Pool::help, this, helpers + 1).detach();
+    } catch (const std::system_error&) {
+      max_threads = helpers + 1;  // the system gives no more threads: those that are here do the work
+    }
+    current = &loop, end = left = count, ++loops;
+    const bool wake = asleep > 0;
     lock.unlock();
-    called.notify_all();
-    take(loop);
+    if (wake) called.notify_all();
+    take(loop, 0);
     lock.lock();
-    current = nullptr;
-    left.wait(lock, [this] { return inside == 0; });
+    for (current = nullptr; inside > 0; lock.lock()) {
+      lock.unlock();
+      std::this_thread::yield();
+    }
   }
 
  private:
-  void take(const std::function<void(int64_t)>& loop) {
-    for (int64_t i; (i = next.fetch_add(1)) < end;) loop(i);
+  // Each thread begins at a place of its own, and so finds in its cache what it wrote there in the layer before.
+  void take(const std::function<void(int64_t)>& loop, int64_t thread) {
+    const int64_t begin = thread * end / max_threads;
+    for (int64_t k = 0; k < end && left > 0; ++k) {
+      const int64_t i = (begin + k) % end;
+      if (taken[i].exchange(true)) continue;
+      --left;
+      loop(i);
+    }
   }
-  void help() {
-    std::unique_lock<std::mutex> lock(mutex);
-    while (true) {
-      called.wait(lock, [this] { return current && next < end; });
+  void help(int64_t thread) {
+    for (int64_t seen = 0;;) {
+      const auto begin = std::chrono::steady_clock::now();
+      while (loops == seen && std::chrono::steady_clock::now() - begin < look_out) std::this_thread::yield();
+      std::unique_lock<std::mutex> lock(mutex);
+      if (loops == seen) {
+        ++asleep;
+        called.wait(lock);
+        --asleep;
+      }
+      seen = loops;
+      if (!current || left == 0) continue;  // too late for this one
       const std::function<void(int64_t)>& loop = *current;
       ++inside;
       lock.unlock();
-      take(loop);
+      take(loop, thread);
       lock.lock();
-      if (--inside == 0) left.notify_one();
+      --inside;
     }
   }
 
   std::mutex one_at_a_time;  // a second caller, on another device for one, does its loop alone
-  std::mutex mutex;          // guards the rest, but for next
-  std::condition_variable called, left;
+  std::mutex mutex;          // guards current, asleep and inside
+  std::condition_variable called;
   const std::function<void(int64_t)>* current = nullptr;
-  int64_t end = 0;
-  std::atomic<int64_t> next{0};
-  int helpers = 0, inside = 0;
+  std::unique_ptr<std::atomic<bool>[]> taken;  // which pieces of the loop somebody has
+  std::atomic<int64_t> left{0}, loops{0};      // pieces that nobody has yet; how many loops there have been
+  int64_t end = 0, size = 0;
+  int helpers = 0, asleep = 0, inside = 0;
 };
 
 Pool& pool = *new Pool;  // never destroyed: its helpers sleep in it until the process ends
@@ -533,6 +564,8 @@ REGISTER_OP(gluon_bn_predict)
 // MXNet itself takes half the cores where OMP_NUM_THREADS does not say how many; these loops profit from all.
 MXReturnValue initialize(int) {
   max_threads = std::getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : omp_get_num_procs();
+  const char* policy = std::getenv("OMP_WAIT_POLICY");
+  if (policy && strcasecmp(policy, "passive") == 0) look_out = look_out.zero();
   pthread_atfork(nullptr, nullptr, after_fork_in_child);
   return MX_SUCCESS;
 }

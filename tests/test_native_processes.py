@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gluon_bn import fused
+from gluon_bn import fused, native
 
 TESTS = Path(__file__).parent
 HEAD = """
@@ -60,6 +60,44 @@ def test_every_engine_computes_the_same(engine, path):
 @pytest.mark.parametrize("threads", ["1", "2", "4"])
 def test_every_number_of_threads_computes_the_same(threads):
     run("check(); check((1000, 120))", OMP_NUM_THREADS=threads, GLUON_BN_FUSED="native")
+
+
+STINGY = r'''
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+int left = 1 << 30, refused = 0;
+extern "C" int pthread_create(pthread_t* t, const pthread_attr_t* a, void* (*f)(void*), void* x) {
+  using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  if (left-- > 0) return reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"))(t, a, f, x);
+  ++refused;
+  return EAGAIN;
+}
+extern "C" { int* left_of_threads() { return &left; } int refused_threads() { return refused; } }
+'''
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.fault("a system that gives no more threads")
+def test_without_more_threads_those_that_are_there_do_the_work(tmp_path, left):
+    source, library = tmp_path / "stingy.cc", tmp_path / "stingy.so"
+    source.write_text(STINGY)
+    subprocess.run([*native.find_compiler(), "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"], check=True)
+    run(f"""
+import ctypes
+*arrays, dY = oracle.draw((64, 16, 24, 24))
+exact = oracle.run(maths.batch_norm, nd, arrays, dY)  # so that MXNet has the threads of its own
+nd.waitall()
+system = ctypes.CDLL({str(library)!r})
+system.left_of_threads.restype = ctypes.POINTER(ctypes.c_int)
+system.left_of_threads()[0] = {left}
+for _ in range(3):
+    fast = oracle.run(fused.fused_batch_norm, nd, arrays, dY)
+    assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, exact))
+nd.waitall()
+assert system.refused_threads() == 1, system.refused_threads()
+""", LD_PRELOAD=str(library), OMP_NUM_THREADS="4", GLUON_BN_FUSED="native")
 
 
 @pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
