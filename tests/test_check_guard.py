@@ -25,7 +25,7 @@ def stubborn(*args):
 
 
 def in_native_code(*args):
-    time.sleep(3)
+    time.sleep(30)
 
 
 @pytest.mark.parametrize("fn", [endless, stubborn, in_native_code])
@@ -34,7 +34,7 @@ def test_a_hang_is_told_and_the_rest_not_tried(fn):
     stubborn.released = False
     start = time.monotonic()
     result = check.batch_norm(fn, seconds=0.5)
-    assert time.monotonic() - start < 2.5  # half a second, and at most as long again to stop it, on a busy machine
+    assert time.monotonic() - start < 10  # three times half a second, and half a second to stop it, on a busy machine
     stubborn.released = True
     assert result.mistakes == ["TooSlow"] and "no answer within 0.5 seconds (line " in str(result)
     assert [row.status for row in result.rows].count("open") == 9
@@ -50,9 +50,22 @@ def test_what_can_be_stopped_is_stopped():
     assert set(threading.enumerate()) < before  # the thread that it ran in is gone
 
 
+def test_code_on_a_busy_machine_is_not_taken_for_code_that_hangs():
+    """Where the processors work for others this code would take twice as long."""
+    def waits(*args):
+        if not waits.done:
+            waits.done = time.sleep(1) or True
+        return students.batch_norm()(*args)
+
+    waits.done = False
+    assert check.batch_norm(waits, only=("dense",), seconds=0.6).ok
+
+
 def test_the_time_limit_covers_all_calls_together():
     def slow(*args):
-        time.sleep(0.2)
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
         return students.batch_norm()(*args)
 
     result = check.batch_norm(slow, seconds=2)

@@ -55,7 +55,7 @@ def batch_norm(fn: Callable, only: Optional[Iterable[str]] = None, seconds: floa
     (1, d) or (1, c, 1, 1). fn is called by position, in all of autograd's modes.
 
     only: the keys of `check.MATHS` to try, such as ('dense', 'prediction'); None tries all.
-    seconds: the time limit for all calls of fn together.
+    seconds: the time limit for all calls of fn together; waiting counts a third.
     Returns: a Result. What fn raises, prints or never finishes is in it.
     Raises: ValueError for an fn that cannot be called, or an unknown key.
     """
@@ -73,7 +73,7 @@ def layer(cls: Callable, only: Optional[Iterable[str]] = None, seconds: float = 
     (or running_...); the last two may be arrays or Parameters. They are read after the backward pass.
 
     only: the keys of `check.MATHS` and `check.LAYER` to try; None tries all.
-    seconds: the time limit for all calls together.
+    seconds: the time limit for all calls together; waiting counts a third.
     eps, momentum: the constants that the layer should use; momentum weighs the old value.
     Returns: a Result. Raises: ValueError for a cls that cannot be called, or an unknown key.
     """
@@ -96,7 +96,7 @@ def gradient(fn: Callable, only: Optional[Iterable[str]] = None, seconds: float 
     Arrays are of the front in use; what is returned may also be NumPy's.
 
     only: the keys of `check.GRADIENT` to try; None tries all.
-    seconds: the time limit for all calls of fn together.
+    seconds: the time limit for all calls of fn together; waiting counts a third.
     Returns: a Result. Raises: ValueError for an fn that cannot be called, or an unknown key.
     """
     _refuse(fn, only, GRADIENT)
