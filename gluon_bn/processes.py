@@ -48,7 +48,10 @@ def serve(work):
     channel = os.fdopen(os.dup(1), 'w', encoding='utf-8')
     os.dup2(2, 1)  # what a library prints is no message
     with open(0, 'rb', buffering=0, closefd=False) as stdin:
-        task = json.loads(stdin.readline())
+        line = stdin.readline()
+    if not line.endswith(b'\n'):  # the parent was stopped before it had said what to do
+        os._exit(1)
+    task = json.loads(line)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work(task, lambda message: print(json.dumps(message, allow_nan=False), file=channel, flush=True))
 

@@ -104,6 +104,12 @@ def test_no_run_outlives_the_command(tmp_path):
     assert gone(children)
 
 
+def test_a_run_whose_command_was_stopped_while_it_started_ends_in_silence():
+    done = subprocess.run([sys.executable, "-m", "gluon_bn.run"], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
 @pytest.mark.fault("one run of several is killed", tries=1)
 def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
     out = tmp_path / "run"
