@@ -89,6 +89,8 @@ def run(part):
     """Run a part in a process of its own; returns its rounds, and what went wrong or ''."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'GLUON_BN_FUSED': 'native' if part.function == 'native' else
                    'portable'}
+    # Or a thread turns in circles, and its processor time counts, while other programs hold up the one it waits for.
+    environment.setdefault('OMP_WAIT_POLICY', 'passive')
     if part.threads:
         environment['OMP_NUM_THREADS'] = str(part.threads)
     command = [sys.executable, __file__, '--part', json.dumps(part)]
