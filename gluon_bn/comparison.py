@@ -8,6 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any, Dict, List, Optional, TextIO, Tuple, Union
 
 from . import folder, report
 from .configuration import Configuration
@@ -22,7 +23,9 @@ from .run import checkpoint_of
 from .store import store
 
 
-def compare(configuration=None, out=None, root=None, progress=True, jobs=None, resume=None):
+def compare(configuration: Optional[Configuration] = None, out: Union[None, str, Path] = None,
+            root: Union[None, str, Path] = None, progress: bool = True, jobs: Optional[int] = None,
+            resume: Union[None, str, Path] = None) -> Tuple[Dict[str, Any], Path]:
     """Train LeNet by each norm and seed and write what came of it to a run folder.
 
     Within a seed every norm has the same initial weights, minibatches, pooling and rate.
@@ -69,10 +72,12 @@ def compare(configuration=None, out=None, root=None, progress=True, jobs=None, r
                           f'make room, and go on with --resume {out}') from error
 
 
-def _summarize(out, configuration, root, progress, jobs, environment):
+def _summarize(out: Path, configuration: Configuration, root: Union[None, str, Path], progress: Progress, jobs: int,
+               environment: Dict[str, str]) -> Dict[str, Any]:
     """Train what is not finished yet, write all results, and return the summary."""
     common = {**dataclasses.asdict(configuration), 'root': None if root is None else str(root), 'folder': str(out)}
-    runs, tasks = [], []
+    runs: List[Dict[str, Any]] = []
+    tasks: List[Dict[str, Any]] = []
     for seed in configuration.seeds:
         for norm in configuration.norms:
             tasks.append({'do': 'train', 'norm': norm, 'seed': seed, **common})
@@ -81,7 +86,7 @@ def _summarize(out, configuration, root, progress, jobs, environment):
                          'failed': None, **(results or {})})
     # Of a process that was killed, the last line may be broken, or missing: the checkpoints have what is true.
     store(''.join(_line(run, epoch) for run in runs for epoch in run['history']).encode(), out / 'metrics.jsonl')
-    found = {'beside': None, 'interrupted': False}
+    found: Dict[str, Any] = {'beside': None, 'interrupted': False}
     if 'fused' in configuration.norms and 'scratch' not in configuration.norms and len(configuration.norms) > 1:
         tasks.append({'do': 'beside', 'norm': 'fused', 'seed': configuration.seeds[0], **common})
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
@@ -96,7 +101,8 @@ def _summarize(out, configuration, root, progress, jobs, environment):
     return summary
 
 
-def _train_all(runs, tasks, found, metrics, progress, jobs, environment):
+def _train_all(runs: List[Dict[str, Any]], tasks: List[Dict[str, Any]], found: Dict[str, Any], metrics: TextIO,
+               progress: Progress, jobs: int, environment: Dict[str, str]) -> None:
     """Do the tasks, one for each of the runs and then perhaps one more; fills in runs and found as results come."""
     todo = [i for i in range(len(tasks)) if i >= len(runs) or not runs[i]['finished']]
     coming = perform('gluon_bn.run', [tasks[i] for i in todo], jobs, environment)
@@ -128,13 +134,14 @@ def _train_all(runs, tasks, found, metrics, progress, jobs, environment):
                 progress.ended(name, content)
 
 
-def _line(run, epoch):
+def _line(run: Dict[str, Any], epoch: Dict[str, Any]) -> str:
     return json.dumps({'norm': run['norm'], 'seed': run['seed'], **epoch}, allow_nan=False) + '\n'
 
 
-def _write(out, summary):
+def _write(out: Path, summary: Dict[str, Any]) -> None:
     """Write each result so that none is ever half there."""
-    figure, pictures = plot_curves(summary['runs']), {}
+    figure = plot_curves(summary['runs'])
+    pictures: Dict[str, io.BytesIO] = {}
     for extension in ('svg', 'png'):
         pictures[extension] = io.BytesIO()
         figure.savefig(pictures[extension], format=extension, dpi=150)

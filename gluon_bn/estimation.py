@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any, Iterable, Iterator, List, Tuple
 
 import numpy
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import Block, HybridBlock, Parameter, nn
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 
 from .layer import BatchNorm
@@ -13,7 +14,7 @@ from .layer import BatchNorm
 LAYERS = (BatchNorm, nn.BatchNorm, nn.BatchNormReLU, SyncBatchNorm)
 
 
-def estimate_statistics(net, data_iter):
+def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> None:
     """Replace the moving statistics of every batch normalization layer by those of a whole set.
 
         mean = E[mean_b],   var = E[var_b] + Var[mean_b]     over the minibatches b, by size
@@ -52,9 +53,9 @@ def estimate_statistics(net, data_iter):
             array[:] = estimate.reshape(parameter.shape)
 
 
-def find_layers(net):
+def find_layers(net: Block) -> List[Block]:
     """The layers whose statistics are to be estimated; refuses by name what cannot be served."""
-    layers = []
+    layers: List[Block] = []
     for block in _blocks(net):
         constants = getattr(block, '_kwargs', {})  # of Gluon's layers: what they pass to the operator
         if isinstance(block, SyncBatchNorm) and constants['ndev'] > 1:
@@ -70,12 +71,12 @@ def find_layers(net):
     return layers
 
 
-def axis_of(layer):
+def axis_of(layer: Block) -> int:
     """The axis of the channels of a layer's input."""
     return 1 if isinstance(layer, BatchNorm) else layer._kwargs.get('axis', 1)
 
 
-def statistics_of(layer):
+def statistics_of(layer: Block) -> Tuple[Parameter, Parameter]:
     """The two parameters that hold the moving mean and variance of a layer, ours or Gluon's."""
     if isinstance(layer, BatchNorm):
         return layer.moving_mean, layer.moving_var
@@ -85,10 +86,12 @@ def statistics_of(layer):
 class _Moments:
     """Mean and sum of squared deviations by channel, of all that was added."""
 
-    def __init__(self):
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = 0.0
+        self.squares: Any = 0.0
 
-    def add(self, X, axis):
+    def add(self, X: Any, axis: int) -> None:
         X = numpy.moveaxis(X.asnumpy(), axis, 0).reshape(X.shape[axis], -1)  # (channels, values)
         count, mean = X.shape[1], X.mean(axis=1, dtype='float64')
         squares = numpy.square(X - mean[:, None]).sum(axis=1)
@@ -98,21 +101,21 @@ class _Moments:
         self.mean += shift * count / total
         self.count = total
 
-    def result(self):
+    def result(self) -> Tuple[Any, Any]:
         if not self.count:
             raise ValueError('data_iter must give minibatches (X, y) that reach every BatchNorm layer, got none; '
                              'an iterator that is used up needs to be made anew')
         return self.mean, self.squares / self.count
 
 
-def _blocks(net):
-    found = []
+def _blocks(net: Block) -> List[Block]:
+    found: List[Block] = []
     net.apply(found.append)
     return found
 
 
 @contextlib.contextmanager
-def eager(net):
+def eager(net: Block) -> Iterator[None]:
     """Run net without compiled graphs, which would not call the hooks of the layers inside."""
     hybrid = [(block, block._active, dict(block._flags)) for block in _blocks(net) if isinstance(block, HybridBlock)]
     for block, active, _ in hybrid:

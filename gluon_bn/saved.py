@@ -1,8 +1,12 @@
 """Saved parameters, loaded across functions, layers and fronts."""
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple, Union
+
 import mxnet as mx
 import numpy
+from mxnet.gluon import Block, Parameter
 from mxnet.gluon.parameter import DeferredInitializationError
 
 from . import params_file
@@ -11,7 +15,7 @@ OURS = {'running_mean': 'moving_mean', 'running_var': 'moving_var'}  # what Gluo
 OF_A_NORM = ('gamma', 'beta', 'moving_mean', 'moving_var')
 
 
-def load_parameters(net, path, device=None):
+def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Context] = None) -> None:
     """Load into net what `save_parameters` has written for a net of the same layers, with whichever norm.
 
     The nets may differ in the function of their `BatchNorm`, have Gluon's layer in its place (with the
@@ -38,7 +42,7 @@ def load_parameters(net, path, device=None):
         parameter.set_data(values[name])
 
 
-def _ours(path, by_name):
+def _ours(path: Union[str, Path], by_name: Dict[str, Any]) -> Dict[str, Any]:
     """The dict with the names that this package has for the statistics."""
     renamed = {}
     for name, value in by_name.items():
@@ -49,7 +53,7 @@ def _ours(path, by_name):
     return renamed
 
 
-def _check_names(path, parameters, saved):
+def _check_names(path: Union[str, Path], parameters: Dict[str, Parameter], saved: Dict[str, numpy.ndarray]) -> None:
     missing = [name for name in parameters if name not in saved]
     foreign = [name for name in saved if name not in parameters]
     if missing and not foreign and all(name.endswith(tuple(OURS.values())) for name in missing):
@@ -62,11 +66,11 @@ def _check_names(path, parameters, saved):
                          'saved from another net; build that one, with its layers in the same order')
 
 
-def _some(names):
+def _some(names: List[str]) -> str:
     return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
-def _fit(path, name, parameter, value):
+def _fit(path: Union[str, Path], name: str, parameter: Parameter, value: numpy.ndarray) -> numpy.ndarray:
     """The saved value in the parameter's own shape and type."""
     shape = tuple(known if known > 0 else 0 for known in parameter.shape)  # 0: not yet inferred
     wanted, found = (shape, value.shape) if name.rpartition('.')[2] not in OF_A_NORM else (
@@ -81,12 +85,12 @@ def _fit(path, name, parameter, value):
     return value.reshape(found if 0 in shape else shape).astype(dtype)
 
 
-def _channels(shape):
+def _channels(shape: Tuple[int, ...]) -> Tuple[int, ...]:
     """(c,) for the shape of one value a channel, in any of its three forms."""
     return shape[1:2] if len(shape) > 1 and shape[0] == 1 and shape[2:] in ((), (1, 1)) else shape
 
 
-def _make_ready(parameter, shape, device):
+def _make_ready(parameter: Parameter, shape: Tuple[int, ...], device: mx.Context) -> None:
     """Give a parameter that has no array yet one of this shape."""
     try:
         parameter.list_data()

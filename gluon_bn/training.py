@@ -5,6 +5,7 @@ import numbers
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy
@@ -12,6 +13,8 @@ from mxnet import autograd, gluon, init
 from tqdm.auto import tqdm
 
 from .divergence import Watch
+
+Device = Union[None, mx.Context, Sequence[mx.Context]]
 
 STRETCH = 10  # minibatches between two looks at the device
 
@@ -28,14 +31,16 @@ class Epoch:
     examples_per_sec: float
 
 
-def seed_everything(seed):
+def seed_everything(seed: int) -> None:
     """Seed MXNet's generator (initial weights, dropout) and NumPy's (the order of the examples)."""
     mx.random.seed(seed)
     numpy.random.seed(seed)
 
 
-def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=True, plot=None,
-          progress=True, description=None, on_epoch=None, checkpoint=None):
+def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr: float, device: Device = None,
+          initialize: bool = True, plot: Optional[bool] = None, progress: Union[bool, Callable] = True,
+          description: Optional[str] = None, on_epoch: Optional[Callable[[Epoch], None]] = None,
+          checkpoint: Any = None) -> List[Epoch]:
     """Train a classifier by minibatch SGD on the softmax cross-entropy.
 
     device: a context or a list of them, each of which takes its share of every minibatch;
@@ -60,10 +65,11 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
         net.initialize(init.Xavier(), ctx=devices, force_reinit=True)
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
 
-    def sgd():
+    def sgd() -> gluon.Trainer:
         return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
 
-    def step_from_here(X, y):  # a trainer for several devices keeps weights of its own, so each step has a new one
+    def step_from_here(X: Any, y: Any) -> _Totals:
+        # a trainer for several devices keeps weights of its own, so each step has a new one
         return train_batch(net, X, y, loss_fn, sgd(), devices, _Totals())
 
     trainer = sgd()
@@ -103,7 +109,7 @@ def train(net, train_iter, test_iter, num_epochs, lr, device=None, initialize=Tr
     return history
 
 
-def check_schedule(num_epochs, lr):
+def check_schedule(num_epochs: int, lr: float) -> None:
     """Refuse a number of epochs below 1, or a learning rate that is not a finite, positive number."""
     if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 1:
         raise ValueError(f'num_epochs must be a whole number >= 1, got {num_epochs!r}')
@@ -111,7 +117,7 @@ def check_schedule(num_epochs, lr):
         raise ValueError(f'lr must be a finite number > 0, got {lr!r}; LeNet with batch normalization takes 1.0')
 
 
-def check_minibatches(name, data_iter):
+def check_minibatches(name: str, data_iter: Any) -> None:
     """Refuse what cannot give minibatches again and again, or gives none."""
     if not hasattr(data_iter, '__len__') or not hasattr(data_iter, '__iter__'):
         raise ValueError(f'{name} must be minibatches (X, y) that can be counted and iterated over anew each epoch, '
@@ -120,7 +126,8 @@ def check_minibatches(name, data_iter):
         raise ValueError(f'{name} must give at least one minibatch (X, y), got none')
 
 
-def train_batch(net, X, y, loss_fn, trainer, devices, totals):
+def train_batch(net: gluon.Block, X: Any, y: Any, loss_fn: Callable, trainer: gluon.Trainer,
+                devices: List[mx.Context], totals: _Totals) -> _Totals:
     """One step of SGD on the minibatch (X, y), split over the devices; adds its results to totals and returns them."""
     shards = list(zip(gluon.utils.split_and_load(X, devices, even_split=False),
                       gluon.utils.split_and_load(y, devices, even_split=False)))
@@ -134,7 +141,7 @@ def train_batch(net, X, y, loss_fn, trainer, devices, totals):
     return totals
 
 
-def evaluate_accuracy(net, data_iter, device=None):
+def evaluate_accuracy(net: gluon.Block, data_iter: Iterable[Tuple[Any, Any]], device: Device = None) -> float:
     """The share of the examples in data_iter that net classifies rightly, in prediction mode."""
     totals, devices = _Totals(), _devices(device)
     with autograd.predict_mode():
@@ -145,12 +152,12 @@ def evaluate_accuracy(net, data_iter, device=None):
     return totals.means()[1]
 
 
-def in_notebook():
+def in_notebook() -> bool:
     """Whether this process is a Jupyter kernel, which can show a figure that grows."""
     return 'ipykernel' in sys.modules and 'IPython' in sys.modules and sys.modules['IPython'].get_ipython() is not None
 
 
-def _devices(device):
+def _devices(device: Device) -> List[mx.Context]:
     devices = [mx.cpu()] if device is None else device
     return list(devices) if isinstance(devices, (list, tuple)) else [devices]
 
@@ -158,10 +165,12 @@ def _devices(device):
 class _Totals:
     """Sums over minibatches that stay on their device until they are read."""
 
-    def __init__(self, loss=(), correct=(), count=0):
-        self.loss, self.correct, self.count = dict(loss), dict(correct), count
+    def __init__(self, loss: Any = (), correct: Any = (), count: int = 0) -> None:
+        self.loss: Dict[mx.Context, Any] = dict(loss)
+        self.correct: Dict[mx.Context, Any] = dict(correct)
+        self.count = count
 
-    def add(self, output, loss, y):
+    def add(self, output: Any, loss: Any, y: Any) -> None:
         device = output.context
         correct = (output.argmax(axis=1).astype('float32') == y.astype('float32')).astype('float32').sum()
         self.correct[device] = self.correct.get(device, 0) + correct
@@ -169,11 +178,11 @@ class _Totals:
             self.loss[device] = self.loss.get(device, 0) + loss.sum()
         self.count += len(y)
 
-    def snapshot(self):
+    def snapshot(self) -> _Totals:
         """The sums as they are now; later minibatches make new arrays and leave these alone."""
         return _Totals(self.loss, self.correct, self.count)
 
-    def means(self):
+    def means(self) -> Tuple[float, ...]:
         """(loss, accuracy) an example; waits until the device has come so far."""
         if not self.count:
             raise ValueError('data_iter must give minibatches (X, y), got none; '
@@ -185,11 +194,11 @@ class _Totals:
 class _Curves:
     """The three curves, live in a notebook, by d2l's animator."""
 
-    def __init__(self, num_epochs):
+    def __init__(self, num_epochs: int) -> None:
         import d2l.mxnet as d2l
         # black: a colour stands for a norm, and here the lines are told apart by their dashes
         self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs], fmts=('k-', 'k--', 'k:'),
                                      legend=['train loss', 'train acc', 'test acc'])
 
-    def add(self, epoch, loss, train_acc, test_acc=None):
+    def add(self, epoch: float, loss: float, train_acc: float, test_acc: Optional[float] = None) -> None:
         self.animator.add(epoch, (loss, train_acc, test_acc))
