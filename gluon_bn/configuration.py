@@ -24,7 +24,7 @@ class Configuration:
     pool: str = 'max'
     num_train: Optional[int] = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, values in (('norms', self.norms), ('seeds', self.seeds)):
             if not values or len(set(values)) != len(values):
                 raise ValueError(f'{name} must be one or more different ones, got {list(values)}')
@@ -40,7 +40,7 @@ class Configuration:
         if any(NORMS[norm] for norm in self.norms):
             self._check_smallest_minibatch()
 
-    def _check_smallest_minibatch(self):
+    def _check_smallest_minibatch(self) -> None:
         num_train = self.num_train or 60_000
         smallest = num_train % self.batch_size or self.batch_size
         if smallest == 1:
