@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
                          options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'})
 
     command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch')
-    command.add_argument('--parts', nargs='+', default=['layers', 'sizes', 'accuracy', 'epochs'], metavar='PART',
-                         help='any of layers, sizes, accuracy, epochs (default: all)')
+    command.add_argument('--parts', nargs='+', default=['layers', 'sizes', 'accuracy', 'epochs', 'profile'],
+                         metavar='PART', help='any of layers, sizes, accuracy, epochs, profile (default: all)')
     command.add_argument('--json', metavar='FILE', help='write the result there (default: below runs/)')
     command.add_argument('--figure', metavar='FILE', help='write the figure there, without .svg and .png '
                                                           '(default: beside the JSON)')

@@ -5,7 +5,7 @@ import json
 import numpy
 import pytest
 
-from gluon_bn.bench import accuracy, goals, rounds, run, tables
+from gluon_bn.bench import accuracy, goals, profile, rounds, run, tables
 from gluon_bn.bench.side import Side
 
 
@@ -85,13 +85,19 @@ def test_goals_are_met_or_not_by_the_ratios_of_the_rounds():
                      'native / memory floor': (3.5, False), 'highest / lowest, native': (2, False)}
 
 
+def test_a_profile_adds_up_to_the_whole():
+    kinds = profile.by_kind({'seconds': 10, 'operators': {'_backward_Convolution': 3, 'Convolution': 2, 'take': 1}})
+    assert {kind: seconds for kind, seconds in kinds.items() if seconds} == {
+        'convolutions': 5, profile.OTHER: 1, profile.BETWEEN: 4}
+
+
 @pytest.mark.parametrize('value, text', [(1234.5, '1,234'), (12.34, '12.3'), (1.234, '1.23'), (0.01234, '0.012')])
 def test_numbers_are_readable(value, text):
     assert tables.number(value) == text
 
 
 def test_an_unknown_part_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='parts must be some of layers, sizes, accuracy, epochs, got speed'):
+    with pytest.raises(ValueError, match='parts must be some of layers, sizes, accuracy, epochs, profile, got speed'):
         run.main(json=tmp_path / 'bench.json', parts=('speed',))
 
 
@@ -135,6 +141,9 @@ def test_a_quick_run_measures_every_part_and_writes_it(tmp_path, capsys):
         # a random guess has the loss log(10) = 2.3, which only batch normalization leaves in a few batches
         assert entry['train']['median'] > 0 and (name == 'none' or entry['loss'] < 2.3)
     assert (tmp_path / 'bench.png').stat().st_size > 10_000 and '<svg' in (tmp_path / 'bench.svg').read_text()
+    minibatch = result['profile']['minibatch']
+    assert minibatch['none']['normalization'] == 0 < minibatch['gluon']['normalization']
+    assert all(kinds['convolutions'] > 0 and kinds['pooling'] > 0 for kinds in minibatch.values())
     page = (tmp_path / 'README.md').read_text()
     assert '(bench.svg)' in page and result['date'] in page and str(tmp_path) not in page
     for title, _, table in tables.sections(result):

@@ -1,6 +1,9 @@
 """MXNet's side: layers and epochs with `batch_norm`, both paths of `fused_batch_norm`, and Gluon's own layer."""
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import time
 
 import mxnet as mx
@@ -94,3 +97,42 @@ def time_epoch(column, num_train, lr):
     total = time.perf_counter() - start
     return {'train': epoch.seconds, 'test': total - epoch.seconds, 'loss': epoch.loss, 'train_acc': epoch.train_acc,
             'test_acc': epoch.test_acc}
+
+
+def profile_epoch(column, num_train, lr):
+    """What MXNet's profiler says of a minibatch of training, after an epoch that warms up."""
+    train_iter, test_iter = (Minibatches(each.X[:count], each.y[:count], _case['batch_size'], shuffle=True)
+                             for each, count in zip(_case['data'], (num_train, _case['batch_size'])))
+    net = lenet(LAYERS.get(column, 'none'))
+    found: dict = {}
+    for initialize, look in ((True, contextlib.nullcontext()), (False, _profiled(found))):
+        with look:
+            epoch, = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False, initialize=initialize)
+    return {'seconds': epoch.seconds / len(train_iter), 'operators': _each(found, len(train_iter))}
+
+
+def profile_layer(column, repeat):
+    """What it says of one layer of a stack, forward + backward."""
+    found: dict = {}
+    time_layer(column, 'both', repeat)
+    with _profiled(found):
+        seconds = time_layer(column, 'both', repeat)
+    return {'seconds': seconds, 'operators': _each(found, (repeat + 1) * DEPTH)}  # one run warms the cache
+
+
+@contextlib.contextmanager
+def _profiled(found):
+    """Profile what happens inside; afterwards found has the seconds by operator."""
+    mx.profiler.set_config(profile_symbolic=True, profile_imperative=True, profile_memory=False, profile_api=False,
+                           aggregate_stats=True, filename=os.devnull)
+    nd.waitall()
+    mx.profiler.set_state('run')
+    yield
+    nd.waitall()
+    mx.profiler.set_state('stop')
+    table = json.loads(mx.profiler.dumps(reset=True, format='json'))['Time']
+    found.update({name: entry['Total'] / 1e3 for name, entry in table['operator'].items()})  # from ms
+
+
+def _each(operators, times):
+    return {name: total / times for name, total in operators.items()}

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 from ..environment import cores, machine, versions
-from . import epochs, layers
+from . import epochs, layers, profile
 from .figure import draw
 from .goals import check
 from .method import method
 from .side import Side
 from .tables import HEADERS, markdown, sections
 
-PARTS = ('layers', 'sizes', 'accuracy', 'epochs')
+PARTS = ('layers', 'sizes', 'accuracy', 'epochs', 'profile')
 
 
 def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=None):
@@ -97,6 +97,9 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
                        'd2l gluon': book, 'd2l scratch': book}
             result['epochs'] = epochs.measure_epochs(trained, threads, list(trained), 1 if quick else 5,
                                                      0.05 if quick else 1, root, say)
+        if 'profile' in parts:
+            result['profile'] = profile.measure_profile(
+                sides['gluon'], ['none', *(name for name in ('native', 'gluon') if name in columns)], root, quick, say)
     result['goals'] = check(result)
     result['seconds'] = time.perf_counter() - start
     return result
@@ -105,4 +108,4 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
 def command(parts, quick):
     """The command that makes such a result."""
     return ' '.join(['python -m gluon_bn bench', *(['--quick'] if quick else []),
-                     *([f"--parts {','.join(parts)}"] if parts != PARTS else [])])
+                     *([f"--parts {' '.join(parts)}"] if parts != PARTS else [])])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
+from .epochs import BATCH_SIZE, NUM_TRAIN
 from .rounds import taken
 
 HEADERS = {'scratch': 'batch_norm', 'portable': 'portable', 'native': 'native', 'gluon': 'Gluon', 'torch': 'PyTorch',
@@ -43,10 +44,32 @@ def sections(result, tablefmt='simple'):
                'Seconds for 60,000 images in batches of 256 at learning rate 1.0, and for the test of 10,000 after it. '
                'Where less than an epoch was trained, the time is scaled up; the loss is of what was trained.',
                table(rows, ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']))
+    if 'profile' in result:
+        yield from _profile(result['profile'], result.get('epochs', {}).get('torch'), table)
     if result['goals']:
         rows = [[entry['goal'], number(entry['value']), f"{entry['sense']} {entry['limit']:g}",
                  'yes' if entry['met'] else 'NO'] for entry in result['goals']]
         yield ('Ratios', 'Each within the rounds of this run; median.', table(rows, ['', 'measured', 'goal', 'met']))
+
+
+def _profile(profile, torch, table):
+    note = "Milliseconds, by MXNet's profiler, which slows it a little."
+    if torch:
+        note += f" PyTorch's whole minibatch takes {number(torch['train']['median'] * BATCH_SIZE / NUM_TRAIN * 1e3)}."
+    yield 'Where a minibatch of LeNet goes', note, table(*_kinds(profile['minibatch'], 1e3))
+    yield ('Where a dense layer goes', f"Microseconds for X {shape(profile)}, forward + backward. Between the operators "
+           'are Python, the graph and the engine.', table(*_kinds(profile['layer'], 1e6)))
+
+
+def _kinds(columns, scale):
+    """(rows, headers)"""
+    def row(kind, values):
+        return [kind, *(number(value * scale) if value else '-' for value in values)]
+
+    rows = [row(kind, values) for kind in next(iter(columns.values()))
+            if any(values := [column[kind] for column in columns.values()])]
+    return [*rows, row('in all', [sum(column.values()) for column in columns.values()])], [
+        '', *map(HEADERS.get, columns)]
 
 
 def shape(entry):
