@@ -1,6 +1,7 @@
 """The classroom: what students get, and what becomes of what they hand in, by nbgrader itself."""
 import copy
 import csv
+import math
 import re
 import sys
 from pathlib import Path
@@ -101,6 +102,15 @@ def test_the_unsolved_notebook_says_at_the_first_exercise_what_is_missing(releas
     shown = notebook.cells[-1].outputs[0].data["text/plain"]
     assert shown.startswith("batch_norm_dense: not written yet\n") and "Traceback" not in shown
     assert "Nothing is wrong: it waits for your code." in shown
+
+
+def test_a_training_that_diverges_is_a_result_on_the_workbench(released):
+    names = {}
+    for cell in released.cells:
+        if label(cell) in ("setup", "workbench"):
+            exec(cell.source, names)
+    epoch = names["fit"](names["mlp"](), lr=1e6, num_epochs=2, num_train=300)
+    assert math.isnan(epoch.loss) and 0 < epoch.train_acc < 0.2 and 0 < epoch.test_acc < 0.2  # one class for all
 
 
 def test_submissions_are_found_as_files_and_as_folders(released, tmp_path):

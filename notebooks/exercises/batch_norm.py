@@ -20,7 +20,8 @@ from mxnet import autograd, gluon, init, nd
 from mxnet.gluon import nn
 
 from gluon_bn import check, load_data_fashion_mnist, train
-from gluon_bn.training import evaluate_accuracy, seed_everything
+from gluon_bn.divergence import Diverged
+from gluon_bn.training import Epoch, evaluate_accuracy, seed_everything
 
 # %% [markdown]
 # ## Exercise 1: a dense layer (3 points)
@@ -304,7 +305,8 @@ assert accuracy > 0.6, accuracy
 #
 # LeNet without a norm needs minutes before it learns anything. The questions below take a smaller network that trains in
 # a second: three dense layers of 64 units with ReLU. `fit` starts it from the same weights each time, trains it for a few
-# epochs and returns the last one: see its `.train_acc` and `.test_acc`.
+# epochs and returns the last one: see its `.train_acc` and `.test_acc`. Where a training diverges, its loss is not a
+# number.
 
 # %% nbgrader={"grade": false, "grade_id": "workbench", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def mlp(norm=None, dropout=0):
@@ -324,7 +326,11 @@ def mlp(norm=None, dropout=0):
 def fit(net, lr, num_epochs=4, num_train=3000):
     seed_everything(0)
     train_iter, test_iter = load_data_fashion_mnist(100, num_train=num_train, num_test=2000)
-    return train(net, train_iter, test_iter, num_epochs, lr, plot=False, progress=False)[-1]
+    try:
+        return train(net, train_iter, test_iter, num_epochs, lr, plot=False, progress=False)[-1]
+    except Diverged as error:
+        accuracies = evaluate_accuracy(net, train_iter), evaluate_accuracy(net, test_iter)
+        return Epoch(error.epoch, numpy.nan, *accuracies, seconds=numpy.nan, examples_per_sec=numpy.nan)
 
 # %% [markdown]
 # ## Exercise 8: the bias before a norm (2 + 3 points)
