@@ -126,8 +126,10 @@ def test_a_part_of_the_properties_can_be_asked_for():
     assert check.batch_norm(unbiased, only=("statistics",)).mistakes == ["UnbiasedBatchVar"]
     with pytest.raises(ValueError, match=r"only must be a tuple of dense, .*got \['colour'\]"):
         check.batch_norm(dense_only, only=("colour",))
-    with pytest.raises(ValueError, match="only must be a tuple"):
-        check.batch_norm(dense_only, only="dense")
+    for nothing in ("dense", ()):
+        with pytest.raises(ValueError, match="only must be a tuple"):
+            check.batch_norm(dense_only, only=nothing)
+    assert len(check.batch_norm(dense_only, only=(key for key in ("dense", "modes"))).rows) == 2
     with pytest.raises(ValueError, match="must be a function or a class, got 3"):
         check.batch_norm(3)
 

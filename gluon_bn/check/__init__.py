@@ -59,10 +59,10 @@ def batch_norm(fn: Callable, only: Optional[Iterable[str]] = None, seconds: floa
     Returns: a Result. What fn raises, prints or never finishes is in it.
     Raises: ValueError for an fn that cannot be called, or an unknown key.
     """
-    _refuse(fn, only, MATHS)
+    chosen = _chosen(fn, only, MATHS)
     guard = Guard(fn, seconds)
     probes = Properties(lambda trial, mode: observe_function(fn, trial, mode), guard)
-    return Result(_title(fn), _maths_rows(probes, only), guard.printed)
+    return Result(_title(fn), _maths_rows(probes, chosen), guard.printed)
 
 
 def layer(cls: Callable, only: Optional[Iterable[str]] = None, seconds: float = SECONDS, eps: float = 1e-5,
@@ -77,14 +77,14 @@ def layer(cls: Callable, only: Optional[Iterable[str]] = None, seconds: float = 
     eps, momentum: the constants that the layer should use; momentum weighs the old value.
     Returns: a Result. Raises: ValueError for a cls that cannot be called, or an unknown key.
     """
-    _refuse(cls, only, {**MATHS, **LAYER})
+    chosen = _chosen(cls, only, {**MATHS, **LAYER})
     guard = Guard(cls, seconds)
     probes = Properties(lambda trial, mode: observe_layer(cls, trial, mode), guard, eps, momentum)
     rows = []
     for key, (words, judge) in LAYER.items():
-        if only is None or key in only:
+        if key in chosen:
             rows.append(probes.row(words, lambda judge=judge: guard.run(lambda: judge(cls))))
-    rows += _maths_rows(probes, only)
+    rows += _maths_rows(probes, chosen)
     return Result(_title(cls), rows, guard.printed)
 
 
@@ -99,28 +99,31 @@ def gradient(fn: Callable, only: Optional[Iterable[str]] = None, seconds: float 
     seconds: the time limit for all calls of fn together; waiting counts a third.
     Returns: a Result. Raises: ValueError for an fn that cannot be called, or an unknown key.
     """
-    _refuse(fn, only, GRADIENT)
+    chosen = _chosen(fn, only, GRADIENT)
     guard = Guard(fn, seconds)
-    rows = judge_gradient(fn, guard, [key for key in GRADIENT if only is None or key in only])
+    rows = judge_gradient(fn, guard, [key for key in GRADIENT if key in chosen])
     return Result(_title(fn), rows, guard.printed)
 
 
-def _maths_rows(probes: Properties, only: Optional[Iterable[str]]) -> List[Row]:
+def _maths_rows(probes: Properties, chosen: List[str]) -> List[Row]:
     rows = []
     for key, (words, judge, ranks) in MATHS.items():
-        if only is None or key in only:
+        if key in chosen:
             rows.append(probes.row(words, *[functools.partial(getattr(probes, judge), rank) for rank in ranks]))
     return rows
 
 
-def _refuse(code: Any, only: Optional[Iterable[str]], keys: Mapping[str, Any]) -> None:
+def _chosen(code: Any, only: Optional[Iterable[str]], keys: Mapping[str, Any]) -> List[str]:
+    """The keys to try. Raises: ValueError for code that cannot be called, an unknown key, or none."""
     if not callable(code):
         raise ValueError(f'the code to check must be a function or a class, got {code!r}; '
                          'pass it by name, without parentheses')
-    unknown = sorted(set(only or ()) - set(keys)) if not isinstance(only, str) else [only]
-    if unknown:
-        raise ValueError(f'only must be a tuple of {", ".join(keys)}, got {unknown}; '
+    chosen = list(keys) if only is None else [only] if isinstance(only, str) else list(only)
+    unknown = [key for key in chosen if key not in keys]
+    if unknown or not chosen or isinstance(only, str):
+        raise ValueError(f'only must be a tuple of {", ".join(keys)}, got {unknown or chosen}; '
                          f'for instance only=("{next(iter(keys))}",)')
+    return chosen
 
 
 def _title(code: Any) -> str:
