@@ -63,12 +63,13 @@ def test_code_on_a_busy_machine_is_not_taken_for_code_that_hangs():
 
 def test_the_time_limit_covers_all_calls_together():
     def slow(*args):
-        end = time.process_time() + 0.2
+        end = time.process_time() + 0.1
         while time.process_time() < end:
             pass
         return students.batch_norm()(*args)
 
-    result = check.batch_norm(slow, seconds=2)
+    # 38 calls: 3.8 s at least. The first 8, for the first row, count no more than 1.6 s, however busy the machine is
+    result = check.batch_norm(slow, seconds=3)
     assert result.mistakes == ["TooSlow"] and result.rows[0].status == "ok"
 
 
@@ -130,12 +131,12 @@ def test_what_the_code_prints_is_shown_once_and_shortly(capsys):
     assert "lines more" in str(result)
 
 
-def test_a_check_takes_less_than_five_seconds_and_no_data():
-    start = time.monotonic()
+def test_three_checks_take_less_than_three_seconds_of_the_processor():
+    start = time.process_time()
     check.batch_norm(students.batch_norm("WrongAxis", "NoEps", "MomentumSwapped"))
     check.layer(students.layer("WrongAxis", "NoEps"))
     check.gradient(students.backward("WrongGradientX"))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 3  # a quarter of one was measured
 
 
 def test_many_checks_do_not_grow():

@@ -112,7 +112,7 @@ class Guard:
         with _generators_kept(), _exit_raises(), contextlib.redirect_stdout(output):
             worker.tasks.put((work, done))
             try:
-                while not (done.wait(max(self.left - clock.read(), 0.01)) or self.timed_out):
+                while not (self.timed_out or done.wait(max(self.left - clock.read(), 0.01))):
                     self.timed_out = clock.read() >= self.left
             except BaseException:  # the reader's own Ctrl-C
                 worker.retire()
