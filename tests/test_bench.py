@@ -1,10 +1,12 @@
 """The benchmark measures what it says, and what it writes agrees with what it measured."""
 import importlib.util
 import json
+import shlex
 
 import numpy
 import pytest
 
+from gluon_bn import cli
 from gluon_bn.bench import accuracy, goals, profile, rounds, run, tables
 from gluon_bn.bench.side import Side
 
@@ -99,6 +101,14 @@ def test_numbers_are_readable(value, text):
 def test_an_unknown_part_is_refused(tmp_path):
     with pytest.raises(ValueError, match='parts must be some of layers, sizes, accuracy, epochs, profile, got speed'):
         run.main(json=tmp_path / 'bench.json', parts=('speed',))
+
+
+@pytest.mark.parametrize('parts, quick', [(('layers', 'accuracy'), False), (run.PARTS, True)])
+def test_the_command_that_a_result_names_makes_such_a_result(parts, quick):
+    python, _, package, *arguments = shlex.split(run.command(parts, quick))
+    assert (python, package) == ('python', 'gluon_bn')
+    read = cli._parser().parse_args(arguments)
+    assert (tuple(read.parts), read.quick) == (parts, quick)
 
 
 def test_a_side_raises_here_what_its_function_raised_there():
