@@ -47,7 +47,7 @@ def _one_step(layer, trainer, X, dY):
 
 
 def errors_by_mean(makers, means, shape=(256, 6, 24, 24)):
-    """Errors of Y against float64, in units of its largest value, for inputs of unit variance around each mean.
+    """Errors of Y against float64, |error| / |exact| in Euclidean norms, for inputs of unit variance around each mean.
 
     makers: {name: function num_features -> layer}. Returns: {name: [error for each mean]}.
     """
