@@ -122,12 +122,12 @@ print('averaged over all but the channels:', per_channel.shape)
 
 
 # %% [markdown]
-# The first one is broken: it has a mean for every pixel, $6 \cdot 5 \cdot 4 = 120$ of them from 8 values each, and a shirt
-# moved by one pixel would be normalized by other numbers. The second is mended.
+# The first one is broken: it has a mean for every pixel, $6 \cdot 5 \cdot 4 = 120$ of them from 8 values each, and a
+# shirt moved by one pixel would be normalized by other numbers. The second is mended.
 #
-# *Claim C22.* A channel is one unit that is seen at many places: all $m \cdot p \cdot q$ values of it share one mean and one
-# variance. So it must be the same as laying out all places as rows of a table with one column for each channel, and
-# normalizing that as before. **Check** it.
+# *Claim C22.* A channel is one unit that is seen at many places: all $m \cdot p \cdot q$ values of it share one mean
+# and one variance. So it must be the same as laying out all places as rows of a table with one column for each channel,
+# and normalizing that as before. **Check** it.
 
 # %%
 def standardize(X, axes):
@@ -354,16 +354,17 @@ assert list(seen.values()) == [True, False, True, False, False]
 # %% [markdown]
 # ## Move it yourself
 #
-# Before we train, look at what the layer does to a whole distribution. The unit below is lopsided on purpose. From left to
-# right: as it starts; its input moved and stretched; another gamma and beta; only eight examples.
-# **Predict** which of the lower histograms differ from the first.
+# Before we train, look at what the layer does to a whole distribution. The unit below is lopsided on purpose. From left
+# to right: as it starts; its input moved and stretched; another gamma and beta; only eight examples. **Predict** which
+# of the lower histograms differ from the first.
 
 # %%
 panel.plot_settings({}, {'offset': 4.0, 'scale': 2.0}, {'gamma': 2.0, 'beta': -3.0}, {'batch_size': 8})
 
 # %% [markdown]
-# Moving and stretching the input leaves no trace behind the layer; the mean there is beta's alone, the spread is gamma's. The
-# shape stays lopsided: only mean and variance are normalized. And with eight examples the statistics are those eight's.
+# Moving and stretching the input leaves no trace behind the layer; the mean there is beta's alone, the spread is
+# gamma's. The shape stays lopsided: only mean and variance are normalized. And with eight examples the statistics are
+# those eight's.
 #
 # Run the next cell for controls of your own (in a page that is only read, you see the picture that it starts with). Try
 # a negative gamma, and a batch of two.
@@ -375,8 +376,8 @@ panel.show()
 # %% [markdown]
 # ## LeNet with your layer
 #
-# LeNet reads images of 28 by 28 pixels with two convolutions and three dense layers. `gluon_bn.lenet` puts a norm of your
-# choice between each affine map and its sigmoid. **Predict** how many numbers your four layers add.
+# LeNet reads images of 28 by 28 pixels with two convolutions and three dense layers. `gluon_bn.lenet` puts a norm of
+# your choice between each affine map and its sigmoid. **Predict** how many numbers your four layers add.
 
 # %%
 def mine_in_lenet(fn=my_batch_norm):
@@ -405,8 +406,8 @@ for ax, image, label in zip(axes, images.asnumpy(), labels.asnumpy()):
 
 
 # %% [markdown]
-# Your function is written to be read, not to be fast: MXNet runs each of its operations on its own, and
-# some of them slowly. `gluon_bn.fused_batch_norm` is the same maths in one piece. **Predict** how much faster a training step is,
+# Your function is written to be read, not to be fast: MXNet runs each of its operations on its own, and some of them
+# slowly. `gluon_bn.fused_batch_norm` is the same maths in one piece. **Predict** how much faster a training step is,
 # then see. (The two take turns, and the middle one of five ratios is shown: the machine may be busy.)
 
 # %%
@@ -442,8 +443,8 @@ print(f'loss with your function {losses[0]:.5f}, with the fused one {losses[1]:.
 assert abs(losses[0] - losses[1]) < 1e-3
 
 # %% [markdown]
-# They agree, so from here on your *layer* trains with the fused *maths*. Not one line of the layer had to change for that,
-# which is the point of keeping the two apart.
+# They agree, so from here on your *layer* trains with the fused *maths*. Not one line of the layer had to change for
+# that, which is the point of keeping the two apart.
 #
 # Watch the curves grow. (Training accuracy is the mean over an epoch while the weights move; test accuracy is measured
 # after each epoch.)
@@ -532,8 +533,8 @@ assert abs(loss - losses[0]) < 1e-2
 # %% [markdown]
 # ## Three curves
 #
-# Now the question for which all this was done: does it help? Three nets from the same weights, with the same learning rate,
-# batches and pooling. One is trained already. **Predict** the curve of the one without any norm.
+# Now the question for which all this was done: does it help? Three nets from the same weights, with the same learning
+# rate, batches and pooling. One is trained already. **Predict** the curve of the one without any norm.
 
 # %%
 training.seed_everything(0)
@@ -548,8 +549,8 @@ training.seed_everything(0)
 histories['gluon', 0] = gluon_bn.train(gluon_bn.lenet('gluon'), train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
-# One run is an anecdote. Two more seeds, that is, other initial weights and another order of the images, with your layer
-# and without. This takes a minute or more.
+# One run is an anecdote. Two more seeds, that is, other initial weights and another order of the images, with your
+# layer and without. This takes a minute or more.
 
 # %%
 makers = {'none': lambda: gluon_bn.lenet('none'), 'fused': lambda: mine_in_lenet(gluon_bn.fused_batch_norm)}

@@ -39,7 +39,7 @@ effects = chain.effects_by_order(1.0, w, step=0.03)
 figures.orders(effects)
 
 # %% [markdown]
-# The black bar promises more than the whole value of $y$, which is 3.1; the other orders take much of it back,
+# The black bar promises nearly the whole value of $y$, which is 3.1; the other orders take a third of it back,
 # with alternating signs. **Check** that the bars are all there is: with $c_1$ as predicted, they sum to the true
 # change, to the last digits of float64.
 
@@ -59,8 +59,8 @@ changes = {weight: [chain.change(1.0, np.full(l, weight), 0.01) for l in depths]
 figures.changes_over_depth(depths, changes)
 
 # %% [markdown]
-# Mind the three scales. With weights of 0.9 a deep chain does not react at all; with 1.1 it reacts hundreds of
-# times more strongly, and the prediction is far too large. **Check:** one layer is exact; twenty layers of 1.1
+# Mind the three scales. With weights of 0.9 a deep chain hardly reacts; with 1.1 it reacts a thousand times more
+# strongly, and the prediction is far too large. **Check:** one layer is exact; twenty layers of 1.1
 # are not.
 
 # %%
@@ -141,8 +141,8 @@ figures.variances(sizes, raw, standardized)
 
 # %% [markdown]
 # An update of 0.1 in each weight, one in ten, already spreads the variance over more than a factor of ten.
-# Whether that is "extreme" is a matter of the step: at 0.01 it is some ten per cent. The normalized unit sits at
-# 1 throughout.
+# Whether that is "extreme" is a matter of the step: at 0.01 all hundred stay within a factor of 1.4. The normalized
+# unit sits at 1 throughout.
 
 # %%
 of_seeds = [[[u.var for u in chain.moments_under_updates(size, seed=seed)[0]] for seed in range(3)]
@@ -282,8 +282,8 @@ figures.penalties(weights, rests, leaves)
 
 # %% [markdown]
 # A tug of war (bars: three seeds): a light penalty leaves a lot. A heavy one leaves a few hundredths, but it
-# dictates the step: at $\lambda = 10$ we had to make it ten times smaller, and in the same number of steps the
-# cost itself has hardly fallen. Batch normalization leaves rounding in the mean and $\mathtt{eps}/v$ in the
+# dictates the step: at $\lambda = 10$ we had to make it ten times smaller, and after the same number of steps the
+# cost itself is several times as high. Batch normalization leaves rounding in the mean and $\mathtt{eps}/v$ in the
 # variance, by definition. **Check:**
 
 # %%
@@ -310,10 +310,10 @@ figures.wastes(white['renormalize'], white['batch_norm'])
 
 # %% [markdown]
 # The first two pictures are the claim: again and again a part of each step is proposed and undone, and with batch
-# normalization that share is 0 (rounding). The part is a fifth of the first gradient, soon less than a hundredth,
-# yet a tenth and more of how $H$ moves. The third picture is a surprise: the two losses lie on each other. What
-# is undone here costs no time. Now inputs with an offset and correlations. **Predict** again, above all the
-# middle picture.
+# normalization that share is 0 (rounding). The part is a fifth of the first gradient, soon less than a hundredth, yet
+# about a tenth, and later more, of how $H$ moves. The third picture is a surprise: the two losses lie on each other.
+# What is undone here costs no time. Now inputs with an offset and correlations. **Predict** again, above all the middle
+# picture.
 
 # %%
 plain = {method: [run(method, seed=seed, eps=0.0) for seed in range(3)]
@@ -350,8 +350,8 @@ figures.times(widths, times)
 
 # %% [markdown]
 # "Much more expensive" needs a wide layer and a good implementation on the other side. Against Gluon's layer
-# whitening costs several times as much at 512 units, and the lines part further. Our `batch_norm` is written to
-# be read; its slow reductions cost as much as a whitening by LAPACK does. **Check** what each leaves of the
+# whitening costs several times as much at 512 units. Our `batch_norm` is written to be read; its slow reductions
+# cost about as much as a whitening by LAPACK does, in narrow layers even more. **Check** what each leaves of the
 # correlations, and count: times vary with the machine, the number of multiplications does not.
 
 # %%

@@ -201,9 +201,9 @@ figures.moments(shapes)
 # %% [markdown]
 # (A dot for each of three seeds and three layers, a bar for their median.)
 #
-# With ReLUs the claim holds by a wide margin. With sigmoids it holds for the kurtosis, but **hardly for the
-# skewness**, and after training not at all: around its middle the sigmoid is nearly a straight line, and it bends
-# both tails alike, so it makes nothing lopsided that was not. **Check** both.
+# With ReLUs the claim holds for both, for the skewness by a wide margin. With sigmoids it holds for the kurtosis, but
+# **hardly for the skewness**, and after training not at all: around its middle the sigmoid is nearly a straight line,
+# and it bends both tails alike, so it makes nothing lopsided that was not. **Check** both.
 
 # %%
 median = {(name, *key): numpy.median(values) for name in shapes for key, values in shapes[name].items()}
@@ -256,9 +256,9 @@ figures.by_seed(range_used, 'deviation of a sigmoid')
 figures.gradients({norm: sigmoid[norm][0] for norm in sigmoid})
 
 # %% [markdown]
-# Mind the logarithm: without normalization the gradient shrinks by a factor of ten or more from layer to layer; with
-# it, all layers get about the same. **Check** it on all seeds: the spread of the gradient at the top over that at the
-# bottom.
+# Mind the logarithm: without normalization the gradient shrinks by a factor of about ten from layer to layer, in all by
+# two thousand; with it, by four or five in all. **Check** it on all seeds: the spread of the gradient at the top over
+# that at the bottom.
 
 # %%
 top_over_bottom = {norm: [float(watched.after['dense 2'].dA.std() / watched.after['conv 1'].dA.std())
@@ -275,8 +275,8 @@ figures.by_seed(top_over_bottom, 'gradient: top over bottom')
 figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
 
 # %% [markdown]
-# The net that does not learn is nearer to the rule! Its steps are small, though unequal: the top moves some forty
-# times as fast as the bottom. With the norm the steps are alike in all layers, a few per cent each, and it learns all
+# The net that does not learn is nearer to the rule! Its steps are small, though unequal: the top moves some forty times
+# as fast as the bottom. With the norm the steps are of one order in all layers, a few per cent each, and it learns all
 # the same: a layer before a norm does not care about the size of its weights, so a large step turns them but breaks
 # nothing. **Check** both.
 
@@ -297,9 +297,10 @@ figures.by_seed(unequal, 'step: largest layer over smallest')
 #   ruin the accuracy.
 # - Statistics estimated once over the training set are as good as the batches' own and steadier than moving averages.
 #   How much that is worth depends on how fast the weights move.
-# - $XW + b$ is nearer to a Gaussian than the layer's input: with ReLUs by far, with sigmoids in the tails only.
-# - Without normalization LeNet's sigmoids hardly vary and the gradient dies on its way down; with it both are of one
-#   size in all layers.
+# - $XW + b$ is nearer to a Gaussian than the layer's input: with ReLUs in both moments, with sigmoids in the tails
+#   only.
+# - Without normalization LeNet's sigmoids hardly vary and the gradient dies on its way down; with it they vary, and
+#   the gradient is of one order in all layers.
 #
 # We trained on a few thousand images for a few epochs, so the accuracies are far below what LeNet reaches (`python -m
 # gluon_bn compare` trains it in full). We did not show that a Gaussian unit trains better; that is the chapter's

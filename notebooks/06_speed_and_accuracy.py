@@ -33,8 +33,8 @@ figures.table(rows, ['forward + backward', 'milliseconds', 'times as fast'])
 # %% [markdown]
 # Compiling changes almost nothing: the interpreter was never in the way. Operators that take milliseconds do not
 # notice the microseconds that starting one costs. **Check**: the graph holds the very operators that run one by one,
-# so compiling has nothing else to give; the portable closed form has no mean and no power in it. (The times are checked with a
-# margin of several times what was measured, for a machine may be busy.)
+# so compiling has nothing else to give; the portable closed form has no mean and no power in it. (The times are checked
+# with a margin of several times, for a machine may be busy.)
 
 # %%
 operators = speed.operators(shape)
@@ -102,7 +102,7 @@ figures.table([(name, *values) for name, values in errors.items()],
               ['relative error of Y', *(f'mean {mean:,}' for mean in means)])
 
 # %% [markdown]
-# Gluon's sums lose four digits more than ours at mean 0, and at 10,000 nothing is left of them. The two-pass
+# Gluon's sums lose two digits more than ours at mean 0, and at 10,000 nothing is left of them. The two-pass
 # variance of `batch_norm` stays at what float32 allows. `fused_batch_norm` does better still, because it adds in
 # float64 and keeps the digits of the mean that float32 cannot hold.
 

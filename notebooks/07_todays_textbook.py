@@ -1,9 +1,9 @@
 # %% [markdown]
 # # In today's textbook
 #
-# The chapter's code is of the older `nd` front of MXNet and of *Dive into Deep Learning* as it was then. Today's edition, d2l
-# 1.0.3, has another shape: arrays like NumPy's, a `Classifier`, a `DataModule`, a `Trainer`. Here our layer and our
-# data go into those cells as they are, and at the end a table, made by running both, says what has changed in between.
+# The chapter's code is of the older `nd` front of MXNet and of *Dive into Deep Learning* as it was then. Today's
+# edition, d2l 1.0.3, has another shape: arrays like NumPy's, a `Classifier`, a `DataModule`, a `Trainer`. Here our
+# layer and our data go into those cells as they are, and at the end a table says what has changed in between.
 #
 # Reading takes about 20 minutes, running two on two cores.
 
@@ -27,8 +27,8 @@ npx.set_np()  # arrays are now those of mx.np
 # %% [markdown]
 # ## The same function in the new front
 #
-# The function `batch_norm` is written once for both fronts. **Predict** what the small batch of the first notebook gives
-# when its arrays are those of `mx.np`.
+# The function `batch_norm` is written once for both fronts. **Predict** what the small batch of the first notebook
+# gives when its arrays are those of `mx.np`.
 
 # %%
 X = np.array([[1, 2], [3, 2], [5, 6], [7, 6]])
@@ -42,8 +42,8 @@ assert numpy.allclose(moving_mean, 0.4) and numpy.allclose(moving_var, [[0.5, 0.
 # %% [markdown]
 # ## The data as a DataModule
 #
-# The book's `d2l.FashionMNIST` downloads from a bucket of its own and decodes each image each time it is needed. Ours is a
-# `d2l.DataModule` over images that are in memory, and is used in the same way.
+# The book's `d2l.FashionMNIST` downloads from a bucket of its own and decodes each image each time it is needed. Ours
+# is a `d2l.DataModule` over images that are in memory, and is used in the same way.
 
 # %%
 data = FashionMNIST(batch_size=128)
@@ -56,8 +56,8 @@ data.visualize([array[:8] for array in batch])
 # %% [markdown]
 # ## The model as a Classifier
 #
-# A `Classifier` wants a `net` and a learning rate; loss, accuracy, and optimizer it brings along. `gluon_bn.lenet` gives
-# the net: the book pools by the average here, the chapter by the maximum.
+# A `Classifier` wants a `net` and a learning rate; loss, accuracy, and optimizer it brings along. `gluon_bn.lenet`
+# gives the net: the book pools by the average here, the chapter by the maximum.
 
 # %%
 class BNLeNet(d2l.Classifier):
@@ -97,7 +97,7 @@ assert accuracy > 0.6
 
 # %% [markdown]
 # *Claim C30.* Gluon's layer in the same cell is the same computation, so from the same seed it must take the same
-# path. Three short fits of one fifth of the images each, one a seed; the board is told not to draw.
+# path. Short fits of a fifth of the images, from three seeds each; the board is told not to draw.
 
 # %%
 def last_loss(norm, seed):
@@ -126,9 +126,9 @@ d2l.train_ch6(gluon_bn.lenet('fused'), train_iter, test_iter, max(2, max_epochs)
 # %% [markdown]
 # ## What has changed between the editions
 #
-# Most of it is harmless, if one knows. The first trap is `momentum`. In the chapter, in Gluon and here, it weighs the *old*
-# value; in today's textbook (and in PyTorch) the function written from scratch weighs the *new* one. The same number 0.1 then means the
-# opposite. **Predict** where each average stands after twenty batches whose mean is 1.
+# Most of it is harmless, if one knows. The first trap is `momentum`. In the chapter, in Gluon and here, it weighs the
+# *old* value; in today's textbook (and in PyTorch) the function written from scratch weighs the *new* one. The same
+# number 0.1 then means the opposite. **Predict** where each average stands after twenty batches whose mean is 1.
 
 # %%
 def after(batches, weight_of_old):
@@ -145,8 +145,8 @@ assert numpy.isclose(after(20, 1 - 0.1), 1 - 0.9 ** 20) and numpy.isclose(after(
 
 
 # %% [markdown]
-# Read as in the chapter, 0.1 forgets nearly everything but the last batch. The other way round, 0.9 read as today, does the
-# same. Neither raises an error.
+# Read as in the chapter, 0.1 forgets nearly everything but the last batch. The other way round, 0.9 read as today, does
+# the same. Neither raises an error.
 #
 # The second is where the variance starts. Untrained, in prediction mode, with everything at its start: **predict** by
 # what the layer multiplies.
@@ -167,11 +167,11 @@ assert numpy.isclose(factors['zeros'], 1 / 1e-5 ** 0.5) and abs(factors['ones'] 
 
 
 # %% [markdown]
-# Zero as a start makes an untrained, or a badly loaded, layer shout; one makes it harmless. (Ours starts at 0 as the chapter's
-# does, and takes `moving_var_initializer='ones'`.)
+# Zero as a start makes an untrained, or a badly loaded, layer shout; one makes it harmless. (Ours starts at 0 as the
+# chapter's does, and takes `moving_var_initializer='ones'`.)
 #
-# Third, `eps`: $10^{-5}$ then, $10^{-12}$ in today's MXNet cells. **Predict** by how much a layer multiplies the gradient of a unit
-# that is constant over the batch.
+# Third, `eps`: $10^{-5}$ then, $10^{-12}$ in today's MXNet cells. **Predict** by how much a layer multiplies the
+# gradient of a unit that is constant over the batch.
 
 # %%
 def gradient_factor(eps):
@@ -189,8 +189,9 @@ assert all(numpy.isclose(value, eps ** -0.5, rtol=1e-3) for eps, value in gradie
 
 # %% [markdown]
 # What has *not* changed is the divisor of the variance: it is $m$, in both editions, here, and in Gluon on a CPU.
-# (PyTorch normalizes by $m$ too but keeps a moving average of the estimate by $m - 1$.) **Predict** Gluon's moving variances
-# for the small batch, from 1 and with momentum 0.9: $0.9 + 0.1 \cdot 5$ and $0.9 + 0.1 \cdot 4$, if it divides by $m$.
+# (PyTorch normalizes by $m$ too but keeps a moving average of the estimate by $m - 1$.) **Predict** Gluon's moving
+# variances for the small batch, from 1 and with momentum 0.9: $0.9 + 0.1 \cdot 5$ and $0.9 + 0.1 \cdot 4$, if it
+# divides by $m$.
 
 # %%
 gluon = nn.BatchNorm(momentum=0.9)
