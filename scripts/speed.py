@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import block
@@ -37,10 +38,11 @@ def summary(page):
     cores, date = (re.search(pattern, page).group(1) for pattern in (r"(\d+) cores", r"# The benchmark, (\S+)"))
     torch = re.search(r"torch (\d+\.\d+)", page)
     return "\n".join([
-        f"Forward + backward of one layer in milliseconds, on {cores} cores, measured on {date}"
-        + (f" with PyTorch {torch.group(1)}" if torch else "") + ", each framework in its own process:", "",
+        textwrap.fill(f"Forward + backward of one layer in milliseconds, on {cores} cores, measured on {date}"
+                      + (f" with PyTorch {torch.group(1)}" if torch else "") + ", each framework in its own process:",
+                      120), "",
         table("X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times]),  # no multiples
-        "", in_words(ratios), "",
+        "", textwrap.fill(in_words(ratios), 120), "",
         "The relative error of Y against float64, by the mean of X in standard deviations:", "",
         table("mean", columns, [(row["mean"], [row[name] for name in columns]) for row in errors if row["of"] == "Y"]),
         ""])

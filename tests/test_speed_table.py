@@ -48,8 +48,9 @@ A processor, 4 cores; mxnet 1.9.1, torch 2.13.0+cpu.
 
 
 def test_times_errors_and_the_range_of_the_ratios_are_those_of_the_page():
-    assert speed.summary(PAGE) == """Forward + backward of one layer in milliseconds, on 4 cores, measured on \
-2030-01-02 with PyTorch 2.13, each framework in its own process:
+    assert speed.summary(PAGE) == """\
+Forward + backward of one layer in milliseconds, on 4 cores, measured on 2030-01-02 with PyTorch 2.13, each framework in
+its own process:
 
 | X | `batch_norm` | `fused_batch_norm`, native | Gluon | PyTorch |
 |---|---|---|---|---|
@@ -57,8 +58,8 @@ def test_times_errors_and_the_range_of_the_ratios_are_those_of_the_page():
 | (8, 6, 9, 9) | 99 | 2.00 | 4.00 | **1.5** |
 | (8, 120) | 3.56 | 0.28 | 0.25 | **0.1** |
 
-Of the others' times the native path takes 0.24 to 0.50 of Gluon's and 0.70 to 1.33 of PyTorch's on these \
-convolutions, and 1.12 to 1.12 of Gluon's and 2.80 to 2.80 of PyTorch's on these dense layers.
+Of the others' times the native path takes 0.24 to 0.50 of Gluon's and 0.70 to 1.33 of PyTorch's on these convolutions,
+and 1.12 to 1.12 of Gluon's and 2.80 to 2.80 of PyTorch's on these dense layers.
 
 The relative error of Y against float64, by the mean of X in standard deviations:
 
