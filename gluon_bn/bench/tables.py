@@ -57,8 +57,8 @@ def _profile(profile, torch, table):
     if torch:
         note += f" PyTorch's whole minibatch takes {number(torch['train']['median'] * BATCH_SIZE / NUM_TRAIN * 1e3)}."
     yield 'Where a minibatch of LeNet goes', note, table(*_kinds(profile['minibatch'], 1e3))
-    yield ('Where a dense layer goes', f"Microseconds for X {shape(profile)}, forward + backward. Between the operators "
-           'are Python, the graph and the engine.', table(*_kinds(profile['layer'], 1e6)))
+    yield ('Where a dense layer goes', f'Microseconds for X {shape(profile)}, forward + backward. Between the '
+           'operators are Python, the graph and the engine.', table(*_kinds(profile['layer'], 1e6)))
 
 
 def _kinds(columns, scale):
