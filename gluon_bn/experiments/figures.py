@@ -39,7 +39,7 @@ def _band(ax, curves, color, label, style='-'):
 
 
 def table(rows, headers):
-    """Rows as an HTML table, which a notebook shows; columns of numbers are set right, with three digits."""
+    """Rows as an HTML table, which a notebook shows; columns of numbers are set right, with at most three digits."""
     rows = [list(row) for row in rows]
     sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
     return tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
@@ -52,7 +52,7 @@ def _digits(value):
     if value and not 1e-3 <= abs(value) < 1e6:
         digits, _, exponent = f'{value:.1e}'.partition('e')
         return f"{digits.replace('.0', '')}e{int(exponent)}" if exponent else digits
-    return f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.3g}'
+    return f'{value:,.0f}' if abs(value) >= 999.5 else f'{value:.3g}'  # of 999.7 three digits would be 1e+03
 
 
 def orders(effects):
