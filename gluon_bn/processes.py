@@ -69,15 +69,15 @@ def _start(module, task, environment):
 
 
 def _listen(index, process, messages):
-    for line in process.stdout:
-        messages.put((index, line))
+    with process.stdout:
+        for line in process.stdout:
+            messages.put((index, line))
     messages.put((index, None))
 
 
 def _end(process):
     """Wait for its end; returns the exit code."""
     code = process.wait()  # before the pipe is closed, at which it would end early
-    process.stdout.close()
     with contextlib.suppress(BrokenPipeError):  # of a task that it never read
         process.stdin.close()
     return code

@@ -1,10 +1,12 @@
 """The main job, in small, on the real data."""
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -13,6 +15,7 @@ import pytest
 from gluon_bn import cli, compare
 from gluon_bn.configuration import Configuration
 from gluon_bn.plots import LABELS, plot_curves
+from gluon_bn.processes import perform
 from gluon_bn.report import caption, failures, spread, summarize, table
 
 FILES = {"configuration.json", "metrics.jsonl", "nets", "summary.json", "curves.svg", "curves.png", "report.md"}
@@ -108,6 +111,33 @@ def test_a_run_whose_command_was_stopped_while_it_started_ends_in_silence():
     done = subprocess.run([sys.executable, "-m", "gluon_bn.run"], stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+TALKER = """
+from gluon_bn.processes import serve
+
+def work(task, send):
+    while True:
+        send({"said": task})
+
+serve(work)
+"""
+
+
+def test_processes_that_are_stopped_while_they_speak_end_in_silence(tmp_path, monkeypatch):
+    (tmp_path / "talker.py").write_text(TALKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    errors = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    for _ in range(10):
+        before = set(threading.enumerate())
+        with contextlib.closing(perform("talker", [0, 1, 2], 3, {})) as messages:
+            for _ in range(100):
+                next(messages)
+            listeners = set(threading.enumerate()) - before
+        for listener in listeners:
+            listener.join()
+    assert len(listeners) == 3 and not errors
 
 
 @pytest.mark.fault("one run of several is killed", tries=1)
