@@ -55,10 +55,10 @@ class Checkpoint:
         The net is initialized, on any devices as at saving; its shapes need not be known yet.
         Raises: ValueError for a file that is damaged, or of another configuration or net.
         """
-        found = self._read()
-        if found is None:
+        state = self._read()
+        if state is None:
             return []
-        arrays, content = found
+        arrays, content = state
         parameters = _parameters(net)
         expected = {f'parameter {name} {i}' for name, parameter in parameters.items()
                     for i in range(len(parameter.list_ctx()))}
@@ -66,6 +66,11 @@ class Checkpoint:
         if saved != expected:
             raise ValueError(f'the checkpoint {self.path} must hold the parameters of this net on its devices, got '
                              f'others: {", ".join(sorted(saved ^ expected)[:3])}; remove it to train anew')
+        for name, parameter in parameters.items():
+            wanted, found = parameter.shape, arrays[f'parameter {name} 0'].shape
+            if len(wanted) != len(found) or any(size not in (0, -1, came) for size, came in zip(wanted, found)):
+                raise ValueError(f'the checkpoint {self.path} must hold {name} of shape {wanted}, as this net has it, '
+                                 f'got {found}; remove it to train anew')
         for name, parameter in parameters.items():
             parameter.shape = arrays[f'parameter {name} 0'].shape
             parameter.initialize(ctx=parameter.list_ctx(), force_reinit=True)  # Gluon now knows the shapes

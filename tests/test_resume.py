@@ -99,6 +99,10 @@ def test_a_checkpoint_of_another_configuration_or_net_is_refused_by_name(path):
         trained("fused", 2, Checkpoint(path, {**CONFIGURATION, "lr": 0.5}))
     with pytest.raises(ValueError, match="must hold the parameters of this net on its devices, got others"):
         trained("none", 2, Checkpoint(path, CONFIGURATION))
+    net = lenet("fused", num_classes=7)
+    net.initialize()
+    with pytest.raises(ValueError, match=r"must hold 14.weight of shape \(7, .*, as this net has it, got \(10, 84\)"):
+        Checkpoint(path, CONFIGURATION).load(net)
 
 
 SMALL = Configuration(norms=("fused",), seeds=(0,), num_epochs=2, num_train=512)
