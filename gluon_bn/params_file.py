@@ -51,7 +51,11 @@ def _array(cursor):
     if kind not in TYPES or min(shape, default=0) < 0:
         raise cursor.garbled(f'an array in it has shape {shape} and type {kind}')
     dtype = numpy.dtype(TYPES[kind])
-    return numpy.frombuffer(cursor.take(math.prod(shape) * dtype.itemsize), dtype.newbyteorder('<')).reshape(shape)
+    values = numpy.frombuffer(cursor.take(math.prod(shape) * dtype.itemsize), dtype.newbyteorder('<'))
+    try:
+        return values.reshape(shape)
+    except ValueError:  # it has an axis of 0 and others of any size, so that it takes no room in the file
+        raise cursor.garbled(f'an array in it has shape {shape}') from None
 
 
 class _Cursor:

@@ -196,6 +196,20 @@ def test_a_truncated_file_is_refused_by_name(path):
             read(path)
 
 
+@pytest.mark.fault("sizes in a file of parameters that no array can have", tries=3)
+def test_sizes_that_no_array_can_have_are_refused_by_name(path):
+    mx.nd.save(path, {"0.weight": mx.nd.ones((3, 2))})
+    with open(path, "rb") as file:
+        content = file.read()
+    ones, sizes = numpy.ones(6, "float32").tobytes(), numpy.array([3, 2]).tobytes()
+    assert content.count(ones) == content.count(sizes) == 1
+    for values, wrong in ((ones, (2 ** 62, 2 ** 62)), (ones, (-3, -2)), (b"", (0, 2 ** 62))):
+        with open(path, "wb") as file:
+            file.write(content.replace(ones, values).replace(sizes, numpy.array(wrong).tobytes()))
+        with pytest.raises(ValueError, match="lenet.params must .*(garbled|has shape)"):
+            read(path)
+
+
 @pytest.mark.fault("a garbled byte in a file of parameters", tries=1000)
 def test_a_garbled_file_is_refused_by_name_or_holds_what_it_says(path):
     """Where MXNet's own reader believes a size and allocates until memory ends."""
