@@ -133,8 +133,8 @@ def find_compiler():
 def cache_folder():
     """$GLUON_BN_CACHE, or gluon_bn in the user's cache folder."""
     if os.environ.get('GLUON_BN_CACHE'):
-        return Path(os.environ['GLUON_BN_CACHE'])
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gluon_bn'
+        return Path(os.environ['GLUON_BN_CACHE']).absolute()  # MXNet loads from no other path
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache').absolute() / 'gluon_bn'
 
 
 def fingerprint(compiler):

@@ -145,6 +145,15 @@ def test_it_is_compiled_once_and_says_so(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("variable, folder", [("GLUON_BN_CACHE", "cache"), ("XDG_CACHE_HOME", "cache/gluon_bn")])
+def test_the_cache_may_be_named_by_a_relative_path(tmp_path, monkeypatch, variable, folder):
+    """From which MXNet would load nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GLUON_BN_CACHE", raising=False)
+    monkeypatch.setenv(variable, "cache")
+    assert native.cache_folder() == tmp_path / folder
+
+
 @NEEDS_A_COMPILER
 @pytest.mark.fault("two processes that compile at once")
 def test_two_processes_may_compile_at_once(tmp_path):
