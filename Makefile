@@ -91,7 +91,7 @@ lock: .venv/ready        ## write constraints.txt anew from the requirements
 	  $(py) -m uv pip compile - -c constraints.in --universal --python-version 3.8 --no-annotate --upgrade -q -o constraints.txt
 
 clean:           ## remove .venv and everything else that was made, but not runs/
-	rm -rf .venv .nox build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .nox build dist *.egg-info .coverage* .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # `ready` is written last, so an interrupted installation is never taken for a finished one.
