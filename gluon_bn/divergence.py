@@ -5,19 +5,26 @@ from dataclasses import dataclass, field
 from typing import Any, List
 
 import numpy
-from mxnet import autograd, nd
+from mxnet import autograd, gluon, nd
 from mxnet.gluon.parameter import DeferredInitializationError
 
 from .estimation import eager
+
+MINIBATCH = 'the minibatch itself'
+MOST_ARRAYS = 200  # that nd.multi_all_finite looks at: it writes those after them where no room is
 
 
 class Diverged(ArithmeticError):
     """A loss or a parameter is infinite or no number any more; history: what had been recorded before."""
 
     def __init__(self, epoch, minibatch, lr, where, history):
+        remedy = 'look at the data' if where == MINIBATCH else 'take a smaller rate, or normalize'
         super().__init__(f'the training diverged in epoch {epoch}, minibatch {minibatch}, at a learning rate of {lr}: '
-                         f'{where} was the first that is not finite; take a smaller rate, or normalize')
+                         f'{where} was the first that is not finite; {remedy}')
         self.epoch, self.minibatch, self.lr, self.where, self.history = epoch, minibatch, lr, where, history
+
+    def __reduce__(self):  # or a pool of processes would hang on it: it makes an error anew from its message alone
+        return Diverged, (self.epoch, self.minibatch, self.lr, self.where, self.history)
 
 
 @dataclass
@@ -56,6 +63,8 @@ class Watch:
 
     def end(self, totals):
         """At the end of an epoch. Raises: Diverged if any stretch was not finite."""
+        if not self.stretches:
+            return  # there was no minibatch, as the sums are about to say
         self.look(totals)
         for stretch in self.stretches[:-1]:
             self._judge(stretch)
@@ -78,7 +87,7 @@ class Watch:
     def _first_not_finite(self, X, y):
         """What is not finite first when the minibatch is trained on: in words, or None."""
         if not _is_finite(X):
-            return 'the minibatch itself'
+            return MINIBATCH
         layers, outputs = dict(_layers(self.net)), []
         with eager(self.net):
             hooks = [layer.register_forward_hook(
@@ -104,8 +113,14 @@ class Watch:
         try:
             return {parameter: [array.copy() for array in arrays] for parameter, arrays in self._data().items()}
         except DeferredInitializationError:  # of a new net
+            if X is None:
+                unknown = [name for name, parameter in self.net._collect_params_with_prefix().items()
+                           if not all(size > 0 for size in parameter.shape)]
+                raise ValueError(f'net must use each of its layers, but a minibatch has left the sizes of '
+                                 f'{", ".join(unknown)} unknown; call that layer in forward, or leave it out') from None
+            device = next(iter(self.net.collect_params().values())).list_ctx()[0]
             with autograd.pause():
-                self.net(X[:1].as_in_context(next(iter(self.net.collect_params().values())).list_ctx()[0]))
+                self.net(*gluon.utils.split_and_load(X[:1], [device]))
             return self._copies()
 
     def _data(self):
@@ -117,12 +132,13 @@ def _all_finite(arrays):
     groups: dict = {}
     for array in arrays:
         groups.setdefault((array.context, array.dtype), []).append(array.as_nd_ndarray())
-    return [nd.multi_all_finite(*group, num_arrays=len(group)) for group in groups.values()]
+    chunks = [group[i:i + MOST_ARRAYS] for group in groups.values() for i in range(0, len(group), MOST_ARRAYS)]
+    return [nd.multi_all_finite(*chunk, num_arrays=len(chunk)) for chunk in chunks]
 
 
 def _is_finite(array):
     arrays = array if isinstance(array, (list, tuple)) else [array]
-    return all(numpy.isfinite(each.asnumpy()).all() for each in arrays)
+    return all(numpy.isfinite(each if isinstance(each, numpy.ndarray) else each.asnumpy()).all() for each in arrays)
 
 
 def _layers(block, path=''):

@@ -1,14 +1,16 @@
 """A training that is no longer finite stops, says where it began, and leaves what was recorded."""
 import json
+import pickle
 
 import mxnet as mx
 import numpy
 import pytest
+from mxnet import nd
 from mxnet.gluon import nn
 
 from gluon_bn import cli, lenet, load_data_fashion_mnist, train
 from gluon_bn.data import Minibatches
-from gluon_bn.divergence import Diverged
+from gluon_bn.divergence import MOST_ARRAYS, Diverged
 from gluon_bn.experiments.variants import with_activation
 from gluon_bn.training import STRETCH, seed_everything
 
@@ -54,6 +56,25 @@ def test_the_first_minibatch_and_layer_are_found_exactly(minibatch, hybridize):
     assert error.where == "the output of layer 0.1, HybridLambda(square),"
 
 
+def test_a_net_of_many_parameters_is_watched():
+    """More than MXNet's operator has room for."""
+    net = nn.Sequential()
+    for _ in range(MOST_ARRAYS // 2 + 1):
+        net.add(nn.Dense(10))
+    X, y = nd.random.uniform(shape=(40, 10)), nd.zeros(40)
+    minibatches = [(X, y)] * STRETCH
+    assert len(train(net, minibatches, minibatches[:1], 2, 1e-6, progress=False, plot=False)) == 2
+    net[len(net) - 1].bias.data()[0] = float("inf")  # the last of all
+    error = diverging(net, minibatches, initialize=False)
+    assert error.minibatch == 1 and error.where.startswith(f"the output of layer {len(net) - 1}, Dense")
+
+
+def test_an_error_comes_whole_out_of_another_process():
+    error = Diverged(1, 2, 1e6, "the loss", [])
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
 def test_what_was_recorded_before_stays():
     net, train_iter = squaring()
     seen = []
@@ -72,6 +93,7 @@ def test_a_minibatch_that_is_not_finite_is_named():
     X[700, 0, 3, 3] = float("nan")  # in the 11th minibatch
     error = diverging(lenet("fused"), Minibatches(X, y, 64, shuffle=False))
     assert error.minibatch == 11 and error.where == "the minibatch itself"
+    assert str(error).endswith("the minibatch itself was the first that is not finite; look at the data")
 
 
 def test_a_parameter_that_overflows_behind_a_finite_loss_is_named():

@@ -99,6 +99,36 @@ def test_minibatches_that_are_none_or_come_only_once_are_refused_by_name():
             train(lenet("none"), *data, num_epochs=1, lr=1.0)
     with pytest.raises(ValueError, match="data_iter must give minibatches .* got none"):
         evaluate_accuracy(lenet("none"), iter([]))
+    with pytest.raises(ValueError, match="data_iter must give minibatches .* got none"):
+        train(lenet("none"), UsedUp(), test_iter, num_epochs=1, lr=1.0, progress=False)
+
+
+class UsedUp:
+    """Promises a minibatch and gives none."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        return iter(())
+
+
+def test_minibatches_of_numpy_train_too():
+    train_iter, test_iter = small()
+    arrays = [[(X.asnumpy(), y.asnumpy()) for X, y in data] for data in (list(train_iter), test_iter)]
+    first, second = train(lenet("fused"), *arrays, num_epochs=2, lr=1.0, progress=False)
+    assert second.loss < first.loss
+
+
+def test_a_layer_that_is_not_used_is_named():
+    class Forgetful(nn.Sequential):
+        def forward(self, X):
+            return self[0](X)
+
+    net = Forgetful()
+    net.add(nn.Dense(10), nn.Dense(7))
+    with pytest.raises(ValueError, match="net must use each of its layers, .* the sizes of 1.weight unknown"):
+        train(net, *small(), num_epochs=1, lr=0.1, progress=False)
 
 
 @pytest.mark.slow
