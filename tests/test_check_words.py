@@ -48,6 +48,11 @@ def test_the_exercise_before_is_told_if_it_is_that_which_is_not_written():
      "WritesWhileRecording", "Y[:, 0] ="),
     ("X -= X.mean(axis=0)\nreturn X, moving_mean, moving_var", "MutatesInput", "X -="),
     ("return f(X, gamma, beta, moving_mean, moving_var, eps, momentum)", "CallsItself", "return f("),
+    ("return nd.broadcast_subtract(X, X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "broadcast_subtract"),
+    ("return X.broadcast_sub(X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "'broadcast_sub'"),
+    ("return broadcast_sub(X, X.mean(axis=0)), moving_mean, moving_var", "RaisesException", "'broadcast_sub'"),
+    ("return nd.broadcast_axis(X, axis=0, size=9), moving_mean, moving_var", "WrongShape", "Broadcasting axis"),
+    ("return nd.broadcast_sub(X, X.mean(axis=1)), moving_mean, moving_var", "WrongShape", "could not be broadcast"),
     ("return gamma * X + epsilon, moving_mean, moving_var", "RaisesException", "'epsilon' is not defined"),
     ("x = X.asnumpy()\nY = nd.array((x - x.mean(0)) / np.sqrt(x.var(0) + eps)) * gamma + beta\n"
      "return Y, moving_mean, moving_var", "WrongGradient", "dX[0, 1]"),

@@ -10,7 +10,9 @@ import numpy
 # what MXNet, Gluon and Python say, and the mistake behind it
 MEANINGS = (
     ('already in a computational graph', 'WritesWhileRecording'), ('Inplace operations', 'WritesWhileRecording'),
-    ('broadcast', 'WrongShape'), ('is incompatible with given shape', 'WrongShape'),
+    # not 'broadcast' alone, which is in the names of operators
+    ('could not be broadcast', 'WrongShape'), ('is not broadcastable', 'WrongShape'),
+    ('Broadcasting axis', 'WrongShape'), ('is incompatible with given shape', 'WrongShape'),
     ("has no attribute '_params'", 'NoSuperInit'), ("has no attribute '_children'", 'NoSuperInit'),
     ("has no attribute '_reg_params'", 'NoSuperInit'),
     ('Changing attribute type for', 'ReplacesParameter'), ('gluon.parameter.Parameter', 'ParameterNotArray'),
