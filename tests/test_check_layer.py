@@ -104,3 +104,8 @@ def test_a_part_of_the_properties_can_be_asked_for():
     assert check.layer(students.layer("StatsNotSaved", "MissingBeta"), only=("saving",)).notes == ["StatsNotSaved"]
     with pytest.raises(ValueError, match="parameters, start, saving, device"):
         check.layer(students.layer(), only=("colour",))
+
+
+def test_a_layer_in_the_place_of_its_class_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="must be a function or a class, got .*; pass it by name, without"):
+        check.layer(gluon_bn.BatchNorm(2, 2))

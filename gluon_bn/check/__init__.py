@@ -16,6 +16,8 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Iterable, List, Mapping, Optional
 
+from mxnet.gluon import Block
+
 from . import layer_probes
 from .gradient_probes import PROPERTIES as GRADIENT
 from .gradient_probes import judge_gradient
@@ -57,7 +59,7 @@ def batch_norm(fn: Callable, only: Optional[Iterable[str]] = None, seconds: floa
     only: the keys of `check.MATHS` to try, such as ('dense', 'prediction'); None tries all.
     seconds: the time limit for all calls of fn together; waiting counts a third.
     Returns: a Result. What fn raises, prints or never finishes is in it.
-    Raises: ValueError for an fn that cannot be called, or an unknown key.
+    Raises: ValueError for an fn that is no function, or an unknown key.
     """
     chosen = _chosen(fn, only, MATHS)
     guard = Guard(fn, seconds)
@@ -75,7 +77,7 @@ def layer(cls: Callable, only: Optional[Iterable[str]] = None, seconds: float = 
     only: the keys of `check.MATHS` and `check.LAYER` to try; None tries all.
     seconds: the time limit for all calls together; waiting counts a third.
     eps, momentum: the constants that the layer should use; momentum weighs the old value.
-    Returns: a Result. Raises: ValueError for a cls that cannot be called, or an unknown key.
+    Returns: a Result. Raises: ValueError for a cls that is no class, as a layer is none, or an unknown key.
     """
     chosen = _chosen(cls, only, {**MATHS, **LAYER})
     guard = Guard(cls, seconds)
@@ -97,7 +99,7 @@ def gradient(fn: Callable, only: Optional[Iterable[str]] = None, seconds: float 
 
     only: the keys of `check.GRADIENT` to try; None tries all.
     seconds: the time limit for all calls of fn together; waiting counts a third.
-    Returns: a Result. Raises: ValueError for an fn that cannot be called, or an unknown key.
+    Returns: a Result. Raises: ValueError for an fn that is no function, or an unknown key.
     """
     chosen = _chosen(fn, only, GRADIENT)
     guard = Guard(fn, seconds)
@@ -114,8 +116,8 @@ def _maths_rows(probes: Properties, chosen: List[str]) -> List[Row]:
 
 
 def _chosen(code: Any, only: Optional[Iterable[str]], keys: Mapping[str, Any]) -> List[str]:
-    """The keys to try. Raises: ValueError for code that cannot be called, an unknown key, or none."""
-    if not callable(code):
+    """The keys to try. Raises: ValueError for code that is no function or class, an unknown key, or none."""
+    if not callable(code) or isinstance(code, Block):  # a layer can be called, too, but it is no class
         raise ValueError(f'the code to check must be a function or a class, got {code!r}; '
                          'pass it by name, without parentheses')
     chosen = list(keys) if only is None else [only] if isinstance(only, str) else list(only)
