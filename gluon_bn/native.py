@@ -82,12 +82,12 @@ def build():
     """The path of the compiled library, from the cache or newly made."""
     compiler = find_compiler()
     library = cache_folder() / f'native-{fingerprint(compiler)}.so'
-    if library.exists():
-        return library
-    print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, into {library.parent}',
-          file=sys.stderr)
     package = Path(mxnet.__file__).parent
     try:
+        if library.exists():
+            return library
+        print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, into {library.parent}',
+              file=sys.stderr)
         library.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own and then a rename: another process sees a whole file or none.
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
@@ -97,8 +97,8 @@ def build():
             run(command)
             os.replace(made, library)
     except OSError as error:
-        raise NativeError(f'the cache {library.parent} cannot be written: {error.strerror}; '
-                          'set GLUON_BN_CACHE to a folder that can') from error
+        raise NativeError(f'the cache {library.parent} cannot be used: {error.strerror}; '
+                          'set GLUON_BN_CACHE to a folder that can be written') from error
     return library
 
 
@@ -141,7 +141,7 @@ def fingerprint(compiler):
     """What the machine code depends on: the source, MXNet, the compiler and the processor."""
     try:
         version = subprocess.run([*compiler, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                 timeout=SECONDS_TO_COMPILE).stdout
+                                 errors='replace', timeout=SECONDS_TO_COMPILE).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeError(f'{shlex.join(compiler)} cannot be run: {error}') from error
     parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor())

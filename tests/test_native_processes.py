@@ -213,9 +213,17 @@ def test_a_library_that_MXNet_does_not_load_is_done_without(tmp_path):
 
 @NEEDS_A_COMPILER
 @pytest.mark.fault("a compiler cache that cannot be written")
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+@pytest.mark.parametrize("name", ["file/folder", "x" * 300])
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, name):
     (tmp_path / "file").write_text("no folder")
-    falls_back("set GLUON_BN_CACHE", GLUON_BN_CACHE=str(tmp_path / "file" / "folder"))
+    falls_back("set GLUON_BN_CACHE", GLUON_BN_CACHE=str(tmp_path / name))
+
+
+@NEEDS_A_COMPILER
+def test_a_compiler_may_say_its_version_in_any_encoding(tmp_path):
+    """With an é of Latin-1, which is no UTF-8."""
+    compiler = fake_compiler(tmp_path, r"""printf 'lib\351r\351\n'; exit 1""")
+    falls_back(" failed: lib", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
 
 
 @pytest.mark.fault("no C++ compiler")
