@@ -1,7 +1,11 @@
 """The benchmark measures what it says, and what it writes agrees with what it measured."""
 import importlib.util
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
@@ -9,6 +13,8 @@ import pytest
 from gluon_bn import cli
 from gluon_bn.bench import accuracy, goals, profile, rounds, run, tables
 from gluon_bn.bench.side import Side
+
+TOP = Path(__file__).resolve().parent.parent
 
 
 def measurement(*times):
@@ -91,6 +97,27 @@ def test_a_profile_adds_up_to_the_whole():
     kinds = profile.by_kind({'seconds': 10, 'operators': {'_backward_Convolution': 3, 'Convolution': 2, 'take': 1}})
     assert {kind: seconds for kind, seconds in kinds.items() if seconds} == {
         'convolutions': 5, profile.OTHER: 1, profile.BETWEEN: 4}
+
+
+PROFILED = """
+import os, tempfile
+from gluon_bn.bench import mxnet_side
+found = {}
+with mxnet_side._profiled(found):
+    print(len(os.listdir(tempfile.gettempdir())))
+    (mxnet_side.nd.ones(3) + 1).wait_to_read()
+assert any(found.values()), found
+"""
+
+
+def test_the_profiler_has_a_file_of_its_own_and_leaves_none(tmp_path):
+    (tmp_path / 'here').mkdir()
+    (tmp_path / 'temporary').mkdir()
+    environment = {**os.environ, 'TMPDIR': str(tmp_path / 'temporary'), 'PYTHONPATH': str(TOP)}
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', PROFILED], cwd=tmp_path / 'here', env=environment,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '1\n', '')
+    assert not list(tmp_path.glob('*/*'))
 
 
 @pytest.mark.parametrize('value, text', [(1234.5, '1,234'), (12.34, '12.3'), (1.234, '1.23'), (0.01234, '0.012')])

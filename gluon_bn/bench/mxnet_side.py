@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import tempfile
 import time
 
 import mxnet as mx
@@ -123,14 +123,16 @@ def profile_layer(column, repeat):
 @contextlib.contextmanager
 def _profiled(found):
     """Profile what happens inside; afterwards found has the seconds by operator."""
-    mx.profiler.set_config(profile_symbolic=True, profile_imperative=True, profile_memory=False, profile_api=False,
-                           aggregate_stats=True, filename=os.devnull)
-    nd.waitall()
-    mx.profiler.set_state('run')
-    yield
-    nd.waitall()
-    mx.profiler.set_state('stop')
-    table = json.loads(mx.profiler.dumps(reset=True, format='json'))['Time']
+    with tempfile.TemporaryDirectory() as folder:
+        # A file of its own: MXNet removes what bears the name before it writes, were it a device.
+        mx.profiler.set_config(profile_symbolic=True, profile_imperative=True, profile_memory=False, profile_api=False,
+                               aggregate_stats=True, filename=f'{folder}/profile.json')
+        nd.waitall()
+        mx.profiler.set_state('run')
+        yield
+        nd.waitall()
+        mx.profiler.set_state('stop')
+        table = json.loads(mx.profiler.dumps(reset=True, format='json'))['Time']
     found.update({name: entry['Total'] / 1e3 for name, entry in table['operator'].items()})  # from ms
 
 
