@@ -86,8 +86,8 @@ def build():
     try:
         if library.exists():
             return library
-        print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, into {library.parent}',
-              file=sys.stderr)
+        print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, '
+              f'into {library.parent}', file=sys.stderr)
         library.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own and then a rename: another process sees a whole file or none.
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
