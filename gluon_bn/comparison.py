@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, TextIO, Tuple, Union
@@ -19,7 +18,7 @@ from .fused import choose
 from .plots import plot_curves
 from .processes import perform
 from .progress import Progress
-from .run import checkpoint_of
+from .run import checkpoint_of, threads
 from .store import store
 
 
@@ -59,7 +58,7 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
     jobs = cores() if jobs is None else jobs
     check_count('jobs', jobs)
     find_files(root)  # what is missing is missed before anything is written
-    environment = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS') or '1'}
+    environment = {'OMP_NUM_THREADS': threads()}
     if 'fused' in configuration.norms:
         environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once, for all runs, before a clock starts
     if resume is None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import sys
 import tempfile
 import traceback
@@ -58,7 +59,13 @@ def checkpoint_of(task):
     configuration = {key: task[key] for key in ('norm', 'seed', 'num_epochs', 'lr', 'batch_size', 'pool', 'num_train')}
     if task['norm'] == 'fused':
         configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
+    configuration['OMP_NUM_THREADS'] = threads()  # which split a sum, and so round differently too
     return Checkpoint(Path(task['folder']) / 'nets' / f"{task['norm']}-{task['seed']}.checkpoint", configuration)
+
+
+def threads():
+    """How many threads a run has, as OMP_NUM_THREADS says it: one, unless that is set."""
+    return os.environ.get('OMP_NUM_THREADS') or '1'
 
 
 def beside(task, send):

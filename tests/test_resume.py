@@ -141,6 +141,14 @@ def test_a_resumed_comparison_keeps_its_configuration(finished, capsys, argument
     assert re.match("gluon_bn: " + message, capsys.readouterr().err)
 
 
+def test_a_resumed_comparison_keeps_its_number_of_threads(finished, capsys, monkeypatch):
+    """Other threads, other sums: it would not come to the same metrics."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cli.main(["compare", "--resume", str(finished[1])]) == 2
+    message = "of another configuration: OMP_NUM_THREADS must be '3', got '.'; train with OMP_NUM_THREADS '.', or start"
+    assert re.search(message, capsys.readouterr().err)
+
+
 def test_only_a_folder_of_a_comparison_can_be_resumed(tmp_path, capsys):
     assert cli.main(["compare", "--resume", str(tmp_path)]) == 2
     assert "--resume must be the folder of a comparison, got" in capsys.readouterr().err
