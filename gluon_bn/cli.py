@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import os
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -95,7 +96,8 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     folder = command.add_mutually_exclusive_group()
     folder.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
     folder.add_argument('--resume', metavar='DIR', help='go on in the run folder of what was stopped or killed, '
-                                                        'from the last epoch of each run; needs no other argument')
+                                                        'from the last epoch of each run; needs no other argument, '
+                                                        'but --data if that was given')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
 
@@ -125,7 +127,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     print(f'{"Stopped; what had finished" if stopped else "Everything"} is in {out}{os.sep}: '
           'report.md, curves.svg, curves.png, summary.json, metrics.jsonl, nets')
     if failed or stopped:
-        print(f'To go on from where it was: python -m gluon_bn compare --resume {out}')
+        data = ['--data', arguments.data] if arguments.data else []
+        command = ['python', '-m', 'gluon_bn', 'compare', '--resume', str(out), *data]
+        print('To go on from where it was:', shlex.join(command))
     return 130 if stopped else 1 if failed else 0
 
 

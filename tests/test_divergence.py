@@ -123,10 +123,12 @@ def test_watching_changes_no_number(monkeypatch, norm):
 
 @pytest.mark.fault("runs of a comparison diverge", tries=2)
 def test_a_comparison_marks_the_runs_that_diverge(tmp_path, capsys):
-    out = tmp_path / "run"
+    out, data = tmp_path / "a run", tmp_path / "data"
+    data.mkdir()
     assert cli.main(["compare", "--norms", "none", "gluon", "--seeds", "0", "--lr", "1e38", "--epochs", "1",
-                     "--examples", "1024", "--out", str(out)]) == 1
+                     "--examples", "1024", "--out", str(out), "--data", str(data)]) == 1
     captured = capsys.readouterr()
+    assert f"python -m gluon_bn compare --resume '{out}' --data {data}\n" in captured.out
     assert "no normalization (1 of 1 failed)    -" in captured.out
     summary = json.loads((out / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     for run in summary["runs"]:
