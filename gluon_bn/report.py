@@ -81,7 +81,8 @@ def markdown(summary):
         lines += ['The comparison was stopped; this page shows what had finished.', '']
     lines += [
         f"Epochs: {configuration['num_epochs']}; learning rate: {configuration['lr']}; batch size: "
-        f"{configuration['batch_size']}; pooling: {configuration['pool']}; "
+        f"{configuration['batch_size']}; training examples: {configuration['num_train'] or 60_000:,}; "
+        f"pooling: {configuration['pool']}; "
         f"seeds: {', '.join(map(str, configuration['seeds']))}.", '',
         table(summary['results'], 'github'), '', caption(summary), '',
         *[f'- {line}' for line in failures(summary)], *([''] if failures(summary) else []),
