@@ -4,6 +4,7 @@ import itertools
 import numpy
 import pytest
 import students
+from mxnet import autograd
 
 from gluon_bn import check
 
@@ -34,6 +35,34 @@ def closed_form(dY, X, gamma, eps):
 def test_right_backward_passes_pass(front, fn):
     result = check.gradient(fn)
     assert result.ok and result.verdict == "right", result
+
+
+def by_autograd(ask):
+    def fn(dY, X, gamma, eps):
+        beta = 0 * gamma
+        for array in (X, gamma, beta):
+            array.attach_grad()
+        with autograd.record():
+            Y, *_ = students.batch_norm()(X, gamma, beta, gamma, gamma, eps, 0.9)
+        return ask(Y, dY, [X, gamma, beta])
+    return fn
+
+
+def by_method(Y, dY, variables):
+    Y.backward(dY)
+    return [variable.grad for variable in variables]
+
+
+def by_function(Y, dY, variables):
+    autograd.backward([Y], [dY])
+    return [variable.grad for variable in variables]
+
+
+@pytest.mark.parametrize("ask", [by_method, by_function, lambda Y, dY, variables: autograd.grad(Y, variables, [dY])],
+                         ids=["method", "backward", "grad"])
+def test_autograd_s_work_is_not_taken_for_the_student_s(front, ask):
+    result = check.gradient(by_autograd(ask))
+    assert result.mistakes == ["UsesAutograd"] and "by hand" in str(result)
 
 
 def changed(change):

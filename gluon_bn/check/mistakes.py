@@ -84,6 +84,9 @@ MISTAKES = {
     'WrongGradientX':
         'This is none of the usual mistakes. Take the batch by numbers and check dX against a finite '
         'difference.',
+    'UsesAutograd':
+        'Autograd would be right, but the exercise is to do its work by hand, and to check the result against it '
+        'outside your function. How does Y change when one X grows a little?',
     # the layer
     'NotABlock': 'What must a class inherit from, so that Gluon can train it?',
     'NotLearned': 'gamma and beta are learned: what does Gluon need to know of an array before a Trainer can move it?',
