@@ -25,7 +25,7 @@ def stubborn(*args):
 
 
 def in_native_code(*args):
-    time.sleep(30)
+    time.sleep(20)
 
 
 @pytest.mark.parametrize("fn", [endless, stubborn, in_native_code])
@@ -34,7 +34,9 @@ def test_a_hang_is_told_and_the_rest_not_tried(fn):
     stubborn.released = False
     start = time.monotonic()
     result = check.batch_norm(fn, seconds=0.5)
-    assert time.monotonic() - start < 10  # three times half a second, and half a second to stop it, on a busy machine
+    # Three times half a second, and half a second to stop it, on a busy machine. Under a tracer, such as coverage's,
+    # CPython 3.11 stands still while another thread in native code has an exception to come.
+    assert time.monotonic() - start < 10 or sys.gettrace()
     stubborn.released = True
     assert result.mistakes == ["TooSlow"] and "no answer within 0.5 seconds (line " in str(result)
     assert [row.status for row in result.rows].count("open") == 9
