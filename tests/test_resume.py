@@ -199,9 +199,9 @@ def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path
     before = (out / "nets" / "fused-0.checkpoint").read_bytes()
     for limit, message in ((100_000, f"the checkpoint {out}/nets/fused-0.checkpoint cannot be written: File too large"),
                            (100, f"{out} cannot be written: File too large; what was written before is intact")):
-        # a limit on the size of a file makes the same write fail as a full disk does
-        process = command(out, resume=True, preexec_fn=lambda limit=limit: resource.setrlimit(
-            resource.RLIMIT_FSIZE, (limit, limit)))
+        # a limit on the size of a file makes the same write fail as a full disk does, and coverage's own write too
+        process = command(out, resume=True, env={**os.environ, "COVERAGE_PROCESS_CONFIG": ""},
+                          preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         _, errors = process.communicate(timeout=120)
         assert process.returncode in (1, 2) and message in errors and "Traceback" not in errors, errors
         assert (out / "nets" / "fused-0.checkpoint").read_bytes() == before
