@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import time
@@ -20,6 +21,8 @@ from .processes import perform
 from .progress import Progress
 from .run import checkpoint_of, threads
 from .store import store
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, for one reason or another
 
 
 def compare(configuration: Optional[Configuration] = None, out: Union[None, str, Path] = None,
@@ -48,6 +51,8 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
     before anything is written; OSError if the results cannot be written.
     """
     if resume is not None:
+        if out is not None:
+            raise ValueError(f'out must be left out with resume, which goes on in its own folder, got {out}')
         out = Path(resume)
         configuration = configuration or folder.configuration_of(out)
         folder.check_same(configuration, out)
@@ -67,6 +72,8 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
         try:
             return _summarize(out, configuration, root, Progress(progress), jobs, environment), out
         except OSError as error:
+            if error.errno not in FULL:
+                raise
             raise OSError(f'{out} cannot be written: {error.strerror or error}; what was written before is intact: '
                           f'make room, and go on with --resume {out}') from error
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
+from typing import Optional, Sequence
 
 from .data import check_count
 from .model import NORMS, lenet
@@ -16,16 +16,17 @@ class Configuration:
     num_train: only the first so many training examples, for a quick run.
     """
 
-    norms: tuple = ('none', 'fused', 'gluon')
+    norms: Sequence[str] = ('none', 'fused', 'gluon')
     num_epochs: int = 10
     lr: float = 1.0
     batch_size: int = 256
-    seeds: tuple = (0, 1, 2)
+    seeds: Sequence[int] = (0, 1, 2)
     pool: str = 'max'
     num_train: Optional[int] = None
 
     def __post_init__(self) -> None:
-        for name, values in (('norms', self.norms), ('seeds', self.seeds)):
+        for name, values in (('norms', tuple(self.norms)), ('seeds', tuple(self.seeds))):
+            object.__setattr__(self, name, values)  # from a list too, so that equal configurations are equal
             if not values or len(set(values)) != len(values):
                 raise ValueError(f'{name} must be one or more different ones, got {list(values)}')
         check_schedule(self.num_epochs, self.lr)

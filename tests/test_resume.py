@@ -1,4 +1,5 @@
 """A training that was stopped goes on as if nothing had happened, or says why it cannot."""
+import dataclasses
 import hashlib
 import io
 import json
@@ -6,6 +7,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +149,22 @@ def test_a_resumed_comparison_keeps_its_number_of_threads(finished, capsys, monk
     assert cli.main(["compare", "--resume", str(finished[1])]) == 2
     message = "of another configuration: OMP_NUM_THREADS must be '3', got '.'; train with OMP_NUM_THREADS '.', or start"
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_resuming_takes_norms_in_a_list_and_no_other_folder(finished):
+    summary, _ = compare(dataclasses.replace(SMALL, norms=list(SMALL.norms)), resume=finished[1], progress=False)
+    assert summary["runs"] == finished[0]["runs"]
+    with pytest.raises(ValueError, match="out must be left out with resume"):
+        compare(out="elsewhere", resume=finished[1])
+
+
+def test_what_is_not_for_want_of_room_is_not_said_to_be(finished, tmp_path):
+    out = shutil.copytree(finished[1], tmp_path / "run")
+    (out / "metrics.jsonl").unlink()
+    (out / "metrics.jsonl").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        compare(resume=out, progress=False)
+    assert "make room" not in str(caught.value) and "metrics.jsonl" in str(caught.value)
 
 
 def test_only_a_folder_of_a_comparison_can_be_resumed(tmp_path, capsys):

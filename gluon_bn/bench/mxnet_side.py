@@ -101,8 +101,9 @@ def time_epoch(column, num_train, lr):
 
 def profile_epoch(column, num_train, lr):
     """What MXNet's profiler says of a minibatch of training, after an epoch that warms up."""
+    # hardly a test, since it is profiled too
     train_iter, test_iter = (Minibatches(each.X[:count], each.y[:count], _case['batch_size'], shuffle=True)
-                             for each, count in zip(_case['data'], (num_train, _case['batch_size'])))
+                             for each, count in zip(_case['data'], (num_train, 1)))
     net = lenet(LAYERS.get(column, 'none'))
     found: dict = {}
     for initialize, look in ((True, contextlib.nullcontext()), (False, _profiled(found))):

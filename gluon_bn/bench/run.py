@@ -35,6 +35,8 @@ def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=Non
     for path in (json, figure, *([Path(readme)] if readme else [])):
         path.parent.mkdir(parents=True, exist_ok=True)
     result = measure(tuple(parts), quick, root)
+    for title, note, table in sections(result):
+        print(f'\n{title}\n{note}\n\n{table}')
     json.write_text(json_format.dumps(result, indent=1) + '\n', encoding='utf-8')
     written, drawing = [str(json)], draw(result)
     if drawing:
@@ -45,8 +47,6 @@ def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=Non
         picture = os.path.relpath(f'{figure}.svg', Path(readme).parent) if drawing else None
         Path(readme).write_text(markdown(result, picture), encoding='utf-8')
         written.append(str(readme))
-    for title, note, table in sections(result):
-        print(f'\n{title}\n{note}\n\n{table}')
     print(f"\nIt took {result['seconds'] / 60:.1f} minutes, and wrote {', '.join(written)}")
     return 0
 
