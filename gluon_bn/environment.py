@@ -19,7 +19,9 @@ def versions():
 
 def machine():
     """The processor, the number of cores that this process may use, and the thread setting."""
-    return {'processor': _processor(), 'cores': cores(), 'platform': platform.platform(terse=True),
+    kernel = platform.release().split('-')[0]
+    system = [platform.system(), kernel, platform.machine(), *filter(None, platform.libc_ver())]
+    return {'processor': _processor(), 'cores': cores(), 'platform': ' '.join(system),
             'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS')}
 
 
