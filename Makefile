@@ -4,7 +4,6 @@
 SHELL = /bin/sh
 py = .venv/bin/python
 UV = uv==0.13.9
-PYTEST = pytest
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -13,14 +12,15 @@ compare: .venv/ready     ## the main job: train LeNet without batch norm, with o
 	$(py) -m gluon_bn compare $(ARGS)
 
 test: .venv/ready        ## the fast tests
-	$(py) -m $(PYTEST) -m "not slow" $(ARGS)
+	$(py) $(RUN) -m pytest -m "not slow" $(ARGS)
 
 test-slow: .venv/ready   ## the tests that train, and those that grade
-	$(py) -m $(PYTEST) -m "slow and not browser" $(ARGS)
+	$(py) $(RUN) -m pytest -m "slow and not browser" $(ARGS)
 
-coverage: .venv/ready    ## both, and how much of gluon_bn they run: 95 % at least
+coverage: .venv/ready    ## the tests and the notebooks, and how much of gluon_bn they run: 95 % at least
 	$(py) -m coverage erase
-	$(MAKE) test test-slow PYTEST="coverage run -m pytest"
+	$(MAKE) test test-slow RUN="-m coverage run"
+	$(MAKE) notebooks RUN="-m coverage run" ARGS=--check
 	$(py) -m coverage combine -q
 	$(py) -m coverage report
 
@@ -43,7 +43,7 @@ faults: .venv/ready      ## the tests of faults, and their table in tests/README
 	$(py) scripts/faults.py
 
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
-	$(py) scripts/notebooks.py $(ARGS)
+	$(py) $(RUN) scripts/notebooks.py $(ARGS)
 
 readme: .venv/ready      ## write the tables in README.md anew: claims, and speed from benchmarks/README.md
 	$(py) scripts/claims.py
