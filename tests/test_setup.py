@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,8 +59,6 @@ def test_without_mxnet_a_name_points_to_the_doctor():
     assert "python -m gluon_bn doctor" in done.stdout
 
 
-# make and its Python
-
 @pytest.fixture
 def tree(tmp_path):
     """A copy of what `make` needs, so that this checkout's .venv is left alone."""
@@ -70,6 +70,22 @@ def tree(tmp_path):
         shutil.copytree(str(TOP / name), str(tree / name), ignore=shutil.ignore_patterns("__pycache__"))
     return tree
 
+
+def test_the_installed_package_is_found_from_the_folder_above_a_clone_of_its_name(tree, tmp_path):
+    clone = tree.rename(tmp_path / "gluon_bn")
+    shutil.copy(str(TOP / "README.md"), str(clone))
+    # what `pip install -e .` does, without the network that pip wants for it
+    build = f"from setuptools import build_meta; build_meta.build_editable({str(tmp_path)!r})"
+    assert run(sys.executable, "-c", build, cwd=clone).returncode == 0
+    venv.create(str(tmp_path / "venv"), symlinks=True)
+    (wheel,), (site,) = tmp_path.glob("*.whl"), tmp_path.glob("venv/lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    for folder in (tmp_path, clone / "scripts"):
+        done = run(str(tmp_path / "venv" / "bin" / "python"), "-m", "gluon_bn", "--version", cwd=folder)
+        assert done.stdout == f"{gluon_bn.__version__}\n"
+
+
+# make and its Python
 
 def make(tree, *arguments, path=None, **environment):
     """Run make with a PATH that has the tools the set-up uses, and these Pythons: {name: file}."""
