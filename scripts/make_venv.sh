@@ -16,7 +16,8 @@ supported() {
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 python='' no_venv='' found=''
-for candidate in ${1:-python3.11 python3.10 python3.9 python3.8 python3 python}; do
+pythons='python3.11 python3.10 python3.9 python3.8 python3 python'
+for candidate in ${1:-$pythons}; do
     if supported "$candidate"; then
         if has_venv "$candidate"; then python=$candidate; break; fi
         no_venv=${no_venv:-$candidate}
@@ -30,6 +31,19 @@ $no_venv ($(version_of "$no_venv")) is there, but it cannot make a virtual envir
 On Debian and Ubuntu:  sudo apt-get install python$minor-venv   and then the same make command again.
 END
     exit 1
+fi
+
+if [ -z "$python" ] && [ -n "${1:-}" ]; then
+    for candidate in $pythons; do
+        supported "$candidate" && has_venv "$candidate" || continue
+        version=$(version_of "$1")
+        command -v "$1" >/dev/null 2>&1 || version='not there'
+        cat >&2 <<END
+$1 (${version:-does not run}) was asked for, but MXNet 1.9.1 takes CPython 3.8, 3.9, 3.10 or 3.11.
+$candidate ($(version_of "$candidate")) is here: leave PYTHON out, and it is taken.
+END
+        exit 1
+    done
 fi
 
 if [ -z "$python" ]; then
