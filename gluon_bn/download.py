@@ -106,4 +106,5 @@ def _apt_download(package, folder):
 
 def _bar(description, total):
     from tqdm.auto import tqdm  # here, because looking for files that are there needs no tqdm
-    return tqdm(desc=description, total=total, unit='B', unit_scale=True, unit_divisor=1024)
+    # disable=None: only on a terminal
+    return tqdm(desc=description, total=total, disable=None, unit='B', unit_scale=True, unit_divisor=1024)
