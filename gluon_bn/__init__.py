@@ -58,9 +58,10 @@ def __getattr__(name: str) -> Any:
     try:
         module = importlib.import_module(f".{_HOME[name]}", __name__)
     except Exception as error:  # MXNet on a NumPy it does not know raises AttributeError
+        from .interpreter import command_line
         raise ImportError(
             f"gluon_bn.{name} cannot be loaded: {type(error).__name__}: {error}\n"
-            "`python -m gluon_bn doctor` says what is wrong here and what to do."
+            f"`{command_line('doctor')}` says what is wrong here and what to do."
         ) from error
     value = getattr(module, name)
     globals()[name] = value

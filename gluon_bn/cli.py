@@ -5,13 +5,13 @@ import argparse
 import contextlib
 import os
 import re
-import shlex
 import signal
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from . import __version__
+from .interpreter import command_line
 
 NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
 
@@ -128,8 +128,7 @@ def _compare(arguments: argparse.Namespace) -> int:
           'report.md, curves.svg, curves.png, summary.json, metrics.jsonl, nets')
     if failed or stopped:
         data = ['--data', arguments.data] if arguments.data else []
-        command = ['python', '-m', 'gluon_bn', 'compare', '--resume', str(out), *data]
-        print('To go on from where it was:', shlex.join(command))
+        print('To go on from where it was:', command_line('compare', '--resume', str(out), *data))
     return 130 if stopped else 1 if failed else 0
 
 

@@ -6,11 +6,16 @@ Each check takes what it judges as arguments, which default to this machine.
 """
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Callable, NamedTuple, Sequence
+
+from .interpreter import command_line
 
 PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.11 work): `make PYTHON=/path/to/python3.11 compare`"
 INSTALL = "`pip install -r requirements.txt` in a virtual environment, or `make test`, which makes one"
@@ -129,15 +134,19 @@ def check_matplotlib(found: Answer | None = None) -> Result:
 
 
 def check_data(find: Callable | None = None) -> Result:
-    from .fashion_mnist import find_files
+    from .fashion_mnist import DataMissing, find_files
 
+    look = f"`{command_line('data')}` looks, downloads and verifies"
     with warnings.catch_warnings(record=True) as caught:  # a wrong file where nobody asked for one is a warning
         warnings.simplefilter("always")
         try:
             found = (find or find_files)(download=False)
+        except DataMissing:
+            if not caught:
+                return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {look}")
+            return Result("data", False, "; ".join(str(w.message) for w in caught), look)
         except OSError as error:
-            first = str(error).splitlines()[0]
-            return Result("data", False, first, "`python -m gluon_bn data` looks, downloads and verifies")
+            return Result("data", False, str(error).splitlines()[0], look)
     folders = sorted({str(file.path.parent) for file in found.values()})
     text = "; ".join([f"Fashion-MNIST, verified, in {', '.join(folders)}", *(str(w.message) for w in caught)])
     return Result("data", True, text)
@@ -149,6 +158,13 @@ def check_fused(found: Answer | None = None) -> Result:
     if error:
         return Result("fused path", False, error, "mend MXNet first, if it is not ok")
     return Result("fused path", True, text)
+
+
+def own_python() -> str:
+    """The Python of the project's .venv; "" where there is none, or it runs this."""
+    folder = Path(__file__).resolve().parents[1] / ".venv"
+    python = folder / "bin" / "python"
+    return os.path.relpath(python) if python.exists() and Path(sys.prefix).resolve() != folder.resolve() else ""
 
 
 CHECKS: dict[str, Callable[[], Result]] = {
@@ -165,11 +181,13 @@ CHECKS: dict[str, Callable[[], Result]] = {
 
 def main(names: Sequence[str] = ()) -> int:
     """Run the checks (all, or those named), print a line for each; 0 if all are ok, else 1."""
-    all_ok = True
+    all_ok, own = True, "" if names else own_python()
+    if own:
+        print(f"This is not .venv's Python: use {shlex.quote(own)} -m gluon_bn doctor", flush=True)
     for name in names or CHECKS:
         result = CHECKS[name]()
         print(f"{result.name:11} {'ok    ' if result.ok else 'WRONG '} {result.text}", flush=True)
-        if result.remedy:
+        if result.remedy and not (own and INSTALL in result.remedy):  # into .venv, and that is done
             print(f"{'':11} to do: {result.remedy}", flush=True)
         all_ok = all_ok and result.ok
     return 0 if all_ok else 1

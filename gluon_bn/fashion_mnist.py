@@ -37,6 +37,10 @@ class DataUnavailable(OSError):
     """Fashion-MNIST cannot be had, or a folder that the user named holds a wrong file; the message says what to do."""
 
 
+class DataMissing(DataUnavailable):
+    """No place has the files."""
+
+
 FASHION_MNIST = DataSet(
     files={
         'train-images-idx3-ubyte': File(
@@ -82,7 +86,7 @@ def find_files(root=None, download=True, dataset=FASHION_MNIST) -> Dict[str, Fou
     if missing:
         if not download:
             tried.append('download: not allowed by the caller')
-        raise DataUnavailable(
+        raise DataMissing(
             f'Fashion-MNIST is not complete: {", ".join(missing)} cannot be had. Tried:\n'
             + ''.join(f'  - {line}\n' for line in tried)
             + 'Ways out:\n'

@@ -12,6 +12,7 @@ from gluon_bn import cli, lenet, load_data_fashion_mnist, train
 from gluon_bn.data import Minibatches
 from gluon_bn.divergence import MOST_ARRAYS, Diverged
 from gluon_bn.experiments.variants import with_activation
+from gluon_bn.interpreter import command_line
 from gluon_bn.training import STRETCH, seed_everything
 
 
@@ -128,7 +129,7 @@ def test_a_comparison_marks_the_runs_that_diverge(tmp_path, capsys):
     assert cli.main(["compare", "--norms", "none", "gluon", "--seeds", "0", "--lr", "1e38", "--epochs", "1",
                      "--examples", "1024", "--out", str(out), "--data", str(data)]) == 1
     captured = capsys.readouterr()
-    assert f"python -m gluon_bn compare --resume '{out}' --data {data}\n" in captured.out
+    assert f"{command_line('compare', '--resume', str(out), '--data', str(data))}\n" in captured.out
     assert "no normalization (1 of 1 failed)    -" in captured.out
     summary = json.loads((out / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     for run in summary["runs"]:

@@ -1,4 +1,5 @@
 """The doctor: each thing that can be wrong is named, with what to do."""
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -89,8 +90,21 @@ def test_data_are_looked_for_and_never_downloaded(monkeypatch, tmp_path):
     if doctor.check_data().ok:
         pytest.skip("the system has the data in its own place")
     result = doctor.check_data()
-    assert "not complete" in result.text and "gluon_bn data" in result.remedy
+    assert result.ok and result.text.startswith("not here yet; the first run fetches it") and not result.remedy
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_in_the_cache_is_wrong_even_where_the_others_are_not_here_yet(monkeypatch, tmp_path):
+    cache = tmp_path / "datasets" / "fashion-mnist"
+    cache.mkdir(parents=True)
+    (cache / "train-labels-idx1-ubyte").write_bytes(b"not labels")
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    monkeypatch.delenv("GLUON_BN_DATA", raising=False)
+    result = doctor.check_data()
+    assert str(cache / "train-labels-idx1-ubyte") in result.text
+    if result.ok:
+        pytest.skip("the system has the data in its own place")
+    assert "-m gluon_bn data` looks, downloads and verifies" in result.remedy
 
 
 def test_a_wrong_data_file_is_told(monkeypatch, tmp_path):
@@ -106,12 +120,30 @@ def test_all_is_well_where_the_tests_run():
     assert checks["mxnet"].text == "1.9.1"
 
 
-def test_the_doctor_speaks_where_nothing_is_installed(tmp_path):
+@pytest.fixture
+def bare(tmp_path):
+    """The doctor in a copy of the package and by a Python with nothing installed, as a function of no arguments."""
+    shutil.copytree(str(TOP / "gluon_bn"), str(tmp_path / "gluon_bn"), ignore=shutil.ignore_patterns("__pycache__"))
     venv.create(str(tmp_path / "bare"), with_pip=False, symlinks=True)
-    done = subprocess.run([str(tmp_path / "bare" / "bin" / "python"), "-W", "error", "-m", "gluon_bn", "doctor"],
-                          cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    return lambda: subprocess.run(["bare/bin/python", "-W", "error", "-m", "gluon_bn", "doctor"], cwd=tmp_path,
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+
+
+def test_another_python_than_that_of_the_projects_venv_is_told_first_and_nothing_is_installed_into_it(bare, tmp_path):
+    venv.create(str(tmp_path / ".venv"), with_pip=False, symlinks=True)
+    done = bare()
     assert done.returncode == 1 and done.stderr == ""
-    assert "Python      ok" in done.stdout
+    assert done.stdout.startswith("This is not .venv's Python: use .venv/bin/python -m gluon_bn doctor\nPython ")
+    assert "No module named 'mxnet'" in done.stdout and "pip install" not in done.stdout
+    (tmp_path / "bare").rename(tmp_path / ".bare")
+    (tmp_path / "bare").symlink_to(".venv")  # its own Python
+    assert "This is not" not in bare().stdout
+
+
+def test_the_doctor_speaks_where_nothing_is_installed(bare):
+    done = bare()
+    assert done.returncode == 1 and done.stderr == ""
+    assert done.stdout.startswith("Python      ok")
     for name in ("numpy", "mxnet", "d2l", "matplotlib"):
         assert f"No module named '{name}'" in done.stdout
     assert "to do: `pip install -r requirements.txt`" in done.stdout
