@@ -7,8 +7,9 @@ import os
 import re
 import signal
 import sys
+import warnings
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, Optional, Sequence, Set, Type, Union
 
 from . import __version__
 from .interpreter import command_line
@@ -23,15 +24,17 @@ OPTIONS = {'num_epochs': '--epochs', 'batch_size': '--batch-size', 'num_train': 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 something is wrong, 2 bad input, 130 stopped."""
-    arguments = _parser().parse_args(argv)
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:  # said by the command's own parser, which shows its own usage
+        arguments.parser.error(f'unrecognized arguments: {" ".join(unknown)}')
     try:
-        return arguments.run(arguments)
+        with _warnings_in_a_line():
+            return arguments.run(arguments)
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        options = {**OPTIONS, **vars(arguments).get('options', {})}
-        print('gluon_bn:', re.sub(r'^\w+', lambda name: options.get(name[0], name[0]), str(error)), file=sys.stderr)
+        print('gluon_bn:', _in_options(str(error), arguments), file=sys.stderr)
         return 2
     except (ImportError, RuntimeError) as error:  # of the public names, and NativeError, which say what to do
         print(f'gluon_bn: {error}', file=sys.stderr)
@@ -81,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('doctor', help='say what works on this machine, and what to do where it does not')
     command.set_defaults(run=_doctor)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 
@@ -102,6 +107,40 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_compare)
 
 
+def _in_options(text: str, arguments: argparse.Namespace) -> str:
+    """A message of the package, with the command line's name for an argument where a line begins with one."""
+    options = {**OPTIONS, **vars(arguments).get('options', {})}
+    return re.sub(r'^(  - )?(\w+)', lambda found: (found[1] or '') + options.get(found[2], found[2]), text, flags=re.M)
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Show what the package warns of as it shows an error, without the line of code, and once."""
+    shown: Set[str] = set()
+
+    def show(message: Union[Warning, str], category: Type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, UserWarning):
+            show_with_its_place(message, category, *where, **more)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print('gluon_bn:', message, file=sys.stderr)
+
+    with warnings.catch_warnings():
+        show_with_its_place, warnings.showwarning = warnings.showwarning, show
+        yield
+
+
+def _say_what_is_taken_instead(arguments: argparse.Namespace) -> None:
+    """Say on stderr what a folder of data that was named lacks; refuse one that is not there."""
+    from .fashion_mnist import find_files, lacking
+    if arguments.data and not Path(arguments.data).expanduser().is_dir():
+        raise ValueError(f'root must be a folder that is there, got {arguments.data}; '
+                         'leave it out, and the files are found or fetched')
+    if arguments.data or os.environ.get('GLUON_BN_DATA'):
+        for line in lacking(find_files(arguments.data), arguments.data):
+            print('gluon_bn:', _in_options(line, arguments), file=sys.stderr)
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     import dataclasses
 
@@ -116,6 +155,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         configuration = dataclasses.replace(configuration_of(Path(arguments.resume)), **given)
     else:
         configuration = Configuration(**{**vars(arguments).get('defaults', {}), **given})
+    _say_what_is_taken_instead(arguments)
     with _terminated_as_interrupted():
         summary, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs,
                                resume=arguments.resume)
@@ -147,13 +187,21 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from .bench import run
+    if {'epochs', 'profile'} & set(arguments.parts):  # the parts that train
+        _say_what_is_taken_instead(arguments)
     return run.main(json=arguments.json, readme=arguments.readme, figure=arguments.figure,
                     parts=tuple(arguments.parts), quick=arguments.quick, root=arguments.data)
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from . import fashion_mnist
-    return fashion_mnist.main(arguments.data)
+    from .fashion_mnist import find_files, lacking
+    found = find_files(arguments.data)
+    for line in lacking(found, arguments.data):
+        print(_in_options(line, arguments))
+    for name, file in found.items():
+        print(f'{name}: {file.path} ({len(file.content):,} bytes unpacked, SHA-256 as expected; '
+              f'from {_in_options(file.source, arguments)})')
+    return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
 
     Returns: (summary, out): the content of summary.json and the folder.
     Raises: ValueError for a configuration that cannot be trained, an out that holds a comparison
-    already, or a damaged or different comparison to resume; DataUnavailable and NativeError
+    already or cannot be written, or a damaged or different comparison to resume; DataUnavailable and NativeError
     before anything is written; OSError if the results cannot be written.
     """
     if resume is not None:

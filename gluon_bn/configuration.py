@@ -5,7 +5,7 @@ import dataclasses
 from typing import Optional, Sequence
 
 from .data import check_count
-from .model import NORMS, lenet
+from .model import NORMS, POOLS, look_up
 from .training import check_schedule
 
 
@@ -34,7 +34,8 @@ class Configuration:
         if self.num_train is not None:
             check_count('num_train', self.num_train, 60_000)
         for norm in self.norms:
-            lenet(norm, self.pool)  # refuses unknown names before hours of training
+            look_up('norm', norm, NORMS)
+        look_up('pool', self.pool, POOLS)
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2 ** 31:
                 raise ValueError(f'seeds must be whole numbers from 0 to 2**31 - 1, got {seed!r}')

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -96,20 +95,16 @@ def find_files(root=None, download=True, dataset=FASHION_MNIST) -> Dict[str, Fou
     return {name: found[name] for name in dataset.files}
 
 
-def main(root=None) -> int:
-    """Print what a folder that the user named lacks, and where each file is and came from; return the exit code."""
-    try:
-        found = find_files(root)
-    except DataUnavailable as error:
-        print(error, file=sys.stderr)
-        return 1
+def lacking(found, root=None) -> List[str]:
+    """Say, a line for each folder that the user named, which of the files found it lacks and which folder has them."""
+    lines = []
     for source, folder, named in _places(root, FASHION_MNIST):
-        lacking = [name for name, file in found.items() if file.path.parent != folder]
-        if named and lacking:
-            print(f'{source}, {folder}: ' + (f'no {", no ".join(lacking)}' if folder.exists() else 'no such folder'))
-    for name, file in found.items():
-        print(f'{name}: {file.path} ({len(file.content):,} bytes unpacked, SHA-256 as expected; from {file.source})')
-    return 0
+        others = {name: file.path.parent for name, file in found.items() if file.path.parent != folder}
+        if named and others:
+            what = 'none of the files' if len(others) == len(found) else f'no {", no ".join(others)}'
+            lines.append(f'{source}, {folder}: {what if folder.exists() else "no such folder"}; '
+                         f'taken from {", ".join(sorted(map(str, set(others.values()))))}')
+    return lines
 
 
 def _places(root, dataset) -> List[Tuple[str, Path, bool]]:
@@ -205,8 +200,8 @@ def _keep(folder, name, source, packed, content) -> Found:
 
 
 def _not_kept(folder, error) -> DataUnavailable:
-    return DataUnavailable(f'Fashion-MNIST cannot be kept in {folder}: {_reason(error)}. Set GLUON_BN_DATA, or pass '
-                           'root, to a folder that you can write, with 31 MB free.')
+    return DataUnavailable(f'Fashion-MNIST cannot be kept in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
+                           'a folder that you can write, with 31 MB free, and name no other.')
 
 
 def _reason(error: Optional[BaseException]) -> str:

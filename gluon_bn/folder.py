@@ -14,11 +14,15 @@ NAME = 'configuration.json'
 
 
 def make(out, configuration):
-    """Make the folder `out` for a new comparison. Raises: ValueError if it holds one already."""
-    if any((out / name).exists() for name in (NAME, 'metrics.jsonl')):
-        raise ValueError(f'out must be a folder without a comparison in it, got {out}; '
-                         f'name a new one, or go on with this one by --resume {out}')
-    store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / NAME)
+    """Make the folder `out` for a new comparison. Raises: ValueError if it holds one already, or cannot be written."""
+    try:
+        if any((out / name).exists() for name in (NAME, 'metrics.jsonl')):
+            raise ValueError(f'out must be a folder without a comparison in it, got {out}; '
+                             f'name a new one, or go on with this one by --resume {out}')
+        store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / NAME)
+    except OSError as error:
+        raise ValueError(f'out must be a folder that can be written, got {out}: {error.strerror or error}; '
+                         'name another') from error
 
 
 def configuration_of(folder):

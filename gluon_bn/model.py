@@ -37,8 +37,8 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     affine maps keep their biases (redundant before a norm), so that all nets start alike.
     """
     otherwise = ', or a function (num_features, num_dims) -> Block'
-    make_norm = norm if callable(norm) else _look_up('norm', norm, NORMS, otherwise)
-    make_pool = _look_up('pool', pool, POOLS)
+    make_norm = norm if callable(norm) else look_up('norm', norm, NORMS, otherwise)
+    make_pool = look_up('pool', pool, POOLS)
     net = nn.Sequential()
 
     def add(affine: Block, num_features: int, num_dims: int) -> None:
@@ -58,7 +58,8 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     return net
 
 
-def _look_up(what: str, name: str, table: Dict[str, Any], otherwise: str = '') -> Any:
+def look_up(what: str, name: str, table: Dict[str, Any], otherwise: str = '') -> Any:
+    """The entry of a table. Raises: ValueError, with the names in it, for another name."""
     if name not in table:
         known = ', '.join(repr(key) for key in table)
         raise ValueError(f'{what} must be one of {known}{otherwise}; got {name!r}')

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from pathlib import Path
 
 from .checkpoint import Checkpoint
@@ -102,4 +103,5 @@ class _SentBar:
 
 
 if __name__ == '__main__':
+    warnings.filterwarnings('ignore', '.*Looking elsewhere')  # `compare` has said so
     serve(work)

@@ -156,7 +156,8 @@ def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--norms", "batch"], "--norms must be one of 'none', 'scratch', 'fused', 'gluon'"),
+    (["--norms", "batch"], "--norms must be one of 'none', 'scratch', 'fused', 'gluon'; got 'batch'\n"),
+    (["--data", "/no/where"], "--data must be a folder that is there, got /no/where; leave it out"),
     (["--seeds", "1", "1"], r"--seeds must be one or more different ones, got \[1, 1\]"),
     (["--seeds", "-1"], "--seeds must be whole numbers from 0"),
     (["--epochs", "0"], "--epochs must be a whole number >= 1, got 0"),
@@ -175,6 +176,25 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, argum
     captured = capsys.readouterr()
     assert captured.err.startswith("gluon_bn: ") and re.search("gluon_bn: " + message, captured.err), captured.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("below", ["a file", "a file/run", "a link to nowhere/run"])
+def test_a_folder_that_cannot_be_made_is_refused_with_the_reason(tmp_path, capsys, below):
+    (tmp_path / "a file").touch()
+    (tmp_path / "a link to nowhere").symlink_to(tmp_path / "nowhere")
+    out = tmp_path / below
+    assert cli.main(["compare", "--out", str(out)]) == 2
+    assert re.fullmatch(f"gluon_bn: --out must be a folder that can be written, got {out}: "
+                        "(File exists|Not a directory|No such file or directory); name another\n",
+                        capsys.readouterr().err)
+
+
+def test_an_option_that_is_not_known_shows_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "--epchs", "3"])
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2 and errors.startswith("usage: gluon_bn train [-h] [--norm NORM]")
+    assert errors.endswith("gluon_bn train: error: unrecognized arguments: --epchs 3\n")
 
 
 @pytest.mark.fault("the data is damaged", tries=1)

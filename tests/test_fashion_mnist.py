@@ -1,4 +1,5 @@
 """The data is right or absent, never wrong: real files, a real HTTP server on loopback, real Debian packages."""
+import functools
 import gzip
 import hashlib
 import io
@@ -21,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gluon_bn import download, fashion_mnist
+from gluon_bn import cli, download, fashion_mnist
 from gluon_bn.fashion_mnist import FASHION_MNIST, DataUnavailable, find_files
 from gluon_bn.store import store
 from gluon_bn.verify import File
@@ -680,7 +681,7 @@ def test_the_real_files_are_found_or_fetched_and_said_where(capsys):
     found = find_files()
     for name, file in found.items():
         assert hashlib.sha256(file.content).hexdigest() == FASHION_MNIST.files[name].sha256
-    assert fashion_mnist.main() == 0
+    assert cli.main(['data']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(':')[0] for line in lines] == list(FASHION_MNIST.files)
     assert all(str(file.path) in line for file, line in zip(found.values(), lines))
@@ -690,18 +691,49 @@ def test_what_a_named_folder_lacks_is_said(tmp_path, monkeypatch, capsys):
     there = find_files()[FIRST].path
     (tmp_path / there.name).symlink_to(there)
     monkeypatch.setenv('GLUON_BN_DATA', str(tmp_path / 'nowhere'))
-    assert fashion_mnist.main(tmp_path) == 0
+    assert cli.main(['data', '--data', str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == (f'root, {tmp_path}: no train-labels-idx1-ubyte, no t10k-images-idx3-ubyte, '
-                        'no t10k-labels-idx1-ubyte')
-    assert lines[1] == f'$GLUON_BN_DATA, {tmp_path / "nowhere"}: no such folder'
-    assert len(lines) == 6
+    assert lines[0] == (f'--data, {tmp_path}: no train-labels-idx1-ubyte, no t10k-images-idx3-ubyte, '
+                        f'no t10k-labels-idx1-ubyte; taken from {there.parent}')
+    assert lines[1] == (f'$GLUON_BN_DATA, {tmp_path / "nowhere"}: no such folder; '
+                        f'taken from {", ".join(sorted([str(there.parent), str(tmp_path)]))}')
+    assert lines[2].endswith('; from --data)') and len(lines) == 6
 
 
-def test_failing_is_said_on_stderr_with_an_exit_code(cache, tmp_path, capsys):
-    fill(tmp_path / 'root', {f'{FIRST}.gz': HTML})
-    assert fashion_mnist.main(tmp_path / 'root') == 1
-    assert 'root holds a wrong file' in capsys.readouterr().err
+def test_what_fails_is_said_with_the_name_on_the_command_line(cache, dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, 'find_files', functools.partial(find_files, dataset=dataset()))
+    fill(tmp_path / 'wrong', {f'{FIRST}.gz': HTML})
+    assert cli.main(['data', '--data', str(tmp_path / 'wrong')]) == 2
+    assert capsys.readouterr().err.startswith('gluon_bn: --data holds a wrong file')
+    assert cli.main(['data', '--data', str(tmp_path / 'nowhere')]) == 2
+    assert f'\n  - --data, {tmp_path / "nowhere"}: no such folder\n' in capsys.readouterr().err
+
+
+# Python runs this at each start; it moves the place of Debian's package, which only root could fill.
+MOVED = """
+from pathlib import Path
+from gluon_bn import fashion_mnist
+table = fashion_mnist.FASHION_MNIST._replace(system=Path({system!r}))
+fashion_mnist.find_files.__defaults__ = (None, True, table)
+"""
+
+
+def test_a_command_says_once_in_a_line_each_what_it_warns_of_and_what_a_named_folder_lacks(tmp_path):
+    system, cache = tmp_path / 'system', tmp_path / 'datasets' / 'fashion-mnist'
+    system.mkdir()
+    for name, file in find_files().items():
+        (system / name).write_bytes(file.content)
+    wrong = fill(cache, {FIRST: b'damaged'}) / FIRST
+    (tmp_path / 'sitecustomize.py').write_text(MOVED.format(system=str(system)))
+    environment = {**os.environ, 'MXNET_HOME': str(tmp_path), 'GLUON_BN_DATA': str(tmp_path),
+                   'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, '-m', 'gluon_bn', 'train', '--norm', 'none', '--epochs', '1', '--examples', '512']
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True)
+    said = [line for line in done.stderr.splitlines() if line.startswith('gluon_bn: ')]
+    assert done.returncode == 0 and 'UserWarning' not in done.stderr, done.stderr
+    assert said[0].startswith(f'gluon_bn: {wrong}: ') and said[0].endswith(f'. Looking elsewhere for {FIRST}.')
+    assert said[1:] == [f'gluon_bn: $GLUON_BN_DATA, {tmp_path}: none of the files; taken from {system}']
 
 
 def test_the_search_needs_no_mxnet():
