@@ -136,17 +136,18 @@ def check_matplotlib(found: Answer | None = None) -> Result:
 def check_data(find: Callable | None = None) -> Result:
     from .fashion_mnist import DataMissing, find_files
 
-    look = f"`{command_line('data')}` looks, downloads and verifies"
+    fetch = f"`{command_line('data')}`"
     with warnings.catch_warnings(record=True) as caught:  # a wrong file where nobody asked for one is a warning
         warnings.simplefilter("always")
         try:
             found = (find or find_files)(download=False)
         except DataMissing:
             if not caught:
-                return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {look}")
-            return Result("data", False, "; ".join(str(w.message) for w in caught), look)
+                return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {fetch} now")
+            wrong = "; ".join(str(w.message) for w in caught)
+            return Result("data", False, wrong, f"{fetch} looks, downloads and verifies")
         except OSError as error:
-            return Result("data", False, str(error).splitlines()[0], look)
+            return Result("data", False, str(error).splitlines()[0], f"{fetch} looks, downloads and verifies")
     folders = sorted({str(file.path.parent) for file in found.values()})
     text = "; ".join([f"Fashion-MNIST, verified, in {', '.join(folders)}", *(str(w.message) for w in caught)])
     return Result("data", True, text)
@@ -187,7 +188,7 @@ def main(names: Sequence[str] = ()) -> int:
     for name in names or CHECKS:
         result = CHECKS[name]()
         print(f"{result.name:11} {'ok    ' if result.ok else 'WRONG '} {result.text}", flush=True)
-        if result.remedy and not (own and INSTALL in result.remedy):  # into .venv, and that is done
+        if result.remedy and not (own and "pip install" in result.remedy):  # .venv is where that is done
             print(f"{'':11} to do: {result.remedy}", flush=True)
         all_ok = all_ok and result.ok
     return 0 if all_ok else 1
