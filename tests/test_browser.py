@@ -168,6 +168,7 @@ def book(tmp_path_factory):
     assert f"notebooks/{FIRST}.html" in pages
     yield f"http://127.0.0.1:{server.server_port}/", pages
     server.shutdown()
+    server.server_close()
 
 
 class Quiet(SimpleHTTPRequestHandler):
