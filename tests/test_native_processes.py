@@ -86,6 +86,7 @@ def test_without_more_threads_those_that_are_there_do_the_work(tmp_path, left):
     subprocess.run([*native.find_compiler(), "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"], check=True)
     run(f"""
 import ctypes
+fused.choose()  # asks the compiler its version, and MXNet starts its threads anew after a fork
 *arrays, dY = oracle.draw((64, 16, 24, 24))
 exact = oracle.run(maths.batch_norm, nd, arrays, dY)  # so that MXNet has the threads of its own
 nd.waitall()
