@@ -1,8 +1,10 @@
 """Where the time goes: MXNet's profiler over minibatches of LeNet, and over one dense layer."""
 from __future__ import annotations
 
+from .epochs import BATCH_SIZE, LR
+
 DENSE = (256, 84)
-NUM_TRAIN, LR = 30 * 256, 1.0
+NUM_TRAIN = 30 * BATCH_SIZE
 REPEAT = 200  # runs of the layer: enough that Python and the engine keep pace
 # What a row of the table adds up, by the operator's name without `_backward_`; any other is 'other operators'.
 KINDS = {'Convolution': 'convolutions', 'Pooling': 'pooling', 'Activation': 'sigmoids',
@@ -19,7 +21,7 @@ def measure_profile(side, columns, root=None, quick=False, say=print):
     """
     say('profile')
     num_train, repeat = (NUM_TRAIN // 10, REPEAT // 10) if quick else (NUM_TRAIN, REPEAT)
-    side.call('load_data', root, 256, None)
+    side.call('load_data', root, BATCH_SIZE, None)
     found = {'minibatch': {name: by_kind(side.call('profile_epoch', name, num_train, LR)) for name in columns}}
     side.call('prepare', DENSE, None)
     found['layer'] = {name: by_kind(side.call('profile_layer', name, repeat)) for name in columns if name != 'none'}
