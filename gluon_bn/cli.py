@@ -19,7 +19,8 @@ NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_
 # What the package calls an argument, in its errors, and what the command line does.
 OPTIONS = {'num_epochs': '--epochs', 'batch_size': '--batch-size', 'num_train': '--examples', 'lr': '--lr',
            'norm': '--norms', 'norms': '--norms', 'seeds': '--seeds', 'jobs': '--jobs',
-           'out': '--out', 'root': '--data', 'resume': '--resume'}
+           'out': '--out', 'root': '--data', 'resume': '--resume', 'parts': '--parts', 'json': '--json',
+           'figure': '--figure', 'readme': '--readme'}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

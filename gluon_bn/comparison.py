@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import io
 import json
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from .data import check_count
 from .environment import cores, machine, versions
 from .fashion_mnist import find_files
 from .fused import choose
-from .plots import plot_curves
+from .plots import pictures, plot_curves
 from .processes import perform
 from .progress import Progress
 from .run import checkpoint_of, threads
@@ -146,12 +145,8 @@ def _line(run: Dict[str, Any], epoch: Dict[str, Any]) -> str:
 
 def _write(out: Path, summary: Dict[str, Any]) -> None:
     """Write each result so that none is ever half there."""
-    figure = plot_curves(summary['runs'])
-    pictures: Dict[str, io.BytesIO] = {}
-    for extension in ('svg', 'png'):
-        pictures[extension] = io.BytesIO()
-        figure.savefig(pictures[extension], format=extension, dpi=150)
+    curves = pictures(plot_curves(summary['runs']))
     store((json.dumps(summary, indent=1, allow_nan=False) + '\n').encode(), out / 'summary.json')
-    for extension, picture in pictures.items():
-        store(picture.getvalue(), out / f'curves.{extension}')
+    for extension, picture in curves.items():
+        store(picture, out / f'curves.{extension}')
     store(report.markdown(summary).encode(), out / 'report.md')

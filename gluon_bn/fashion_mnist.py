@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .download import FAILURES, fetch, fetch_debian
-from .store import store
+from .store import check_writable, store
 from .verify import GZIP, File, unpack
 
 
@@ -183,9 +183,7 @@ def _download(folder, dataset, found, tried):
 def _check_writable(folder):
     """Refuse a folder that cannot be written before megabytes are fetched for it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError('it is read-only')
+        check_writable(folder)
     except OSError as error:
         raise _not_kept(folder, error) from error
 

@@ -1,6 +1,9 @@
 """Figures. One colour means one norm everywhere."""
 from __future__ import annotations
 
+import io
+from typing import Dict
+
 import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -44,3 +47,13 @@ def plot_curves(runs):
     if handles:
         figure.legend(handles, labels, loc='outside lower center', ncol=len(labels), frameon=False)
     return figure
+
+
+def pictures(figure: Figure) -> Dict[str, bytes]:
+    """The figure as files: their contents by extension, svg and png."""
+    found = {}
+    for extension in ('svg', 'png'):
+        file = io.BytesIO()
+        figure.savefig(file, format=extension, dpi=150)
+        found[extension] = file.getvalue()
+    return found

@@ -27,3 +27,10 @@ def store(content, path):
     finally:
         if part.exists():
             part.unlink()
+
+
+def check_writable(folder):
+    """Make the folder of what is about to be fetched or measured. Raises: OSError if it cannot be made or written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError('it is read-only')

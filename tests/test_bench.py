@@ -2,16 +2,18 @@
 import importlib.util
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import mxnet as mx
 import numpy
 import pytest
 
 from gluon_bn import cli
-from gluon_bn.bench import accuracy, goals, profile, rounds, run, tables
+from gluon_bn.bench import accuracy, goals, mxnet_side, profile, rounds, run, tables
 from gluon_bn.bench.side import Side
 
 TOP = Path(__file__).resolve().parent.parent
@@ -125,9 +127,35 @@ def test_numbers_are_readable(value, text):
     assert tables.number(value) == text
 
 
+def test_the_profiler_is_off_again_whatever_happens():
+    with pytest.raises(ZeroDivisionError), mxnet_side._profiled({}):
+        mx.nd.ones(3).sqrt().wait_to_read()
+        raise ZeroDivisionError
+    mx.nd.ones(3).exp().wait_to_read()
+    found = json.loads(mx.profiler.dumps(reset=True, format='json'))['Time']['operator']
+    assert 'sqrt' in found and 'exp' not in found
+
+
 def test_an_unknown_part_is_refused(tmp_path):
     with pytest.raises(ValueError, match='parts must be some of layers, sizes, accuracy, epochs, profile, got speed'):
         run.main(json=tmp_path / 'bench.json', parts=('speed',))
+
+
+@pytest.mark.fault('a file of the benchmark cannot be written', tries=6)
+@pytest.mark.parametrize('option', ['--json', '--figure', '--readme'])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_path, capsys, option):
+    (tmp_path / 'a file').write_text('kept')
+    (tmp_path / 'a folder.svg').mkdir()
+    files = ['--json', str(tmp_path / 'bench.json')] if option != '--json' else []
+    below = tmp_path / 'a file' / 'bench'
+    is_folder = tmp_path / ('a folder' if option == '--figure' else 'a folder.svg')
+    for path, reason in [(below, r'(Not a directory|File exists)'), (is_folder, 'it is a folder')]:
+        assert cli.main(['bench', '--quick', '--parts', 'layers', *files, option, str(path)]) == 2
+        captured = capsys.readouterr()
+        assert re.fullmatch(f'gluon_bn: {option} must be a file in a folder that can be written, got .*: {reason}; '
+                            'name another\n', captured.err)
+        assert captured.out == ''
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a file', 'a folder.svg']
 
 
 @pytest.mark.parametrize('parts, quick', [(('layers', 'accuracy'), False), (run.PARTS, True)])

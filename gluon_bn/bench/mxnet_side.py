@@ -134,9 +134,11 @@ def _profiled(found):
                                aggregate_stats=True, filename=f'{folder}/profile.json')
         nd.waitall()
         mx.profiler.set_state('run')
-        yield
-        nd.waitall()
-        mx.profiler.set_state('stop')
+        try:
+            yield
+            nd.waitall()
+        finally:
+            mx.profiler.set_state('stop')
         table = json.loads(mx.profiler.dumps(reset=True, format='json'))['Time']
     found.update({name: entry['Total'] / 1e3 for name, entry in table['operator'].items()})  # from ms
 

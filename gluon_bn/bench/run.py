@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 from ..environment import cores, machine, versions
+from ..plots import pictures
+from ..store import check_writable, store
 from . import epochs, layers, profile
 from .figure import draw
 from .goals import check
@@ -25,28 +27,35 @@ def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=Non
     to draw, without suffix; beside the JSON by default. quick: few rounds and sizes, for a test.
     root: folder of the Fashion-MNIST files.
 
-    Raises: ValueError for an unknown part.
+    Raises: ValueError for an unknown part, or a file that cannot be written, before anything is measured.
     """
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
     json = Path(json) if json else Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json'
     figure = Path(figure) if figure else json.with_suffix('')
-    for path in (json, figure, *([Path(readme)] if readme else [])):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    files = {'json': json, 'figure': Path(f'{figure}.svg'), **({'readme': Path(readme)} if readme else {})}
+    for name, path in files.items():
+        try:
+            check_writable(path.parent)
+            if path.is_dir():
+                raise IsADirectoryError('it is a folder')
+        except OSError as error:
+            raise ValueError(f'{name} must be a file in a folder that can be written, got {path}: '
+                             f'{error.strerror or error}; name another') from error
     result = measure(tuple(parts), quick, root)
     for title, note, table in sections(result):
         print(f'\n{title}\n{note}\n\n{table}')
-    json.write_text(json_format.dumps(result, indent=1) + '\n', encoding='utf-8')
+    store((json_format.dumps(result, indent=1) + '\n').encode(), json)
     written, drawing = [str(json)], draw(result)
     if drawing:
-        for suffix in ('.svg', '.png'):
-            drawing.savefig(f'{figure}{suffix}', dpi=150)
-            written.append(f'{figure}{suffix}')
+        for extension, content in pictures(drawing).items():
+            written.append(f'{figure}.{extension}')
+            store(content, Path(written[-1]))
     if readme:
         picture = os.path.relpath(f'{figure}.svg', Path(readme).parent) if drawing else None
-        Path(readme).write_text(markdown(result, picture), encoding='utf-8')
         written.append(str(readme))
+        store(markdown(result, picture).encode(), Path(readme))
     print(f"\nIt took {result['seconds'] / 60:.1f} minutes, and wrote {', '.join(written)}")
     return 0
 
