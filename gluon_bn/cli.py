@@ -167,7 +167,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(f'gluon_bn: {line}', file=sys.stderr)
     print(f'{"Stopped; what had finished" if stopped else "Everything"} is in {out}{os.sep}: '
           'report.md, curves.svg, curves.png, summary.json, metrics.jsonl, nets')
-    if failed or stopped:
+    worth_another_try = [run for run in summary['runs'] if run['failed'] and not run['diverged']]
+    if stopped or worth_another_try:
         data = ['--data', arguments.data] if arguments.data else []
         print('To go on from where it was:', command_line('compare', '--resume', str(out), *data))
     return 130 if stopped else 1 if failed else 0

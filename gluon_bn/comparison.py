@@ -88,7 +88,7 @@ def _summarize(out: Path, configuration: Configuration, root: Union[None, str, P
             tasks.append({'do': 'train', 'norm': norm, 'seed': seed, **common})
             history, results = checkpoint_of(tasks[-1]).peek()
             runs.append({'norm': norm, 'seed': seed, 'history': history, 'finished': results is not None,
-                         'failed': None, **(results or {})})
+                         'failed': None, 'diverged': False, **(results or {})})
     # Of a process that was killed, the last line may be broken, or missing: the checkpoints have what is true.
     store(''.join(_line(run, epoch) for run in runs for epoch in run['history']).encode(), out / 'metrics.jsonl')
     found: Dict[str, Any] = {'beside': None, 'interrupted': False}
@@ -115,7 +115,7 @@ def _train_all(runs: List[Dict[str, Any]], tasks: List[Dict[str, Any]], found: D
         for index, message in coming:
             (kind, content), = message.items()
             if todo[index] == len(runs):
-                if kind == 'failed':
+                if kind in ('failed', 'diverged'):
                     progress.say(f"the chapter's batch_norm beside the others: {content}")
                 else:
                     found['beside'] = content
@@ -134,8 +134,8 @@ def _train_all(runs: List[Dict[str, Any]], tasks: List[Dict[str, Any]], found: D
             elif kind == 'finished':
                 run.update(content, finished=True)
                 progress.ended(name)
-            elif not run['finished']:
-                run['failed'] = content
+            elif not run['finished'] and not run['failed']:  # of a process that says why and then crashes, the first
+                run.update(failed=content, diverged=kind == 'diverged')
                 progress.ended(name, content)
 
 

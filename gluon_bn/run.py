@@ -25,12 +25,14 @@ BESIDE = 24  # minibatches: a tenth of an epoch
 
 
 def work(task, send):
-    """Do a task and send what comes of it; an error is sent too, as {'failed': why}."""
+    """Do a task and send what comes of it; an error is sent too, as {'failed': why} or {'diverged': why}."""
     try:
         if task['norm'] == 'fused':
             choose()  # compiled and loaded before a clock runs
         send({'finished': {'train': train_one, 'beside': beside}[task['do']](task, send)})
-    except (ValueError, OSError, NativeError, Diverged) as error:  # which say themselves what to do
+    except Diverged as error:
+        send({'diverged': str(error)})
+    except (ValueError, OSError, NativeError) as error:  # which say themselves what to do
         send({'failed': str(error)})
     except Exception as error:
         traceback.print_exc(file=sys.stderr)

@@ -12,8 +12,9 @@ import time
 import psutil
 import pytest
 
-from gluon_bn import cli, compare
+from gluon_bn import cli, compare, comparison
 from gluon_bn.configuration import Configuration
+from gluon_bn.interpreter import command_line
 from gluon_bn.plots import LABELS, plot_curves
 from gluon_bn.processes import perform
 from gluon_bn.report import caption, failures, spread, summarize, table
@@ -142,17 +143,40 @@ def test_processes_that_are_stopped_while_they_speak_end_in_silence(tmp_path, mo
 
 @pytest.mark.fault("one run of several is killed", tries=1)
 def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
-    out = tmp_path / "run"
+    out, data = tmp_path / "a run", tmp_path / "data"
+    data.mkdir()
     process, (child,) = start(out, "--jobs", "1", "--seeds", "0", "--epochs", "4", "--norms", "none", "gluon",
-                              "--examples", "4096")
+                              "--examples", "4096", "--data", str(data))
     child.kill()
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "no normalization, seed 0, failed after" in errors and "ended by SIGKILL" in errors
     assert "no normalization (1 of 1 failed)" in printed
+    assert f"{command_line('compare', '--resume', str(out), '--data', str(data))}\n" in printed
     summary, report = json.loads((out / "summary.json").read_text()), (out / "report.md").read_text()
     assert [(run["norm"], run["finished"]) for run in summary["runs"]] == [("none", False), ("gluon", True)]
     assert "ended by SIGKILL" in report and "training examples: 4,096;" in report
+
+
+QUITTER = """
+import os
+from gluon_bn.processes import serve
+
+def work(task, send):
+    send({"failed": "the reason"})
+    os._exit(3)
+
+serve(work)
+"""
+
+
+def test_of_a_run_that_says_why_and_then_crashes_the_reason_is_kept(tmp_path, monkeypatch, capsys):
+    (tmp_path / "quitter.py").write_text(QUITTER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(comparison, "perform", lambda module, *rest: perform("quitter", *rest))
+    summary, _ = compare(Configuration(norms=["none"], seeds=[0]), tmp_path / "run")
+    assert [run["failed"] for run in summary["runs"]] == ["the reason"]
+    assert capsys.readouterr().err == "none, seed 0: the reason\n"
 
 
 @pytest.mark.parametrize("arguments, message", [
