@@ -141,7 +141,7 @@ def test_an_unknown_part_is_refused(tmp_path):
         run.main(json=tmp_path / 'bench.json', parts=('speed',))
 
 
-@pytest.mark.fault('a file of the benchmark cannot be written', tries=6)
+@pytest.mark.fault('a file of the benchmark cannot be written', tries=2)
 @pytest.mark.parametrize('option', ['--json', '--figure', '--readme'])
 def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_path, capsys, option):
     (tmp_path / 'a file').write_text('kept')
