@@ -30,7 +30,7 @@ class _Worker(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True, name='gluon_bn.check')
-        self.tasks, self.retired = queue.SimpleQueue(), False
+        self.tasks, self.retired, self.over = queue.SimpleQueue(), False, False
         self.start()
 
     @classmethod
@@ -47,16 +47,18 @@ class _Worker(threading.Thread):
                 done.set()
         except _Stop:  # it came after the task's end
             pass
+        self.over = True
 
     def retire(self):
         """Raise inside the thread until it ends; False if it does not, as in native code or under a bare `except:`."""
         self.retired = True
         for _ in range(5):
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_Stop))
+            if not self.over:  # while it ends, Python would print what is raised
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_Stop))
             self.join(0.1)
             if not self.is_alive():
                 return True
-        return False
+        return self.over
 
 
 class _Clock:
