@@ -147,7 +147,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from . import compare
     from .configuration import Configuration
-    from .folder import configuration_of
+    from .folder import RESULTS, configuration_of
     from .report import beside, caption, failures, table
     given: Dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
@@ -165,8 +165,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(table(summary['results']), caption(summary), *filter(None, [beside(summary)]), sep='\n')
     for line in failed:
         print(f'gluon_bn: {line}', file=sys.stderr)
-    print(f'{"Stopped; what had finished" if stopped else "Everything"} is in {out}{os.sep}: '
-          'report.md, curves.svg, curves.png, summary.json, metrics.jsonl, nets')
+    print(f'{"Stopped; what had finished" if stopped else "Everything"} is in {out}{os.sep}: {", ".join(RESULTS)}')
     worth_another_try = [run for run in summary['runs'] if run['failed'] and not run['diverged']]
     if stopped or worth_another_try:
         data = ['--data', arguments.data] if arguments.data else []

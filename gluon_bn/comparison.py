@@ -18,7 +18,7 @@ from .fused import choose
 from .plots import pictures, plot_curves
 from .processes import perform
 from .progress import Progress
-from .run import checkpoint_of, threads
+from .run import checkpoint_of, net_of, threads
 from .store import store
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, for one reason or another
@@ -45,8 +45,8 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
     stopped or killed, to go on from the last epoch of each run, to the same metrics.
 
     Returns: (summary, out): the content of summary.json and the folder.
-    Raises: ValueError for a configuration that cannot be trained, an out that holds a comparison
-    already or cannot be written, or a damaged or different comparison to resume; DataUnavailable and NativeError
+    Raises: ValueError for a configuration that cannot be trained, an out that holds results already or
+    cannot be written, or a damaged or different comparison to resume; DataUnavailable and NativeError
     before anything is written; OSError if the results cannot be written.
     """
     if resume is not None:
@@ -65,9 +65,7 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
     environment = {'OMP_NUM_THREADS': threads()}
     if 'fused' in configuration.norms:
         environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once, for all runs, before a clock starts
-    if resume is None:
-        folder.make(out, configuration)
-    with folder.locked(out):
+    with folder.locked(out) if resume is not None else folder.new(out, configuration):
         try:
             return _summarize(out, configuration, root, Progress(progress), jobs, environment), out
         except OSError as error:
@@ -86,8 +84,10 @@ def _summarize(out: Path, configuration: Configuration, root: Union[None, str, P
     for seed in configuration.seeds:
         for norm in configuration.norms:
             tasks.append({'do': 'train', 'norm': norm, 'seed': seed, **common})
-            history, results = checkpoint_of(tasks[-1]).peek()
-            runs.append({'norm': norm, 'seed': seed, 'history': history, 'finished': results is not None,
+            checkpoint = checkpoint_of(tasks[-1])
+            history, results = checkpoint.peek()
+            finished = results is not None and net_of(checkpoint).exists()
+            runs.append({'norm': norm, 'seed': seed, 'history': history, 'finished': finished,
                          'failed': None, 'diverged': False, **(results or {})})
     # Of a process that was killed, the last line may be broken, or missing: the checkpoints have what is true.
     store(''.join(_line(run, epoch) for run in runs for epoch in run['history']).encode(), out / 'metrics.jsonl')

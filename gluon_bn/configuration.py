@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional, Sequence
+import numbers
+from typing import Collection, Optional, Sequence
 
 from .data import check_count
 from .model import NORMS, POOLS, look_up
@@ -25,9 +26,11 @@ class Configuration:
     num_train: Optional[int] = None
 
     def __post_init__(self) -> None:
-        for name, values in (('norms', tuple(self.norms)), ('seeds', tuple(self.seeds))):
-            object.__setattr__(self, name, values)  # from a list too, so that equal configurations are equal
-            if not values or len(set(values)) != len(values):
+        for name in ('norms', 'seeds'):
+            values = getattr(self, name)
+            if isinstance(values, str) or not isinstance(values, Collection):
+                raise ValueError(f'{name} must be a tuple, got {values!r}; write ({values!r},) for one')
+            if len(values) == 0 or len(set(values)) != len(values):
                 raise ValueError(f'{name} must be one or more different ones, got {list(values)}')
         check_schedule(self.num_epochs, self.lr)
         check_count('batch_size', self.batch_size)
@@ -37,10 +40,16 @@ class Configuration:
             look_up('norm', norm, NORMS)
         look_up('pool', self.pool, POOLS)
         for seed in self.seeds:
-            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2 ** 31:
+            if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2 ** 31:
                 raise ValueError(f'seeds must be whole numbers from 0 to 2**31 - 1, got {seed!r}')
         if any(NORMS[norm] for norm in self.norms):
             self._check_smallest_minibatch()
+        # Of one type each, whatever they came as, so that equal configurations are equal and can be written as JSON.
+        plain = {'norms': tuple(self.norms), 'seeds': tuple(map(int, self.seeds)), 'lr': float(self.lr),
+                 **{name: int(getattr(self, name)) for name in ('num_epochs', 'batch_size')},
+                 'num_train': None if self.num_train is None else int(self.num_train)}
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     def _check_smallest_minibatch(self) -> None:
         num_train = self.num_train or 60_000

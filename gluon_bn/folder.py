@@ -11,18 +11,29 @@ from .configuration import Configuration
 from .store import store
 
 NAME = 'configuration.json'
+RESULTS = ('report.md', 'curves.svg', 'curves.png', 'summary.json', 'metrics.jsonl', 'nets')
 
 
-def make(out, configuration):
-    """Make the folder `out` for a new comparison. Raises: ValueError if it holds one already, or cannot be written."""
-    try:
-        if any((out / name).exists() for name in (NAME, 'metrics.jsonl')):
-            raise ValueError(f'out must be a folder without a comparison in it, got {out}; '
-                             f'name a new one, or go on with this one by --resume {out}')
-        store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / NAME)
-    except OSError as error:
-        raise ValueError(f'out must be a folder that can be written, got {out}: {error.strerror or error}; '
-                         'name another') from error
+@contextlib.contextmanager
+def new(out, configuration):
+    """Make the folder `out` for a new comparison and lock it.
+
+    Raises: ValueError if it cannot be written, is locked, or has a file already that would be written over.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out, 'out'))
+            found = [name for name in (NAME, *RESULTS) if (out / name).exists()]
+            if found:
+                raise ValueError(f'out must be a folder without results in it, got {out}, which has '
+                                 f'{", ".join(found)}; name a new one'
+                                 + (f', or go on with this one by --resume {out}' if NAME in found else ''))
+            store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / NAME)
+        except OSError as error:
+            raise ValueError(f'out must be a folder that can be written, got {out}: {error.strerror or error}; '
+                             'name another') from error
+        yield
 
 
 def configuration_of(folder):
@@ -49,14 +60,17 @@ def check_same(configuration, folder):
 
 
 @contextlib.contextmanager
-def locked(folder):
-    """Keep other processes from going on with the same comparison; the lock ends with this process at the latest."""
+def locked(folder, name='resume'):
+    """Keep other processes from writing to the same folder; the lock ends with this process at the latest.
+
+    name: of the argument that names the folder, for the error.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise ValueError(f'resume must be a folder in which nothing trains now, got {folder}; '
+        raise ValueError(f'{name} must be a folder in which nothing trains now, got {folder}; '
                          'wait for the other process, or end it') from None
     finally:
         os.close(descriptor)

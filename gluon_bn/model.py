@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Optional, Union
 
 from mxnet.gluon import Block, nn
 
+from .data import check_count
 from .fused import fused_batch_norm
 from .layer import BatchNorm
 from .maths import batch_norm
@@ -32,13 +33,14 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     pool: 'max' or 'avg'.
 
     Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is not yet initialized.
-    Raises: ValueError for an unknown name.
+    Raises: ValueError for an unknown name, or a number of classes below 1.
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
     affine maps keep their biases (redundant before a norm), so that all nets start alike.
     """
     otherwise = ', or a function (num_features, num_dims) -> Block'
     make_norm = norm if callable(norm) else look_up('norm', norm, NORMS, otherwise)
     make_pool = look_up('pool', pool, POOLS)
+    check_count('num_classes', num_classes)
     net = nn.Sequential()
 
     def add(affine: Block, num_features: int, num_dims: int) -> None:

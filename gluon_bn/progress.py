@@ -1,6 +1,7 @@
 """What a comparison says while it trains: bars on a terminal and in a notebook, else a line an epoch."""
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from tqdm.auto import tqdm
@@ -40,7 +41,8 @@ class Progress:
 
     def say(self, text):
         if self.show:
-            tqdm.write(text, file=sys.stderr)
+            with contextlib.suppress(BrokenPipeError):  # whoever read it is gone: no reason to stop
+                tqdm.write(text, file=sys.stderr)
 
     def close(self):
         """Take away the bars that are left."""

@@ -10,6 +10,9 @@ import traceback
 import warnings
 from pathlib import Path
 
+from mxnet import MXNetError
+
+from . import params_file
 from .checkpoint import Checkpoint
 from .data import load_data_fashion_mnist
 from .divergence import Diverged
@@ -43,18 +46,37 @@ def train_one(task, send):
     """Train by task['norm'] from task['seed']; sends its progress and each epoch, returns what was measured after."""
     seed_everything(task['seed'])
     train_iter, test_iter = load_data_fashion_mnist(task['batch_size'], task['root'], num_train=task['num_train'])
-    net, checkpoint, results = lenet(task['norm'], task['pool']), checkpoint_of(task), {}
+    net, checkpoint = lenet(task['norm'], task['pool']), checkpoint_of(task)
+    _, results = checkpoint.peek()  # of a run that is over, but for the file of its net
     history = train(net, train_iter, test_iter, task['num_epochs'], task['lr'], plot=False,
                     progress=functools.partial(_SentBar, send), checkpoint=checkpoint,
                     on_epoch=lambda epoch: send({'epoch': dataclasses.asdict(epoch)}))
-    if NORMS[task['norm']] is not None:
-        estimate_statistics(net, train_iter)
-        results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
-    with tempfile.TemporaryDirectory() as scratch:  # MXNet would leave half a file behind where it is stopped
-        net.save_parameters(f'{scratch}/net.params')
-        store(Path(scratch, 'net.params').read_bytes(), checkpoint.path.with_suffix('.params'))
+    if results is None:
+        results = {}
+        if NORMS[task['norm']] is not None:
+            estimate_statistics(net, train_iter)
+            results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
+    store(saved(net), net_of(checkpoint))
     checkpoint.save(net, history, results)  # the last: a run with results is over
     return results
+
+
+def saved(net):
+    """The content of the file that save_parameters writes. Raises: OSError if there is no room for it."""
+    with tempfile.TemporaryDirectory() as folder:  # MXNet would leave half a file behind where it is stopped
+        path = Path(folder, 'net.params')
+        try:
+            net.save_parameters(str(path))
+            params_file.read(path)  # MXNet may not notice that a disk is full
+        except (MXNetError, ValueError) as error:
+            raise OSError(f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
+                          'files: make room there, or set TMPDIR to another, and go on with --resume') from error
+        return path.read_bytes()
+
+
+def net_of(checkpoint):
+    """The file of the trained net, beside the checkpoint of its run."""
+    return checkpoint.path.with_suffix('.params')
 
 
 def checkpoint_of(task):

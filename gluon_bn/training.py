@@ -12,6 +12,7 @@ import numpy
 from mxnet import autograd, gluon, init
 from tqdm.auto import tqdm
 
+from .data import check_count
 from .divergence import Watch
 
 Device = Union[None, mx.Context, Sequence[mx.Context]]
@@ -54,7 +55,7 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
     is measured after it, in prediction mode.
 
     Returns: a list of `Epoch`, one for each, with those of the checkpoint.
-    Raises: ValueError for a number of epochs or a learning rate out of range, or no minibatches;
+    Raises: ValueError for a number of epochs or a learning rate out of range, no minibatches, or no device;
     Diverged as soon as a loss or a parameter is not finite; what the checkpoint raises.
     """
     check_schedule(num_epochs, lr)
@@ -111,8 +112,7 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
 
 def check_schedule(num_epochs: int, lr: float) -> None:
     """Refuse a number of epochs below 1, or a learning rate that is not a finite, positive number."""
-    if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 1:
-        raise ValueError(f'num_epochs must be a whole number >= 1, got {num_epochs!r}')
+    check_count('num_epochs', num_epochs)
     if isinstance(lr, bool) or not isinstance(lr, numbers.Real) or not 0 < lr < float('inf'):
         raise ValueError(f'lr must be a finite number > 0, got {lr!r}; LeNet with batch normalization takes 1.0')
 
@@ -158,8 +158,11 @@ def in_notebook() -> bool:
 
 
 def _devices(device: Device) -> List[mx.Context]:
-    devices = [mx.cpu()] if device is None else device
-    return list(devices) if isinstance(devices, (list, tuple)) else [devices]
+    given = [mx.cpu()] if device is None else device
+    devices = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not devices or not all(isinstance(each, mx.Context) for each in devices):
+        raise ValueError(f'device must be a context, as mx.cpu(), or a list of them, got {device!r}')
+    return devices
 
 
 class _Totals:

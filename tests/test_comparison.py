@@ -1,5 +1,6 @@
 """The main job, in small, on the real data."""
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy
 import psutil
 import pytest
 
-from gluon_bn import cli, compare, comparison
+from gluon_bn import cli, compare, comparison, folder
 from gluon_bn.configuration import Configuration
 from gluon_bn.interpreter import command_line
 from gluon_bn.plots import LABELS, plot_curves
@@ -51,7 +54,7 @@ def test_the_command_writes_all_results(tmp_path, capsys):
     assert summary["versions"]["mxnet"] == "1.9.1" and summary["machine"]["cores"] >= 1
     # a second comparison does not overwrite the first
     assert cli.main(["compare", "--out", str(out)]) == 2
-    assert "gluon_bn: --out must be a folder without a comparison in it" in capsys.readouterr().err
+    assert "gluon_bn: --out must be a folder without results in it" in capsys.readouterr().err
 
 
 def test_runs_at_the_same_time_come_to_the_same_as_runs_in_order(tmp_path):
@@ -66,7 +69,8 @@ def test_runs_at_the_same_time_come_to_the_same_as_runs_in_order(tmp_path):
 def start(out, *arguments):
     """The command in a process of its own, when the first epoch is in the metrics: (process, its runs' processes)."""
     command = [sys.executable, "-m", "gluon_bn", "compare", "--out", str(out), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and lines_of(out / "metrics.jsonl")):
         time.sleep(0.1)
@@ -79,6 +83,7 @@ def gone(processes):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.fault("Ctrl-C or SIGTERM while a comparison trains", tries=1)
 def test_stopping_keeps_what_is_finished(tmp_path, signum):
     out = tmp_path / "run"
     # the first run is over soon after its epoch, the second is not
@@ -87,7 +92,8 @@ def test_stopping_keeps_what_is_finished(tmp_path, signum):
     while not children or children == first:
         time.sleep(0.1)
         children = psutil.Process(process.pid).children()
-    process.send_signal(signum)
+    # Ctrl-C goes to all processes of a terminal's group; what stops a service, to one
+    (os.killpg if signum == signal.SIGINT else os.kill)(process.pid, signum)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert f"Stopped; what had finished is in {out}{os.sep}" in printed
@@ -184,7 +190,7 @@ def test_of_a_run_that_says_why_and_then_crashes_the_reason_is_kept(tmp_path, mo
     (["--data", "/no/where"], "--data must be a folder that is there, got /no/where; leave it out"),
     (["--seeds", "1", "1"], r"--seeds must be one or more different ones, got \[1, 1\]"),
     (["--seeds", "-1"], "--seeds must be whole numbers from 0"),
-    (["--epochs", "0"], "--epochs must be a whole number >= 1, got 0"),
+    (["--epochs", "0"], "--epochs must be a whole number of at least 1, got 0"),
     (["--lr", "-1"], "--lr must be a finite number > 0"),
     (["--lr", "nan"], "--lr must be a finite number > 0"),
     (["--batch-size", "0"], "--batch-size must be a whole number"),
@@ -202,6 +208,37 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, argum
     assert not out.exists()
 
 
+@pytest.mark.fault("a folder with files that the results would replace", tries=2)
+@pytest.mark.parametrize("name", ["report.md", "nets"])
+def test_what_is_there_is_never_written_over(tmp_path, capsys, name):
+    (tmp_path / name).mkdir() if name == "nets" else (tmp_path / name).write_text("my own")
+    assert cli.main(["compare", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (f"gluon_bn: --out must be a folder without results in it, got {tmp_path}, "
+                                       f"which has {name}; name a new one\n")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def new(out):
+    with folder.new(out, Configuration()):
+        pass
+
+
+@pytest.mark.fault("two commands that begin in one folder", tries=20)
+def test_of_two_that_begin_in_one_folder_one_is_refused(tmp_path):
+    def begin(i):
+        try:
+            new(tmp_path / str(i // 2))
+        except ValueError as error:
+            return str(error)
+        return "begun"
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(begin, range(40)))
+    assert answers.count("begun") == 20
+    for answer in answers:
+        assert re.match("begun|out must be a folder (without results in it|in which nothing trains now)", answer)
+
+
 @pytest.mark.parametrize("below", ["a file", "a file/run", "a link to nowhere/run"])
 def test_a_folder_that_cannot_be_made_is_refused_with_the_reason(tmp_path, capsys, below):
     (tmp_path / "a file").touch()
@@ -211,6 +248,28 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_reason(tmp_path, capsy
     assert re.fullmatch(f"gluon_bn: --out must be a folder that can be written, got {out}: "
                         "(File exists|Not a directory|No such file or directory); name another\n",
                         capsys.readouterr().err)
+
+
+def test_a_configuration_takes_numpys_numbers_and_lists_and_refuses_what_is_neither():
+    given = Configuration(norms=["fused"], num_epochs=numpy.int64(3), lr=numpy.float32(0.5), seeds=numpy.arange(2),
+                          batch_size=numpy.int32(64), num_train=numpy.int16(640))
+    plain = Configuration(("fused",), 3, 0.5, 64, (0, 1), num_train=640)
+    assert given == plain and json.dumps(dataclasses.asdict(given)) == json.dumps(dataclasses.asdict(plain))
+    with pytest.raises(ValueError, match=r"seeds must be a tuple, got 3; write \(3,\) for one"):
+        Configuration(seeds=3)
+    with pytest.raises(ValueError, match=r"norms must be a tuple, got 'fused'; write \('fused',\) for one"):
+        Configuration(norms="fused")
+
+
+@pytest.mark.fault("the reader of the progress goes away", tries=1)
+def test_a_training_goes_on_when_nobody_reads_its_progress(tmp_path):
+    out = tmp_path / "run"
+    process, _ = start(out, "--norms", "none", "--seeds", "0", "--epochs", "4", "--examples", "512")
+    process.stderr.close()
+    with process.stdout:
+        assert process.stdout.read().endswith("metrics.jsonl, nets\n")
+    assert process.wait() == 0
+    assert len(lines_of(out / "metrics.jsonl")) == 4
 
 
 def test_an_option_that_is_not_known_shows_the_usage_of_its_command(capsys):

@@ -96,6 +96,7 @@ def test_nothing_in_a_checkpoint_is_unpickled(path):
         Checkpoint(path, CONFIGURATION).peek()
 
 
+@pytest.mark.fault("a checkpoint of another configuration or net", tries=3)
 def test_a_checkpoint_of_another_configuration_or_net_is_refused_by_name(path):
     with pytest.raises(ValueError, match="is of another configuration: lr must be 0.5, got 1.0; train with lr 1.0"):
         trained("fused", 2, Checkpoint(path, {**CONFIGURATION, "lr": 0.5}))
@@ -193,6 +194,7 @@ def lines(out):
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.fault("two commands that go on in one folder", tries=1)
 def test_two_processes_do_not_go_on_with_the_same_comparison(tmp_path):
     out = tmp_path / "run"
     first = command(out, "--norms", "none", "--seeds", "0", "--epochs", "99", "--examples", "512")
@@ -227,6 +229,37 @@ def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert without_seconds(out) == without_seconds(finished[1])
+
+
+@pytest.mark.fault("the disk is full", tries=1)
+def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
+    out, small = tmp_path / "run", tmp_path / "small"
+    small.mkdir()
+    # A disk that only these processes see, with room for all of the net but its end: MXNet does not notice.
+    kib = (finished[1] / "nets" / "fused-0.params").stat().st_size // 4096 * 4
+    mount = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c",
+             f'mount -t tmpfs -o size={kib}k tmpfs "$0" && exec "$@"', str(small))
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    run = [sys.executable, "-m", "gluon_bn", "compare"]
+    environment = {**os.environ, "TMPDIR": str(small)}
+    full = subprocess.run([*mount, *run, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512",
+                           "--out", str(out)], env=environment, capture_output=True, text=True, check=False)
+    assert full.returncode == 1 and "Traceback" not in full.stderr
+    assert f"the trained net cannot be written to {small}, the folder for temporary files: make room" in full.stderr
+    assert not (out / "nets" / "fused-0.params").exists()
+    again = subprocess.run([*run, "--resume", str(out)], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert without_seconds(out) == without_seconds(finished[1])
+    assert (out / "nets" / "fused-0.params").read_bytes() == (finished[1] / "nets" / "fused-0.params").read_bytes()
+
+
+def test_a_net_that_is_gone_is_made_anew(tmp_path, finished):
+    out = shutil.copytree(str(finished[1]), str(tmp_path / "run"))
+    (tmp_path / "run" / "nets" / "fused-0.params").unlink()
+    assert cli.main(["compare", "--resume", out]) == 0
+    for name in ("nets/fused-0.params", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished[1] / name).read_bytes()
 
 
 def without_seconds(out):
