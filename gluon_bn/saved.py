@@ -37,9 +37,11 @@ def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Cont
     saved = _ours(path, params_file.read(path))
     _check_names(path, parameters, saved)
     values = {name: _fit(path, name, parameter, saved[name]) for name, parameter in parameters.items()}
+    # MXNet's own array: one of NumPy cannot be written into a weight that oneDNN keeps in a layout of its own
+    array = mx.np.array if mx.util.is_np_array() else mx.nd.array
     for name, parameter in parameters.items():
         _make_ready(parameter, values[name].shape, device or mx.cpu())
-        parameter.set_data(values[name])
+        parameter.set_data(array(values[name], dtype=values[name].dtype))
 
 
 def _ours(path: Union[str, Path], by_name: Dict[str, Any]) -> Dict[str, Any]:

@@ -95,6 +95,19 @@ def test_an_initialized_net_stays_on_its_devices_and_trains_on(path, norm):
     assert abs(other[0].weight.data(devices[1]).asnumpy() - before).max() > 0
 
 
+@pytest.mark.filterwarnings("ignore:All children of this Sequential")
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_hybridized_net_that_has_run_is_loaded_whole(front, path, norm):
+    """oneDNN keeps its weights in a layout of its own by then."""
+    net, other = trained("fused"), lenet(norm)
+    net.save_parameters(path)
+    other.hybridize()
+    other.initialize()
+    other(images()).wait_to_read()
+    load_parameters(other, path)
+    same_predictions(net, other)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_the_file_is_read_as_mxnet_reads_it(path, dtype):
     net = trained("scratch")
