@@ -16,6 +16,8 @@ from pathlib import Path
 import mxnet
 from mxnet import autograd, nd, np, sym
 
+from .store import store
+
 SOURCE = Path(__file__).with_name('native.cc')
 # No -ffast-math: it would assume that there is no NaN. Without errno and traps sqrt and the loops vectorize.
 FLAGS = ('-std=c++17', '-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-fopenmp', '-fPIC', '-shared')
@@ -75,29 +77,35 @@ def load():
         try:
             mxnet.library.load(str(library), verbose=False)
         except Exception as error:
-            raise NativeError(f'MXNet does not load {library}: {first_line(str(error))}') from error
+            raise NativeError(f'MXNet does not load {library}, which {shlex.join(find_compiler())} has made: '
+                              f'{last_line(str(error))}; set CXX to another compiler') from error
 
 
 def build():
-    """The path of the compiled library, from the cache or newly made."""
+    """The path of the compiled library, from the cache or newly made.
+
+    Its name ends in a digest of its content: loading a damaged one could end the process, so it is compiled anew.
+    """
     compiler = find_compiler()
-    library = cache_folder() / f'native-{fingerprint(compiler)}.so'
+    cache, name = cache_folder(), f'native-{fingerprint(compiler)}'
     package = Path(mxnet.__file__).parent
     try:
-        if library.exists():
-            return library
+        for library in cache.glob(f'{name}-*.so'):
+            if library.name == f'{name}-{digest(library.read_bytes())}.so':
+                return library
         print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, '
-              f'into {library.parent}', file=sys.stderr)
-        library.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own and then a rename: another process sees a whole file or none.
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
+              f'into {cache}', file=sys.stderr)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            made = Path(folder) / 'native.so'
             command = [*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
                        '-o', str(made)]
             run(command)
-            os.replace(made, library)
+            content = made.read_bytes()
+        library = cache / f'{name}-{digest(content)}.so'
+        store(content, library)
     except OSError as error:
-        raise NativeError(f'the cache {library.parent} cannot be used: {error.strerror}; '
+        raise NativeError(f'the cache {cache} cannot be used: {error.strerror}; '
                           'set GLUON_BN_CACHE to a folder that can be written') from error
     return library
 
@@ -145,7 +153,11 @@ def fingerprint(compiler):
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeError(f'{shlex.join(compiler)} cannot be run: {error}') from error
     parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor())
-    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+    return digest('\n'.join(parts).encode())
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def processor():
@@ -158,5 +170,5 @@ def processor():
     return '\n'.join(sorted({line for line in lines if line.split(':')[0].strip() in kept}))
 
 
-def first_line(text):
-    return text.strip().splitlines()[0] if text.strip() else 'no reason given'
+def last_line(text):
+    return text.strip().splitlines()[-1] if text.strip() else 'no reason given'

@@ -206,10 +206,31 @@ def test_a_compiler_that_is_no_command_is_done_without(tmp_path):
     falls_back("CXX must be a command", CXX="'g++", GLUON_BN_CACHE=str(tmp_path))
 
 
+DAMAGES = {"truncated": lambda content: content[:len(content) // 2], "zeroed": lambda content: bytes(len(content)),
+           "empty": lambda content: b"", "changed": lambda content: content[:-9] + b"?" + content[-8:]}
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.fault("a damaged library in the compiler cache")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_library_is_compiled_anew(tmp_path, damage):
+    """Where to load it could end the process by SIGBUS."""
+    compiler = fake_compiler(tmp_path, f'while [ "$1" != -o ]; do shift || exit 0; done; cp "{native.build()}" "$2"')
+    cache = tmp_path / "cache"
+    environment = {"CXX": compiler, "GLUON_BN_CACHE": str(cache), "GLUON_BN_FUSED": "native"}
+    run("fused.choose()", **environment)
+    library, = cache.iterdir()
+    content = library.read_bytes()
+    library.write_bytes(DAMAGES[damage](content))
+    _, err = run("check()", **environment)
+    assert "compiling native.cc" in err
+    assert list(cache.iterdir()) == [library] and library.read_bytes() == content
+
+
 @pytest.mark.fault("a library that MXNet does not load")
 def test_a_library_that_MXNet_does_not_load_is_done_without(tmp_path):
     compiler = fake_compiler(tmp_path, 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
-    falls_back("MXNet does not load", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
+    falls_back("file too short; set CXX to another compiler", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
 
 
 @NEEDS_A_COMPILER
