@@ -25,8 +25,8 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
     hybridized or not; sums are float64. A layer with use_global_stats=True keeps its own.
     If anything stops it half way, the statistics stay as they were.
 
-    Raises: ValueError if the net has no such layer, or one that cannot be served; or if
-    data_iter has no minibatch.
+    Raises: ValueError if the net has no such layer, or one that cannot be served; if
+    data_iter has no minibatch; or if X, or a statistic, is not finite.
     Source: Ioffe and Szegedy (2015), Algorithm 2, with the biased variance.
     """
     layers = find_layers(net)
@@ -39,7 +39,10 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
                  for layer in layers]
         try:
             with autograd.train_mode():
-                for X, _ in data_iter:
+                for number, (X, _) in enumerate(data_iter, 1):
+                    if not numpy.isfinite(X.asnumpy()).all():
+                        raise ValueError(f'X of minibatch {number} must be finite, but holds NaN or infinity; look at '
+                                         'the data')
                     net(X.as_in_context(device))
         finally:  # this package's layer has moved its statistics in training mode
             for parameter, arrays in zip(parameters, before):
@@ -48,6 +51,10 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
             for hook in hooks:
                 hook.detach()
     estimates = [estimate for layer in layers for estimate in moments[layer].result()]
+    for parameter, estimate in zip(parameters, estimates):
+        if not numpy.isfinite(estimate.astype(parameter.dtype)).all():
+            raise ValueError(f'{parameter.name} must be finite, got NaN or infinity: what reaches its layer is too '
+                             'large, or a parameter before it is not finite; look at the parameters')
     for parameter, estimate in zip(parameters, estimates):
         for array in parameter.list_data():
             array[:] = estimate.reshape(parameter.shape)
@@ -91,6 +98,7 @@ class _Moments:
         self.mean: Any = 0.0
         self.squares: Any = 0.0
 
+    @numpy.errstate(invalid='ignore')  # infinity - infinity; the estimate is refused
     def add(self, X: Any, axis: int) -> None:
         X = numpy.moveaxis(X.asnumpy(), axis, 0).reshape(X.shape[axis], -1)  # (channels, values)
         count, mean = X.shape[1], X.mean(axis=1, dtype='float64')

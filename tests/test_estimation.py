@@ -130,6 +130,28 @@ def test_an_interruption_leaves_the_statistics_as_they_were():
     assert not net[1]._forward_pre_hooks
 
 
+def refused(net, batches, match):
+    before = values(net[1])
+    with pytest.raises(ValueError, match=match):
+        estimate_statistics(net, batches)
+    numpy.testing.assert_array_equal(values(net[1]), before)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # of NumPy
+@pytest.mark.fault("NaN or infinity on the way to an estimate of statistics", tries=3)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("norm", [lambda: BatchNorm(4, 2), nn.BatchNorm])
+def test_what_is_not_finite_is_refused_by_name_and_the_statistics_stay(norm, value):
+    net, batches = dense(norm()), data()
+    name = statistics_of(net[1])[0].name
+    batches.X[40, 3] = value
+    refused(net, batches, "X of minibatch 2 must be finite, but holds NaN or infinity; look at the data")
+    batches.X[40, 3] = 1e30  # finite, but its square is not in float32
+    refused(net, batches, f"{name[:-4]}var must be finite, got NaN or infinity: .* too large")
+    net[0].bias.data()[0] = value
+    refused(net, data(), f"{name} must be finite, got NaN or infinity: .* or a parameter before it")
+
+
 def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match="must hold a BatchNorm layer, got none"):
         estimate_statistics(gluon.nn.Dense(3), data())
