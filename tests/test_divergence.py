@@ -96,6 +96,29 @@ def test_a_minibatch_that_is_not_finite_is_named():
     assert str(error).endswith("the minibatch itself was the first that is not finite; look at the data")
 
 
+class Refilled:
+    """Minibatches in the same two arrays, again and again; the fifth is not finite."""
+
+    def __init__(self, array):
+        self.X, self.y = array(numpy.zeros((16, 1, 28, 28))), array(numpy.zeros(16))
+
+    def __len__(self):
+        return 4 * STRETCH
+
+    def __iter__(self):
+        for minibatch in range(1, len(self) + 1):
+            self.X[:] = numpy.random.rand(*self.X.shape)
+            if minibatch == 5:
+                self.X[3, 0, 3, 3] = float("nan")
+            yield self.X, self.y
+
+
+@pytest.mark.parametrize("array", [nd.array, numpy.asarray])
+def test_an_iterator_may_fill_the_same_arrays_again(array):
+    error = diverging(lenet("none"), Refilled(array))
+    assert error.minibatch == 5 and error.where == "the minibatch itself"
+
+
 def test_a_parameter_that_overflows_behind_a_finite_loss_is_named():
     net = lenet("none")  # the sigmoid makes of an infinite bias a finite 1
     train(net, *data(64), num_epochs=1, lr=1e-3, progress=False)
