@@ -4,13 +4,16 @@ Nothing here trusts what it receives: sizes are bounded, waits are bounded, no p
 """
 from __future__ import annotations
 
+import functools
 import http.client
+import io
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
 import time
+import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path, PurePosixPath
@@ -27,8 +30,8 @@ def fetch(url, limit, timeout=None, deadline=None):
     Raises: one of FAILURES: refused, not found, silent for `timeout` seconds, not done after `deadline` seconds,
     cut off, or longer than `limit` bytes.
     """
-    end = time.monotonic() + (deadline or DEADLINE)
-    with urllib.request.urlopen(url, timeout=timeout or TIMEOUT) as response:
+    opener = urllib.request.build_opener(_Bounded(deadline or DEADLINE))
+    with opener.open(url, timeout=timeout or TIMEOUT) as response:
         length = response.headers.get('Content-Length', '')
         total = int(length) if length.isdigit() else None
         if total is not None and total > limit:
@@ -36,18 +39,67 @@ def fetch(url, limit, timeout=None, deadline=None):
         content = bytearray()
         with _bar(url.rsplit('/', 1)[-1], total) as bar:
             while total is None or len(content) < total:
-                chunk = response.read1(1 << 16)  # read() would wait for all 64 KiB and never see the deadline
+                chunk = response.read1(1 << 16)  # read() would wait for all 64 KiB before the bar moves
                 if not chunk:
                     break
                 content += chunk
                 bar.update(len(chunk))
                 if len(content) > limit:
                     raise ValueError(f'sends more than the {limit:,} bytes that the file can have')
-                if time.monotonic() > end:
-                    raise TimeoutError(f'only {len(content):,} bytes after {deadline or DEADLINE} seconds')
     if total is not None and len(content) < total:
         raise ConnectionError(f'the connection ended after {len(content):,} of {total:,} bytes')
     return bytes(content)
+
+
+class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.request.HTTPRedirectHandler):
+    """HTTP as urllib speaks it, until some seconds from now: then headers, redirects and body raise TimeoutError.
+
+    What does not read, to connect and to shake hands for TLS, takes the timeout at most.
+    """
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.response = functools.partial(_Response, seconds=seconds, end=time.monotonic() + seconds)
+
+    def do_open(self, connect, request, **arguments):
+        def connect_bounded(*where, **how):
+            connection = connect(*where, **how)
+            connection.response_class = self.response
+            return connection
+        return super().do_open(connect_bounded, request, **arguments)
+
+    def redirect_request(self, request, response, code, reason, headers, url):
+        response.close()  # urllib would read its body, however long that is
+        if not url.startswith(('http:', 'https:')):
+            raise urllib.error.HTTPError(url, code, f'{reason}, and away from HTTP', headers, response)
+        return super().redirect_request(request, response, code, reason, headers, url)
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock, *arguments, seconds, end, **more):
+        super().__init__(sock, *arguments, **more)
+        self.fp = io.BufferedReader(_Received(self.fp.detach(), seconds, end))
+
+
+class _Received(io.RawIOBase):
+    """What comes out of a socket, looking at the clock each time."""
+
+    def __init__(self, socket, seconds, end):
+        self.socket, self.seconds, self.end, self.size = socket, seconds, end, 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if time.monotonic() > self.end:
+            raise TimeoutError(f'only {self.size:,} bytes after {self.seconds} seconds')
+        size = self.socket.readinto(buffer)
+        self.size += size
+        return size
+
+    def close(self):
+        self.socket.close()
+        super().close()
 
 
 def fetch_debian(package, members, limit):

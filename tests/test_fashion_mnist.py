@@ -84,11 +84,13 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[start:start + 8192])
             time.sleep(0.02)
 
-    def redirect(self, body):
+    def redirect_to(self, url):
         self.send_response(302)
-        self.send_header('Location', self.path.replace('redirect', 'good'))
-        self.send_header('Content-Length', '0')
+        self.send_header('Location', url)
         self.end_headers()
+
+    def redirect(self, body):
+        self.redirect_to(self.path.replace('redirect', 'good'))
 
     def truncated(self, body):
         self.reply(body[:len(body) // 2], len(body))
@@ -120,16 +122,18 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(HTML, status=500)
 
     def redirect_in_circles(self, body):
-        self.send_response(302)
-        self.send_header('Location', self.path)
-        self.send_header('Content-Length', '0')
-        self.end_headers()
+        self.redirect_to(self.path)
 
     def redirect_to_a_file(self, body):
-        self.send_response(302)
-        self.send_header('Location', 'file:///etc/passwd')
-        self.send_header('Content-Length', '0')
-        self.end_headers()
+        self.redirect_to('file:///etc/passwd')
+
+    def redirect_to_ftp(self, body):
+        self.redirect_to(f'ftp://127.0.0.1:{self.server.server_port}/x')
+
+    def redirect_with_a_long_body(self, body):
+        self.redirect_to(self.path.replace('redirect_with_a_long_body', 'not_found'))
+        for _ in range(800):
+            self.wfile.write(bytes(1 << 16))
 
     def stalled(self, body):
         self.reply(body[:100], len(body))
@@ -138,12 +142,22 @@ class Handler(BaseHTTPRequestHandler):
     def silent(self, body):
         self.server.over.wait(20)
 
-    def dripping(self, body):
-        self.reply(b'', len(body))
-        for start in range(len(body)):
-            self.wfile.write(body[start:start + 1])
+    def drip(self, body, size=1):
+        for start in range(0, len(body), size):
+            self.wfile.write(body[start:start + size])
             if self.server.over.wait(0.05):
                 return
+
+    def dripping(self, body):
+        self.reply(b'', len(body))
+        self.drip(body)
+
+    def dripping_headers(self, body):
+        self.drip(b'HTTP/1.1 200 OK\r\nX-Long: ' + b'x' * 1000)
+
+    def endless_continue(self, body):
+        line = b'HTTP/1.1 100 Continue\r\n\r\n'
+        self.drip(line * 1000, len(line))
 
     def endless(self, body):
         self.reply(b'', 'none')
@@ -352,9 +366,13 @@ FAULTS = {
     'server_error': '500',
     'redirect_in_circles': '302',
     'redirect_to_a_file': '302',
+    'redirect_to_ftp': '302.*away from HTTP',
+    'redirect_with_a_long_body': '404',
     'stalled': 'timed out',
     'silent': 'timed out',
-    'dripping': 'after 1 seconds',
+    'dripping': r'only [\d,]+ bytes after 1 seconds',
+    'dripping_headers': r'only \d+ bytes after 1 seconds',
+    'endless_continue': r'only \d+ bytes after 1 seconds',
     'endless': 'sends more than',
     'announcing_a_terabyte': 'announces 1,000,000,000,000 bytes',
     'bomb': 'more than|unpacks to more',
@@ -394,6 +412,16 @@ def test_a_fault_is_named_with_its_source_and_leaves_nothing_wrong(fault, cache,
     for name in names(cache):
         assert (cache / name).read_bytes() == PACKED[name]
     assert len(names(cache)) == (2 if fault == 'dies_half_way' else 0)
+
+
+@pytest.mark.fault('a mirror: redirect with a long body')
+def test_what_comes_with_a_redirect_takes_no_memory(cache, dataset, impatient):
+    tracemalloc.start()
+    with pytest.raises(DataUnavailable):
+        find_files(dataset=dataset('redirect_with_a_long_body'))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000  # the body is 52 MB
 
 
 @pytest.mark.fault('every source fails')
