@@ -59,6 +59,7 @@ FASHION_MNIST = DataSet(
     package='dataset-fashion-mnist',
     system=Path('/usr/share/datasets/fashion-mnist'),
 )
+NO_FOLDER = 'no such folder'
 
 
 def find_files(root=None, download=True, dataset=FASHION_MNIST) -> Dict[str, Found]:
@@ -70,7 +71,8 @@ def find_files(root=None, download=True, dataset=FASHION_MNIST) -> Dict[str, Fou
 
     A download goes to `root`, else `$GLUON_BN_DATA`, else MXNet's cache, and appears there when it is verified.
     A wrong file in a folder that the user named (`root`, `$GLUON_BN_DATA`) is an error: nothing takes its place.
-    A wrong file in MXNet's cache or in `/usr/share` gives a warning, and the search goes on.
+    A wrong file in MXNet's cache or in `/usr/share` gives a warning, and the search goes on. The same holds of a
+    folder that cannot be entered.
 
     Raises: DataUnavailable, which lists each place tried with its reason, and the ways out.
     """
@@ -102,7 +104,7 @@ def lacking(found, root=None) -> List[str]:
         others = {name: file.path.parent for name, file in found.items() if file.path.parent != folder}
         if named and others:
             what = 'none of the files' if len(others) == len(found) else f'no {", no ".join(others)}'
-            lines.append(f'{source}, {folder}: {what if folder.exists() else "no such folder"}; '
+            lines.append(f'{source}, {folder}: {_closed(folder) or what}; '
                          f'taken from {", ".join(sorted(map(str, set(others.values()))))}')
     return lines
 
@@ -122,8 +124,18 @@ def _places(root, dataset) -> List[Tuple[str, Path, bool]]:
 
 def _search(source, folder, named, dataset, found, tried):
     """Add to `found` what a folder has of the files still missing, to `tried` what it lacks."""
+    missing = [name for name in dataset.files if name not in found]
+    closed = _closed(folder) if missing else None
+    if closed:
+        tried.append(f'{source}, {folder}: {closed}')
+        if closed != NO_FOLDER:
+            reason = f'{source}, {folder}, cannot be read: {closed}.'
+            if named:
+                raise DataUnavailable(f'{reason} Name a folder that you can read.')
+            warnings.warn(f'{reason} Looking elsewhere.', stacklevel=4)
+        return
     reasons = []
-    for name in [name for name in dataset.files if name not in found]:
+    for name in missing:
         wrong = []
         for path in (folder / f'{name}.gz', folder / name):
             try:
@@ -142,7 +154,18 @@ def _search(source, folder, named, dataset, found, tried):
             if wrong:
                 warnings.warn(f'{"; ".join(wrong)}. Looking elsewhere for {name}.', stacklevel=4)
     if reasons:
-        tried.append(f'{source}, {folder}: ' + ('; '.join(reasons) if folder.exists() else 'no such folder'))
+        tried.append(f'{source}, {folder}: {"; ".join(reasons)}')
+
+
+def _closed(folder) -> Optional[str]:
+    """Why nothing can be read in a folder, if so."""
+    try:
+        os.stat(os.path.join(folder, '.'))  # of the folder itself it would say nothing of the right to enter it
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_FOLDER
+    except OSError as error:
+        return _reason(error)
+    return None
 
 
 def _download(folder, dataset, found, tried):

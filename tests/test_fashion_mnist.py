@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gluon_bn import cli, download, fashion_mnist
-from gluon_bn.fashion_mnist import FASHION_MNIST, DataUnavailable, find_files
+from gluon_bn.fashion_mnist import FASHION_MNIST, DataUnavailable, find_files, lacking
 from gluon_bn.store import store
 from gluon_bn.verify import File
 
@@ -475,16 +475,52 @@ def hashes(table):
     return ' '.join(file.sha256 for file in table.files.values()) + '\n'
 
 
+def without(*rights):
+    """What takes these rights from root; other users have none of them."""
+    if os.geteuid():
+        return ()
+    if not shutil.which('setpriv'):
+        pytest.skip('root, and no setpriv on this machine')
+    return ('setpriv', f'--bounding-set={",".join(f"-{right}" for right in rights)}')
+
+
+@pytest.mark.parametrize('home, reason', [('loop', 'Too many levels of symbolic links'),
+                                          ('x' * 300, 'File name too long')], ids=['loop', 'long'])
+@pytest.mark.fault('a cache that cannot be entered')
+def test_a_folder_that_cannot_be_entered_is_named_with_the_reason(home, reason, dataset, server, tmp_path, cache,
+                                                                  monkeypatch):
+    (tmp_path / 'loop').symlink_to('loop')
+    monkeypatch.setenv('MXNET_HOME', str(tmp_path / home))
+    closed = tmp_path / home / 'datasets' / 'fashion-mnist'
+    with pytest.warns(UserWarning, match=f"MXNet's cache, {closed}, cannot be read: {reason}. Looking elsewhere"):
+        with pytest.raises(DataUnavailable, match=f"MXNet's cache, {closed}: {reason}\n(?s:.*)Ways out"):
+            find_files(dataset=dataset())
+        with pytest.raises(DataUnavailable, match=f'cannot be kept in {closed}: {reason}. Set GLUON_BN_DATA'):
+            find_files(dataset=dataset('good'))
+    monkeypatch.setenv('GLUON_BN_DATA', str(closed))
+    with pytest.raises(DataUnavailable, match=f'GLUON_BN_DATA, {closed}, cannot be read: {reason}. Name a folder'):
+        find_files(dataset=dataset('good'))
+    root = fill(tmp_path / 'root')
+    found = find_files(root, dataset=dataset())
+    assert lacking(found, root) == [f'$GLUON_BN_DATA, {closed}: {reason}; taken from {root}']
+    assert server.requests == []
+
+
+@pytest.mark.fault('a cache that cannot be entered')
+def test_a_cache_of_another_user_is_passed_over_with_a_warning(cache, dataset, tmp_path):
+    fill(cache).parent.parent.chmod(0)
+    fill(tmp_path / 'system')
+    process = search(dataset(), inside=without('dac_override', 'dac_read_search'))
+    output, errors = process.communicate(timeout=60)
+    assert output == hashes(dataset()), errors
+    assert f"UserWarning: MXNet's cache, {cache}, cannot be read: Permission denied. Looking elsewhere." in errors
+
+
 @pytest.mark.fault('a read-only cache')
 def test_a_read_only_folder_is_named_before_anything_is_fetched(cache, dataset, server):
     cache.mkdir(parents=True)
     cache.chmod(0o555)
-    inside = ()
-    if os.geteuid() == 0:  # root writes to read-only folders too, unless this right is taken from it
-        if not shutil.which('setpriv'):
-            pytest.skip('root, and no setpriv on this machine')
-        inside = ('setpriv', '--bounding-set=-dac_override')
-    process = search(dataset('good'), inside=inside)
+    process = search(dataset('good'), inside=without('dac_override'))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and f'cannot be kept in {cache}: it is read-only. Set GLUON_BN_DATA' in errors
     assert server.requests == [] and names(cache) == []
