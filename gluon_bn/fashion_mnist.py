@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -139,6 +140,8 @@ def _search(source, folder, named, dataset, found, tried):
         wrong = []
         for path in (folder / f'{name}.gz', folder / name):
             try:
+                if not stat.S_ISREG(path.stat().st_mode):
+                    raise ValueError('it is not a regular file')  # and to open a pipe could wait for ever
                 with open(path, 'rb') as stream:
                     found[name] = Found(path, source, unpack(stream, dataset.files[name]))
                 break

@@ -348,8 +348,17 @@ def test_a_wrong_file_takes_no_more_memory_than_the_right_one(cache, dataset, tm
 @pytest.mark.fault('a file on this machine: a folder in its place')
 def test_a_folder_in_the_place_of_a_file_is_refused_by_name(cache, dataset, tmp_path):
     (tmp_path / 'root' / f'{FIRST}.gz').mkdir(parents=True)
-    with pytest.raises(DataUnavailable, match='Is a directory'):
+    with pytest.raises(DataUnavailable, match='not a regular file'):
         find_files(tmp_path / 'root', dataset=dataset('good'))
+
+
+@pytest.mark.fault('a file on this machine: a pipe in its place')
+def test_a_pipe_in_the_place_of_a_file_is_refused_by_name(cache, dataset, tmp_path, monkeypatch):
+    pipe = fill(tmp_path / 'root', {}) / FIRST
+    os.mkfifo(pipe)
+    monkeypatch.setenv('GLUON_BN_DATA', str(pipe.parent))
+    _, errors = search(dataset('good')).communicate(timeout=60)
+    assert f'$GLUON_BN_DATA holds a wrong file. {pipe}: it is not a regular file. Remove it' in errors
 
 
 # Mirrors
