@@ -1,4 +1,6 @@
 """What every test starts from: fixed seeds, and one of MXNet's two fronts."""
+import signal
+
 import mxnet as mx
 import pytest
 from hypothesis import settings
@@ -10,6 +12,8 @@ pytest_plugins = ["faults"]
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
+# A shell has what it starts in the background ignore Ctrl-C, and so would all the processes that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
