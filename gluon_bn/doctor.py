@@ -146,8 +146,9 @@ def check_data(find: Callable | None = None) -> Result:
                 return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {fetch} now")
             wrong = "; ".join(str(w.message) for w in caught)
             return Result("data", False, wrong, f"{fetch} looks, downloads and verifies")
-        except OSError as error:
-            return Result("data", False, str(error).splitlines()[0], f"{fetch} looks, downloads and verifies")
+        except OSError as error:  # a wrong file in a folder that was named; the error says which
+            remedy = f"remove it, or the setting that names its folder; then {fetch} looks, downloads and verifies"
+            return Result("data", False, str(error).splitlines()[0], remedy)
     folders = sorted({str(file.path.parent) for file in found.values()})
     text = "; ".join([f"Fashion-MNIST, verified, in {', '.join(folders)}", *(str(w.message) for w in caught)])
     return Result("data", True, text)

@@ -80,8 +80,8 @@ rm -f .venv/ready
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 if ! pip install -qq -r requirements.txt -r requirements-test.txt; then
     cat >&2 <<END
-pip could not install the requirements. Is there a network, and does pip reach its index?
-This says more:  .venv/bin/python -m pip install -r requirements.txt
+pip could not install the requirements. Is there a network, does pip reach its index, and is there room for a gigabyte?
+This says more:  .venv/bin/python -m pip install -r requirements.txt -r requirements-test.txt
 END
     exit 1
 fi

@@ -111,7 +111,7 @@ def test_a_wrong_data_file_is_told(monkeypatch, tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"not labels")
     monkeypatch.setenv("GLUON_BN_DATA", str(tmp_path))
     result = doctor.check_data()
-    assert not result.ok and "train-labels-idx1-ubyte" in result.text
+    assert not result.ok and "train-labels-idx1-ubyte" in result.text and "remove it" in result.remedy
 
 
 def test_all_is_well_where_the_tests_run():

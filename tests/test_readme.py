@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy
 import pytest
 
+from gluon_bn import estimate_statistics, evaluate_accuracy, lenet, load_data_fashion_mnist, train
+
 TOP = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (TOP / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
@@ -44,8 +46,20 @@ def test_the_layer_in_ten_lines_prints_the_numbers_beside_it(run, capsys):
 
 
 def test_a_check_in_a_script_says_what_it_found(tmp_path):
-    (tmp_path / "exercise.py").write_text("from gluon_bn import batch_norm as my_batch_norm\n"
-                                          + block("from gluon_bn import check\n"))
+    (tmp_path / "exercise.py").write_text(block("from gluon_bn import batch_norm, check\n"))
     done = subprocess.run([sys.executable, "exercise.py"], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=120)
-    assert done.returncode == 0 and "batch_norm" in done.stdout, done.stderr
+    assert done.returncode == 0 and "MomentumSwapped" in done.stdout, done.stderr
+
+
+def test_a_trained_net_is_loaded_and_measured(tmp_path, monkeypatch, capsys):
+    net, (train_iter, test_iter) = lenet("fused"), load_data_fashion_mnist(64, num_train=2048)
+    train(net, train_iter, test_iter, 1, 1.0, progress=False)
+    estimate_statistics(net, train_iter)
+    accuracy = evaluate_accuracy(net, test_iter)
+    assert accuracy > 0.3
+    (tmp_path / "runs" / "DIR" / "nets").mkdir(parents=True)
+    net.save_parameters(str(tmp_path / "runs" / "DIR" / "nets" / "fused-0.params"))
+    monkeypatch.chdir(tmp_path)
+    exec(block("from gluon_bn import evaluate_accuracy"), {})
+    assert abs(float(capsys.readouterr().out) - accuracy) < 0.001  # Gluon's layer rounds otherwise
