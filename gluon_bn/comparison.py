@@ -91,16 +91,24 @@ def _summarize(out: Path, configuration: Configuration, root: Union[None, str, P
                          'failed': None, 'diverged': False, **(results or {})})
     # Of a process that was killed, the last line may be broken, or missing: the checkpoints have what is true.
     store(''.join(_line(run, epoch) for run in runs for epoch in run['history']).encode(), out / 'metrics.jsonl')
-    found: Dict[str, Any] = {'beside': None, 'interrupted': False}
-    if 'fused' in configuration.norms and 'scratch' not in configuration.norms and len(configuration.norms) > 1:
+    earlier = _earlier(out)
+    found: Dict[str, Any] = {'beside': earlier.get('beside'), 'interrupted': False}
+    if not found['beside'] and 'fused' in configuration.norms and 'scratch' not in configuration.norms and (
+            len(configuration.norms) > 1):
         tasks.append({'do': 'beside', 'norm': 'fused', 'seed': configuration.seeds[0], **common})
+    if all(run['finished'] for run in runs):
+        sitting = earlier.get('jobs')
+        progress.say(f'Every run in {out} is finished')
+    else:
+        sitting = None if any(run['history'] for run in runs) else min(jobs, len(runs))
+        progress.say(f'The results go to {out}; whatever ends this, --resume {out} goes on')
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
         try:
             _train_all(runs, tasks, found, metrics, progress, jobs, environment)
         except KeyboardInterrupt:
             found['interrupted'] = True
     summary = {'configuration': dataclasses.asdict(configuration), **found, 'versions': versions(),
-               'machine': {**machine(), **environment}, 'jobs': min(jobs, len(runs)),
+               'machine': {**machine(), **environment}, 'jobs': sitting,
                'results': report.summarize(runs), 'runs': runs}
     _write(out, summary)
     return summary
@@ -115,10 +123,10 @@ def _train_all(runs: List[Dict[str, Any]], tasks: List[Dict[str, Any]], found: D
         for index, message in coming:
             (kind, content), = message.items()
             if todo[index] == len(runs):
-                if kind in ('failed', 'diverged'):
-                    progress.say(f"the chapter's batch_norm beside the others: {content}")
-                else:
+                if kind == 'finished':
                     found['beside'] = content
+                else:
+                    progress.say(f"the chapter's batch_norm beside the others: {content}")
                 continue
             run = runs[todo[index]]
             name = f"{run['norm']}, seed {run['seed']}"
@@ -137,6 +145,15 @@ def _train_all(runs: List[Dict[str, Any]], tasks: List[Dict[str, Any]], found: D
             elif not run['finished'] and not run['failed']:  # of a process that says why and then crashes, the first
                 run.update(failed=content, diverged=kind == 'diverged')
                 progress.ended(name, content)
+
+
+def _earlier(out: Path) -> Dict[str, Any]:
+    """The summary of an earlier sitting; empty if there is none, or it is damaged."""
+    try:
+        earlier = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    return earlier if isinstance(earlier, dict) else {}
 
 
 def _line(run: Dict[str, Any], epoch: Dict[str, Any]) -> str:

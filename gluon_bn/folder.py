@@ -43,7 +43,8 @@ def configuration_of(folder):
         return Configuration(**{key: tuple(value) if isinstance(value, list) else value
                                 for key, value in content.items()})
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f'resume must be the folder of a comparison, got {folder}, which has no {NAME}; '
+        lacks = f'has no {NAME}' if folder.is_dir() else f'is no folder in {os.getcwd()}'
+        raise ValueError(f'resume must be the folder of a comparison, got {folder}, which {lacks}; '
                          'name the folder that the comparison said it writes to') from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'resume must be the folder of a comparison, got {folder}, whose {NAME} is damaged: {error}; '

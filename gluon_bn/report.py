@@ -51,8 +51,10 @@ def table(results, tablefmt='simple'):
 
 def caption(summary):
     """What the numbers of the table are, and how many runs shared the machine when seconds were measured."""
-    jobs = summary['jobs']
-    return f'{CAPTION} Seconds: with {jobs} runs at a time.' if jobs > 1 else f'{CAPTION} Seconds: one run at a time.'
+    jobs = summary['jobs']  # None of what was resumed
+    how = 'of more than one sitting' if jobs is None else f'with {jobs} runs at a time' if jobs > 1 else (
+        'one run at a time')
+    return f'{CAPTION} Seconds: {how}.'
 
 
 def failures(summary):
@@ -102,5 +104,6 @@ def _label(result):
 def _show(value):
     if value is None:
         return '-'
-    text = f"{value['median']:.3f}"
-    return text if value['min'] == value['max'] else f"{text} ({value['min']:.3f} to {value['max']:.3f})"
+    median, lowest, highest = (f'{number:.3f}' if number < 1e4 else f'{number:.2e}'
+                               for number in (value['median'], value['min'], value['max']))
+    return median if lowest == highest else f'{median} ({lowest} to {highest})'

@@ -95,6 +95,7 @@ def threads():
 
 def beside(task, send):
     """The chapter's own maths beside the fused one: both on the same minibatches, too few to take long."""
+    send({'said': f'{BESIDE} minibatches, some seconds'})
     losses, seconds = {}, {}
     num_train = min(BESIDE * task['batch_size'], task['num_train'] or 60_000)
     for norm in ('fused', 'scratch'):

@@ -120,7 +120,8 @@ def test_what_is_finished_is_not_trained_again(finished, capsys):
     summary, out = finished
     assert cli.main(["train", "--resume", str(out)]) == 0
     again = json.loads((out / "summary.json").read_text())
-    assert again["runs"] == json.loads(json.dumps(summary["runs"]))  # seconds too
+    assert again == json.loads(json.dumps(summary))  # seconds too
+    assert capsys.readouterr().err == f"Every run in {out} is finished\n"
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
 
 
@@ -169,8 +170,9 @@ def test_what_is_not_for_want_of_room_is_not_said_to_be(finished, tmp_path):
 
 
 def test_only_a_folder_of_a_comparison_can_be_resumed(tmp_path, capsys):
-    assert cli.main(["compare", "--resume", str(tmp_path)]) == 2
-    assert "--resume must be the folder of a comparison, got" in capsys.readouterr().err
+    for folder, lacks in ((tmp_path, "has no configuration.json"), (tmp_path / "no", f"is no folder in {os.getcwd()}")):
+        assert cli.main(["compare", "--resume", str(folder)]) == 2
+        assert f"--resume must be the folder of a comparison, got {folder}, which {lacks}" in capsys.readouterr().err
     (tmp_path / "configuration.json").write_text('{"norms": ')
     assert cli.main(["compare", "--resume", str(tmp_path)]) == 2
     assert "configuration.json is damaged: " in capsys.readouterr().err
@@ -285,6 +287,7 @@ def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
     assert process.returncode == 0, errors
     assert without_seconds(out) == without_seconds(finished[1])
     assert [json.loads(line)["epoch"] for line in lines(out)] == [1, 2]
+    assert printed.count("Seconds: of more than one sitting.") == 1
 
 
 @pytest.mark.slow
