@@ -29,7 +29,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if unknown:  # said by the command's own parser, which shows its own usage
         arguments.parser.error(f'unrecognized arguments: {" ".join(unknown)}')
     try:
-        with _warnings_in_a_line():
+        with _warnings_in_a_line(), _terminated_as_interrupted():
             return arguments.run(arguments)
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -131,6 +131,19 @@ def _warnings_in_a_line() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does."""
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _say_what_is_taken_instead(arguments: argparse.Namespace) -> None:
     """Say on stderr what a folder of data that was named lacks; refuse one that is not there."""
     from .fashion_mnist import find_files, lacking
@@ -157,9 +170,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     else:
         configuration = Configuration(**{**vars(arguments).get('defaults', {}), **given})
     _say_what_is_taken_instead(arguments)
-    with _terminated_as_interrupted():
-        summary, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs,
-                               resume=arguments.resume)
+    summary, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs, resume=arguments.resume)
     failed, stopped = failures(summary), summary['interrupted']
     if summary['results']:
         print(table(summary['results']), caption(summary), *filter(None, [beside(summary)]), sep='\n')
@@ -171,19 +182,6 @@ def _compare(arguments: argparse.Namespace) -> int:
         data = ['--data', arguments.data] if arguments.data else []
         print('To go on from where it was:', command_line('compare', '--resume', str(out), *data))
     return 130 if stopped else 1 if failed else 0
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does."""
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -748,6 +748,40 @@ def test_a_machine_without_apt_is_told_so(cache, dataset, monkeypatch, tmp_path)
         find_files(dataset=dataset(package='x'))
 
 
+SILENT_APT = """#!/bin/sh
+echo $$ > "$TMPDIR/../apt.part" && mv "$TMPDIR/../apt.part" "$TMPDIR/../apt"
+exec sleep 60
+"""
+FETCH_FROM_APT = """
+import sys
+from gluon_bn import cli, download, fashion_mnist
+fashion_mnist.find_files = lambda root: download.fetch_debian('x', [], 1)
+sys.exit(cli.main(['data']))
+"""
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.fault('a fetch is stopped while apt-get is at work')
+def test_a_fetch_that_is_stopped_leaves_no_apt_and_no_folder_behind(signum, tmp_path):
+    programs, temporary = fill(tmp_path / 'bin', {'apt-get': SILENT_APT.encode(), 'dpkg-deb': b''}), tmp_path / 'tmp'
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    temporary.mkdir()
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'TMPDIR': str(temporary),
+                   'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}'}
+    process = subprocess.Popen([sys.executable, '-c', FETCH_FROM_APT], env=environment, text=True,
+                               stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not (tmp_path / 'apt').exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, 'gluon_bn: stopped\n')
+    assert names(temporary) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'apt').read_text()), 0)
+
+
 # The real data
 
 def test_the_real_files_are_found_or_fetched_and_said_where(capsys):
