@@ -6,6 +6,7 @@ import sys
 
 from tqdm.auto import tqdm
 
+from .report import three_digits
 from .training import in_notebook
 
 
@@ -29,7 +30,7 @@ class Progress:
     def epoch(self, name, num_epochs, epoch):
         """A run has measured an epoch, a dict as `training.Epoch` has."""
         if self.show and self.bars is None:
-            self.say(f"{name}: epoch {epoch['epoch']}/{num_epochs}, loss {epoch['loss']:.3f}, train acc "
+            self.say(f"{name}: epoch {epoch['epoch']}/{num_epochs}, loss {three_digits(epoch['loss'])}, train acc "
                      f"{epoch['train_acc']:.3f}, test acc {epoch['test_acc']:.3f}, {epoch['seconds']:.1f} s")
 
     def ended(self, name, how=None):

@@ -41,6 +41,11 @@ def spread(values):
     return {'median': statistics.median(values), 'min': min(values), 'max': max(values)} if values else None
 
 
+def three_digits(number):
+    """Three decimals, or three digits of what is far too large."""
+    return f'{number:.3f}' if number < 1e4 else f'{number:.2e}'
+
+
 def table(results, tablefmt='simple'):
     """The results as a text table."""
     rows = [(_label(result), _show(result['loss']), _show(result['train_acc']), _show(result['test_acc']),
@@ -104,6 +109,5 @@ def _label(result):
 def _show(value):
     if value is None:
         return '-'
-    median, lowest, highest = (f'{number:.3f}' if number < 1e4 else f'{number:.2e}'
-                               for number in (value['median'], value['min'], value['max']))
+    median, lowest, highest = (three_digits(value[key]) for key in ('median', 'min', 'max'))
     return median if lowest == highest else f'{median} ({lowest} to {highest})'

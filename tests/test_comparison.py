@@ -20,7 +20,7 @@ from gluon_bn.configuration import Configuration
 from gluon_bn.interpreter import command_line
 from gluon_bn.plots import LABELS, plot_curves
 from gluon_bn.processes import perform
-from gluon_bn.report import caption, failures, spread, summarize, table
+from gluon_bn.report import caption, failures, spread, summarize, table, three_digits
 
 FILES = {"configuration.json", "metrics.jsonl", "nets", "summary.json", "curves.svg", "curves.png", "report.md"}
 
@@ -344,6 +344,12 @@ def test_a_norm_whose_runs_all_failed_has_a_row_without_numbers():
 def test_the_caption_says_how_many_runs_shared_the_machine():
     assert caption({"jobs": 2}).endswith("Seconds: with 2 runs at a time.")
     assert caption({"jobs": 1}).endswith("Seconds: one run at a time.")
+    assert caption({"jobs": None}).endswith("Seconds: of more than one sitting.")
+
+
+@pytest.mark.parametrize("number, text", [(0.24649, "0.246"), (9999, "9999.000"), (1.01e31, "1.01e+31")])
+def test_numbers_have_three_digits_however_large_they_are(number, text):
+    assert three_digits(number) == text
 
 
 def test_the_defaults_are_the_chapters():

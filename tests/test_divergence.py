@@ -88,6 +88,7 @@ def test_what_was_recorded_before_stays():
     assert error.history == seen and [epoch.epoch for epoch in seen] == [1]
 
 
+@pytest.mark.fault("a minibatch with NaN or infinity", tries=1)
 def test_a_minibatch_that_is_not_finite_is_named():
     X, y = data()[0].X.copy(), data()[0].y
     X[700, 0, 3, 3] = float("nan")  # in the 11th minibatch
