@@ -55,7 +55,7 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
     is measured after it, in prediction mode.
 
     Returns: a list of `Epoch`, one for each, with those of the checkpoint.
-    Raises: ValueError for a number of epochs or a learning rate out of range, no minibatches, or no device;
+    Raises: ValueError for a number of epochs, a learning rate or labels out of range, no minibatches or no device;
     Diverged as soon as a loss or a parameter is not finite; what the checkpoint raises.
     """
     check_schedule(num_epochs, lr)
@@ -142,7 +142,10 @@ def train_batch(net: gluon.Block, X: Any, y: Any, loss_fn: Callable, trainer: gl
 
 
 def evaluate_accuracy(net: gluon.Block, data_iter: Iterable[Tuple[Any, Any]], device: Device = None) -> float:
-    """The share of the examples in data_iter that net classifies rightly, in prediction mode."""
+    """The share of the examples in data_iter that net classifies rightly, in prediction mode.
+
+    Raises: ValueError for labels out of range, no minibatches or no device.
+    """
     totals, devices = _Totals(), _devices(device)
     with autograd.predict_mode():
         for X, y in data_iter:
@@ -168,30 +171,37 @@ def _devices(device: Device) -> List[mx.Context]:
 class _Totals:
     """Sums over minibatches that stay on their device until they are read."""
 
-    def __init__(self, loss: Any = (), correct: Any = (), count: int = 0) -> None:
+    def __init__(self, loss: Any = (), correct: Any = (), others: Any = (), count: int = 0, classes: int = 0) -> None:
         self.loss: Dict[mx.Context, Any] = dict(loss)
         self.correct: Dict[mx.Context, Any] = dict(correct)
-        self.count = count
+        self.others: Dict[mx.Context, Any] = dict(others)  # labels of no class: the loss takes the nearest one
+        self.count, self.classes = count, classes
 
     def add(self, output: Any, loss: Any, y: Any) -> None:
-        device = output.context
-        correct = (output.argmax(axis=1).astype('float32') == y.astype('float32')).astype('float32').sum()
+        device, self.classes, y = output.context, output.shape[1], y.astype('float32')
+        correct = (output.argmax(axis=1).astype('float32') == y).astype('float32').sum()
         self.correct[device] = self.correct.get(device, 0) + correct
+        others = (y.clip(0, self.classes - 1) != y).astype('float32').sum()
+        self.others[device] = self.others.get(device, 0) + others
         if loss is not None:
             self.loss[device] = self.loss.get(device, 0) + loss.sum()
         self.count += len(y)
 
     def snapshot(self) -> _Totals:
         """The sums as they are now; later minibatches make new arrays and leave these alone."""
-        return _Totals(self.loss, self.correct, self.count)
+        return _Totals(self.loss, self.correct, self.others, self.count, self.classes)
 
-    def means(self) -> Tuple[float, ...]:
+    def means(self) -> Tuple[float, float]:
         """(loss, accuracy) an example; waits until the device has come so far."""
         if not self.count:
             raise ValueError('data_iter must give minibatches (X, y), got none; '
                              'an iterator that is used up needs to be made anew')
-        return tuple(sum(float(total.asnumpy()) for total in sums.values()) / self.count
-                     for sums in (self.loss, self.correct))
+        loss, correct, others = (sum(float(total.asnumpy()) for total in sums.values())
+                                 for sums in (self.loss, self.correct, self.others))
+        if others:
+            raise ValueError(f'y must be labels from 0 to {self.classes - 1}, as the net has {self.classes} outputs, '
+                             f'got {others:.0f} others among {self.count}; number the classes from 0')
+        return loss / self.count, correct / self.count
 
 
 class _Curves:

@@ -92,6 +92,18 @@ def test_bad_input_is_refused_by_name():
             train(lenet("none"), *small(), **arguments)
 
 
+@pytest.mark.fault("labels that the net has no output for", tries=8)
+def test_labels_of_no_class_are_refused_by_name(front):
+    for label in (10, -1, 255, float("nan")):
+        X, y = front.zeros((2, 1, 28, 28)), front.array([9, label])
+        message = "y must be labels from 0 to 9, as the net has 10 outputs, got 1 others among 2; number the classes"
+        net = lenet("none")
+        with pytest.raises(ValueError, match=message):
+            train(net, [(X, y)], [(X, y)], num_epochs=1, lr=0.1, progress=False)
+        with pytest.raises(ValueError, match=message):
+            evaluate_accuracy(net, [(X, y)])
+
+
 def test_minibatches_that_are_none_or_come_only_once_are_refused_by_name():
     train_iter, test_iter = small()
     for data, message in ((([], test_iter), "train_iter must give at least one minibatch"),
