@@ -46,7 +46,7 @@ class Configuration:
             self._check_smallest_minibatch()
         # Of one type each, whatever they came as, so that equal configurations are equal and can be written as JSON.
         plain = {'norms': tuple(self.norms), 'seeds': tuple(map(int, self.seeds)), 'lr': float(self.lr),
-                 **{name: int(getattr(self, name)) for name in ('num_epochs', 'batch_size')},
+                 'num_epochs': int(self.num_epochs), 'batch_size': int(self.batch_size),
                  'num_train': None if self.num_train is None else int(self.num_train)}
         for name, value in plain.items():
             object.__setattr__(self, name, value)

@@ -222,19 +222,14 @@ def test_what_is_there_is_never_written_over(tmp_path, capsys, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def new(out):
-    with folder.new(out, Configuration()):
-        pass
-
-
 @pytest.mark.fault("two commands that begin in one folder", tries=20)
 def test_of_two_that_begin_in_one_folder_one_is_refused(tmp_path):
     def begin(i):
         try:
-            new(tmp_path / str(i // 2))
+            with folder.new(tmp_path / str(i // 2), Configuration()):
+                return "begun"
         except ValueError as error:
             return str(error)
-        return "begun"
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(begin, range(40)))

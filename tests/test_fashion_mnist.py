@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from small_disk import small_disk
 
 from gluon_bn import cli, download, fashion_mnist
 from gluon_bn.fashion_mnist import FASHION_MNIST, DataUnavailable, find_files, lacking
@@ -537,14 +538,9 @@ def test_a_read_only_folder_is_named_before_anything_is_fetched(cache, dataset, 
 
 @pytest.mark.fault('a full disk under the cache')
 def test_a_full_disk_is_named_and_leaves_nothing(cache, dataset):
-    # a disk of 32 KiB, which only this process and its children see
-    mount = ('unshare', '--mount', *(() if os.geteuid() == 0 else ('--map-root-user',)), 'sh', '-c',
-             'mount -t tmpfs -o size=32k tmpfs "$0" && exec "$@"', str(cache))
     cache.mkdir(parents=True)
-    if not shutil.which('unshare') or subprocess.run([*mount, 'true'], capture_output=True).returncode:
-        pytest.skip('no disk can be mounted here')
     show = f'import atexit, os; atexit.register(lambda: print(os.listdir({str(cache)!r})))'
-    process = search(dataset('good'), show, inside=mount)
+    process = search(dataset('good'), show, inside=small_disk(cache, 32))
     left, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f'DataUnavailable: Fashion-MNIST cannot be kept in {cache}: No space left on device. Set GLUON' in errors

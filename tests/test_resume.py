@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import pytest
 from mxnet import nd
+from small_disk import small_disk
 
 from gluon_bn import cli, compare, lenet, load_data_fashion_mnist, train
 from gluon_bn.checkpoint import MAGIC, Checkpoint
@@ -237,12 +238,8 @@ def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path
 def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
     out, small = tmp_path / "run", tmp_path / "small"
     small.mkdir()
-    # A disk that only these processes see, with room for all of the net but its end: MXNet does not notice.
-    kib = (finished[1] / "nets" / "fused-0.params").stat().st_size // 4096 * 4
-    mount = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c",
-             f'mount -t tmpfs -o size={kib}k tmpfs "$0" && exec "$@"', str(small))
-    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
-        pytest.skip("no disk can be mounted here")
+    # room for all of the net but its end: MXNet does not notice
+    mount = small_disk(small, (finished[1] / "nets" / "fused-0.params").stat().st_size // 4096 * 4)
     run = [sys.executable, "-m", "gluon_bn", "compare"]
     environment = {**os.environ, "TMPDIR": str(small)}
     full = subprocess.run([*mount, *run, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512",
