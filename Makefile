@@ -11,11 +11,15 @@ help:            ## this list
 compare: .venv/ready     ## the main job: train LeNet without batch norm, with ours and with Gluon's
 	$(py) -m gluon_bn compare $(ARGS)
 
-test: .venv/ready        ## the fast tests
-	$(py) $(RUN) -m pytest -m "not slow" $(ARGS)
+# By files (loadfile), so that what the tests of one file share is made once.
+parallel = -n $(JOBS) --dist loadfile
+JOBS = auto
+
+test: .venv/ready        ## the fast tests, on every core (JOBS=1 for one)
+	$(py) $(RUN) -m pytest -m "not slow" $(parallel) $(ARGS)
 
 test-slow: .venv/ready   ## the tests that train, and those that grade
-	$(py) $(RUN) -m pytest -m "slow and not browser" $(ARGS)
+	$(py) $(RUN) -m pytest -m "slow and not browser" $(parallel) $(ARGS)
 
 coverage: .venv/ready    ## the tests and the notebooks, and how much of gluon_bn they run: 95 % at least
 	$(py) -m coverage erase
@@ -28,30 +32,30 @@ coverage: .venv/ready    ## the tests and the notebooks, and how much of gluon_b
 test-portable: .venv/ready ## the fast tests of the layer and of training, without a C++ compiler
 	rm -rf build/no-compiler
 	env -u CXX PATH="$(CURDIR)/.venv/bin" GLUON_BN_CACHE="$(CURDIR)/build/no-compiler" $(CURDIR)/$(py) -m pytest -m "not slow" \
-	  tests/test_layer.py tests/test_fused.py tests/test_model.py tests/test_training.py tests/test_estimation.py $(ARGS)
+	  tests/norm/test_layer.py tests/norm/test_fused.py tests/test_model.py tests/training/test_loop.py tests/training/test_estimation.py $(ARGS)
 
 test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.11
 	$(py) -m nox $(ARGS)
 
 test-browser: .venv/ready ## JupyterLab and the book in Chromium
-	$(py) -m pip install -q -r requirements-book.txt
+	$(py) -m pip install -q -r requirements/book.txt
 	$(py) -m pytest -m browser $(ARGS)
 
 faults: .venv/ready      ## the tests of faults, and their table in tests/README.md
 	rm -f build/faults.json
 	$(py) -m pytest -m "fault and not browser" --faults=build/faults.json $(ARGS)
-	$(py) scripts/faults.py
+	$(py) tools/faults.py
 
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
-	$(py) $(RUN) scripts/notebooks.py $(ARGS)
+	$(py) $(RUN) tools/notebooks.py $(ARGS)
 
-readme: .venv/ready      ## write the tables in README.md anew: claims, and speed from benchmarks/README.md
-	$(py) scripts/claims.py
-	$(py) scripts/speed.py
+readme: .venv/ready      ## write the tables in README.md anew: claims, and speed from docs/benchmark/README.md
+	$(py) tools/claims.py
+	$(py) tools/speed.py
 
 book: .venv/ready        ## the notebooks as a web site, in build/book
-	$(py) -m pip install -q -r requirements-book.txt
-	$(py) scripts/book.py
+	$(py) -m pip install -q -r requirements/book.txt
+	$(py) tools/book.py
 
 assignment: .venv/ready  ## the exercises to hand out, in build/assignment
 	$(py) scripts/assignment.py $(ARGS)
@@ -63,11 +67,11 @@ lab: .venv/ready         ## JupyterLab on the notebooks
 	$(py) -m jupyterlab notebooks $(ARGS)
 
 bench: .venv/ready       ## the benchmark, with PyTorch beside it where it can be installed
-	$(py) -m pip install -q -r requirements-torch.txt || echo "PyTorch cannot be installed: its column stays empty"
+	$(py) -m pip install -q -r requirements/torch.txt || echo "PyTorch cannot be installed: its column stays empty"
 	$(py) -m gluon_bn bench $(ARGS)
 
 soak: .venv/ready        ## train for an hour (MINUTES=60): memory and speed stay flat, and nothing hangs
-	$(py) scripts/soak.py --minutes $${MINUTES:-60}
+	$(py) tools/soak.py --minutes $${MINUTES:-60}
 
 # The doctor must speak where .venv cannot be made, by whatever Python there is.
 doctor:          ## what works on this machine, and what to do where it does not
@@ -83,20 +87,20 @@ lint: .venv/ready        ## ruff and mypy
 	$(py) -m ruff check .
 	$(py) -m mypy
 
-# uv solves for every supported Python and platform at once. The requirements name constraints.txt, which is
+# uv solves for every supported Python and platform at once. The requirements name requirements/constraints.txt, which is
 # about to be written anew: grep leaves that line out.
-lock: .venv/ready        ## write constraints.txt anew from the requirements
+lock: .venv/ready        ## write requirements/constraints.txt anew from the requirements
 	$(py) -m pip install -q $(UV)
-	grep -hv '^-c' requirements.txt requirements-test.txt requirements-book.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
-	  $(py) -m uv pip compile - -c constraints.in --universal --python-version 3.8 --no-annotate --upgrade -q -o constraints.txt
+	grep -hv '^-c' requirements.txt requirements/test.txt requirements/book.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
+	  $(py) -m uv pip compile - -c requirements/constraints.in --universal --python-version 3.8 --no-annotate --upgrade -q -o requirements/constraints.txt
 
 clean:           ## remove .venv and everything else that was made, but not runs/
 	rm -rf .venv .nox build dist *.egg-info .coverage* .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # `ready` is written last, so an interrupted installation is never taken for a finished one.
-.venv/ready: requirements.txt requirements-test.txt constraints.txt pyproject.toml scripts/make_venv.sh
-	@sh scripts/make_venv.sh $(PYTHON)
+.venv/ready: requirements.txt requirements/test.txt requirements/constraints.txt pyproject.toml tools/make_venv.sh
+	@sh tools/make_venv.sh $(PYTHON)
 
 # PYTHON=... names another Python than the one in .venv: make it anew
 ifdef PYTHON

@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "venv"
 
 @nox.session(python=["3.8", "3.9", "3.10", "3.11"])
 def tests(session):
-    session.install("-q", "-r", "requirements.txt", "-r", "requirements-test.txt")
+    session.install("-q", "-r", "requirements.txt", "-r", "requirements/test.txt")
     session.install("-q", "--no-deps", "--no-build-isolation", "-e", ".")
     session.run("python", "-m", "pip", "check")
     session.run("python", "-m", "pytest", "-m", "not slow", *session.posargs)

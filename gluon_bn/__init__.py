@@ -8,22 +8,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .startup import keep_freed_memory
+from .system.startup import keep_freed_memory
 
 __version__ = "0.1.0"
 
 keep_freed_memory()  # before MXNet starts its threads
 
 _HOME = {
-    "batch_norm": "maths",
-    "fused_batch_norm": "fused",
-    "BatchNorm": "layer",
+    "batch_norm": "norm",
+    "fused_batch_norm": "norm",
+    "BatchNorm": "norm",
     "lenet": "model",
     "load_data_fashion_mnist": "data",
     "train": "training",
     "evaluate_accuracy": "training",
-    "estimate_statistics": "estimation",
-    "load_parameters": "saved",
+    "estimate_statistics": "training",
+    "load_parameters": "training",
     "compare": "comparison",
 }
 
@@ -43,13 +43,9 @@ __all__ = [
 if TYPE_CHECKING:
     from .comparison import compare
     from .data import load_data_fashion_mnist
-    from .estimation import estimate_statistics
-    from .fused import fused_batch_norm
-    from .layer import BatchNorm
-    from .maths import batch_norm
     from .model import lenet
-    from .saved import load_parameters
-    from .training import evaluate_accuracy, train
+    from .norm import BatchNorm, batch_norm, fused_batch_norm
+    from .training import estimate_statistics, evaluate_accuracy, load_parameters, train
 
 
 def __getattr__(name: str) -> Any:
@@ -58,7 +54,7 @@ def __getattr__(name: str) -> Any:
     try:
         module = importlib.import_module(f".{_HOME[name]}", __name__)
     except Exception as error:  # MXNet on a NumPy it does not know raises AttributeError
-        from .interpreter import command_line
+        from .system.interpreter import command_line
         raise ImportError(
             f"gluon_bn.{name} cannot be loaded: {type(error).__name__}: {error}\n"
             f"`{command_line('doctor')}` says what is wrong here and what to do."

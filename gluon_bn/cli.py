@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Set, Type, Union
 
 from . import __version__
-from .interpreter import command_line
+from .system.interpreter import command_line
 
 NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
 
@@ -146,7 +146,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 def _say_what_is_taken_instead(arguments: argparse.Namespace) -> None:
     """Say on stderr what a folder of data that was named lacks; refuse one that is not there."""
-    from .fashion_mnist import find_files, lacking
+    from .data import find_files, lacking
     if arguments.data and not Path(arguments.data).expanduser().is_dir():
         raise ValueError(f'root must be a folder that is there, got {arguments.data}; '
                          'leave it out, and the files are found or fetched')
@@ -159,9 +159,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     import dataclasses
 
     from . import compare
-    from .configuration import Configuration
-    from .folder import RESULTS, configuration_of
-    from .report import beside, caption, failures, table
+    from .comparison import RESULTS, Configuration, configuration_of
+    from .comparison.report import beside, caption, failures, table
     given: Dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
         if value is not None and name in Configuration.__dataclass_fields__}
@@ -193,7 +192,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from .fashion_mnist import find_files, lacking
+    from .data import find_files, lacking
     found = find_files(arguments.data)
     for line in lacking(found, arguments.data):
         print(_in_options(line, arguments))

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Callable, NamedTuple, Sequence
 
-from .interpreter import command_line
+from .system.interpreter import command_line
 
 PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.11 work): `make PYTHON=/path/to/python3.11 compare`"
 INSTALL = "`pip install -r requirements.txt` in a virtual environment, or `make test`, which makes one"
@@ -134,7 +134,7 @@ def check_matplotlib(found: Answer | None = None) -> Result:
 
 
 def check_data(find: Callable | None = None) -> Result:
-    from .fashion_mnist import DataMissing, find_files
+    from .data import DataMissing, find_files
 
     fetch = f"`{command_line('data')}`"
     with warnings.catch_warnings(record=True) as caught:  # a wrong file where nobody asked for one is a warning
@@ -156,7 +156,7 @@ def check_data(find: Callable | None = None) -> Result:
 
 def check_fused(found: Answer | None = None) -> Result:
     """Which path fused_batch_norm takes; the portable one is slower and just as right, so nothing is wrong with it."""
-    text, error = found or ask("from gluon_bn import fused; print(fused.status())")
+    text, error = found or ask("from gluon_bn.norm import status; print(status())")
     if error:
         return Result("fused path", False, error, "mend MXNet first, if it is not ok")
     return Result("fused path", True, text)

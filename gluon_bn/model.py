@@ -6,9 +6,7 @@ from typing import Any, Callable, Dict, Optional, Union
 from mxnet.gluon import Block, nn
 
 from .data import check_count
-from .fused import fused_batch_norm
-from .layer import BatchNorm
-from .maths import batch_norm
+from .norm import BatchNorm, batch_norm, fused_batch_norm
 
 POOLS = {'max': nn.MaxPool2D, 'avg': nn.AvgPool2D}
 

@@ -21,7 +21,9 @@ from mxnet import autograd, init, nd
 from mxnet.gluon import nn
 
 import gluon_bn
-from gluon_bn import check, panel, plots, training
+from gluon_bn import check, training
+from gluon_bn.comparison import plots
+from gluon_bn.experiments import panel
 
 num_epochs = int(os.environ.get('GLUON_BN_EPOCHS', 3))  # how often a net sees all images
 lr, batch_size = 1.0, 256

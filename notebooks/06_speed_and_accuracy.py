@@ -11,8 +11,7 @@
 # %%
 # %matplotlib inline
 from gluon_bn.experiments import figures, parity, speed
-from gluon_bn.layer import BatchNorm
-from gluon_bn.fused import fused_batch_norm, status
+from gluon_bn.norm import BatchNorm, fused_batch_norm, status
 from mxnet.gluon import nn
 
 shape = (256, 6, 24, 24)

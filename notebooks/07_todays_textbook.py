@@ -18,7 +18,7 @@ from mxnet.gluon import nn
 
 import gluon_bn
 from gluon_bn.experiments import figures
-from gluon_bn.textbook import FashionMNIST
+from gluon_bn.data.textbook import FashionMNIST
 from gluon_bn.training import seed_everything
 
 max_epochs = int(os.environ.get('GLUON_BN_EPOCHS', 2))  # the book trains for 10

@@ -7,7 +7,7 @@ import sys
 
 from assignment import TOP
 
-sys.path.insert(0, str(TOP / "book"))
+sys.path.insert(0, str(TOP / "docs" / "book"))
 from formula import draw  # noqa: E402  (book/formula.py)
 
 SCRIPT = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->\s*", re.DOTALL)

@@ -30,7 +30,7 @@ from feedback import offline
 from isolated import Outcome, run
 from submissions import collect
 
-from gluon_bn.fashion_mnist import DataUnavailable, find_files
+from gluon_bn.data import DataUnavailable, find_files
 
 OUT = assignment.TOP / "runs" / "grades"
 FIRST = ["student", "status", "score", "max_score", "answers_to_grade_by_hand"]

@@ -1,6 +1,6 @@
 """Notes what becomes of the tests that put a fault before the package:  pytest --faults FILE
 
-FILE (JSON) gains a record for each test marked fault(what, tries) that ran; scripts/faults.py makes the table of
+FILE (JSON) gains a record for each test marked fault(what, tries) that ran; tools/faults.py makes the table of
 tests/README.md from it. A test that ran before is noted anew, so the fast and the slow tests can share a file.
 """
 import json
@@ -32,10 +32,18 @@ class Notes:
         report = (yield).get_result()
         marks = [fault(*mark.args, **mark.kwargs) for mark in item.iter_markers("fault")]
         if marks and (report.when == "call" or not report.passed):  # a set-up or tear-down that passes proves nothing
-            self.notes[item.nodeid] = {"file": item.path.name, "test": item.originalname, "outcome": report.outcome,
-                                       "faults": marks}
+            file = item.nodeid.split("::")[0]
+            report.fault = {"file": file[len("tests/"):] if file.startswith("tests/") else file,
+                            "test": item.originalname, "outcome": report.outcome, "faults": marks}
 
-    def pytest_sessionfinish(self):
+    def pytest_runtest_logreport(self, report):
+        """Where the tests run in several processes, the reports come from all of them to the one that writes."""
+        if hasattr(report, "fault"):
+            self.notes[report.nodeid] = report.fault
+
+    def pytest_sessionfinish(self, session):
+        if hasattr(session.config, "workerinput"):  # one of several processes that run tests
+            return
         before = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps({**before, **self.notes}, indent=1))

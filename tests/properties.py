@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mxnet import MXNetError, autograd, nd
 
 from gluon_bn import fused_batch_norm
-from gluon_bn.portable import batch_norm_portable
+from gluon_bn.norm import batch_norm_portable
 
 ROUNDINGS = 4  # a result goes through several: sums, mean, root, quotient, product, sum
 LARGEST = {"float16": 1e4, "float32": 1e6, "float64": 1e6}  # offset or scale: float16 ends at 65504

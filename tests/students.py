@@ -7,7 +7,7 @@ import numpy
 from mxnet import autograd, gluon, nd, npx
 from mxnet.gluon import nn
 
-from gluon_bn.maths import sqrt
+from gluon_bn.norm.definition import sqrt
 
 
 def batch_norm(*mistakes):

@@ -14,8 +14,7 @@ import d2l.mxnet as d2l
 import mxnet as mx
 from mxnet import gluon, npx
 
-from ..data import read_idx
-from ..fashion_mnist import find_files
+from ..data import find_files, read_idx
 from ..model import lenet
 from ..training import seed_everything
 

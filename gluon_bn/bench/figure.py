@@ -5,7 +5,7 @@ import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..plots import COLORS
+from ..drawing import COLORS
 from .rounds import ratio
 from .tables import HEADERS, shape
 

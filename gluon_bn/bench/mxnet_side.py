@@ -11,11 +11,8 @@ from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from ..data import Minibatches, load_data_fashion_mnist
-from ..fused import choose, fused_batch_norm
-from ..layer import BatchNorm
-from ..maths import batch_norm
 from ..model import lenet
-from ..portable import batch_norm_portable
+from ..norm import BatchNorm, batch_norm, batch_norm_portable, choose, fused_batch_norm
 from ..training import seed_everything, train
 from .accuracy import DEPTH, errors, make_arrays
 

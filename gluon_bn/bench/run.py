@@ -7,9 +7,9 @@ import os
 import time
 from pathlib import Path
 
-from ..environment import cores, machine, versions
-from ..plots import pictures
-from ..store import check_writable, store
+from ..drawing import pictures
+from ..system.environment import cores, machine, versions
+from ..system.store import check_writable, store
 from . import epochs, layers, profile
 from .figure import draw
 from .goals import check
@@ -81,7 +81,7 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
                 if module == 'mxnet_side':
                     raise
                 about = {'columns': [], 'versions': {}, 'missing': {
-                    'torch': f'{error}; pip install -r requirements-torch.txt brings it'}}
+                    'torch': f'{error}; pip install -r requirements/torch.txt brings it'}}
             sides.update(dict.fromkeys(about['columns'], side))
             missing.update(about['missing'])
             result['versions'].update(about['versions'])

@@ -7,7 +7,7 @@ import numpy
 import torch
 from torch import nn
 
-from ..fashion_mnist import find_files
+from ..data import find_files
 from .accuracy import DEPTH, EPS, errors, make_arrays
 
 _case: dict = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy
 from mxnet import autograd, nd
 
-from ..maths import batch_norm
+from ..norm import batch_norm
 
 SLOPE = 2.0  # the chain shall learn y = 2 x
 

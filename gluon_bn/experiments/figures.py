@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..plots import COLORS, LABELS
+from ..drawing import COLORS, LABELS
 
 NONE, OURS, GLUON = COLORS['none'], COLORS['scratch'], COLORS['gluon']
 OTHER = '#882255'  # a penalty, renormalizing, whitening: what is tried in the place of batch normalization
@@ -274,7 +274,7 @@ def feature_maps(columns, num_examples=3):
 
 
 def errors_by_mean(errors, means):
-    """Relative error of Y over the mean of the input; errors: {name as in plots.LABELS: [error, ...]}."""
+    """Relative error of Y over the mean of the input; errors: {name as in drawing.LABELS: [error, ...]}."""
     norms = {label: norm for norm, label in LABELS.items()}
     figure, ax = _figure(width=6)
     for name, values in errors.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy
 from mxnet import autograd, nd
 
-from ..maths import batch_norm
+from ..norm import batch_norm
 from .chain import float64
 
 INTERMEDIATES = ('X', 'mean', 'centred', 'var', 'std', 'X_hat', 'Y')

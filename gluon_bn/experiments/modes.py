@@ -8,10 +8,9 @@ import numpy
 from mxnet import autograd, nd
 
 from ..data import Minibatches
-from ..estimation import estimate_statistics, statistics_of
-from ..layer import BatchNorm
 from ..model import lenet
-from ..training import evaluate_accuracy, seed_everything, train
+from ..norm import BatchNorm
+from ..training import estimate_statistics, evaluate_accuracy, seed_everything, statistics_of, train
 
 # The five ways to call a layer.
 WAYS = {'plain': contextlib.nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,

@@ -6,9 +6,8 @@ from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
 from ..bench.accuracy import errors, make_arrays
-from ..estimation import statistics_of
-from ..layer import BatchNorm
-from ..maths import batch_norm
+from ..norm import BatchNorm, batch_norm
+from ..training import statistics_of
 
 
 def compare_with_gluon(shape, steps=5, fn=batch_norm):

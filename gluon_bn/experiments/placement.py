@@ -5,7 +5,7 @@ import numpy
 from mxnet import autograd, nd
 from mxnet.gluon import nn
 
-from ..layer import BatchNorm
+from ..norm import BatchNorm
 from .chain import float64
 from .gradient import draw, of_batch_norm
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy
 
 from ..data import Minibatches
-from ..divergence import Diverged
-from ..estimation import estimate_statistics
-from ..layer import BatchNorm
-from ..training import evaluate_accuracy, seed_everything, train
+from ..norm import BatchNorm
+from ..training import Diverged, estimate_statistics, evaluate_accuracy, seed_everything, train
 from .variants import initialize
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy
 from mxnet import autograd, nd
 
-from ..maths import batch_norm
+from ..norm import batch_norm
 from .alternatives import descend, regression
 from .chain import float64
 

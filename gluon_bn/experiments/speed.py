@@ -9,9 +9,7 @@ from collections import Counter
 from mxnet import autograd, nd, sym
 from mxnet.gluon import nn
 
-from ..fused import fused_batch_norm
-from ..layer import BatchNorm
-from ..portable import batch_norm_portable
+from ..norm import BatchNorm, batch_norm_portable, fused_batch_norm
 
 EPS = 1e-5
 

@@ -5,7 +5,7 @@ import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..plots import COLORS, LABELS
+from ..drawing import COLORS, LABELS
 from .activations import WEIGHTS, shape_of
 from .figures import table
 from .variants import PLACES

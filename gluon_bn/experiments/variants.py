@@ -5,9 +5,7 @@ from mxnet import autograd, init, nd
 from mxnet.gluon import nn
 from mxnet.gluon.contrib.nn import Identity
 
-from ..fused import fused_batch_norm
-from ..layer import BatchNorm
-from ..maths import blend
+from ..norm import BatchNorm, blend, fused_batch_norm
 
 # LeNet's places for a norm, from below, by their number of channels or units.
 PLACES = {'conv 1': 6, 'conv 2': 16, 'dense 1': 120, 'dense 2': 84}

@@ -20,8 +20,7 @@ from mxnet import autograd, gluon, init, nd
 from mxnet.gluon import nn
 
 from gluon_bn import check, load_data_fashion_mnist, train
-from gluon_bn.divergence import Diverged
-from gluon_bn.training import Epoch, evaluate_accuracy, seed_everything
+from gluon_bn.training import Diverged, Epoch, evaluate_accuracy, seed_everything
 
 # %% [markdown]
 # ## Exercise 1: a dense layer (3 points)

@@ -1,0 +1,77 @@
+"""The folder of a comparison: made once, gone on with later, written by one process at a time."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+
+from ..system.store import store
+from .configuration import Configuration
+
+NAME = 'configuration.json'
+RESULTS = ('report.md', 'curves.svg', 'curves.png', 'summary.json', 'metrics.jsonl', 'nets')
+
+
+@contextlib.contextmanager
+def new(out, configuration):
+    """Make the folder `out` for a new comparison and lock it.
+
+    Raises: ValueError if it cannot be written, is locked, or has a file already that would be written over.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out, 'out'))
+            found = [name for name in (NAME, *RESULTS) if (out / name).exists()]
+            if found:
+                raise ValueError(f'out must be a folder without results in it, got {out}, which has '
+                                 f'{", ".join(found)}; name a new one'
+                                 + (f', or go on with this one by --resume {out}' if NAME in found else ''))
+            store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / NAME)
+        except OSError as error:
+            raise ValueError(f'out must be a folder that can be written, got {out}: {error.strerror or error}; '
+                             'name another') from error
+        yield
+
+
+def configuration_of(folder):
+    """The `Configuration` of the comparison in a folder. Raises: ValueError if there is none, or it is damaged."""
+    try:
+        content = json.loads((folder / NAME).read_text(encoding='utf-8'))
+        return Configuration(**{key: tuple(value) if isinstance(value, list) else value
+                                for key, value in content.items()})
+    except (FileNotFoundError, NotADirectoryError):
+        lacks = f'has no {NAME}' if folder.is_dir() else f'is no folder in {os.getcwd()}'
+        raise ValueError(f'resume must be the folder of a comparison, got {folder}, which {lacks}; '
+                         'name the folder that the comparison said it writes to') from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f'resume must be the folder of a comparison, got {folder}, whose {NAME} is damaged: {error}; '
+                         'start anew in another folder') from error
+
+
+def check_same(configuration, folder):
+    """Refuse a configuration other than that of the comparison in a folder."""
+    for key, expected in dataclasses.asdict(configuration_of(folder)).items():
+        came = getattr(configuration, key)
+        if came != expected:
+            raise ValueError(f'{key} must be {expected!r}, as it was when {folder} was begun, got {came!r}; '
+                             'leave it out, or start anew in another folder')
+
+
+@contextlib.contextmanager
+def locked(folder, name='resume'):
+    """Keep other processes from writing to the same folder; the lock ends with this process at the latest.
+
+    name: of the argument that names the folder, for the error.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ValueError(f'{name} must be a folder in which nothing trains now, got {folder}; '
+                         'wait for the other process, or end it') from None
+    finally:
+        os.close(descriptor)

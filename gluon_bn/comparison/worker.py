@@ -1,0 +1,12 @@
+"""The process of one run:  python -m gluon_bn.comparison.worker
+
+A module of its own, because the room imports `run` and Python warns of a module that is imported before it is run.
+"""
+import warnings
+
+from ..system.processes import serve
+from .run import work
+
+if __name__ == '__main__':
+    warnings.filterwarnings('ignore', '.*Looking elsewhere')  # `compare` has said so
+    serve(work)

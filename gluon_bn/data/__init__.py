@@ -1,0 +1,31 @@
+"""Fashion-MNIST: finding, fetching and verifying its files, and its minibatches.
+
+Finding the files needs no MXNet, so the minibatches are imported on first use (PEP 562).
+"""
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .fashion_mnist import DataMissing, DataUnavailable, find_files, lacking
+
+if TYPE_CHECKING:
+    from .minibatches import TEXT_LABELS, Minibatches, check_count, load_data_fashion_mnist, read_idx
+
+__all__ = [
+    "TEXT_LABELS",
+    "DataMissing",
+    "DataUnavailable",
+    "Minibatches",
+    "check_count",
+    "find_files",
+    "lacking",
+    "load_data_fashion_mnist",
+    "read_idx",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(".minibatches", __name__), name)

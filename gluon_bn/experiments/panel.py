@@ -1,0 +1,74 @@
+"""Histograms of one unit before and after batch normalization, with controls to move them."""
+from __future__ import annotations
+
+import numpy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mxnet import autograd, nd
+
+from ..drawing import COLORS
+from ..norm import batch_norm
+
+START = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offset': 0.0, 'scale': 1.0}
+# name -> lowest, highest, step
+RANGES = {'gamma': (-2.0, 2.0, 0.25), 'beta': (-4.0, 4.0, 0.25), 'batch_size': (2, 512, 1),
+          'offset': (-4.0, 4.0, 0.25), 'scale': (0.25, 2.0, 0.25)}
+# A lopsided unit, so that one sees what batch normalization leaves: the shape.
+UNIT = numpy.random.RandomState(0).gamma(2.0, 1 / 2 ** 0.5, size=512) - 2 ** 0.5
+
+
+def before_and_after(gamma, beta, batch_size, offset, scale):
+    """(X, Y), each (batch_size,): offset + scale * unit, and what batch_norm makes of it in training mode."""
+    X = nd.array(offset + scale * UNIT[:batch_size]).reshape((-1, 1))
+    parameters = [nd.full((1, 1), value) for value in (gamma, beta, 0, 0)]
+    with autograd.train_mode():
+        Y, _, _ = batch_norm(X, *parameters, eps=1e-5, momentum=0.9)
+    return X.asnumpy().ravel(), Y.asnumpy().ravel()
+
+
+def plot_settings(*settings):
+    """A column for each setting, a dict of what differs from START: X above, Y = BN(X) below, on one scale.
+
+    Returns: a matplotlib Figure.
+    """
+    settings = settings or ({},)
+    figure = Figure(figsize=(max(4.5, 3 * len(settings)), 4), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(settings), sharex=True, squeeze=False)
+    for column, setting in zip(axes.T, settings):
+        for ax, name, values, color in zip(column, 'XY', before_and_after(**{**START, **setting}),
+                                           (COLORS['none'], COLORS['scratch'])):
+            weights = numpy.full(len(values), 1 / len(values))
+            ax.hist(values, bins=numpy.arange(-12.125, 12.25, 0.25), weights=weights, color=color)
+            ax.set(xlim=(-12, 12), yticks=[])
+            mean = round(float(values.mean()), 2) + 0.0  # no -0.00
+            ax.set_title(f'{name}: mean {mean:.2f}, std {values.std():.2f}', fontsize=9)
+        changed = [f'{name} {value:g}' for name, value in setting.items() if value != START[name]]
+        column[1].set_xlabel(', '.join(changed) or 'as it starts')
+    axes[0, 0].set_ylabel('before')
+    axes[1, 0].set_ylabel('after')
+    return figure
+
+
+def show():
+    """In a notebook: sliders for everything in START, above a figure that follows them.
+
+    The figure is an ordinary output, so it stays where the notebook is only read.
+    """
+    import ipywidgets
+    from IPython.display import display
+
+    sliders = {}
+    for name, (lowest, highest, step) in RANGES.items():
+        slider = ipywidgets.IntSlider if name == 'batch_size' else ipywidgets.FloatSlider
+        sliders[name] = slider(value=START[name], min=lowest, max=highest, step=step, description=name)
+    display(ipywidgets.VBox(list(sliders.values())))
+    values = {name: slider.value for name, slider in sliders.items()}
+    picture = display(plot_settings(values), display_id=True)
+
+    def redraw(change):
+        values[change['owner'].description] = change['new']
+        picture.update(plot_settings(values))
+
+    for slider in sliders.values():
+        slider.observe(redraw, 'value')

@@ -1,0 +1,17 @@
+"""Batch normalization: the definition, the layer around it, and a faster function with the same signature."""
+from .definition import batch_norm, blend
+from .fused import choose, fused_batch_norm, status
+from .layer import BatchNorm
+from .native import NativeError
+from .portable import batch_norm_portable
+
+__all__ = [
+    "BatchNorm",
+    "NativeError",
+    "batch_norm",
+    "batch_norm_portable",
+    "blend",
+    "choose",
+    "fused_batch_norm",
+    "status",
+]

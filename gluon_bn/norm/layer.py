@@ -1,0 +1,95 @@
+"""The layer: it keeps the parameters and the moving statistics, and leaves the maths to a function."""
+from __future__ import annotations
+
+from typing import Any, Callable, Tuple
+
+from mxnet.gluon import Parameter, nn
+from mxnet.ndarray import NDArray
+from mxnet.symbol import Symbol
+
+from .definition import batch_norm, check_array, check_constants
+
+Maths = Callable[..., Tuple[NDArray, NDArray, NDArray]]  # of batch_norm's arguments
+
+
+class BatchNorm(nn.HybridBlock):
+    """A batch normalization layer whose maths is `fn`.
+
+        Y, moving_mean, moving_var = fn(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+
+    num_features: outputs of a dense layer (d) or channels of a convolution (c).
+    num_dims: 2 for a dense layer, X (m, d); 4 for a convolution, X (m, c, h, w).
+    fn: the maths: `batch_norm`, `fused_batch_norm`, or any function of that signature.
+    moving_var_initializer: 'zeros' as in the chapter; 'ones' as in its later editions.
+
+    Parameters, each (1, d) or (1, c, 1, 1): gamma (starts at 1) and beta (0) are learned;
+    moving_mean (0) and moving_var (0) take no gradient, but are saved, loaded and moved to
+    a device with them. `layer.moving_mean.data()` reads one.
+
+    Raises: ValueError for sizes, constants or an X that do not fit.
+    Note: a HybridBlock, so that it may stand in an `nn.HybridSequential`; it always runs
+    eagerly. To compile the layers around it, put it in an `nn.Sequential`.
+    """
+
+    def __init__(self, num_features: int, num_dims: int, fn: Maths = batch_norm, eps: float = 1e-5,
+                 momentum: float = 0.9, moving_var_initializer: str = 'zeros', **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
+            raise ValueError(f'num_features must be a whole number >= 1, got {num_features!r}; '
+                             'give the number of outputs or channels of the layer before')
+        if num_dims not in (2, 4):
+            raise ValueError(f'num_dims must be 2 (after a dense layer) or 4 (after a convolution), got {num_dims!r}')
+        if not callable(fn):
+            raise ValueError(f'fn must be a function like batch_norm, got {fn!r}; pass the function, not its name')
+        check_constants(eps, momentum)
+        self.num_features, self.num_dims = num_features, num_dims
+        self.fn, self.eps, self.momentum = fn, eps, momentum
+        shape = (1, num_features) if num_dims == 2 else (1, num_features, 1, 1)
+        with self.name_scope():
+            self.gamma = self.params.get('gamma', shape=shape, init='ones')
+            self.beta = self.params.get('beta', shape=shape, init='zeros')
+            self.moving_mean = self.params.get('moving_mean', shape=shape, init='zeros',
+                                               grad_req='null', differentiable=False)
+            self.moving_var = self.params.get('moving_var', shape=shape, init=moving_var_initializer,
+                                              grad_req='null', differentiable=False)
+
+    def forward(self, X: NDArray) -> NDArray:
+        self._check(X)
+        device = X.context
+        gamma, beta = self.gamma.data(device), self.beta.data(device)
+        for statistic in (self.moving_mean, self.moving_var):
+            if device not in statistic.list_ctx():
+                statistic.reset_ctx(device)
+        moving_mean, moving_var = self.moving_mean.data(device), self.moving_var.data(device)
+        Y, *new = self.fn(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+        for statistic, old, array in zip((self.moving_mean, self.moving_var), (moving_mean, moving_var), new):
+            if array is not old:
+                self._keep(statistic, old, array)
+        return Y
+
+    @staticmethod
+    def _keep(statistic: Parameter, old: NDArray, array: NDArray) -> None:
+        if array.shape != old.shape:
+            raise ValueError(f'fn must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
+                             'keep the axes that it reduces: mean(axis, keepdims=True)')
+        # In the place of the old array, as the chapter has it: copying it over would cost an operator each step.
+        # Detached, whatever fn returned: bookkeeping is no part of the gradient.
+        statistic.list_data()[statistic.list_ctx().index(old.context)] = array.detach()
+
+    def _check(self, X: NDArray) -> None:
+        if isinstance(X, Symbol):
+            raise ValueError('X must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
+                             'put it in an nn.Sequential, whose hybridize() compiles the layers around it')
+        check_array(X)
+        shape = X.shape
+        if len(shape) != self.num_dims:
+            raise ValueError(f'X must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '
+                             'num_dims is 2 after a dense layer, 4 after a convolution')
+        if shape[1] != self.num_features:
+            raise ValueError(f'X must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
+                             f'says, got {shape}; set num_features={shape[1]}, or check the layer before')
+
+    def __repr__(self) -> str:
+        name = getattr(self.fn, '__name__', repr(self.fn))
+        return (f'BatchNorm({self.num_features}, num_dims={self.num_dims}, fn={name}, '
+                f'eps={self.eps}, momentum={self.momentum})')

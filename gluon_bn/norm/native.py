@@ -1,0 +1,174 @@
+"""The native path: native.cc, compiled on first use and loaded into MXNet as operators."""
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import mxnet
+from mxnet import autograd, nd, np, sym
+
+from ..system.store import store
+
+SOURCE = Path(__file__).with_name('native.cc')
+# No -ffast-math: it would assume that there is no NaN. Without errno and traps sqrt and the loops vectorize.
+FLAGS = ('-std=c++17', '-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-fopenmp', '-fPIC', '-shared')
+SECONDS_TO_COMPILE = 120
+_loading = threading.Lock()
+
+
+class NativeError(RuntimeError):
+    """The native path is not to be had here; the message says why in one line."""
+
+
+def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    """`batch_norm` by the compiled operators; they must be loaded, and X on the CPU in float32 or float64.
+
+    Source: the formulas at the head of native.cc.
+    """
+    is_np = isinstance(X, np.ndarray)
+    if is_np:
+        X, gamma, beta, moving_mean, moving_var = (
+            a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
+    # MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add').
+    # So no variable feeds one directly: an operator of MXNet's own stands between, and does as it is told.
+    if X.grad is not None and autograd.is_recording():
+        X = X.reshape(X.shape)
+    training = autograd.is_training()
+    graph = _graph(training, float(eps), float(momentum), X.shape, threading.get_ident())
+    # Detached: a recorded call would forbid the caller to write to its own moving statistics.
+    outputs = graph(X, gamma, beta, moving_mean.detach(), moving_var.detach())
+    Y, *statistics = outputs if training else (outputs, moving_mean, moving_var)
+    statistics = [a.detach() for a in statistics]
+    return tuple(a.as_np_ndarray() for a in (Y, *statistics)) if is_np else (Y, *statistics)
+
+
+@functools.lru_cache(maxsize=256)
+def _graph(training, eps, momentum, shape, thread):
+    """The operators of one call as one compiled graph, which halves what calling them costs.
+
+    One for each shape, or it would plan its memory anew at each change of shape; one for each
+    thread, because a compiled graph may not be entered twice at a time.
+    """
+    X, gamma, beta, *moving = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
+    params = sym.concat(gamma, beta, dim=0)  # (2, d) or (2, c, 1, 1)
+    if training:
+        Y, moving_mean, moving_var, _ = sym.gluon_bn_train(X, params, *moving, eps=eps, momentum=momentum)
+        graph = sym.Group([Y, moving_mean, moving_var])
+    else:
+        graph = sym.gluon_bn_predict(X, params, *moving, eps=eps)
+    return nd.CachedOp(graph, [('static_alloc', True)])
+
+
+def load():
+    """Compile native.cc if no earlier run has, and load it. Raises: NativeError if that cannot be done."""
+    with _loading:
+        if hasattr(nd, 'gluon_bn_train'):
+            return
+        library = build()
+        try:
+            mxnet.library.load(str(library), verbose=False)
+        except Exception as error:
+            raise NativeError(f'MXNet does not load {library}, which {shlex.join(find_compiler())} has made: '
+                              f'{last_line(str(error))}; set CXX to another compiler') from error
+
+
+def build():
+    """The path of the compiled library, from the cache or newly made.
+
+    Its name ends in a digest of its content: loading a damaged one could end the process, so it is compiled anew.
+    """
+    compiler = find_compiler()
+    cache, name = cache_folder(), f'native-{fingerprint(compiler)}'
+    package = Path(mxnet.__file__).parent
+    try:
+        for library in cache.glob(f'{name}-*.so'):
+            if library.name == f'{name}-{digest(library.read_bytes())}.so':
+                return library
+        print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, '
+              f'into {cache}', file=sys.stderr)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            made = Path(folder) / 'native.so'
+            command = [*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
+                       '-o', str(made)]
+            run(command)
+            content = made.read_bytes()
+        library = cache / f'{name}-{digest(content)}.so'
+        store(content, library)
+    except OSError as error:
+        raise NativeError(f'the cache {cache} cannot be used: {error.strerror}; '
+                          'set GLUON_BN_CACHE to a folder that can be written') from error
+    return library
+
+
+def run(command):
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
+                              timeout=SECONDS_TO_COMPILE)
+    except subprocess.TimeoutExpired:
+        raise NativeError(f'{command[0]} took more than {SECONDS_TO_COMPILE} seconds') from None
+    except OSError as error:
+        raise NativeError(f'{command[0]} cannot be run: {error.strerror}') from error
+    if done.returncode:
+        said = done.stdout.splitlines()
+        lines = [line for line in said if 'error' in line] or said or ['no output']
+        raise NativeError(f'{command[0]} failed: {lines[0]}')
+
+
+def find_compiler():
+    """The words of the compiler's command: those of $CXX, 'ccache g++' for one, else g++, else clang++."""
+    try:
+        words = shlex.split(os.environ.get('CXX', ''))
+    except ValueError as error:
+        raise NativeError(f"CXX must be a command, got {os.environ['CXX']!r}: {error}") from None
+    if words:
+        return words
+    for name in ('g++', 'clang++'):
+        if shutil.which(name):
+            return [name]
+    raise NativeError('no C++ compiler: neither g++ nor clang++ is on the PATH, and CXX is not set')
+
+
+def cache_folder():
+    """$GLUON_BN_CACHE, or gluon_bn in the user's cache folder."""
+    if os.environ.get('GLUON_BN_CACHE'):
+        return Path(os.environ['GLUON_BN_CACHE']).absolute()  # MXNet loads from no other path
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache').absolute() / 'gluon_bn'
+
+
+def fingerprint(compiler):
+    """What the machine code depends on: the source, MXNet, the compiler and the processor."""
+    try:
+        version = subprocess.run([*compiler, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 errors='replace', timeout=SECONDS_TO_COMPILE).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeError(f'{shlex.join(compiler)} cannot be run: {error}') from error
+    parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor())
+    return digest('\n'.join(parts).encode())
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def processor():
+    """The model and the instruction sets, since -march=native compiles for these alone."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    kept = ('model name', 'flags', 'Features')
+    return '\n'.join(sorted({line for line in lines if line.split(':')[0].strip() in kept}))
+
+
+def last_line(text):
+    return text.strip().splitlines()[-1] if text.strip() else 'no reason given'

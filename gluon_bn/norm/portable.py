@@ -1,0 +1,71 @@
+"""The portable path: the same mathematics in operators that are fast on every device, for autograd to follow."""
+from __future__ import annotations
+
+import numpy
+from mxnet import autograd, nd, np
+
+from .definition import blend
+
+
+def batch_norm_portable(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    """`batch_norm` in fast MXNet operators, on any device and in any dtype.
+
+        D = X - K,  Y = gamma * (D - mean(D)) / sqrt(var(D) + eps) + beta
+
+    K, the mean as a first pass finds it, is a constant to autograd. D is small, so one
+    more pass gives both its moments without loss; and of the gradient through X only the
+    two sums of the closed form are left, sum(dY) and sum(dY * D).
+
+    The speed comes from where the sums run. A reduction in MXNet, or the gradient of a
+    broadcast, takes twenty times as long as a product with a vector of ones. Here a sum
+    over a channel is such a product, and so is the way back, spreading one value over its
+    channel: each is the gradient of the other.
+
+    Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
+    """
+    arrays = gamma, beta, moving_mean, moving_var
+    is_np, dtype = isinstance(X, np.ndarray), numpy.dtype(X.dtype)
+    if is_np:
+        X, *arrays = (array.as_nd_ndarray() for array in (X, *arrays))
+    if dtype == 'float16':
+        X, *arrays = (array.astype('float32') for array in (X, *arrays))
+    results = standardize(X, *arrays, eps, momentum)
+    if dtype == 'float16':
+        results = (array.astype('float16') for array in results)
+    if is_np:
+        results = (array.as_np_ndarray() for array in results)
+    return tuple(results)
+
+
+def standardize(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    m, c = X.shape[:2]
+    s = X.size // (m * c)  # the pixels of a plane; 1 for X (m, d)
+    n = m * s
+    ones_m, ones_s = (nd.ones((1, size), ctx=X.context, dtype=X.dtype) for size in (m, s))
+    X_planes, gamma_row, beta_row = X.reshape((m * c, s)), gamma.reshape((1, c)), beta.reshape((1, c))
+
+    def total(A):
+        """(m * c, s) -> (1, c): the sum over each channel."""
+        return nd.dot(ones_m, nd.dot(A, ones_s, transpose_b=True).reshape((m, c)))
+
+    def spread(v):
+        """(1, c) -> (m * c, s): each channel's value at each of its places."""
+        return nd.dot(nd.dot(ones_m, v, transpose_a=True).reshape((m * c, 1)), ones_s)
+
+    moving_mean, moving_var = moving_mean.detach(), moving_var.detach()
+    if not autograd.is_training():
+        D = nd.elemwise_sub(X_planes, spread(moving_mean.reshape((1, c))))
+        scale = gamma_row / nd.sqrt(moving_var.reshape((1, c)) + eps)
+        shift = beta_row
+    else:
+        K = total(X_planes.detach()) / n
+        D = nd.elemwise_sub(X_planes, spread(K))
+        mean = total(D) / n  # what rounding left in K; but the gradient goes through it in full
+        var = total(nd.square(D)) / n - nd.square(mean)
+        scale = gamma_row / nd.sqrt(var + eps)
+        shift = beta_row - mean * scale
+        with autograd.pause():
+            moving_mean = blend(moving_mean, (K + mean).reshape(gamma.shape), momentum)
+            moving_var = blend(moving_var, var.reshape(gamma.shape), momentum)
+    Y = nd.elemwise_add(nd.elemwise_mul(D, spread(scale)), spread(shift))
+    return Y.reshape(X.shape), moving_mean, moving_var

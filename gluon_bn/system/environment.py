@@ -1,0 +1,39 @@
+"""What a measurement was made with: the versions and the machine."""
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+import mxnet
+import numpy
+
+from .. import __version__
+
+
+def versions():
+    """The versions of what computes, by name."""
+    return {'gluon_bn': __version__, 'python': platform.python_version(), 'mxnet': mxnet.__version__,
+            'numpy': numpy.__version__}
+
+
+def machine():
+    """The processor, the number of cores that this process may use, and the thread setting."""
+    kernel = platform.release().split('-')[0]
+    system = [platform.system(), kernel, platform.machine(), *filter(None, platform.libc_ver())]
+    return {'processor': _processor(), 'cores': cores(), 'platform': ' '.join(system),
+            'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS')}
+
+
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
+def _processor():
+    if sys.platform.startswith('linux'):
+        with open('/proc/cpuinfo', encoding='utf-8') as lines:
+            for line in lines:
+                if line.startswith('model name'):
+                    return line.split(':', 1)[1].strip()
+    return platform.processor() or platform.machine()

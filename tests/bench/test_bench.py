@@ -1,0 +1,215 @@
+"""The benchmark measures what it says, and what it writes agrees with what it measured."""
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import mxnet as mx
+import numpy
+import pytest
+
+from gluon_bn import cli
+from gluon_bn.bench import accuracy, goals, mxnet_side, profile, rounds, run, tables
+from gluon_bn.bench.side import Side
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def measurement(*times):
+    return rounds.summary(list(times))
+
+
+def test_a_ratio_is_taken_within_its_rounds():
+    # The medians are 4 and 2, but in each round both had, a takes three times as long.
+    a, b = measurement(3, 4, 30, None), measurement(1, None, 10, 2)
+    assert rounds.ratio(a, b) == 3
+
+
+def test_median_and_quartiles_by_hand():
+    summary = measurement(5, None, 1, 2, 4, 3)
+    assert (summary['q1'], summary['median'], summary['q3']) == (2, 3, 4)
+
+
+def test_every_round_gives_each_column_its_turn(monkeypatch):
+    monkeypatch.setattr(rounds, 'PAUSE', 0)
+    order = []
+
+    def column(name, seconds):
+        def call(repeat):
+            order.append((name, repeat))
+            return seconds
+        return call
+
+    times = rounds.interleave({'a': column('a', 0.01), 'b': column('b', 0.02), 'slow': column('slow', 1)}, 5, budget=60)
+    assert times == {'a': [0.01] * 5, 'b': [0.02] * 5, 'slow': [1] * 3 + [None] * 2}
+    measured = order[6:]  # after two calls of each to warm up and to see how long one takes
+    assert measured[:3] == [('a', 4), ('b', 2), ('slow', 1)]  # each turn about 0.04 s
+    assert [name for name, _ in measured[3:6]] == ['b', 'slow', 'a']  # the neighbours change
+
+
+def test_the_budget_ends_the_rounds_but_not_before_five(monkeypatch):
+    monkeypatch.setattr(rounds, 'PAUSE', 0)
+    assert len(rounds.interleave({'a': lambda repeat: 0.1}, 50, budget=0)['a']) == 5
+
+
+def test_every_side_gets_the_same_arrays():
+    first, second = accuracy.make_arrays((4, 3, 2, 2), 100), accuracy.make_arrays((4, 3, 2, 2), 100)
+    assert all(numpy.array_equal(a, b) for a, b in zip(first, second))
+    assert abs(first.X.mean() - 100) < 1
+
+
+@pytest.mark.parametrize('shape', [(5, 3), (4, 3, 2, 2)])
+def test_the_reference_gradient_matches_finite_differences(shape):
+    arrays = accuracy.Arrays(*(array.astype('float64') for array in accuracy.make_arrays(shape)))
+    exact, h = accuracy.reference(arrays), 1e-6
+    for name, gradient in (('X', 'dX'), ('gamma', 'dgamma'), ('beta', 'dbeta')):
+        array = getattr(arrays, name)
+        for index in numpy.ndindex(*array.shape):
+            both = []
+            for step in (h, -h):
+                moved = array.copy()
+                moved[index] += step
+                both.append((accuracy.reference(arrays._replace(**{name: moved}))['Y'] * arrays.dY).sum())
+            # central differences: h^2 times the third derivative, and rounding of 1e-16 / h
+            assert abs((both[0] - both[1]) / (2 * h) - exact[gradient].reshape(array.shape)[index]) < 1e-7
+
+
+def test_an_error_is_relative_to_the_exact_result():
+    arrays = accuracy.make_arrays((8, 3))
+    exact = accuracy.reference(arrays)
+    found = accuracy.errors(arrays, exact['Y'] * 1.01, exact['dX'], exact['dgamma'], exact['dbeta'])
+    assert found['Y'] == pytest.approx(0.01) and found['dX'] == 0
+
+
+def test_goals_are_met_or_not_by_the_ratios_of_the_rounds():
+    both = {'native': {**measurement(2, 20), 'floors': 3.5}, 'gluon': measurement(10, 100), 'torch': measurement(3, 30)}
+    result = {'layers': [{'shape': [64, 64, 56, 56], 'both': both}],
+              'sizes': [{'megabytes': megabytes, 'both': {'native': measurement(seconds)}}
+                        for megabytes, seconds in ((0.1, 9), (1, 2), (100, 100))]}
+    found = {goal['goal'].split(': ', 1)[1]: (goal['value'], goal['met']) for goal in goals.check(result)}
+    assert found == {'native / Gluon': (0.2, True), 'native / PyTorch': (pytest.approx(2 / 3), False),
+                     'native / memory floor': (3.5, False), 'highest / lowest, native': (2, False)}
+
+
+def test_a_profile_adds_up_to_the_whole():
+    kinds = profile.by_kind({'seconds': 10, 'operators': {'_backward_Convolution': 3, 'Convolution': 2, 'take': 1}})
+    assert {kind: seconds for kind, seconds in kinds.items() if seconds} == {
+        'convolutions': 5, profile.OTHER: 1, profile.BETWEEN: 4}
+
+
+PROFILED = """
+import os, tempfile
+from gluon_bn.bench import mxnet_side
+found = {}
+with mxnet_side._profiled(found):
+    print(len(os.listdir(tempfile.gettempdir())))
+    (mxnet_side.nd.ones(3) + 1).wait_to_read()
+assert any(found.values()), found
+"""
+
+
+def test_the_profiler_has_a_file_of_its_own_and_leaves_none(tmp_path):
+    (tmp_path / 'here').mkdir()
+    (tmp_path / 'temporary').mkdir()
+    environment = {**os.environ, 'TMPDIR': str(tmp_path / 'temporary'), 'PYTHONPATH': str(TOP)}
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', PROFILED], cwd=tmp_path / 'here', env=environment,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '1\n', '')
+    assert not list(tmp_path.glob('*/*'))
+
+
+@pytest.mark.parametrize('value, text', [(1234.5, '1,234'), (12.34, '12.3'), (1.234, '1.23'), (0.01234, '0.012')])
+def test_numbers_are_readable(value, text):
+    assert tables.number(value) == text
+
+
+def test_the_profiler_is_off_again_whatever_happens():
+    with pytest.raises(ZeroDivisionError), mxnet_side._profiled({}):
+        mx.nd.ones(3).sqrt().wait_to_read()
+        raise ZeroDivisionError
+    mx.nd.ones(3).exp().wait_to_read()
+    found = json.loads(mx.profiler.dumps(reset=True, format='json'))['Time']['operator']
+    assert 'sqrt' in found and 'exp' not in found
+
+
+def test_an_unknown_part_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='parts must be some of layers, sizes, accuracy, epochs, profile, got speed'):
+        run.main(json=tmp_path / 'bench.json', parts=('speed',))
+
+
+@pytest.mark.fault('a file of the benchmark cannot be written', tries=2)
+@pytest.mark.parametrize('option', ['--json', '--figure', '--readme'])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_path, capsys, option):
+    (tmp_path / 'a file').write_text('kept')
+    (tmp_path / 'a folder.svg').mkdir()
+    files = ['--json', str(tmp_path / 'bench.json')] if option != '--json' else []
+    below = tmp_path / 'a file' / 'bench'
+    is_folder = tmp_path / ('a folder' if option == '--figure' else 'a folder.svg')
+    for path, reason in [(below, r'(Not a directory|File exists)'), (is_folder, 'it is a folder')]:
+        assert cli.main(['bench', '--quick', '--parts', 'layers', *files, option, str(path)]) == 2
+        captured = capsys.readouterr()
+        assert re.fullmatch(f'gluon_bn: {option} must be a file in a folder that can be written, got .*: {reason}; '
+                            'name another\n', captured.err)
+        assert captured.out == ''
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a file', 'a folder.svg']
+
+
+@pytest.mark.parametrize('parts, quick', [(('layers', 'accuracy'), False), (run.PARTS, True)])
+def test_the_command_that_a_result_names_makes_such_a_result(parts, quick):
+    python, _, package, *arguments = shlex.split(run.command(parts, quick))
+    assert (python, package) == ('python', 'gluon_bn')
+    read = cli._parser().parse_args(arguments)
+    assert (tuple(read.parts), read.quick) == (parts, quick)
+
+
+def test_a_side_raises_here_what_its_function_raised_there():
+    with Side('copy_side') as side, pytest.raises(TypeError, match='positional argument'):
+        side.call('prepare', (2, 3), 1, 'one too many', 'and another')
+
+
+def test_a_copy_takes_longer_the_more_there_is_to_copy():
+    with Side('copy_side') as side:
+        seconds = []
+        for size in (10_000, 10_000_000):
+            side.call('prepare', (size,), 2)
+            seconds.append(min(side.call('time_layer', 'copy', 'copy', 5) for _ in range(3)))
+    assert seconds[1] > 10 * seconds[0]  # a thousand times as much, less what the caches and the start make of it
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_every_part_and_writes_it(tmp_path, capsys):
+    assert run.main(json=tmp_path / 'bench.json', readme=tmp_path / 'README.md', quick=True) == 0
+    result = json.loads((tmp_path / 'bench.json').read_text())
+    columns, printed = result['columns'], capsys.readouterr().out
+    assert {'scratch', 'portable', 'gluon'} <= set(columns)
+    if importlib.util.find_spec('torch') is None:  # an optional column is left out with a word
+        assert 'requirements/torch.txt' in result['missing']['torch'] and 'no column PyTorch' in printed
+    else:
+        assert 'torch' in columns
+    for entry in result['layers'] + result['sizes']:
+        assert set(entry['both']) == {*columns, 'floor'}
+        # What a copy must do, batch normalization must do and more.
+        assert all(entry['both'][name]['median'] > entry['both']['floor']['median'] for name in columns)
+    for entry in result['layers']:
+        assert entry['both']['gluon']['median'] > entry['forward']['gluon']['median']
+    first, *_, last = result['accuracy']
+    assert (first['mean'], last['mean']) == (0, 1e4)
+    assert max(first['errors']['scratch'].values()) < 1e-6  # a few units of float32's 6e-8
+    assert last['errors']['gluon']['Y'] > 1000 * last['errors']['portable']['Y']
+    epochs = result['epochs']
+    assert set(epochs) == {'none', *columns, 'd2l gluon', 'd2l scratch'}
+    for name, entry in epochs.items():
+        # a random guess has the loss log(10) = 2.3, which only batch normalization leaves in a few batches
+        assert entry['train']['median'] > 0 and (name == 'none' or entry['loss'] < 2.3)
+    assert (tmp_path / 'bench.png').stat().st_size > 10_000 and '<svg' in (tmp_path / 'bench.svg').read_text()
+    minibatch = result['profile']['minibatch']
+    assert minibatch['none']['normalization'] == 0 < minibatch['gluon']['normalization']
+    assert all(kinds['convolutions'] > 0 and kinds['pooling'] > 0 for kinds in minibatch.values())
+    page = (tmp_path / 'README.md').read_text()
+    assert '(bench.svg)' in page and result['date'] in page and str(tmp_path) not in page
+    for title, _, table in tables.sections(result):
+        assert title in printed and table in printed and f'## {title}' in page

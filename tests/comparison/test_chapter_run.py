@@ -1,0 +1,19 @@
+"""The chapter's full run comes to what the README says that it shows."""
+import pytest
+
+from gluon_bn import compare
+from gluon_bn.comparison import Configuration
+
+
+@pytest.mark.slow
+def test_the_full_run_shows_what_batch_normalization_does(tmp_path):
+    """Learning rate 1.0, minibatches of 256, ten epochs, three seeds."""
+    configuration = Configuration()
+    assert (configuration.lr, configuration.batch_size, configuration.num_epochs) == (1.0, 256, 10)
+    summary, _ = compare(Configuration(norms=("none", "fused")), tmp_path / "run", progress=False)
+    plain, ours = summary["results"]
+    assert (plain["norm"], ours["norm"]) == ("none", "fused") and plain["seeds"] == ours["seeds"] == 3
+    assert ours["loss"]["median"] <= 0.26
+    assert ours["train_acc"]["median"] >= 0.905
+    assert ours["test_acc_estimated"]["median"] >= 0.87
+    assert plain["train_acc"]["median"] <= ours["train_acc"]["median"] - 0.05

@@ -1,0 +1,303 @@
+"""Set-up: the choice of Python, an installation that fails, and files that must agree with one another."""
+import ast
+import glob
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+import gluon_bn
+from gluon_bn.doctor import check_python
+
+try:
+    import tomllib
+except ImportError:  # Python < 3.11
+    import tomli as tomllib
+
+TOP = Path(__file__).resolve().parents[2]
+PYPROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
+PYTHONS = ["3.8", "3.9", "3.10", "3.11"]
+
+
+def run(*command, **options):
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=120, **options)
+
+
+# The package
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, gluon_bn; print(sorted({'mxnet', 'numpy', 'd2l', 'matplotlib'} & set(sys.modules)))"
+    assert run(sys.executable, "-W", "error", "-c", code, cwd=TOP).stdout == "[]\n"
+
+
+def test_every_public_name_is_there():
+    for name in gluon_bn.__all__:
+        assert getattr(gluon_bn, name).__name__ == name
+        assert name in dir(gluon_bn)
+
+
+def test_another_name_is_not_there():
+    with pytest.raises(AttributeError, match="no attribute 'batchnorm'"):
+        gluon_bn.batchnorm  # noqa: B018
+
+
+def test_without_mxnet_a_name_points_to_the_doctor():
+    # -S: no site-packages, hence no MXNet
+    done = run(sys.executable, "-S", "-c", "from gluon_bn import batch_norm", cwd=TOP)
+    assert done.returncode == 1
+    assert "ImportError: gluon_bn.batch_norm cannot be loaded" in done.stdout
+    assert "python -m gluon_bn doctor" in done.stdout
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of what `make` needs, so that this checkout's .venv is left alone."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(str(TOP / name), str(tree))
+    for name in ("requirements", "tools", "gluon_bn"):
+        shutil.copytree(str(TOP / name), str(tree / name), ignore=shutil.ignore_patterns("__pycache__"))
+    return tree
+
+
+def test_the_installed_package_is_found_from_the_folder_above_a_clone_of_its_name(tree, tmp_path):
+    clone = tree.rename(tmp_path / "gluon_bn")
+    shutil.copy(str(TOP / "README.md"), str(clone))
+    # what `pip install -e .` does, without the network that pip wants for it
+    build = f"from setuptools import build_meta; build_meta.build_editable({str(tmp_path)!r})"
+    assert run(sys.executable, "-c", build, cwd=clone).returncode == 0
+    venv.create(str(tmp_path / "venv"), symlinks=True)
+    (wheel,), (site,) = tmp_path.glob("*.whl"), tmp_path.glob("venv/lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    for folder in (tmp_path, clone / "tools"):
+        done = run(str(tmp_path / "venv" / "bin" / "python"), "-m", "gluon_bn", "--version", cwd=folder)
+        assert done.stdout == f"{gluon_bn.__version__}\n"
+
+
+# make and its Python
+
+def make(tree, *arguments, path=None, **environment):
+    """Run make with a PATH that has the tools the set-up uses, and these Pythons: {name: file}."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "PATH", "MAKEFLAGS")
+            and not name.startswith("PIP_")}
+    if path is not None:
+        tools = tree.parent / "bin"
+        tools.mkdir()
+        for tool in ("make", "sh", "dirname", "cat", "rm"):
+            (tools / tool).symlink_to(shutil.which(tool))
+        for name, target in path.items():
+            (tools / name).symlink_to(target)
+    search = os.environ["PATH"] if path is None else str(tools)
+    return run(shutil.which("make"), *arguments, cwd=tree, env={**kept, "PATH": search, **environment})
+
+
+def script(file, text):
+    file.write_text("#!/bin/sh\n" + text)
+    file.chmod(0o755)
+    return file
+
+
+@pytest.fixture(params=["python3.12", "python3.13"])
+def too_new(request):
+    """A Python of this machine that is too new and runs: (name, file)."""
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    for file in [shutil.which(request.param), *glob.glob(f"{pyenv}/versions/*/bin/{request.param}")]:
+        found = file and run(file, "-c", "import sys; print(sys.executable)")
+        if found and found.returncode == 0:
+            return request.param, found.stdout.strip()  # the Python itself: a shim needs more of the PATH
+    pytest.skip(f"no {request.param} on this machine")
+
+
+@pytest.mark.fault("a Python too new for MXNet")
+def test_a_python_too_new_is_named_with_the_reason_and_the_way_out(tree, too_new):
+    name, file = too_new
+    version = run(file, "--version").stdout.split()[1]
+    done = make(tree, "compare", path={name: file})
+    assert done.returncode != 0
+    assert f"Found: {name} ({version})." in done.stdout
+    assert "MXNet 1.9.1 needs NumPy < 1.24" in done.stdout
+    assert "apt-get install python3.11" in done.stdout
+    assert not (tree / ".venv").exists()
+
+
+@pytest.mark.fault("a Python too new for MXNet")
+def test_the_doctor_speaks_where_only_a_python_too_new_is(tree, too_new):
+    name, file = too_new
+    version = run(file, "--version").stdout.split()[1]
+    done = make(tree, "doctor", path={"python3": file})
+    assert done.returncode != 0 and f"Found: python3 ({version})." in done.stdout
+    assert f"Python      WRONG  cpython {version}: MXNet 1.9.1 needs NumPy < 1.24" in done.stdout
+    assert "to do: use Python 3.11" in done.stdout
+    for package in ("numpy", "mxnet", "d2l", "matplotlib"):
+        assert f"No module named '{package}'" in done.stdout
+    assert "data " in done.stdout and "Traceback" not in done.stdout
+
+
+def test_without_any_python_the_doctor_says_so(tree):
+    done = make(tree, "doctor", path={})
+    assert done.returncode != 0 and "there is none here that runs" in done.stdout
+
+
+@pytest.mark.fault("no Python")
+def test_without_any_python_the_error_says_so(tree):
+    done = make(tree, "test", path={})
+    assert done.returncode != 0 and "Found: no Python" in done.stdout
+
+
+@pytest.mark.fault("a python3.11 that does not run")
+def test_a_shim_that_does_not_run_is_passed_over(tree, tmp_path):
+    shim = script(tmp_path / "shim", "exit 127\n")
+    done = make(tree, "test", path={"python3.11": shim})
+    assert done.returncode != 0 and "Found: python3.11 (does not run)." in done.stdout
+
+
+def test_a_named_python_that_is_not_there_is_said_so(tree):
+    done = make(tree, "test", "PYTHON=/nowhere/python3.11", path={})
+    assert done.returncode != 0 and "Found: /nowhere/python3.11 (not there)." in done.stdout
+
+
+@pytest.mark.parametrize("asked, what", [("python3.12", "{asked} (does not run)"), ("/nowhere", "{asked} (not there)")])
+def test_where_another_python_would_do_the_one_asked_for_is_named_and_the_way_out_is_to_leave_it_out(
+        tree, tmp_path, asked, what):
+    minor = "{}.{}".format(*sys.version_info[:2])
+    does_not_run = script(tmp_path / "shim", "exit 127\n")
+    done = make(tree, "test", f"PYTHON={asked}", path={f"python{minor}": sys.executable, "python3.12": does_not_run})
+    assert done.returncode != 0 and what.format(asked=asked) + " was asked for" in done.stdout
+    assert f"python{minor} ({minor}.{sys.version_info[2]}) is here: leave PYTHON out" in done.stdout
+    assert "No Python here" not in done.stdout and not (tree / ".venv").exists()
+
+
+@pytest.mark.fault("a Python without ensurepip")
+def test_a_python_without_ensurepip_names_the_package_to_install(tree, tmp_path):
+    # as on Debian without python3-venv
+    (tmp_path / "ensurepip.py").write_text("raise ImportError")
+    python = script(tmp_path / "python", f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
+    done = make(tree, "test", path={"python3": python})
+    minor = "{}.{}".format(*sys.version_info[:2])
+    assert done.returncode != 0
+    assert f"apt-get install python{minor}-venv" in done.stdout
+
+
+@pytest.mark.fault("an installation that fails")
+def test_an_installation_that_fails_is_not_taken_for_a_finished_one(tree):
+    (tree / ".venv" / "bin").mkdir(parents=True)  # what an interruption may leave
+    left = tree / ".venv" / "left"
+    left.touch()
+    done = make(tree, "test", f"PYTHON={sys.executable}", PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
+    assert done.returncode != 0
+    assert "Making .venv" in done.stdout and "pip could not install the requirements" in done.stdout
+    assert not left.exists()
+    assert not (tree / ".venv" / "ready").exists()
+
+
+def test_another_python_or_other_requirements_make_the_venv_anew(tree):
+    def plan(*arguments):
+        return make(tree, "-n", "test", *arguments).stdout
+
+    ready = tree / ".venv" / "ready"
+    ready.parent.mkdir()
+    ready.write_text("{}.{}.{}\n".format(*sys.version_info[:3]))
+    same = f"PYTHON={sys.executable}"
+    assert "make_venv" not in plan() and "make_venv" not in plan(same)
+    os.utime(str(tree / "requirements/constraints.txt"), (2e9, 2e9))
+    assert "make_venv" in plan()
+    os.utime(str(tree / "requirements/constraints.txt"), (1e9, 1e9))
+    ready.write_text("3.8.0\n")
+    assert "make_venv" not in plan() and "make_venv" in plan(same)
+
+
+def test_help_lists_every_target():
+    targets = re.search(r"^\.PHONY: FORCE (.*)$", (TOP / "Makefile").read_text(), re.MULTILINE).group(1).split()
+    listed = re.findall(r"^  make (\S+)", run("make", "help", cwd=TOP).stdout, re.MULTILINE)
+    assert "compare" in listed and sorted(listed) == sorted(targets)
+
+
+# Files that must agree
+
+def requirements(name, python):
+    """{package: version} of a requirements or constraints file on that Python (Linux on x86-64)."""
+    environment = {"python_version": python, "python_full_version": python + ".18", "sys_platform": "linux",
+                   "os_name": "posix", "implementation_name": "cpython", "platform_python_implementation": "CPython"}
+    pins = {}
+    for line in (TOP / name).read_text().splitlines():
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not line or line.startswith("-c "):
+            continue
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            package = requirement.name.lower().replace("_", "-")
+            (pin,) = requirement.specifier
+            assert pin.operator == "==" and package not in pins, line
+            pins[package] = pin.version
+    return pins
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements/test.txt", "requirements/book.txt"])
+def test_what_is_required_is_what_is_locked(name, python):
+    locked = requirements("requirements/constraints.txt", python)
+    required = requirements(name, python)
+    assert {package: locked.get(package) for package in required} == required
+    assert required or (name, python) in {("requirements/book.txt", "3.8"), ("requirements/book.txt", "3.9")}
+    assert len(locked) > 80  # with everything below them
+
+
+def test_the_package_asks_for_the_versions_of_the_requirements():
+    pins = requirements("requirements.txt", "3.11")
+    for line in PYPROJECT["project"]["dependencies"]:
+        name, version = line.split("==")
+        assert pins[name] == version
+
+
+@pytest.mark.parametrize("folder, names", [
+    ("gluon_bn", ["requirements.txt"]),
+    ("tests", ["requirements.txt", "requirements/test.txt", "requirements/book.txt"])])
+def test_what_is_imported_is_required(folder, names):
+    imported = set()
+    files = list((TOP / folder).rglob("*.py"))
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    ours = {"gluon_bn", *(file.stem for file in [*files, *TOP.glob("tools/*.py"), *TOP.glob("scripts/*.py")])}
+    # importlib.util.find_spec tells where a module lives: Python's own are not in site-packages
+    foreign = {name for name in imported - ours - set(sys.builtin_module_names)
+               if "site-packages" in str(getattr(importlib.util.find_spec(name), "origin", "site-packages"))}
+    required = {package.replace("-", "_") for name in names for package in requirements(name, "3.11")}
+    # torch: one column of the benchmark; IPython: there wherever a notebook runs; tomllib: Python's own from 3.11 on,
+    # tomli before
+    # nbclient, nbformat: JupyterLab's own
+    optional = {"torch", "IPython", "tomllib", "tomli", "nbclient", "nbformat"}
+    assert "mxnet" in foreign and foreign - required - optional == set()
+
+
+def test_the_package_and_the_doctor_accept_the_same_pythons():
+    accepted = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    for minor in range(6, 16):
+        assert check_python((3, minor, 1), "cpython").ok == accepted.contains(f"3.{minor}.1")
+    assert [python for python in PYTHONS if accepted.contains(python)] == PYTHONS
+
+
+def test_no_file_names_the_host_of_a_package_registry():
+    # whoever installs has set up an index; a host written here would go around it
+    hosts = re.compile("|".join(re.escape(host).replace("_", r"\.") for host in
+                                ("pypi_org", "pythonhosted_org", "download_pytorch", "anaconda_org", "deb_debian_org")))
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TOP)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [TOP / name for name in listed.stdout.splitlines() if (TOP / name).is_file()]
+    assert TOP / "Makefile" in files
+    assert [str(file) for file in files if hosts.search(file.read_text(encoding="utf-8", errors="replace"))] == []

@@ -1,0 +1,277 @@
+"""The native path among processes: engines, forks, compilers that fail, caches that cannot be written."""
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gluon_bn.norm import fused, native
+
+TESTS = Path(__file__).resolve().parents[1]
+HEAD = """
+import sys
+import mxnet as mx
+from mxnet import autograd, nd
+import numpy, oracle
+from gluon_bn.norm import fused
+from gluon_bn.norm import definition as maths
+
+def check(shape=(64, 16, 24, 24)):
+    *arrays, dY = oracle.draw(shape)
+    fast, reference = (oracle.run(fn, nd, arrays, dY) for fn in (fused.fused_batch_norm, maths.batch_norm))
+    assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, reference))
+
+"""
+NEEDS_A_COMPILER = pytest.mark.skipif(fused.choose()[0] != "native", reason=fused.status())
+
+
+def start(code, **environment):
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), **environment}
+    variables = {name: value for name, value in variables.items() if value is not None}
+    return subprocess.Popen([sys.executable, "-c", HEAD + code], env=variables, universal_newlines=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def finish(process, seconds=120):
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # a forked child, too
+        out, err = process.communicate()
+        pytest.fail(f"hung for {seconds} s\n{out}\n{err}")
+    assert process.returncode == 0, err
+    return out, err
+
+
+def run(code, **environment):
+    return finish(start(code, **environment))
+
+
+@pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
+@pytest.mark.parametrize("engine", ["NaiveEngine", "ThreadedEngine", "ThreadedEnginePerDevice"])
+def test_every_engine_computes_the_same(engine, path):
+    # Large products hang where this engine runs two at once: see portable.py.
+    small = path == "portable" and engine == "ThreadedEngine"
+    run(f"check({(64, 16, 9, 9) if small else ''}); check((256, 120))", MXNET_ENGINE_TYPE=engine, GLUON_BN_FUSED=path)
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.parametrize("threads", ["1", "2", "4"])
+def test_every_number_of_threads_computes_the_same(threads):
+    run("check(); check((1000, 120))", OMP_NUM_THREADS=threads, GLUON_BN_FUSED="native")
+
+
+STINGY = r'''
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+int left = 1 << 30, refused = 0;
+extern "C" int pthread_create(pthread_t* t, const pthread_attr_t* a, void* (*f)(void*), void* x) {
+  using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  if (left-- > 0) return reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"))(t, a, f, x);
+  ++refused;
+  return EAGAIN;
+}
+extern "C" { int* left_of_threads() { return &left; } int refused_threads() { return refused; } }
+'''
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.fault("a system that gives no more threads")
+def test_without_more_threads_those_that_are_there_do_the_work(tmp_path, left):
+    source, library = tmp_path / "stingy.cc", tmp_path / "stingy.so"
+    source.write_text(STINGY)
+    subprocess.run([*native.find_compiler(), "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"], check=True)
+    run(f"""
+import ctypes
+fused.choose()  # asks the compiler its version, and MXNet starts its threads anew after a fork
+*arrays, dY = oracle.draw((64, 16, 24, 24))
+exact = oracle.run(maths.batch_norm, nd, arrays, dY)  # so that MXNet has the threads of its own
+nd.waitall()
+system = ctypes.CDLL({str(library)!r})
+system.left_of_threads.restype = ctypes.POINTER(ctypes.c_int)
+system.left_of_threads()[0] = {left}
+for _ in range(3):
+    fast = oracle.run(fused.fused_batch_norm, nd, arrays, dY)
+    assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, exact))
+nd.waitall()
+assert system.refused_threads() == 1, system.refused_threads()
+""", LD_PRELOAD=str(library), OMP_NUM_THREADS="4", GLUON_BN_FUSED="native")
+
+
+@pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
+@pytest.mark.parametrize("engine", ["NaiveEngine", "ThreadedEnginePerDevice"])
+@pytest.mark.fault("a fork after MXNet has started its threads")
+def test_a_forked_child_does_not_hang(engine, path):
+    """The child has one thread: a pool that its parent had is not there to answer."""
+    run("""
+import os
+check()  # so that the parent has its threads
+nd.waitall()
+child = os.fork()
+if child == 0:
+    check()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+check()
+""", MXNET_ENGINE_TYPE=engine, GLUON_BN_FUSED=path, OMP_NUM_THREADS="2" if path == "native" else None)
+
+
+@pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
+def test_workers_of_a_DataLoader_may_use_it(path):
+    out, _ = run("""
+def standardized(batch):
+    X = nd.stack(*[nd.array(image) for image in batch])
+    ones, zeros = nd.ones((1, 16, 1, 1)), nd.zeros((1, 16, 1, 1))
+    with autograd.train_mode():
+        return fused.fused_batch_norm(X, ones, zeros, zeros, ones, 1e-5, 0.9)[0]
+
+check()
+images = numpy.random.RandomState(0).randn(128, 16, 24, 24).astype('float32')
+loader = mx.gluon.data.DataLoader(images, batch_size=64, num_workers=2, batchify_fn=standardized)
+for batch in loader:
+    assert abs(batch.asnumpy().mean()) < 1e-6 and abs(batch.asnumpy().std() - 1) < 1e-4
+    print(batch.shape)
+""", GLUON_BN_FUSED=path)
+    assert out.splitlines() == ["(64, 16, 24, 24)"] * 2
+
+
+@NEEDS_A_COMPILER
+def test_it_is_compiled_once_and_says_so(tmp_path):
+    for sentences in (1, 0):
+        _, err = run("check()", GLUON_BN_CACHE=str(tmp_path))
+        assert err.count("gluon_bn: compiling native.cc") == sentences
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("variable, folder", [("GLUON_BN_CACHE", "cache"), ("XDG_CACHE_HOME", "cache/gluon_bn")])
+def test_the_cache_may_be_named_by_a_relative_path(tmp_path, monkeypatch, variable, folder):
+    """From which MXNet would load nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GLUON_BN_CACHE", raising=False)
+    monkeypatch.setenv(variable, "cache")
+    assert native.cache_folder() == tmp_path / folder
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.fault("two processes that compile at once")
+def test_two_processes_may_compile_at_once(tmp_path):
+    processes = [start("check(); print(fused.choose()[0])", GLUON_BN_CACHE=str(tmp_path)) for _ in range(2)]
+    for process in processes:
+        assert finish(process)[0].strip() == "native"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def fake_compiler(folder, lines):
+    script = folder / "c++"
+    script.write_text("#!/bin/sh\n" + lines)
+    script.chmod(0o755)
+    return str(script)
+
+
+def falls_back(says, **environment):
+    out, err = run("check(); check(); print(fused.status())", **environment)
+    warnings = [line for line in err.splitlines() if "fused_batch_norm takes its slower, portable path" in line]
+    assert len(warnings) == 1 and says in warnings[0]
+    assert out.startswith("portable: ") and says in out
+
+
+@pytest.mark.fault("a C++ compiler that fails")
+def test_a_compiler_that_fails_is_quoted_and_done_without(tmp_path):
+    compiler = fake_compiler(
+        tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1')
+    falls_back("fatal error: no such luck", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
+
+
+@pytest.mark.fault("no C++ compiler")
+def test_a_missing_compiler_is_done_without(tmp_path):
+    falls_back("no C++ compiler", PATH=str(tmp_path), CXX=None, GLUON_BN_CACHE=str(tmp_path))
+
+
+@pytest.mark.fault("no C++ compiler")
+def test_a_compiler_that_does_not_exist_is_done_without(tmp_path):
+    falls_back("/nowhere/c++ cannot be run", CXX="/nowhere/c++", GLUON_BN_CACHE=str(tmp_path))
+
+
+@NEEDS_A_COMPILER
+def test_a_compiler_may_be_a_command_of_several_words(tmp_path):
+    out, err = run("check(); print(fused.status())", CXX="env 'g++' -g0", GLUON_BN_CACHE=str(tmp_path))
+    assert "compiling native.cc with env g++ -g0" in err and out.startswith("native: compiled by env g++ -g0")
+
+
+@pytest.mark.fault("a C++ compiler that fails")
+def test_a_compiler_that_is_no_command_is_done_without(tmp_path):
+    falls_back("CXX must be a command", CXX="'g++", GLUON_BN_CACHE=str(tmp_path))
+
+
+DAMAGES = {"truncated": lambda content: content[:len(content) // 2], "zeroed": lambda content: bytes(len(content)),
+           "empty": lambda content: b"", "changed": lambda content: content[:-9] + b"?" + content[-8:]}
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.fault("a damaged library in the compiler cache")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_library_is_compiled_anew(tmp_path, damage):
+    """Where to load it could end the process by SIGBUS."""
+    compiler = fake_compiler(tmp_path, f'while [ "$1" != -o ]; do shift || exit 0; done; cp "{native.build()}" "$2"')
+    cache = tmp_path / "cache"
+    environment = {"CXX": compiler, "GLUON_BN_CACHE": str(cache), "GLUON_BN_FUSED": "native"}
+    run("fused.choose()", **environment)
+    library, = cache.iterdir()
+    content = library.read_bytes()
+    library.write_bytes(DAMAGES[damage](content))
+    _, err = run("check()", **environment)
+    assert "compiling native.cc" in err
+    assert list(cache.iterdir()) == [library] and library.read_bytes() == content
+
+
+@pytest.mark.fault("a library that MXNet does not load")
+def test_a_library_that_MXNet_does_not_load_is_done_without(tmp_path):
+    compiler = fake_compiler(tmp_path, 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
+    falls_back("file too short; set CXX to another compiler", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.fault("a compiler cache that cannot be written")
+@pytest.mark.parametrize("name", ["file/folder", "x" * 300])
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, name):
+    (tmp_path / "file").write_text("no folder")
+    falls_back("set GLUON_BN_CACHE", GLUON_BN_CACHE=str(tmp_path / name))
+
+
+@NEEDS_A_COMPILER
+def test_a_compiler_may_say_its_version_in_any_encoding(tmp_path):
+    """With an é of Latin-1, which is no UTF-8."""
+    compiler = fake_compiler(tmp_path, r"""printf 'lib\351r\351\n'; exit 1""")
+    falls_back(" failed: lib", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
+
+
+@pytest.mark.fault("no C++ compiler")
+def test_native_asked_for_and_impossible_is_an_error(tmp_path):
+    out, _ = run("""
+try:
+    check()
+except fused.NativeError as error:
+    print(error)
+print(fused.status())
+""", PATH=str(tmp_path), CXX=None, GLUON_BN_CACHE=str(tmp_path), GLUON_BN_FUSED="native")
+    assert out.splitlines()[0].startswith("GLUON_BN_FUSED=native, but no C++ compiler") and "none: " in out
+
+
+def test_portable_asked_for_compiles_nothing(tmp_path):
+    out, err = run("check(); print(fused.status())", GLUON_BN_FUSED="portable", GLUON_BN_CACHE=str(tmp_path))
+    assert out.strip() == "portable: GLUON_BN_FUSED=portable asks for it" and "compiling" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_wish_is_refused():
+    out, _ = run("""
+try:
+    check()
+except ValueError as error:
+    print(error)
+""", GLUON_BN_FUSED="fast")
+    assert "must be native, portable or auto, got 'fast'" in out

@@ -1,0 +1,210 @@
+"""In a real browser: JupyterLab runs the first notebook, and the built book can be read, on a phone too."""
+import functools
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+TOP = Path(__file__).resolve().parents[2]
+FIRST = "01_batch_norm_from_scratch"
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
+
+
+def missing(what, remedy):
+    message = f"{what} is not installed; {remedy}"
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("Playwright", "pip install -r requirements/book.txt (Python 3.10 or later)")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        missing("Chromium", "on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# JupyterLab
+
+@pytest.fixture
+def lab(tmp_path):
+    """JupyterLab as `make lab` starts it, on a copy of the first notebook without outputs; its address."""
+    import nbformat
+
+    import notebooks  # tools/notebooks.py
+    notebooks.prepare()
+    notebook = nbformat.read(str(TOP / "notebooks" / f"{FIRST}.ipynb"), as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, str(tmp_path / "notebooks" / f"{FIRST}.ipynb"))
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)  # all cells on the page, not only those in view
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    port, token = free_port(), "a-token-for-this-test"
+    options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={token}"]
+    options += ["--allow-root"] * (os.geteuid() == 0)
+    planned = subprocess.run(["make", "-n", "lab", f"ARGS={' '.join(options)}"], cwd=TOP, stdout=subprocess.PIPE,
+                             text=True, check=True).stdout
+    (command,) = [shlex.split(line) for line in planned.splitlines() if "-m jupyterlab" in line]
+    assert command[0] == ".venv/bin/python"
+    environment = {**os.environ, "GLUON_BN_EPOCHS": "1", "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+                   "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
+    with open(tmp_path / "lab.log", "w") as log:
+        server = subprocess.Popen([sys.executable, *command[1:]], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/api?token={token}"), 60,
+                   lambda: (tmp_path / "lab.log").read_text())
+        yield f"http://127.0.0.1:{port}/lab/tree/{FIRST}.ipynb?token={token}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def wait_until(condition, seconds, why):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, why()
+        time.sleep(0.2)
+
+
+def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
+    page = browser.new_page(viewport=DESK)
+    page.goto(lab)
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    page.get_by_text(re.compile(r"^Python 3 .*\| Idle$")).wait_for(timeout=60_000)  # before that, Run does nothing
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    wait_until(lambda: cells.first.locator(".jp-InputPrompt").inner_text().strip() != "[ ]:", 30,
+               lambda: "JupyterLab has not begun to run the cells")
+    # JupyterLab shows an error as it shows what is printed to stderr: neither is welcome
+    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
+
+    def said():
+        return "\n".join(errors.all_inner_texts()) or page.locator(".jp-InputPrompt").all_inner_texts()
+
+    # the first cell that trains: its picture is there, and another one follows, while the cell is still running
+    training = cells.filter(has_text="histories = {")
+    picture = training.locator(".jp-OutputArea-output img, .jp-OutputArea-output svg")
+    pictures = set()
+
+    def see():
+        if errors.count():
+            return True
+        if picture.count() and "*" in training.locator(".jp-InputPrompt").inner_text():
+            pictures.add(picture.first.evaluate("node => node.src || node.outerHTML"))
+        return len(pictures) >= 2
+
+    wait_until(see, 300, said)
+    last = cells.last.locator(".jp-InputPrompt")
+    wait_until(lambda: errors.count() or last.inner_text().strip("[]: \n").isdigit(), 600, said)
+    assert errors.count() == 0, said()
+    assert last.inner_text().strip() == f"[{cells.count()}]:"
+
+    # the panel: moving a control changes the picture below it
+    panel = cells.filter(has_text="panel.show()")
+    picture = panel.locator(".jp-OutputArea-output img, .jp-OutputArea-output svg").last
+    before = picture.evaluate("node => node.src || node.outerHTML")
+    handle = panel.locator(".noUi-handle").first
+    handle.focus()
+    handle.press("ArrowRight")
+    wait_until(lambda: picture.evaluate("node => node.src || node.outerHTML") != before, 30,
+               lambda: "the picture does not follow the slider")
+    page.close()
+
+
+# The book
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """The book, built and served; its address and its pages."""
+    try:
+        import jupyter_book  # noqa: F401
+        import ziamath  # noqa: F401
+    except ImportError:
+        missing("jupyter-book", "pip install -r requirements/book.txt (Python 3.10 or later)")
+    import book as program  # tools/book.py
+    out = tmp_path_factory.mktemp("book") / "html"
+    assert program.main([out]) == 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(out)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pages = ["index.html" if file == "README.md" else f"{file[:file.rindex('.')]}.html" for file in program.files()
+             if file.endswith((".md", ".ipynb"))]
+    assert f"notebooks/{FIRST}.html" in pages
+    yield f"http://127.0.0.1:{server.server_port}/", pages
+    server.shutdown()
+    server.server_close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize("screen", [PHONE, DESK], ids=["phone", "desk"])
+def test_every_page_of_the_book_is_readable_and_quiet(browser, book, screen):
+    address, pages = book
+    page = browser.new_page(viewport=screen)
+    complaints, elsewhere = [], []
+    page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: request.url.startswith(("data:", address)) or elsewhere.append(request.url))
+    for name in pages:
+        page.goto(address + name)
+        page.wait_for_load_state("networkidle")
+        assert page.locator("h1").count() >= 1, name
+        assert page.evaluate("document.documentElement.scrollWidth") <= screen["width"], f"{name} is too wide"
+        assert not re.search(r"\$\$|\\(frac|sqrt|gamma|hat|begin)\b", page.locator("article").inner_text()), name
+        broken = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.outerHTML)"
+        assert page.evaluate(broken) == [], name
+        shrunk = "[...document.querySelectorAll('img.wide')].filter(i => i.width < 500).map(i => i.alt)"
+        assert page.evaluate(shrunk) == [], f"labels too small to read on {name}"
+    assert complaints == [] and elsewhere == []
+    page.close()
+
+
+def test_the_first_notebook_has_its_formulas_and_figures(browser, book):
+    address, _ = book
+    page = browser.new_page(viewport=PHONE)
+    page.goto(address + f"notebooks/{FIRST}.html")
+    for kind, least in ((".formula svg", 10), (".cell_output img", 5)):
+        boxes = [element.bounding_box() for element in page.locator(kind).all()]
+        assert len(boxes) >= least, kind
+        assert all(box["width"] > 4 and box["height"] > 4 for box in boxes), kind
+    page.locator("div.formula svg").nth(1).scroll_into_view_if_needed()
+    assert page.locator("div.formula svg").nth(1).get_attribute("aria-label").startswith(r"\hat X_{ij}")
+    page.close()

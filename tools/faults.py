@@ -1,0 +1,70 @@
+"""Write the table of faults into tests/README.md:  python tools/faults.py [--check] [NOTES]
+
+Each row is a fault that tests put before the package, how many times they did, and what came of it. All of it is
+read from NOTES (build/faults.json), which the tests write themselves: `make faults` runs them and then this.
+
+--check writes nothing, and exits with 1 if the table is not up to date or a test of a fault did not pass. A row of
+which this machine had to skip a part is not compared.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+START, END = "<!-- faults -->", "<!-- /faults -->"
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notes", nargs="?", type=Path, default=TOP / "build" / "faults.json", metavar="NOTES")
+    parser.add_argument("--page", type=Path, default=TOP / "tests" / "README.md", help="(default: tests/README.md)")
+    parser.add_argument("--check", action="store_true", help="write nothing, and say whether the table is up to date")
+    arguments = parser.parse_args(argv)
+    try:
+        notes = json.loads(arguments.notes.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        parser.error(f"{arguments.notes} is not there: `make faults` runs the tests that write it")
+    text = arguments.page.read_text(encoding="utf-8")
+    start, end = text.index(START) + len(START) + 1, text.index(END)
+    old, new = text[start:end].splitlines(), table(notes)
+    wrong = [f"{test}: {note['outcome']}" for test, note in notes.items() if note["outcome"] == "failed"]
+    if not arguments.check:
+        arguments.page.write_text(text[:start] + "\n".join([*new, text[end:]]), encoding="utf-8")
+    elif len(new) != len(old) or any(row not in old and "(skipped" not in row for row in new):
+        wrong.append(f"the table in {arguments.page} is not that of {arguments.notes}: `make faults` writes it")
+    print(*wrong or [f"{sum(tries(note) for note in notes.values())} faults, none of which did harm"], sep="\n",
+          file=sys.stderr if wrong else sys.stdout)
+    return 1 if wrong else 0
+
+
+def table(notes):
+    """A row for each fault, in the order of its words; tests of the same name count together."""
+    rows = {}
+    for note in notes.values():
+        for fault in note["faults"]:
+            outcomes = rows.setdefault(fault["what"], {}).setdefault((note["file"], note["test"]), {})
+            outcomes[note["outcome"]] = outcomes.get(note["outcome"], 0) + fault["tries"]
+    lines = ["| fault | tried | outcome |", "|---|---|---|"]
+    for what, tests in sorted(rows.items()):
+        tried = sum(count for outcomes in tests.values() for outcome, count in outcomes.items() if outcome != "skipped")
+        lines.append(f"| {what} | {tried} | {'<br>'.join(map(sentence, tests, tests.values()))} |")
+    return lines
+
+
+def sentence(test, outcomes):
+    """A test's name as the sentence that it proves, with a link; or what else became of it."""
+    file, name = test
+    said = f"[{name[len('test_'):].replace('_', ' ')}]({file})"
+    others = [f"{outcome} {count} times" for outcome, count in sorted(outcomes.items()) if outcome != "passed"]
+    return f"{said} ({', '.join(others)})" if others else said
+
+
+def tries(note):
+    return sum(fault["tries"] for fault in note["faults"]) if note["outcome"] != "skipped" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+#!/bin/sh
+# Make .venv with the requirements and the package in it:  sh tools/make_venv.sh [PYTHON]
+# Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8 that is there and runs.
+set -eu
+cd "$(dirname "$0")/.."
+
+# The version of a Python; nothing where it is not there or does not run (a pyenv shim may exist and yet fail).
+version_of() { "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || true; }
+
+supported() {
+    "$1" -c 'import sys; sys.exit(sys.implementation.name != "cpython" or not (3, 8) <= sys.version_info[:2] <= (3, 11))' \
+        2>/dev/null
+}
+
+# Debian has the part of Python that puts pip into a new environment in a package of its own.
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+python='' no_venv='' found=''
+pythons='python3.11 python3.10 python3.9 python3.8 python3 python'
+for candidate in ${1:-$pythons}; do
+    if supported "$candidate"; then
+        if has_venv "$candidate"; then python=$candidate; break; fi
+        no_venv=${no_venv:-$candidate}
+    fi
+done
+
+if [ -z "$python" ] && [ -n "$no_venv" ]; then
+    minor=$("$no_venv" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    cat >&2 <<END
+$no_venv ($(version_of "$no_venv")) is there, but it cannot make a virtual environment: its module ensurepip is missing.
+On Debian and Ubuntu:  sudo apt-get install python$minor-venv   and then the same make command again.
+END
+    exit 1
+fi
+
+if [ -z "$python" ] && [ -n "${1:-}" ]; then
+    for candidate in $pythons; do
+        supported "$candidate" && has_venv "$candidate" || continue
+        version=$(version_of "$1")
+        command -v "$1" >/dev/null 2>&1 || version='not there'
+        cat >&2 <<END
+$1 (${version:-does not run}) was asked for, but MXNet 1.9.1 takes CPython 3.8, 3.9, 3.10 or 3.11.
+$candidate ($(version_of "$candidate")) is here: leave PYTHON out, and it is taken.
+END
+        exit 1
+    done
+fi
+
+if [ -z "$python" ]; then
+    for candidate in ${1:-python3.15 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 \
+                          python3.7 python3.6 python3 python}; do
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        version=$(version_of "$candidate")
+        found="$found${found:+, }$candidate (${version:-does not run})"
+    done
+    cat >&2 <<END
+No Python here can run MXNet 1.9.1. It takes CPython 3.8, 3.9, 3.10 or 3.11.
+Found: ${found:-${1:-no Python} (not there)}.
+Why:   MXNet 1.9.1 needs NumPy < 1.24, and that has no wheels for Python 3.12 and later.
+To do: install Python 3.11 beside the one you have (nothing else changes), by one of
+         sudo apt-get install python3.11 python3.11-venv     (Debian 12)
+         pyenv install 3.11   |   uv python install 3.11   |   conda create -n py311 python=3.11
+       and then the same make command again, with PYTHON=/path/to/python3.11 where it is not on the PATH.
+END
+    exit 1
+fi
+
+# Windows, Apple silicon: better said here than by pip, which only finds "no matching distribution"
+"$python" -m gluon_bn.doctor platform >&2
+
+version=$(version_of "$python")
+if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ]; then # none, unfinished, or of another Python
+    echo "Making .venv with $python ($version). This takes a minute or two." >&2
+    rm -rf .venv
+    "$python" -m venv .venv
+else
+    echo "Bringing .venv ($version) up to date." >&2
+fi
+rm -f .venv/ready
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+if ! pip install -qq -r requirements.txt -r requirements/test.txt; then
+    cat >&2 <<END
+pip could not install the requirements. Is there a network, does pip reach its index, and is there room for a gigabyte?
+This says more:  .venv/bin/python -m pip install -r requirements.txt -r requirements/test.txt
+END
+    exit 1
+fi
+pip install -qq --no-deps --no-build-isolation -e .
+pip check
+echo "$version" >.venv/ready

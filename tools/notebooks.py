@@ -1,0 +1,143 @@
+"""Run the notebooks from 1 to n and save them:  python tools/notebooks.py [--check] [NAME ...]
+
+Each notebooks/NAME.ipynb is paired with notebooks/NAME.py, the same cells as plain text (jupytext's percent format),
+in which a change can be read. Where the two differ, the one saved last goes into the other. A notebook that fails or
+prints to stderr, as a warning does, is not saved, and the exit code is 1.
+
+--check runs copies, writes nothing, and exits with 1 if one fails, takes too long, prints to stderr, or differs from
+its pair.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python",
+                              "pygments_lexer": "ipython3"}}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail on what a reader should not meet")
+    parser.add_argument("--budget", type=int, default=300, metavar="SECONDS", help="the most that one may take "
+                        "(default 300, for two cores; all together four times as much)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="how a notebook's name begins (default: all)")
+    arguments = parser.parse_args(argv)
+    found = names()
+    chosen = [name for name in found if not arguments.names or name.startswith(tuple(arguments.names))]
+    if not chosen:
+        parser.error(f"no notebook's name starts so; there are {', '.join(found) or 'none'}")
+    prepare()
+    complaints, total = [], 0.0
+    for name in chosen:
+        if arguments.check and not same_cells(name):
+            complaints.append(f"{name}: {name}.ipynb and {name}.py differ; run `make notebooks`")
+        notebook, before = load(name), saved_at(name)
+        seconds, faults = run(notebook, arguments.budget)
+        total += seconds
+        said = faults + [f"took {seconds:.0f} s, more than {arguments.budget}"] * (seconds > arguments.budget)
+        print(f"{name:45} {seconds:6.1f} s{'   ' + '; '.join(line.splitlines()[0] for line in said) if said else ''}",
+              flush=True)
+        if not arguments.check:
+            if faults:
+                said.append("not saved")
+            elif saved_at(name) != before:
+                said.append("not saved, for it was changed while it ran; run it again")
+            else:
+                save(notebook, name)
+        complaints += [f"{name}: {complaint}" for complaint in said]
+    print(f"{'all':45} {total:6.1f} s")
+    if total > 4 * arguments.budget:
+        complaints.append(f"all together took {total:.0f} s, more than {4 * arguments.budget}")
+    if complaints:
+        print("\n" + "\n".join(complaints), file=sys.stderr)
+    return 1 if complaints else 0
+
+
+def prepare():
+    """Compile what the first use would compile, so that no cell says so."""
+    subprocess.run([sys.executable, "-c", "from gluon_bn.norm import status; print('fused_batch_norm', status())"],
+                   check=True)
+
+
+def names():
+    """The notebooks in reading order: every name that is there as .ipynb or as .py."""
+    return sorted({path.stem for path in FOLDER.iterdir() if path.suffix in (".ipynb", ".py")})
+
+
+def cells(notebook):
+    """What a reader writes: (kind, source) of each cell."""
+    return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+
+
+def same_cells(name):
+    files = [FOLDER / f"{name}{suffix}" for suffix in (".ipynb", ".py")]
+    return all(file.exists() for file in files) and cells(jupytext.read(files[0])) == cells(jupytext.read(files[1]))
+
+
+def saved_at(name):
+    """{file of the pair: when it was saved}, of those that are there."""
+    return {file: file.stat().st_mtime for file in (FOLDER / f"{name}.ipynb", FOLDER / f"{name}.py") if file.exists()}
+
+
+def load(name):
+    """The cells of the file of the pair that was saved last, without outputs, with ids that do not change."""
+    times = saved_at(name)
+    written = jupytext.read(max(times, key=times.get))
+    notebook = nbformat.v4.new_notebook(metadata=METADATA)
+    for number, (kind, source) in enumerate(cells(written), 1):
+        new = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
+        notebook.cells.append(new(source, id=f"cell-{number}"))
+    return notebook
+
+
+def run(notebook, budget):
+    """Run a notebook in a new kernel, in place; returns its seconds and what a reader should not meet in it."""
+    start = time.perf_counter()
+    client = NotebookClient(notebook, kernel_name="python3", extra_arguments=["--log-level=ERROR"], record_timing=False,
+                            coalesce_streams=True,
+                            resources={"metadata": {"path": FOLDER}},
+                            timeout_func=lambda cell: max(1, int(start + budget - time.perf_counter())))
+    faults = []
+    try:
+        client.execute(env={**os.environ, "SOURCE_DATE_EPOCH": "0"})  # no dates inside the figures
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        faults.append(f"stopped: {error}")
+    seconds = time.perf_counter() - start
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for number, cell in enumerate(code_cells(notebook), 1):
+        noise = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
+        if noise:
+            faults.append(f"code cell {number} prints to stderr: {noise.strip()}")
+        # A control without its kernel is an error message in the place where it was.
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        cell.metadata = {}
+    return seconds, faults
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def save(notebook, name):
+    """Write both files of the pair."""
+    nbformat.write(notebook, str(FOLDER / f"{name}.ipynb"))
+    plain = nbformat.v4.new_notebook(cells=notebook.cells, metadata={"jupytext": {
+        "notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}})  # cells, and nothing above them
+    jupytext.write(plain, str(FOLDER / f"{name}.py"), fmt="py:percent")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
