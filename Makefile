@@ -83,9 +83,10 @@ doctor:          ## what works on this machine, and what to do where it does not
 	done; \
 	echo "The doctor is written in Python, and there is none here that runs."; exit 1
 
-lint: .venv/ready        ## ruff and mypy
+lint: .venv/ready        ## ruff, mypy, and the direction of imports
 	$(py) -m ruff check .
 	$(py) -m mypy
+	.venv/bin/lint-imports
 
 # uv solves for every supported Python and platform at once. The requirements name requirements/constraints.txt, which is
 # about to be written anew: grep leaves that line out.
@@ -95,7 +96,7 @@ lock: .venv/ready        ## write requirements/constraints.txt anew from the req
 	  $(py) -m uv pip compile - -c requirements/constraints.in --universal --python-version 3.8 --no-annotate --upgrade -q -o requirements/constraints.txt
 
 clean:           ## remove .venv and everything else that was made, but not runs/
-	rm -rf .venv .nox build dist *.egg-info .coverage* .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .nox build dist *.egg-info .coverage* .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # `ready` is written last, so an interrupted installation is never taken for a finished one.
