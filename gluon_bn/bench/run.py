@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ..drawing import pictures
+from ..errors import InputError
 from ..system.environment import cores, machine, versions
 from ..system.store import check_writable, store
 from . import epochs, layers, profile
@@ -31,18 +32,16 @@ def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=Non
     """
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
-        raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
+        raise InputError(f"must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}", 'parts')
     json = Path(json) if json else Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json'
     figure = Path(figure) if figure else json.with_suffix('')
     files = {'json': json, 'figure': Path(f'{figure}.svg'), **({'readme': Path(readme)} if readme else {})}
     for name, path in files.items():
         try:
-            check_writable(path.parent)
-            if path.is_dir():
-                raise IsADirectoryError('it is a folder')
+            check_writable(path)
         except OSError as error:
-            raise ValueError(f'{name} must be a file in a folder that can be written, got {path}: '
-                             f'{error.strerror or error}; name another') from error
+            raise InputError(f'must be a file that can be written, got {path}: {error.strerror or error}; name another',
+                             name) from error
     result = measure(tuple(parts), quick, root)
     for title, note, table in sections(result):
         print(f'\n{title}\n{note}\n\n{table}')

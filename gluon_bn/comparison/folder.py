@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 
+from ..errors import InputError
 from ..system.store import store
 from .configuration import Configuration
 
@@ -68,10 +69,11 @@ def locked(folder, name='resume'):
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f'must be a folder that no other process uses, got {folder}; wait for that process, or '
+                             'end it', name) from None
         yield
-    except BlockingIOError:
-        raise ValueError(f'{name} must be a folder in which nothing trains now, got {folder}; '
-                         'wait for the other process, or end it') from None
     finally:
         os.close(descriptor)

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from ..errors import GluonBnError
 from ..system.store import check_writable, store
 from .download import FAILURES, fetch, fetch_debian
 from .verify import GZIP, File, unpack
@@ -33,7 +34,7 @@ class Found(NamedTuple):
     content: bytes
 
 
-class DataUnavailable(OSError):
+class DataUnavailable(GluonBnError, OSError):
     """Fashion-MNIST cannot be had, or a folder that the user named holds a wrong file; the message says what to do."""
 
 
@@ -175,7 +176,7 @@ def _download(folder, dataset, found, tried):
     """Fetch what is missing into a folder: from the mirrors in turn, then from Debian's package."""
     for mirror in dataset.mirrors:
         for name in [name for name in dataset.files if name not in found]:
-            _check_writable(folder)
+            _check_writable(folder / f'{name}.gz')
             url = f'{mirror}/{name}.gz'
             expected = dataset.files[name]
             try:
@@ -189,7 +190,7 @@ def _download(folder, dataset, found, tried):
     missing = [name for name in dataset.files if name not in found]
     if not missing or not dataset.package:
         return
-    _check_writable(folder)
+    _check_writable(folder / f'{missing[0]}.gz')
     source = f"Debian's package {dataset.package}"
     members = {str(dataset.system / f'{name}.gz').lstrip('/'): name for name in missing}
     try:
@@ -206,12 +207,12 @@ def _download(folder, dataset, found, tried):
         found[name] = _keep(folder, name, source, packed_files[member], content)
 
 
-def _check_writable(folder):
-    """Refuse a folder that cannot be written before megabytes are fetched for it."""
+def _check_writable(path):
+    """Refuse a file that cannot be written before megabytes are fetched for it."""
     try:
-        check_writable(folder)
+        check_writable(path)
     except OSError as error:
-        raise _not_kept(folder, error) from error
+        raise _not_kept(path.parent, error) from error
 
 
 def _keep(folder, name, source, packed, content) -> Found:

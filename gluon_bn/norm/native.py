@@ -16,6 +16,7 @@ from pathlib import Path
 import mxnet
 from mxnet import autograd, nd, np, sym
 
+from ..errors import GluonBnError
 from ..system.store import store
 
 SOURCE = Path(__file__).with_name('native.cc')
@@ -25,8 +26,8 @@ SECONDS_TO_COMPILE = 120
 _loading = threading.Lock()
 
 
-class NativeError(RuntimeError):
-    """The native path is not to be had here; the message says why in one line."""
+class NativeError(GluonBnError, RuntimeError):
+    """The native path is unavailable; the message says why in one line."""
 
 
 def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):

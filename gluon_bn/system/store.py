@@ -2,35 +2,70 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import os
 import secrets
+import stat
+import tempfile
 import time
+from pathlib import Path
+from typing import Optional
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, for one reason or another
 
 
-def store(content, path):
+def store(content: bytes, path: Path) -> None:
     """Write bytes to a path so that it holds all of them or what it held before, even if the process is killed.
 
-    Raises: OSError if the folder cannot be made or written.
+    A link stays a link: the file that it names is written. A file keeps its mode. A pipe or a device is written to.
+
+    Raises: OSError if the folder cannot be made, or the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for part in path.parent.glob(f'.{path.name}.*.part'):
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        path.write_bytes(content)  # which refuses a folder
+        return
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if mode is not None and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    prefix = f'.{path.name[:40]}.'  # a part's name may not be too long where the file's is not
+    for part in path.parent.glob(f'{glob.escape(prefix)}*.part'):
         with contextlib.suppress(FileNotFoundError):  # its writer may be done in this moment
             if time.time() - part.stat().st_mtime > 3600:  # of a killed process; a younger one may be at work
                 part.unlink()
-    part = path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part')
+    part = path.with_name(f'{prefix}{os.getpid()}-{secrets.token_hex(4)}.part')
     try:
         with open(part, 'wb') as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # or a loss of power could leave the new name on an empty file
+        if mode is not None:
+            part.chmod(stat.S_IMODE(mode))
         os.replace(part, path)
     finally:
         if part.exists():
             part.unlink()
 
 
-def check_writable(folder):
-    """Make the folder of what is about to be fetched or measured. Raises: OSError if it cannot be made or written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError('it is read-only')
+def check_writable(path: Path) -> None:
+    """Make the folder of a file that will be written, and check that it can be. Raises: OSError if it cannot."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = _mode(path)
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if mode is not None and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    if mode is None or stat.S_ISREG(mode):
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()  # says why it cannot be made
+
+
+def _mode(path: Path) -> Optional[int]:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None

@@ -149,10 +149,10 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_
     files = ['--json', str(tmp_path / 'bench.json')] if option != '--json' else []
     below = tmp_path / 'a file' / 'bench'
     is_folder = tmp_path / ('a folder' if option == '--figure' else 'a folder.svg')
-    for path, reason in [(below, r'(Not a directory|File exists)'), (is_folder, 'it is a folder')]:
+    for path, reason in [(below, r'(Not a directory|File exists)'), (is_folder, 'Is a directory')]:
         assert cli.main(['bench', '--quick', '--parts', 'layers', *files, option, str(path)]) == 2
         captured = capsys.readouterr()
-        assert re.fullmatch(f'gluon_bn: {option} must be a file in a folder that can be written, got .*: {reason}; '
+        assert re.fullmatch(f'gluon_bn: {option} must be a file that can be written, got .*: {reason}; '
                             'name another\n', captured.err)
         assert captured.out == ''
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a file', 'a folder.svg']

@@ -20,6 +20,7 @@ from gluon_bn.comparison import Configuration, comparison, folder
 from gluon_bn.comparison.plots import plot_curves
 from gluon_bn.comparison.report import caption, failures, spread, summarize, table, three_digits
 from gluon_bn.drawing import LABELS
+from gluon_bn.errors import InputError
 from gluon_bn.system.interpreter import command_line
 from gluon_bn.system.processes import perform
 
@@ -236,7 +237,16 @@ def test_of_two_that_begin_in_one_folder_one_is_refused(tmp_path):
         answers = list(pool.map(begin, range(40)))
     assert answers.count("begun") == 20
     for answer in answers:
-        assert re.match("begun|out must be a folder (without results in it|in which nothing trains now)", answer)
+        assert re.match("begun|out must be a folder (without results in it|that no other process uses)", answer)
+
+
+def test_an_error_while_a_folder_is_locked_is_not_taken_for_another_process(tmp_path):
+    with pytest.raises(BlockingIOError, match="from within"):
+        with folder.locked(tmp_path):
+            raise BlockingIOError(11, "from within")
+    with folder.locked(tmp_path), pytest.raises(InputError, match="^resume must be a folder that no other process use"):
+        with folder.locked(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize("below", ["a file", "a file/run", "a link to nowhere/run"])

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from rights import without
 from small_disk import small_disk
 
 from gluon_bn import cli, data
@@ -486,15 +487,6 @@ def hashes(table):
     return ' '.join(file.sha256 for file in table.files.values()) + '\n'
 
 
-def without(*rights):
-    """What takes these rights from root; other users have none of them."""
-    if os.geteuid():
-        return ()
-    if not shutil.which('setpriv'):
-        pytest.skip('root, and no setpriv on this machine')
-    return ('setpriv', f'--bounding-set={",".join(f"-{right}" for right in rights)}')
-
-
 @pytest.mark.parametrize('home, reason', [('loop', 'Too many levels of symbolic links'),
                                           ('x' * 300, 'File name too long')], ids=['loop', 'long'])
 @pytest.mark.fault('a cache that cannot be entered')
@@ -533,7 +525,7 @@ def test_a_read_only_folder_is_named_before_anything_is_fetched(cache, dataset, 
     cache.chmod(0o555)
     process = search(dataset('good'), inside=without('dac_override'))
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and f'cannot be kept in {cache}: it is read-only. Set GLUON_BN_DATA' in errors
+    assert process.returncode == 1 and f'cannot be kept in {cache}: Permission denied. Set GLUON_BN_DATA' in errors
     assert server.requests == [] and names(cache) == []
 
 

@@ -206,7 +206,7 @@ def test_two_processes_do_not_go_on_with_the_same_comparison(tmp_path):
         second = command(out, resume=True)
         _, errors = second.communicate(timeout=60)
         assert second.returncode == 2
-        assert f"--resume must be a folder in which nothing trains now, got {out}" in errors
+        assert f"--resume must be a folder that no other process uses, got {out}" in errors
     finally:
         first.kill()
         first.communicate()
