@@ -1,11 +1,12 @@
 """LeNet, with or without batch normalization."""
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Callable, Dict, Optional, Union
 
 from mxnet.gluon import Block, nn
 
-from .data import check_count
+from .arguments import check_count, look_up
+from .errors import InputError
 from .norm import BatchNorm, batch_norm, fused_batch_norm
 
 POOLS = {'max': nn.MaxPool2D, 'avg': nn.AvgPool2D}
@@ -31,20 +32,26 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     pool: 'max' or 'avg'.
 
     Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is not yet initialized.
-    Raises: ValueError for an unknown name, or a number of classes below 1.
+    Raises: InputError for an unknown name, a norm that makes no block, or a number of classes below 1.
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
-    affine maps keep their biases (redundant before a norm), so that all nets start alike.
+    affine maps keep their biases (redundant before a norm), so that the nets differ in the norm alone.
     """
     otherwise = ', or a function (num_features, num_dims) -> Block'
     make_norm = norm if callable(norm) else look_up('norm', norm, NORMS, otherwise)
+    if isinstance(norm, type) and norm.__module__.startswith('mxnet.'):  # whose first arguments are an axis and others
+        raise InputError(f"must take (num_features, num_dims), got Gluon's {norm.__name__}; 'gluon' is its BatchNorm, "
+                         f'or write lambda num_features, num_dims: nn.{norm.__name__}()', 'norm')
     make_pool = look_up('pool', pool, POOLS)
-    check_count('num_classes', num_classes)
+    num_classes = check_count('num_classes', num_classes)
     net = nn.Sequential()
 
     def add(affine: Block, num_features: int, num_dims: int) -> None:
         net.add(affine)
         if make_norm is not None:
-            net.add(make_norm(num_features, num_dims))
+            layer = make_norm(num_features, num_dims)
+            if not isinstance(layer, Block):
+                raise InputError(f'must return a Gluon block, got {layer!r} for ({num_features}, {num_dims})', 'norm')
+            net.add(layer)
         net.add(nn.Activation('sigmoid'))
 
     with net.name_scope():
@@ -56,11 +63,3 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
         add(nn.Dense(84), 84, 2)
         net.add(nn.Dense(num_classes))
     return net
-
-
-def look_up(what: str, name: str, table: Dict[str, Any], otherwise: str = '') -> Any:
-    """The entry of a table. Raises: ValueError, with the names in it, for another name."""
-    if name not in table:
-        known = ', '.join(repr(key) for key in table)
-        raise ValueError(f'{what} must be one of {known}{otherwise}; got {name!r}')
-    return table[name]

@@ -6,6 +6,7 @@ from mxnet import nd
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, batch_norm, fused_batch_norm, lenet
+from gluon_bn.errors import InputError
 from gluon_bn.model import NORMS
 from gluon_bn.training import seed_everything
 
@@ -66,3 +67,36 @@ def test_an_unknown_name_lists_the_known_ones():
         lenet(num_classes=0)
     with pytest.raises(ValueError, match="pool must be one of 'max', 'avg'; got 'min'"):
         lenet("none", pool="min")
+    with pytest.raises(ValueError, match=r"norm must be one of .*; got \['fused'\]"):
+        lenet(["fused"])
+    with pytest.raises(ValueError, match=r"pool must be one of 'max', 'avg'; got \['max'\]"):
+        lenet(pool=["max"])
+
+
+def test_a_norm_that_makes_no_layer_of_its_sizes_is_refused():
+    """Gluon's layers take an axis first."""
+    for layer in (nn.BatchNorm, nn.LayerNorm):
+        with pytest.raises(InputError, match=f"norm must take .*, got Gluon's {layer.__name__}; .*: nn"):
+            lenet(layer)
+    with pytest.raises(InputError, match=r"norm must return a Gluon block, got 'x' for \(6, 4\)"):
+        lenet(lambda num_features, num_dims: "x")
+
+
+def test_numbers_of_classes_of_any_integral_type_are_taken():
+    net = lenet("none", num_classes=numpy.int64(7))
+    net.initialize()
+    assert net(X).shape == (2, 7)
+
+
+def test_the_biases_draw_nothing_so_the_weights_do_not_depend_on_them():
+    weights = []
+    for use_bias in (True, False):
+        seed_everything(3)
+        net = nn.Sequential()
+        net.add(nn.Conv2D(6, 5, use_bias=use_bias), nn.Dense(10, use_bias=use_bias))
+        net.initialize(mx.init.Xavier())
+        net(X)
+        weights.append([layer.weight.data().asnumpy() for layer in net])
+        assert not use_bias or not any(layer.bias.data().asnumpy().any() for layer in net)
+    for with_bias, without in zip(*weights):
+        numpy.testing.assert_array_equal(with_bias, without)

@@ -3,25 +3,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, TextIO, Tuple, Union
 
-from ..data import check_count, find_files
+from ..arguments import check_count
+from ..data import find_files
 from ..drawing import pictures
 from ..norm import choose
 from ..system.environment import cores, machine, versions
 from ..system.processes import perform
-from ..system.store import store
+from ..system.store import DISK_FULL, store
 from . import folder, report
 from .configuration import Configuration
 from .plots import plot_curves
 from .progress import Progress
 from .run import checkpoint_of, net_of, threads
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, for one reason or another
 
 
 def compare(configuration: Optional[Configuration] = None, out: Union[None, str, Path] = None,
@@ -69,7 +67,7 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
         try:
             return _summarize(out, configuration, root, Progress(progress), jobs, environment), out
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in DISK_FULL:
                 raise
             raise OSError(f'{out} cannot be written: {error.strerror or error}; what was written before is intact: '
                           f'make room, and go on with --resume {out}') from error

@@ -5,8 +5,8 @@ import dataclasses
 import numbers
 from typing import Collection, Optional, Sequence
 
-from ..data import check_count
-from ..model import NORMS, POOLS, look_up
+from ..arguments import check_count, look_up
+from ..model import NORMS, POOLS
 from ..training import check_schedule
 
 

@@ -6,7 +6,7 @@ import sys
 
 from tqdm.auto import tqdm
 
-from ..training import in_notebook
+from ..system.interpreter import in_notebook
 from .report import three_digits
 
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from .fashion_mnist import DataMissing, DataUnavailable, find_files, lacking
 
 if TYPE_CHECKING:
-    from .minibatches import TEXT_LABELS, Minibatches, check_count, load_data_fashion_mnist, read_idx
+    from .minibatches import TEXT_LABELS, Minibatches, load_data_fashion_mnist, read_idx
 
 __all__ = [
     "TEXT_LABELS",
     "DataMissing",
     "DataUnavailable",
     "Minibatches",
-    "check_count",
     "find_files",
     "lacking",
     "load_data_fashion_mnist",

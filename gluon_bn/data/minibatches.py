@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import os
-from typing import Iterator, Optional, Tuple, Union
+from typing import Any, Iterator, Optional, Tuple, Union
 
 import numpy
 from mxnet import Context, cpu, nd, util
 from mxnet.ndarray import NDArray
 
+from ..arguments import check_count, is_whole
+from ..devices import check_devices
+from ..errors import InputError
 from .fashion_mnist import find_files
 
 # The name of each label, 0 to 9.
@@ -16,31 +19,41 @@ TEXT_LABELS = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shi
 
 def load_data_fashion_mnist(batch_size: int, root: Union[str, os.PathLike, None] = None, *,
                             num_train: Optional[int] = None, num_test: Optional[int] = None,
-                            ctx: Optional[Context] = None, download: bool = True) -> Tuple[Minibatches, Minibatches]:
+                            ctx: Optional[Context] = None, download: bool = True,
+                            resize: Union[None, int, Tuple[int, int]] = None) -> Tuple[Minibatches, Minibatches]:
     """Load Fashion-MNIST into memory and return (train_iter, test_iter), each of minibatches X, y.
 
     The training set is shuffled anew each epoch, from NumPy's seed, in the order in which Gluon's own DataLoader would;
     the test set keeps its order. The last batch of an epoch may be smaller. `num_train` and `num_test` keep only
     the first so many examples of a set, for quick runs. `root` and `download`: see `fashion_mnist.find_files`.
+    resize: the side of the images, or (height, width), enlarged or reduced bilinearly as each minibatch is made.
 
-    Shapes: X (b, 1, 28, 28) float32, y (b,) int32; on `ctx`, the CPU if None; arrays of `mx.np` if `npx.set_np()` is on
-    when the batch is made, else of `mx.nd`.
+    Shapes: X (b, 1, 28, 28) float32, or of the size asked for; y (b,) int32; on `ctx`, the CPU if None; arrays of
+    `mx.np` if `npx.set_np()` is on when the batch is made, else of `mx.nd`.
     Units: X from 0 (background) to 1; y an index of TEXT_LABELS.
-    Raises: ValueError for a batch size or a number of examples out of range; DataUnavailable if no data can be had.
+    Raises: InputError for an argument that is out of range; DataUnavailable if no data can be had.
     Source: Xiao, Rasul and Vollgraf (2017), Fashion-MNIST.
     """
-    check_count('batch_size', batch_size)
+    batch_size = check_count('batch_size', batch_size)
     for name, value, most in (('num_train', num_train, 60_000), ('num_test', num_test, 10_000)):
         if value is not None:
             check_count(name, value, most)
+    if root is not None and not isinstance(root, (str, os.PathLike)):
+        hint = '' if isinstance(root, bytes) else '; a size, the second argument of d2l, is a keyword here: resize=96'
+        raise InputError(f'must be the folder of the data, got {root!r}{hint}', 'root')
+    device, = check_devices([cpu() if ctx is None else ctx], 'ctx')
+    size: Any = tuple(resize) if isinstance(resize, (list, tuple)) else (resize, resize)
+    if resize is not None and not (len(size) == 2 and all(map(is_whole, size))):
+        raise InputError(f'must be a whole number of pixels, or (height, width), got {resize!r}', 'resize')
     found = find_files(root, download)
 
     def batches(part: str, count: Optional[int], shuffle: bool) -> Minibatches:
         images = read_idx(found[f'{part}-images-idx3-ubyte'].content)[:count, None]  # (n, 1, 28, 28)
         labels = read_idx(found[f'{part}-labels-idx1-ubyte'].content)[:count]
-        X = nd.array(images, dtype='uint8', ctx=ctx or cpu()).astype('float32')
+        X = nd.array(images, dtype='uint8', ctx=device).astype('float32')
         X /= 255
-        return Minibatches(X, nd.array(labels, dtype='int32', ctx=ctx or cpu()), batch_size, shuffle)
+        y = nd.array(labels, dtype='int32', ctx=device)
+        return Minibatches(X, y, batch_size, shuffle, None if resize is None else size)
 
     return batches('train', num_train, True), batches('t10k', num_test, False)
 
@@ -48,11 +61,14 @@ def load_data_fashion_mnist(batch_size: int, root: Union[str, os.PathLike, None]
 class Minibatches:
     """The minibatches of X and y: iterate as often as you like, each time through all examples.
 
+    size: (height, width) of the images that are served, if not that of X.
+
     Shapes: X (n, ...) and y (n,), arrays of `mx.nd`; minibatches of batch_size, the last one of what is left.
     """
 
-    def __init__(self, X: NDArray, y: NDArray, batch_size: int, shuffle: bool) -> None:
-        self.X, self.y, self.batch_size, self.shuffle = X, y, batch_size, shuffle
+    def __init__(self, X: NDArray, y: NDArray, batch_size: int, shuffle: bool,
+                 size: Optional[Tuple[int, int]] = None) -> None:
+        self.X, self.y, self.batch_size, self.shuffle, self.size = X, y, batch_size, shuffle, size
 
     def __len__(self) -> int:
         return -(-len(self.X) // self.batch_size)
@@ -65,6 +81,8 @@ class Minibatches:
             # take runs in MXNet's engine, beside the training, and copies: a batch may be changed in place
             rows = order[start:start + self.batch_size]
             X, y = nd.take(self.X, rows), nd.take(self.y, rows)
+            if self.size:
+                X = nd.image.resize(X.transpose((0, 2, 3, 1)), self.size[::-1]).transpose((0, 3, 1, 2))
             yield (X.as_np_ndarray(), y.as_np_ndarray()) if util.is_np_array() else (X, y)
 
 
@@ -82,10 +100,3 @@ def read_idx(content: bytes) -> numpy.ndarray:
         return values.reshape(shape)
     except ValueError:
         raise ValueError(f'the IDX header promises {shape}, got {len(values):,} bytes; fetch the file again') from None
-
-
-def check_count(name: str, value: int, most: Optional[int] = None) -> None:
-    """Refuse a value that is no whole number from 1 to `most`."""
-    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < 1 or (most and value > most):
-        bounds = f'from 1 to {most:,}' if most else 'of at least 1'
-        raise ValueError(f'{name} must be a whole number {bounds}, got {value!r}')

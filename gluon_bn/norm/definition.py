@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any, Tuple
 
 import numpy
 from mxnet import autograd, nd, np
 from mxnet.ndarray import NDArray
+
+from ..errors import InputError
 
 
 def batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
@@ -23,7 +26,7 @@ def batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, 
     Shapes: X, Y (m, d) or (m, c, h, w); the other arrays (1, d) or (1, c, 1, 1).
     Units: mean, beta and Y's spread gamma as the layer's output; var and eps squared.
     momentum weighs the old value: new = momentum * old + (1 - momentum) * batch.
-    Raises: ValueError for what `check_input` refuses.
+    Raises: InputError for what `check_input` refuses.
     Source: Ioffe and Szegedy (2015), Algorithm 1, with the biased variance throughout.
 
     >>> X = nd.array([[1, 2], [3, 2], [5, 6], [7, 6]])     # means (4, 4), variances (5, 4)
@@ -65,7 +68,7 @@ def check_input(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray,
                 eps: float, momentum: float) -> None:
     """Refuse by name what batch normalization cannot work on.
 
-    Raises: ValueError if X is no MXNet array of floats of rank 2 or 4, is empty, or has one
+    Raises: InputError if X is no MXNet array of floats of rank 2 or 4, is empty, or has one
     value per channel in training; if another array does not match X's channels, dtype or
     front; if eps or momentum is out of range (`check_constants`).
     """
@@ -73,45 +76,45 @@ def check_input(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray,
     shape, dtype = X.shape, numpy.dtype(X.dtype)
     if len(shape) not in (2, 4):
         remedy = {1: 'add a batch axis', 3: 'flatten sequences to (m * steps, d), or add a batch axis to one image'}
-        raise ValueError(f'X must be (m, d) or (m, c, h, w), got {shape}; {remedy.get(len(shape), "reshape it")}')
+        raise InputError(f'must be (m, d) or (m, c, h, w), got {shape}; {remedy.get(len(shape), "reshape it")}', 'X')
     if dtype.kind != 'f':
-        raise ValueError(f"X must hold floats, got {dtype}; convert it by X.astype('float32')")
+        raise InputError(f"must hold floats, got {dtype}; convert it by X.astype('float32')", 'X')
     if 0 in shape:
-        raise ValueError(f'X must hold at least one example and one value, got {shape}; leave out empty batches')
+        raise InputError(f'must hold at least one example and one value, got {shape}; leave out empty batches', 'X')
     expected = (1, shape[1]) + (1,) * (len(shape) - 2)
     names = ('gamma', 'beta', 'moving_mean', 'moving_var')
     for name, array in zip(names, (gamma, beta, moving_mean, moving_var)):
         if type(array) is not type(X):
-            raise ValueError(f'{name} must be an {_front(X)} array as X is, got {_front(array)}; '
-                             'use one front, mx.nd or mx.np, for all arrays')
+            raise InputError(f'must be an {_front(X)} array as X is, got {_front(array)}; '
+                             'use one front, mx.nd or mx.np, for all arrays', name)
         if array.shape != expected:
-            raise ValueError(f'{name} must be {expected} for X {shape}, got {array.shape}; one value per channel, '
-                             'in the shape that broadcasts over X')
+            raise InputError(f'must be {expected} for X {shape}, got {array.shape}; one value per channel, '
+                             'in the shape that broadcasts over X', name)
         if array.dtype != dtype:
-            raise ValueError(f"{name} must be {dtype} as X is, got {numpy.dtype(array.dtype)}; "
-                             f"cast the layer by .cast('{dtype}') or the input by .astype")
+            raise InputError(f"must be {dtype} as X is, got {numpy.dtype(array.dtype)}; "
+                             f"cast the layer by .cast('{dtype}') or the input by .astype", name)
     check_constants(eps, momentum)
     if shape[0] * math.prod(shape[2:]) == 1 and autograd.is_training():
-        raise ValueError(f'X must hold more than one value per channel in training, got {shape}; its variance is 0 and '
-                         'nothing can be learned: use a larger batch, or prediction mode')
+        raise InputError(f'must hold more than one value per channel in training, got {shape}; its variance is 0 and '
+                         'nothing can be learned: use a larger batch, or prediction mode', 'X')
 
 
 def check_array(X: Any) -> None:
     """Refuse an X that is no array of MXNet's."""
     if not isinstance(X, NDArray):
-        raise ValueError(f'X must be an MXNet array, got {type(X).__module__}.{type(X).__name__}; '
-                         'wrap it by mx.nd.array(X) or mx.np.array(X)')
+        raise InputError(f'must be an MXNet array, got {type(X).__module__}.{type(X).__name__}; '
+                         'wrap it by mx.nd.array(X) or mx.np.array(X)', 'X')
 
 
 def check_constants(eps: float, momentum: float) -> None:
     """Refuse an eps that is not a finite number >= 0, or a momentum outside [0, 1]."""
     for name, value in (('eps', eps), ('momentum', momentum)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, numpy.number)):
-            raise ValueError(f'{name} must be a number, got {value!r}; the usual ones are eps=1e-5, momentum=0.9')
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise InputError(f'must be a number, got {value!r}; the usual ones are eps=1e-5, momentum=0.9', name)
     if not 0 <= eps < math.inf:
-        raise ValueError(f'eps must be a finite number >= 0, got {eps}; the usual one is 1e-5')
+        raise InputError(f'must be a finite number >= 0, got {eps}; the usual one is 1e-5', 'eps')
     if not 0 <= momentum <= 1:
-        raise ValueError(f'momentum must be between 0 and 1, got {momentum}; it weighs the old value, usually 0.9')
+        raise InputError(f'must be between 0 and 1, got {momentum}; it weighs the old value, usually 0.9', 'momentum')
 
 
 def _front(array: Any) -> str:

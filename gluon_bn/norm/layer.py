@@ -7,6 +7,8 @@ from mxnet.gluon import Parameter, nn
 from mxnet.ndarray import NDArray
 from mxnet.symbol import Symbol
 
+from ..arguments import is_whole
+from ..errors import InputError
 from .definition import batch_norm, check_array, check_constants
 
 Maths = Callable[..., Tuple[NDArray, NDArray, NDArray]]  # of batch_norm's arguments
@@ -26,7 +28,7 @@ class BatchNorm(nn.HybridBlock):
     moving_mean (0) and moving_var (0) take no gradient, but are saved, loaded and moved to
     a device with them. `layer.moving_mean.data()` reads one.
 
-    Raises: ValueError for sizes, constants or an X that do not fit.
+    Raises: InputError for sizes, constants or an X that do not fit.
     Note: a HybridBlock, so that it may stand in an `nn.HybridSequential`; it always runs
     eagerly. To compile the layers around it, put it in an `nn.Sequential`.
     """
@@ -34,15 +36,16 @@ class BatchNorm(nn.HybridBlock):
     def __init__(self, num_features: int, num_dims: int, fn: Maths = batch_norm, eps: float = 1e-5,
                  momentum: float = 0.9, moving_var_initializer: str = 'zeros', **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
-            raise ValueError(f'num_features must be a whole number >= 1, got {num_features!r}; '
-                             'give the number of outputs or channels of the layer before')
-        if num_dims not in (2, 4):
-            raise ValueError(f'num_dims must be 2 (after a dense layer) or 4 (after a convolution), got {num_dims!r}')
+        if not is_whole(num_features):
+            raise InputError(f'must be a whole number >= 1, got {num_features!r}; '
+                             'give the number of outputs or channels of the layer before', 'num_features')
+        if not is_whole(num_dims) or num_dims not in (2, 4):
+            raise InputError(f'must be 2 (after a dense layer) or 4 (after a convolution), got {num_dims!r}',
+                             'num_dims')
         if not callable(fn):
-            raise ValueError(f'fn must be a function like batch_norm, got {fn!r}; pass the function, not its name')
+            raise InputError(f'must be a function like batch_norm, got {fn!r}; pass the function, not its name', 'fn')
         check_constants(eps, momentum)
-        self.num_features, self.num_dims = num_features, num_dims
+        self.num_features, self.num_dims = num_features, num_dims = int(num_features), int(num_dims)
         self.fn, self.eps, self.momentum = fn, eps, momentum
         shape = (1, num_features) if num_dims == 2 else (1, num_features, 1, 1)
         with self.name_scope():
@@ -64,30 +67,30 @@ class BatchNorm(nn.HybridBlock):
         Y, *new = self.fn(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
         for statistic, old, array in zip((self.moving_mean, self.moving_var), (moving_mean, moving_var), new):
             if array is not old:
-                self._keep(statistic, old, array)
+                self._store(statistic, old, array)
         return Y
 
     @staticmethod
-    def _keep(statistic: Parameter, old: NDArray, array: NDArray) -> None:
+    def _store(statistic: Parameter, old: NDArray, array: NDArray) -> None:
         if array.shape != old.shape:
-            raise ValueError(f'fn must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
-                             'keep the axes that it reduces: mean(axis, keepdims=True)')
+            raise InputError(f'must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
+                             'keep the axes that it reduces: mean(axis, keepdims=True)', 'fn')
         # In the place of the old array, as the chapter has it: copying it over would cost an operator each step.
         # Detached, whatever fn returned: bookkeeping is no part of the gradient.
         statistic.list_data()[statistic.list_ctx().index(old.context)] = array.detach()
 
     def _check(self, X: NDArray) -> None:
         if isinstance(X, Symbol):
-            raise ValueError('X must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
-                             'put it in an nn.Sequential, whose hybridize() compiles the layers around it')
+            raise InputError('must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
+                             'put it in an nn.Sequential, whose hybridize() compiles the layers around it', 'X')
         check_array(X)
         shape = X.shape
         if len(shape) != self.num_dims:
-            raise ValueError(f'X must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '
-                             'num_dims is 2 after a dense layer, 4 after a convolution')
+            raise InputError(f'must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '
+                             'num_dims is 2 after a dense layer, 4 after a convolution', 'X')
         if shape[1] != self.num_features:
-            raise ValueError(f'X must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
-                             f'says, got {shape}; set num_features={shape[1]}, or check the layer before')
+            raise InputError(f'must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
+                             f'says, got {shape}; set num_features={shape[1]}, or check the layer before', 'X')
 
     def __repr__(self) -> str:
         name = getattr(self.fn, '__name__', repr(self.fn))

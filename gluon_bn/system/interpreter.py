@@ -1,4 +1,4 @@
-"""How to call this package again, in the messages that say what to type."""
+"""This Python: how to call this package again, and whether it is a notebook's."""
 from __future__ import annotations
 
 import os
@@ -12,3 +12,8 @@ def command_line(*arguments: str) -> str:
     # a name without a slash would be looked for on the PATH
     shortest = min(sys.executable, relative if os.sep in relative else os.path.join(os.curdir, relative), key=len)
     return " ".join(shlex.quote(word) for word in (shortest, "-m", "gluon_bn", *arguments))
+
+
+def in_notebook() -> bool:
+    """Whether this process is a Jupyter kernel, which can show a figure that grows."""
+    return "ipykernel" in sys.modules and "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None

@@ -1,8 +1,11 @@
 """Training: the loop, where it diverges, the statistics for prediction, checkpoints, and saved nets."""
 from .checkpoint import Checkpoint
 from .divergence import Diverged
-from .estimation import estimate_statistics, statistics_of
-from .loop import Epoch, check_schedule, evaluate_accuracy, in_notebook, seed_everything, train
+from .epoch import Epoch
+from .estimation import estimate_statistics
+from .inputs import check_schedule
+from .loop import evaluate_accuracy, seed_everything, train
+from .norm_layers import statistics_of
 from .saved import load_parameters
 
 __all__ = [
@@ -12,7 +15,6 @@ __all__ = [
     "check_schedule",
     "estimate_statistics",
     "evaluate_accuracy",
-    "in_notebook",
     "load_parameters",
     "seed_everything",
     "statistics_of",

@@ -5,12 +5,18 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy
+from mxnet.gluon import Block, Parameter
 
-from ..system.store import store
-from .loop import Epoch
+from ..arguments import is_whole
+from ..errors import InputError
+from ..system.store import DISK_FULL, store
+from .epoch import Epoch
 
 MAGIC = b'gluon_bn checkpoint 1 '
 
@@ -25,12 +31,25 @@ class Checkpoint:
 
     Format: one line, the magic and the SHA-256 of the rest; then arrays as NumPy's .npz, and JSON
     as bytes in one of them. Nothing in it is ever unpickled.
+
+    Raises: InputError for a path that can be no file, or a configuration without a seed or that JSON cannot hold.
     """
 
-    def __init__(self, path, configuration):
-        self.path, self.configuration = path, configuration
+    def __init__(self, path: Union[str, os.PathLike], configuration: Dict[str, Any]) -> None:
+        if not isinstance(path, (str, os.PathLike)) or os.path.isdir(path):
+            raise InputError(f'must be a file to write, got {path!r}', 'path')
+        if not isinstance(configuration, dict) or not is_whole(configuration.get('seed'), 0):
+            raise InputError("must be a dict of what is trained, with its seed, as {'seed': 0, 'lr': 1.0}, got "
+                             f'{configuration!r}', 'configuration')
+        self.path = Path(path)
+        try:  # as it will be read again, where a tuple is a list; a number of NumPy's is one of Python's
+            written = json.dumps(configuration, allow_nan=False, default=lambda value: value.item())
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f'must hold what JSON can, numbers and texts, got {configuration!r}: {error}',
+                             'configuration') from error
+        self.configuration = json.loads(written)
 
-    def save(self, net, history, results=None):
+    def save(self, net: Block, history: List[Epoch], results: Optional[Dict[str, Any]] = None) -> None:
         """Put the present state in the place of the one before: the file holds one or the other, whole."""
         arrays = {f'parameter {name} {i}': array.asnumpy() for name, parameter in _parameters(net).items()
                   for i, array in enumerate(parameter.list_data())}
@@ -39,21 +58,22 @@ class Checkpoint:
                    'history': [dataclasses.asdict(epoch) for epoch in history]}
         arrays['random'] = keys
         arrays['content'] = numpy.frombuffer(json.dumps(content, allow_nan=False).encode(), numpy.uint8)
-        packed = io.BytesIO()
-        numpy.savez(packed, **arrays)
-        packed = packed.getvalue()
+        buffer = io.BytesIO()
+        numpy.savez(buffer, **arrays)
+        packed = buffer.getvalue()
         try:
             store(MAGIC + hashlib.sha256(packed).hexdigest().encode() + b'\n' + packed, self.path)
         except OSError as error:
-            raise OSError(f'the checkpoint {self.path} cannot be written: {error.strerror}; what it held before '
-                          'is intact: make room, and go on with --resume') from error
+            remedy = '; make room, and go on from it' if error.errno in DISK_FULL else ''
+            raise OSError(f'the checkpoint {self.path} cannot be written: {error.strerror or error}; what it held '
+                          f'before is intact{remedy}') from error
         self._seed_mxnet(len(history))
 
-    def load(self, net):
-        """Bring net and both generators to the state that was saved; returns the history, empty if there is none.
+    def load(self, net: Block) -> List[Epoch]:
+        """Bring net and both generators to the state that was saved; return the history, empty if there is none.
 
         The net is initialized, on any devices as at saving; its shapes need not be known yet.
-        Raises: ValueError for a file that is damaged, or of another configuration or net.
+        Raises: InputError for a file that cannot be read, is damaged, or is of another configuration or net.
         """
         state = self._read()
         if state is None:
@@ -64,13 +84,16 @@ class Checkpoint:
                     for i in range(len(parameter.list_ctx()))}
         saved = {name for name in arrays if name.startswith('parameter ')}
         if saved != expected:
-            raise ValueError(f'the checkpoint {self.path} must hold the parameters of this net on its devices, got '
-                             f'others: {", ".join(sorted(saved ^ expected)[:3])}; remove it to train anew')
+            raise self._refused(f'must hold the parameters of this net on its devices, got others: '
+                                f'{", ".join(sorted(saved ^ expected)[:3])}; remove it to train anew')
         for name, parameter in parameters.items():
-            wanted, found = parameter.shape, arrays[f'parameter {name} 0'].shape
-            if len(wanted) != len(found) or any(size not in (0, -1, came) for size, came in zip(wanted, found)):
-                raise ValueError(f'the checkpoint {self.path} must hold {name} of shape {wanted}, as this net has it, '
-                                 f'got {found}; remove it to train anew')
+            first, shape = arrays[f'parameter {name} 0'], parameter.shape
+            if len(shape) != first.ndim or any(size not in (0, -1, found) for size, found in zip(shape, first.shape)):
+                raise self._refused(f'must hold {name} of shape {shape}, as this net has it, got {first.shape}; remove '
+                                    'it to train anew')
+            if first.dtype != parameter.dtype:
+                raise self._refused(f'must hold {name} of type {numpy.dtype(parameter.dtype)}, as this net has it, got '
+                                    f"{first.dtype}; cast the net: net.cast('{first.dtype}')")
         for name, parameter in parameters.items():
             parameter.shape = arrays[f'parameter {name} 0'].shape
             parameter.initialize(ctx=parameter.list_ctx(), force_reinit=True)  # Gluon now knows the shapes
@@ -81,34 +104,37 @@ class Checkpoint:
         self._seed_mxnet(len(history))
         return history
 
-    def peek(self):
-        """(history, results) that the file holds: ([], None) if there is none. Raises: as `load` does."""
+    def peek(self) -> Tuple[List[Dict[str, Any]], Optional[Dict[str, Any]]]:
+        """Return (history, results) that the file holds: ([], None) if there is none. Raises: as `load` does."""
         found = self._read()
         return (found[1]['history'], found[1]['results']) if found else ([], None)
 
-    def _read(self):
+    def _read(self) -> Optional[Tuple[Dict[str, numpy.ndarray], Dict[str, Any]]]:
         try:
-            line, packed = self.path.read_bytes().split(b'\n', 1)
+            line, _, packed = self.path.read_bytes().partition(b'\n')
         except FileNotFoundError:
             return None
-        except ValueError:
-            line = packed = b''
+        except OSError as error:
+            raise self._refused(f'cannot be read: {error.strerror or error}') from error
         if line != MAGIC + hashlib.sha256(packed).hexdigest().encode():
-            raise ValueError(f'the checkpoint {self.path} is damaged: its content has not the SHA-256 that it names; '
-                             'remove it to train this run anew')
+            raise self._refused('is damaged: its content has not the SHA-256 that it names; '
+                                'remove it to train this run anew')
         with numpy.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             arrays = dict(arrays)
         content = json.loads(arrays['content'].tobytes())
-        for key, value in self.configuration.items():
-            came = content['configuration'].get(key)
-            if came != value:
-                raise ValueError(f'the checkpoint {self.path} is of another configuration: {key} must be {value!r}, '
-                                 f'got {came!r}; train with {key} {came!r}, or start anew in another folder')
+        for key, expected in self.configuration.items():
+            actual = content['configuration'].get(key)
+            if actual != expected:
+                raise self._refused(f'is of another configuration: {key} must be {expected!r}, got {actual!r}; train '
+                                    f'with {key} {actual!r}, or start anew in another folder')
         return arrays, content
 
-    def _seed_mxnet(self, epoch):
+    def _refused(self, text: str) -> InputError:
+        return InputError(f'the checkpoint {self.path} {text}')
+
+    def _seed_mxnet(self, epoch: int) -> None:
         mx.random.seed((self.configuration['seed'] + 1_000_003 * epoch) % 2 ** 31)
 
 
-def _parameters(net):
+def _parameters(net: Block) -> Dict[str, Parameter]:
     return net._collect_params_with_prefix()  # the names under which Gluon's save_parameters saves them

@@ -1,17 +1,19 @@
 """Statistics for prediction, estimated once over a whole set with the weights fixed."""
 from __future__ import annotations
 
-import contextlib
-from typing import Any, Iterable, Iterator, List, Tuple
+import itertools
+from typing import Any, Iterable, List, Tuple
 
 import numpy
 from mxnet import autograd
-from mxnet.gluon import Block, HybridBlock, Parameter, nn
+from mxnet.gluon import Block, Parameter
 from mxnet.gluon.contrib.nn import SyncBatchNorm
+from mxnet.ndarray import NDArray
 
-from ..norm import BatchNorm
-
-LAYERS = (BatchNorm, nn.BatchNorm, nn.BatchNormReLU, SyncBatchNorm)
+from ..errors import InputError
+from .hooks import blocks_of, eager
+from .inputs import check_block, check_net, pairs, run, to_devices
+from .norm_layers import axis_of, norm_layers, statistic_names
 
 
 def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> None:
@@ -20,74 +22,91 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
         mean = E[mean_b],   var = E[var_b] + Var[mean_b]     over the minibatches b, by size
 
     The net runs in training mode over data_iter once, so each layer sees what it sees in
-    training, and no weight changes. Serves this package's `BatchNorm` and Gluon's layers,
-    BatchNormReLU and SyncBatchNorm too, with channels on any axis, on any number of devices,
-    hybridized or not; sums are float64. A layer with use_global_stats=True keeps its own.
+    training, and no weight changes. Serves this package's `BatchNorm`; Gluon's layers,
+    BatchNormReLU and SyncBatchNorm too, with channels on any axis; and a reader's own with
+    moving_mean and moving_var, parameters or plain arrays. On any number of devices, hybridized
+    or not; sums are float64. A layer with use_global_stats=True keeps its own.
     If anything stops it half way, the statistics stay as they were.
 
-    Raises: ValueError if the net has no such layer, or one that cannot be served; if
+    Raises: InputError if the net has no such layer, or one that cannot be served; if
     data_iter has no minibatch; or if X, or a statistic, is not finite.
-    Source: Ioffe and Szegedy (2015), Algorithm 2, with the biased variance.
+    Source: Ioffe and Szegedy (2015), Algorithm 2, which has var = m/(m-1) E[var_b] instead, for minibatches of m.
     """
     layers = find_layers(net)
+    check_net(net, [])
+    device = next(iter(net.collect_params().values())).list_ctx()[0]
+    minibatches = pairs('data_iter', data_iter, labelled=False)
+    first = next(minibatches)
+    run(net, first[0][:2], device)  # Gluon now knows the sizes
+    statistics = [_Statistic(layer, name) for layer in layers for name in statistic_names(layer)]
     moments = {layer: _Moments() for layer in layers}
-    parameters = [parameter for layer in layers for parameter in statistics_of(layer)]
-    device = parameters[0].list_ctx()[0]
-    before = [[array.copy() for array in parameter.list_data()] for parameter in parameters]
+    before = [[array.copy() for array in statistic.arrays()] for statistic in statistics]
     with eager(net):
         hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0], axis_of(layer)))
                  for layer in layers]
         try:
             with autograd.train_mode():
-                for number, (X, _) in enumerate(data_iter, 1):
+                for number, (X, _) in enumerate(itertools.chain([first], minibatches), 1):
+                    (X,) = to_devices(net, X, [device])
                     if not numpy.isfinite(X.asnumpy()).all():
-                        raise ValueError(f'X of minibatch {number} must be finite, but holds NaN or infinity; look at '
-                                         'the data')
-                    net(X.as_in_context(device))
+                        raise InputError(f'of minibatch {number} must be finite, but holds NaN or infinity; look at '
+                                         'the data', 'X')
+                    net(X)
         finally:  # this package's layer has moved its statistics in training mode
-            for parameter, arrays in zip(parameters, before):
-                for array, old in zip(parameter.list_data(), arrays):
-                    old.copyto(array)
+            for statistic, arrays in zip(statistics, before):
+                statistic.set(arrays)
             for hook in hooks:
                 hook.detach()
     estimates = [estimate for layer in layers for estimate in moments[layer].result()]
-    for parameter, estimate in zip(parameters, estimates):
-        if not numpy.isfinite(estimate.astype(parameter.dtype)).all():
-            raise ValueError(f'{parameter.name} must be finite, got NaN or infinity: what reaches its layer is too '
-                             'large, or a parameter before it is not finite; look at the parameters')
-    for parameter, estimate in zip(parameters, estimates):
-        for array in parameter.list_data():
-            array[:] = estimate.reshape(parameter.shape)
+    for statistic, (old, *_), estimate in zip(statistics, before, estimates):
+        if estimate.size != old.size:
+            raise InputError(f'must hold one value for each of {estimate.size} channels (axis 1 of X), got shape '
+                             f'{old.shape}; its layer cannot be served', str(statistic))
+        if not numpy.isfinite(estimate.astype(old.dtype)).all():
+            raise InputError('must be finite, got NaN or infinity: what reaches its layer is too large, or a parameter '
+                             'before it is not finite; look at the parameters', str(statistic))
+    for statistic, arrays, estimate in zip(statistics, before, estimates):
+        statistic.set([estimate.reshape(arrays[0].shape)] * len(arrays))
 
 
 def find_layers(net: Block) -> List[Block]:
-    """The layers whose statistics are to be estimated; refuses by name what cannot be served."""
-    layers: List[Block] = []
-    for block in _blocks(net):
-        constants = getattr(block, '_kwargs', {})  # of Gluon's layers: what they pass to the operator
-        if isinstance(block, SyncBatchNorm) and constants['ndev'] > 1:
-            raise ValueError(f'{block.name} is a SyncBatchNorm of {constants["ndev"]} devices, and would wait for the '
-                             'others: the estimate runs on one; make it with num_devices=1 and load the parameters')
-        if isinstance(block, LAYERS):
-            layers += [] if constants.get('use_global_stats') else [block]
-        elif hasattr(block, 'moving_mean') or hasattr(block, 'running_mean'):
-            raise ValueError(f'{block.name} is a {type(block).__name__}, whose moving statistics cannot be set from '
-                             "outside; use gluon_bn.BatchNorm, with your function as its fn, or Gluon's layer")
+    """Return the layers whose statistics are to be estimated. Raises: InputError if one cannot be, or there is none."""
+    check_block(net)
+    for block in blocks_of(net):
+        if isinstance(block, SyncBatchNorm) and block._kwargs['ndev'] > 1:
+            raise InputError(f'must run on one device, but {block.name} is a SyncBatchNorm of {block._kwargs["ndev"]} '
+                             'devices, and would wait for the others; make it with num_devices=1 and load the '
+                             'parameters', 'net')
+        if not statistic_names(block) and (hasattr(block, 'moving_mean') or hasattr(block, 'running_mean')):
+            raise InputError(f'must keep its moving statistics in parameters or MXNet arrays named moving_mean and '
+                             f'moving_var, but {block.name}, a {type(block).__name__}, does not', 'net')
+    layers = norm_layers(net)
     if not layers:
-        raise ValueError("net must hold a BatchNorm layer, got none; build one with it: lenet('scratch')")
+        raise InputError("must hold a BatchNorm layer, got none; build one with it: lenet('scratch')", 'net')
     return layers
 
 
-def axis_of(layer: Block) -> int:
-    """The axis of the channels of a layer's input."""
-    return 1 if isinstance(layer, BatchNorm) else layer._kwargs.get('axis', 1)
+class _Statistic:
+    """A moving mean or variance: a parameter, or a plain array of a reader's own layer."""
 
+    def __init__(self, layer: Block, name: str) -> None:
+        self.layer, self.name = layer, name
 
-def statistics_of(layer: Block) -> Tuple[Parameter, Parameter]:
-    """The two parameters that hold the moving mean and variance of a layer, ours or Gluon's."""
-    if isinstance(layer, BatchNorm):
-        return layer.moving_mean, layer.moving_var
-    return layer.running_mean, layer.running_var
+    def __str__(self) -> str:
+        value = getattr(self.layer, self.name)
+        return value.name if isinstance(value, Parameter) else f'{self.layer.name}.{self.name}'
+
+    def arrays(self) -> List[NDArray]:
+        """Return its arrays, one for each device."""
+        value = getattr(self.layer, self.name)
+        return value.list_data() if isinstance(value, Parameter) else [value]
+
+    def set(self, values: List[Any]) -> None:
+        """Set each of its arrays to a value of MXNet or NumPy."""
+        if not isinstance(getattr(self.layer, self.name), Parameter):  # what is there now may hang on a graph
+            setattr(self.layer, self.name, self.arrays()[0].zeros_like())
+        for array, value in zip(self.arrays(), values):
+            array[:] = value
 
 
 class _Moments:
@@ -111,27 +130,5 @@ class _Moments:
 
     def result(self) -> Tuple[Any, Any]:
         if not self.count:
-            raise ValueError('data_iter must give minibatches (X, y) that reach every BatchNorm layer, got none; '
-                             'an iterator that is used up needs to be made anew')
+            raise InputError('must use each of its BatchNorm layers in forward, but one got nothing', 'net')
         return self.mean, self.squares / self.count
-
-
-def _blocks(net: Block) -> List[Block]:
-    found: List[Block] = []
-    net.apply(found.append)
-    return found
-
-
-@contextlib.contextmanager
-def eager(net: Block) -> Iterator[None]:
-    """Run net without compiled graphs, which would not call the hooks of the layers inside."""
-    hybrid = [(block, block._active, dict(block._flags)) for block in _blocks(net) if isinstance(block, HybridBlock)]
-    for block, active, _ in hybrid:
-        if active:
-            block.hybridize(False)
-    try:
-        yield
-    finally:
-        if any(active for _, active, _ in hybrid):
-            for block, active, flags in reversed(hybrid):  # parents before their children, whom they overrule
-                block.hybridize(active, **flags)

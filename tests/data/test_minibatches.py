@@ -119,6 +119,38 @@ def test_fewer_examples_are_the_first_ones(iterators):
         assert (few.X.asnumpy() == whole.X[:n].asnumpy()).all() and (few.y.asnumpy() == whole.y[:n].asnumpy()).all()
 
 
+@pytest.mark.fault("the arguments of d2l's load_data_fashion_mnist", tries=2)
+@pytest.mark.parametrize('size', [96, (96, 64)])
+def test_d2ls_second_argument_is_a_keyword_here(size):
+    with pytest.raises(ValueError, match='root must be the folder of the data, got .*; a size, .* resize=96'):
+        load_data_fashion_mnist(256, size)
+
+
+def test_images_are_resized_as_gluon_resizes_them(front):
+    ours, plain = (load_data_fashion_mnist(4, num_train=4, num_test=1, resize=size)[0] for size in ((96, 64), None))
+    ours.shuffle = plain.shuffle = False
+    (X, y), (original, labels) = next(iter(ours)), next(iter(plain))
+    assert X.shape == (4, 1, 96, 64) and X.dtype == np.float32 and (y.asnumpy() == labels.asnumpy()).all()
+    with mx.util.np_array(False), mx.util.np_shape(False):
+        pixels = mx.nd.array((original.asnumpy().transpose(0, 2, 3, 1) * 255).round(), dtype='uint8')
+        expected = np.array([transforms.Resize((64, 96))(image).asnumpy() for image in pixels])
+    assert np.abs(X.asnumpy()[:, 0] * 255 - expected[..., 0]).max() < 1  # Gluon's rounds its weights and its results
+
+
+@pytest.mark.parametrize('resize', [0, -1, 96.0, '96', True, (96,), (1, 2, 3), (96, 0)])
+@pytest.mark.fault("bad input to load_data_fashion_mnist")
+def test_a_size_that_is_none_is_refused(resize):
+    with pytest.raises(ValueError, match=r'resize must be a whole number of pixels, or \(height, width\), got'):
+        load_data_fashion_mnist(256, resize=resize)
+
+
+@pytest.mark.fault("bad input to load_data_fashion_mnist")
+def test_a_device_that_is_none_is_refused():
+    for ctx in ('cpu', mx.gpu(99)):
+        with pytest.raises(ValueError, match='ctx must be '):
+            load_data_fashion_mnist(256, ctx=ctx)
+
+
 def test_minibatches_live_on_the_device_asked_for(front):
     for data_iter in load_data_fashion_mnist(50, num_train=100, num_test=100, ctx=mx.cpu(1)):
         X, y = next(iter(data_iter))

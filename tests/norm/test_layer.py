@@ -176,10 +176,21 @@ def test_a_cast_layer_takes_that_type(dtype):
     numpy.testing.assert_allclose(statistics(layer)[0], [0.4, 0.4], rtol=1e-3)
 
 
+@pytest.mark.parametrize("six", [numpy.prod((2, 3)), numpy.int8(6), numpy.uint64(6), numpy.array(6)], ids=repr)
+def test_sizes_of_any_integral_type_are_taken(six):
+    layer = made(six, numpy.int64(2))
+    assert layer(nd.ones((3, 6))).shape == (3, 6) and repr(layer) == repr(BatchNorm(6, 2))
+
+
 REFUSED = {
     "num_features must be a whole number >= 1, got 0": lambda: BatchNorm(0, 2),
     "num_features must be a whole number >= 1, got 2.0": lambda: BatchNorm(2.0, 2),
+    "num_features must be a whole number >= 1, got True": lambda: BatchNorm(True, 2),
+    "num_features must be a whole number >= 1, got '6'": lambda: BatchNorm("6", 2),
     "num_dims must be 2 .* or 4 .*, got 3": lambda: BatchNorm(2, 3),
+    r"num_dims must be 2 .* or 4 .*, got \[2\]": lambda: BatchNorm(2, [2]),
+    "eps must be a number, got 1j": lambda: BatchNorm(2, 2, eps=1j),
+    "eps must be a finite number >= 0, got nan": lambda: BatchNorm(2, 2, eps=float("nan")),
     "eps must be a finite number": lambda: BatchNorm(2, 2, eps=-1e-5),
     "momentum must be between 0 and 1, got 9": lambda: BatchNorm(2, 2, momentum=9),
     "fn must be a function like batch_norm, got 'fused'": lambda: BatchNorm(2, 2, fn="fused"),

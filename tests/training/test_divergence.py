@@ -12,16 +12,16 @@ from gluon_bn import cli, lenet, load_data_fashion_mnist, train
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments.variants import with_activation
 from gluon_bn.training.divergence import MOST_ARRAYS, Diverged
-from gluon_bn.training.loop import STRETCH, seed_everything
+from gluon_bn.training.loop import CHECK_EVERY, seed_everything
 
 
 def data(num_train=2048):
     return load_data_fashion_mnist(64, num_train=num_train, num_test=100)
 
 
-def diverging(net, train_iter, lr=1.0, num_epochs=1, **kwargs):
+def diverging(net, train_iter, lr=1.0, num_epochs=1, test_iter=None, **kwargs):
     with pytest.raises(Diverged) as caught:
-        train(net, train_iter, data()[1], num_epochs, lr, progress=False, plot=False, **kwargs)
+        train(net, train_iter, test_iter or data()[1], num_epochs, lr, progress=False, plot=False, **kwargs)
     return caught.value
 
 
@@ -45,7 +45,8 @@ def squaring():
     return net, Minibatches(X, y, 64, shuffle=False)
 
 
-@pytest.mark.parametrize("minibatch, hybridize", [(1, False), (STRETCH, True), (STRETCH + 1, False), (32, True)])
+@pytest.mark.parametrize("minibatch, hybridize", [(1, False), (CHECK_EVERY, True), (CHECK_EVERY + 1, False),
+                                                  (32, True)])
 def test_the_first_minibatch_and_layer_are_found_exactly(minibatch, hybridize):
     net, train_iter = squaring()
     if hybridize:
@@ -62,10 +63,10 @@ def test_a_net_of_many_parameters_is_watched():
     for _ in range(MOST_ARRAYS // 2 + 1):
         net.add(nn.Dense(10))
     X, y = nd.random.uniform(shape=(40, 10)), nd.zeros(40)
-    minibatches = [(X, y)] * STRETCH
+    minibatches = [(X, y)] * CHECK_EVERY
     assert len(train(net, minibatches, minibatches[:1], 2, 1e-6, progress=False, plot=False)) == 2
     net[len(net) - 1].bias.data()[0] = float("inf")  # the last of all
-    error = diverging(net, minibatches, initialize=False)
+    error = diverging(net, minibatches, initialize=False, test_iter=minibatches[:1])
     assert error.minibatch == 1 and error.where.startswith(f"the output of layer {len(net) - 1}, Dense")
 
 
@@ -104,7 +105,7 @@ class Refilled:
         self.X, self.y = array(numpy.zeros((16, 1, 28, 28))), array(numpy.zeros(16))
 
     def __len__(self):
-        return 4 * STRETCH
+        return 4 * CHECK_EVERY
 
     def __iter__(self):
         for minibatch in range(1, len(self) + 1):
@@ -138,8 +139,8 @@ def test_watching_changes_no_number(monkeypatch, norm):
     losses = []
     for watched in (True, False):
         if not watched:
-            for name in ("keep", "look", "end"):
-                monkeypatch.setattr(f"gluon_bn.training.divergence.Watch.{name}", lambda *arguments: None)
+            for name in ("record_batch", "check_window", "finish_epoch"):
+                monkeypatch.setattr(f"gluon_bn.training.divergence.DivergenceMonitor.{name}", lambda *arguments: None)
         seed_everything(0)
         losses.append([epoch.loss for epoch in train(lenet(norm), *data(1024), 2, 1.0, progress=False)])
     assert losses[0] == losses[1]

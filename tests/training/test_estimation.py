@@ -9,7 +9,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 
 from gluon_bn import BatchNorm, estimate_statistics, lenet
 from gluon_bn.data import Minibatches
-from gluon_bn.training.estimation import axis_of, statistics_of
+from gluon_bn.training.norm_layers import axis_of, statistics_of
 
 
 def data(n=90, batch_size=32, shape=(5,)):  # 90 = 32 + 32 + 26: the last minibatch weighs less
@@ -26,10 +26,30 @@ def dense(norm):
 
 
 def values(layer):
-    return [parameter.data().asnumpy().ravel() for parameter in statistics_of(layer)]
+    return [(statistic.data() if isinstance(statistic, gluon.Parameter) else statistic).asnumpy().ravel()
+            for statistic in statistics_of(layer)]
 
 
-@pytest.mark.parametrize("norm", [lambda: BatchNorm(4, 2), nn.BatchNorm])
+class ReadersLayer(students.ChapterLayer):
+    """As the first notebook ends: the averages are parameters, into which each step writes."""
+
+    def __init__(self, num_features, num_dims):
+        super().__init__(num_features, num_dims)
+        shape = self.moving_mean.shape
+        del self.moving_mean, self.moving_var
+        self.moving_mean = self.params.get("moving_mean", shape=shape, init="zeros", grad_req="null")
+        self.moving_var = self.params.get("moving_var", shape=shape, init="zeros", grad_req="null")
+
+    def forward(self, X):
+        Y, *new = students.batch_norm()(X, self.gamma.data(), self.beta.data(), self.moving_mean.data(),
+                                        self.moving_var.data(), 1e-5, 0.9)
+        for statistic, value in zip((self.moving_mean, self.moving_var), new):
+            statistic.set_data(value)
+        return Y
+
+
+@pytest.mark.parametrize("norm", [lambda: BatchNorm(4, 2), nn.BatchNorm, lambda: students.ChapterLayer(4, 2),
+                                  lambda: ReadersLayer(4, 2)], ids=["ours", "Gluon", "plain arrays", "reader's"])
 def test_the_first_layer_gets_the_statistics_of_the_whole_set(norm):
     net, batches = dense(norm()), data()
     estimate_statistics(net, batches)
@@ -114,8 +134,9 @@ def test_the_weights_stay_and_every_device_gets_the_estimate():
         assert abs(one).min() > 0
 
 
-def test_an_interruption_leaves_the_statistics_as_they_were():
-    net, batches = dense(BatchNorm(4, 2)), data()
+@pytest.mark.parametrize("norm", [BatchNorm, students.ChapterLayer, ReadersLayer])
+def test_an_interruption_leaves_the_statistics_as_they_were(norm):
+    net, batches = dense(norm(4, 2)), data()
     with autograd.record():
         net(batches.X)
     before = values(net[1])
@@ -128,6 +149,36 @@ def test_an_interruption_leaves_the_statistics_as_they_were():
         estimate_statistics(net, interrupted())
     numpy.testing.assert_array_equal(values(net[1]), before)
     assert not net[1]._forward_pre_hooks
+
+
+def test_minibatches_of_numpy_need_no_labels():
+    net, other, batches = dense(BatchNorm(4, 2)), dense(BatchNorm(4, 2)), data()
+    for parameter, source in zip(other.collect_params().values(), net.collect_params().values()):
+        parameter.set_data(source.data())
+    estimate_statistics(net, batches)
+    estimate_statistics(other, [(X.asnumpy(), None) for X, _ in batches])
+    numpy.testing.assert_array_equal(values(other[1]), values(net[1]))
+
+
+def test_sizes_may_be_unknown_until_the_first_minibatch():
+    net = nn.Sequential()
+    net.add(nn.Dense(4), nn.BatchNorm())
+    net.initialize()
+    estimate_statistics(net, data())
+    assert values(net[1])[1].min() > 0
+
+
+def test_the_variance_is_within_the_minibatches_and_between_their_means():
+    """Of minibatches that drift: E[var_b] + Var[mean_b], the whole set's; Algorithm 2's m/(m-1) E[var_b] is less."""
+    X = numpy.random.randn(40, 8) + numpy.arange(40)[:, None]  # a mean for each of 40 minibatches of 8
+    layer = BatchNorm(1, 2)
+    layer.initialize()
+    estimate_statistics(layer, [(nd.array(x[:, None]), None) for x in X])
+    _, (var,) = values(layer)
+    algorithm_2 = 8 / 7 * X.var(axis=1).mean()
+    numpy.testing.assert_allclose(var, X.var(axis=1).mean() + X.mean(axis=1).var(), rtol=1e-5)
+    numpy.testing.assert_allclose(var, X.var(), rtol=1e-5)
+    assert algorithm_2 < 1.3 < 100 < var
 
 
 def refused(net, batches, match):
@@ -157,8 +208,15 @@ def test_bad_input_is_refused_by_name():
         estimate_statistics(gluon.nn.Dense(3), data())
     with pytest.raises(ValueError, match=r"is a SyncBatchNorm of 2 devices.*num_devices=1"):
         estimate_statistics(SyncBatchNorm(num_devices=2, in_channels=4), data())
-    with pytest.raises(ValueError, match=r"is a ChapterLayer, whose moving statistics cannot be set"):
-        estimate_statistics(students.ChapterLayer(4, 2), data())
+    unknown = students.ChapterLayer(4, 2)
+    unknown.moving_var = numpy.zeros((1, 4))
+    with pytest.raises(ValueError, match="in parameters or MXNet arrays named .*, a ChapterLayer, does not"):
+        estimate_statistics(unknown, data())
+    other = students.ChapterLayer(5, 2)
+    other.initialize()
+    other.moving_mean = nd.zeros((1, 1))
+    with pytest.raises(ValueError, match=r"must hold one value for each of 5 channels .* got shape \(1, 1\)"):
+        estimate_statistics(other, data())
     with pytest.raises(ValueError, match="must give minibatches .* got none"):
         estimate_statistics(dense(BatchNorm(4, 2)), [])
 

@@ -113,7 +113,7 @@ def test_minibatches_that_are_none_or_come_only_once_are_refused_by_name():
             train(lenet("none"), *data, num_epochs=1, lr=1.0)
     with pytest.raises(ValueError, match="data_iter must give minibatches .* got none"):
         evaluate_accuracy(lenet("none"), iter([]))
-    with pytest.raises(ValueError, match="data_iter must give minibatches .* got none"):
+    with pytest.raises(ValueError, match="train_iter must give minibatches .* got none"):
         train(lenet("none"), UsedUp(), test_iter, num_epochs=1, lr=1.0, progress=False)
 
 

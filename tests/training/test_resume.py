@@ -21,6 +21,7 @@ from small_disk import small_disk
 
 from gluon_bn import cli, compare, lenet, load_data_fashion_mnist, train
 from gluon_bn.comparison import Configuration
+from gluon_bn.errors import InputError
 from gluon_bn.training import seed_everything
 from gluon_bn.training.checkpoint import MAGIC, Checkpoint
 
@@ -106,6 +107,46 @@ def test_a_checkpoint_of_another_configuration_or_net_is_refused_by_name(path):
     net = lenet("fused", num_classes=7)
     net.initialize()
     with pytest.raises(ValueError, match=r"must hold 14.weight of shape \(7, .*, as this net has it, got \(10, 84\)"):
+        Checkpoint(path, CONFIGURATION).load(net)
+
+
+@pytest.mark.fault("bad input to Checkpoint", tries=9)
+def test_bad_input_is_refused_before_anything_is_trained(tmp_path):
+    for bad in (tmp_path, 5, None):
+        with pytest.raises(InputError, match="^path must be a file to write, got "):
+            Checkpoint(bad, CONFIGURATION)
+    for bad in ({}, None, {"seed": "0"}, {"seed": True}, {"seed": 0, "fn": print}, {"seed": 0, "lr": float("nan")}):
+        with pytest.raises(InputError, match="^configuration must "):
+            Checkpoint(tmp_path / "run", bad)
+
+
+def test_a_configuration_is_compared_as_it_was_written(tmp_path):
+    """A tuple comes back from JSON as a list, and a number of NumPy's as one of Python's."""
+    configuration = {"seed": numpy.int64(0), "sizes": (6, numpy.float64(0.5))}
+    for num_epochs in (1, 2):
+        _, history = trained("fused", num_epochs, Checkpoint(str(tmp_path / "run"), configuration))
+    assert len(history) == 2
+
+
+@pytest.mark.fault("a checkpoint that cannot be read or written", tries=3)
+def test_a_checkpoint_that_cannot_be_read_or_written_says_why(tmp_path, path):
+    os.chmod(path, 0)
+    if os.geteuid() != 0:  # root reads everything
+        with pytest.raises(InputError, match=f"the checkpoint {path} cannot be read: Permission denied"):
+            Checkpoint(path, CONFIGURATION).peek()
+    checkpoint = Checkpoint(tmp_path / "folder", CONFIGURATION)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=f"the checkpoint {tmp_path}/folder cannot be read: Is a directory"):
+        trained("fused", 1, checkpoint)
+    with pytest.raises(OSError, match="/proc/none/run cannot be written: .*; what it held before is intact$"):
+        trained("fused", 1, Checkpoint("/proc/none/run", CONFIGURATION))
+
+
+def test_a_net_of_another_type_is_refused(path):
+    net = lenet("fused")
+    net.cast("float16")
+    net.initialize()
+    with pytest.raises(InputError, match=r"must hold 0.weight of type float16, .* got float32; cast the net"):
         Checkpoint(path, CONFIGURATION).load(net)
 
 

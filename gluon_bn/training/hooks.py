@@ -1,0 +1,41 @@
+"""Looking into a net while it runs: its blocks, their names, and a way to run it so that hooks are called."""
+from __future__ import annotations
+
+import contextlib
+from typing import Dict, Iterator, List, Tuple
+
+from mxnet.gluon import Block, HybridBlock
+
+
+def blocks_of(net: Block) -> List[Block]:
+    """Return net and all blocks in it, children before their parents."""
+    found: List[Block] = []
+    net.apply(found.append)
+    return found
+
+
+def paths_of(block: Block, path: str = '') -> Iterator[Tuple[str, Block]]:
+    """Yield (path, block) for the blocks inside, inner ones first; paths are those of save_parameters: '4', '0.4'."""
+    for name, child in block._children.items():
+        yield from paths_of(child, f'{path}{name}.')
+        yield f'{path}{name}', child
+
+
+def describe(path: str, layers: Dict[str, Block]) -> str:
+    """Describe a layer by its path and its settings, in one line."""
+    return f'layer {path}, {" ".join(repr(layers[path]).split())},'
+
+
+@contextlib.contextmanager
+def eager(net: Block) -> Iterator[None]:
+    """Run net without compiled graphs, which would not call the hooks of the layers inside."""
+    hybrid = [(block, block._active, dict(block._flags)) for block in blocks_of(net) if isinstance(block, HybridBlock)]
+    for block, active, _ in hybrid:
+        if active:
+            block.hybridize(False)
+    try:
+        yield
+    finally:
+        if any(active for _, active, _ in hybrid):
+            for block, active, flags in reversed(hybrid):  # parents before their children, whom they overrule
+                block.hybridize(active, **flags)

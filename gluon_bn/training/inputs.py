@@ -1,0 +1,232 @@
+"""What training and evaluation are given: checked before the first step, by name, and shared among the devices."""
+from __future__ import annotations
+
+import numbers
+import sys
+from typing import Any, Iterable, Iterator, List, Optional, Tuple
+
+import mxnet as mx
+import numpy
+from mxnet import MXNetError, autograd, gluon
+from mxnet.gluon import Block, nn
+from mxnet.ndarray import NDArray
+
+from ..arguments import check_count
+from ..data import Minibatches
+from ..errors import InputError
+from .hooks import describe, eager, paths_of
+from .norm_layers import axis_of, norm_layers
+from .totals import check_labels, check_output
+
+
+def check_schedule(num_epochs: Any, lr: Any) -> Tuple[int, float]:
+    """Return both as plain numbers. Raises: InputError unless num_epochs is a count and lr finite and positive."""
+    num_epochs = check_count('num_epochs', num_epochs)
+    if isinstance(lr, (bool, numpy.bool_)) or not isinstance(lr, numbers.Real) or not 0 < lr <= sys.float_info.max:
+        raise InputError(f'must be a finite number > 0, got {lr!r}; LeNet with batch normalization takes 1.0', 'lr')
+    return num_epochs, float(lr)
+
+
+def check_block(net: Any) -> None:
+    """Raise InputError unless net is a Gluon block."""
+    if not isinstance(net, Block):
+        raise InputError(f"must be a Gluon block, got {net!r}; lenet('fused') makes one", 'net')
+
+
+def check_net(net: Any, devices: List[mx.Context]) -> None:
+    """Raise InputError unless net is a Gluon block that is initialized on the devices."""
+    check_block(net)
+    for parameter in net.collect_params().values():
+        try:
+            present = parameter.list_ctx()
+        except RuntimeError:  # Gluon's word for it
+            raise InputError(f'must be initialized, but {parameter.name} is not; call net.initialize()',
+                             'net') from None
+        if parameter.grad_req != 'null' and not set(devices) <= set(present):
+            raise InputError(f'must be among {present}, where net has its parameters, got {devices}; name those, or '
+                             'move net by net.collect_params().reset_ctx(device)', 'device')
+
+
+def check_trainable(net: Block, devices: List[mx.Context]) -> None:
+    """Raise InputError unless net, once run, has parameters to train, all of known size and on just these devices."""
+    parameters = net._collect_params_with_prefix()
+    trained = [parameter for parameter in parameters.values() if parameter.grad_req != 'null']
+    if not trained:
+        raise InputError('must have parameters to train, got none', 'net')
+    for parameter in trained:
+        if set(parameter.list_ctx()) != set(devices):
+            raise InputError(f'must name all of {parameter.list_ctx()}, where net has its parameters, got {devices}; '
+                             'move net by net.collect_params().reset_ctx(device)', 'device')
+    unknown = [name for name, parameter in parameters.items() if not all(size > 0 for size in parameter.shape)]
+    if unknown:
+        raise InputError(f'must use each of its layers, but a minibatch has left the sizes of {", ".join(unknown)} '
+                         'unknown; call that layer in forward, or leave it out', 'net')
+
+
+def check_countable(name: str, data_iter: Any) -> None:
+    """Raise InputError unless data_iter gives minibatches, in a known number, again and again."""
+    if not hasattr(data_iter, '__len__') or not hasattr(data_iter, '__iter__'):
+        raise InputError(f'must be minibatches (X, y) that can be counted and iterated over anew each epoch, '
+                         f'got {type(data_iter).__name__}; use load_data_fashion_mnist, a DataLoader or a list', name)
+    if len(data_iter) == 0:
+        raise InputError('must give at least one minibatch (X, y), got none', name)
+
+
+def pairs(name: str, data_iter: Iterable[Any], labelled: bool = True) -> Iterator[Tuple[Any, Any]]:
+    """Yield the minibatches of data_iter, each checked by its types and shapes, without waiting for a device.
+
+    Raises: InputError for one that is no pair of arrays (X, y) with one label per example, or if there is none.
+    """
+    if not hasattr(data_iter, '__iter__') and not hasattr(data_iter, '__getitem__'):
+        raise InputError(f'must give minibatches (X, y), got {type(data_iter).__name__}', name)
+    number = 0
+    for number, minibatch in enumerate(data_iter, 1):
+        if not isinstance(minibatch, (list, tuple)) or len(minibatch) != 2:
+            came = f'{len(minibatch)} of them' if isinstance(minibatch, (list, tuple)) else type(minibatch).__name__
+            raise InputError(f'must give pairs of arrays (X, y), got {came} as minibatch {number}', name)
+        X, y = minibatch
+        for what, array in (('X', X), ('y', y))[:1 + labelled]:
+            if not isinstance(array, NDArray) and not (
+                    isinstance(array, numpy.ndarray) and array.dtype.kind in 'biuf'):
+                came = f'an array of {array.dtype}' if isinstance(array, numpy.ndarray) else type(array).__name__
+                raise InputError(f'must be an array of numbers, of MXNet or NumPy, got {came} in minibatch {number} of '
+                                 f'{name}', what)
+        if X.ndim == 0 or len(X) == 0:
+            raise InputError(f'must hold examples, got shape {X.shape} in minibatch {number} of {name}', 'X')
+        if labelled and y.shape != (len(X),):
+            remedy = ('flatten it by y.reshape((-1,))' if y.shape == (len(X), 1) else
+                      'of one-hot rows, take y.argmax(axis=1)' if y.ndim == 2 and len(y) == len(X) else
+                      'give one for each example')
+            raise InputError(f'must be labels of shape ({len(X)},) for {len(X)} examples, got shape {y.shape} in '
+                             f'minibatch {number} of {name}; {remedy}', 'y')
+        yield X, y
+    if not number:
+        raise InputError('must give minibatches (X, y), got none; an iterator that is used up needs to be made anew',
+                         name)
+
+
+def shares(net: Block, X: Any, y: Any, devices: List[mx.Context]) -> List[Tuple[NDArray, NDArray]]:
+    """Split a minibatch among the devices, as arrays of MXNet's front that is on."""
+    return list(zip(to_devices(net, X, devices), to_devices(net, y, devices, label=True)))
+
+
+def to_devices(net: Block, array: Any, devices: List[mx.Context], label: bool = False) -> List[NDArray]:
+    """Split one array of a minibatch among the devices. One of NumPy gets the type of the net's parameters."""
+    is_np = mx.util.is_np_array()
+    if isinstance(array, numpy.ndarray):
+        first = next(iter(net.collect_params().values()), None)
+        dtype = 'float32' if label or first is None else first.dtype
+        array = (mx.np if is_np else mx.nd).array(array, dtype=dtype, ctx=devices[0])
+    else:
+        array = array.as_np_ndarray() if is_np else array.as_nd_ndarray()
+        if label and array.dtype == numpy.bool_:  # which the loss cannot take
+            array = array.astype('int32')
+    return gluon.utils.split_and_load(array, devices, even_split=False)
+
+
+def check_minibatch(net: Block, X: Any, y: Any, devices: List[mx.Context]) -> None:
+    """Run two examples of a minibatch, in prediction mode, and look at all its labels.
+
+    Raises: InputError if X does not fit the net, the output is no row of scores, or a label is none of the classes.
+    """
+    output = run(net, X[:2], devices[0])
+    check_output(output, len(X[:2]))
+    values = numpy.asarray(y if isinstance(y, numpy.ndarray) else y.asnumpy(), 'float64')
+    classes = output.shape[1]
+    check_labels((numpy.floor(numpy.clip(values, 0, classes - 1)) != values).sum(), len(values), classes)
+
+
+def run(net: Block, X: Any, device: mx.Context) -> Any:
+    """Return net's output for X in prediction mode. Raises: InputError if a layer cannot take it."""
+    (X,) = to_devices(net, X, [device])
+    try:
+        with autograd.pause():
+            return net(X)
+    except (MXNetError, ValueError) as error:
+        reason = _misfit(net, X, error)
+        if reason is None:
+            raise
+        raise InputError(reason, 'X') from error
+
+
+def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
+    """Say which of Gluon's layers cannot take what comes to it and what it takes; None if the error is another."""
+    layers, reached = dict(paths_of(net)) or {'': net}, []
+    with eager(net), autograd.pause():
+        hooks = [layer.register_forward_pre_hook(
+            lambda layer, inputs, path=path: reached.append((path, inputs[0]))) for path, layer in layers.items()]
+        try:
+            net(X)
+        except (MXNetError, ValueError):  # again
+            pass
+        finally:
+            for hook in hooks:
+                hook.detach()
+    if isinstance(error, InputError) or not reached or not type(layers[reached[-1][0]]).__module__.startswith('mxnet.'):
+        return None
+    path, came = reached[-1]
+    layer, shape = layers[path], ('b', *came.shape[1:])
+    takes = f': {str(error).strip().splitlines()[-1]}'
+    if hasattr(layer, 'weight') and numpy.dtype(layer.weight.dtype) != came.dtype:
+        expected, actual = numpy.dtype(layer.weight.dtype), numpy.dtype(came.dtype)
+        remedy = f"convert it by X.astype('{expected}')" + f", or net by net.cast('{actual}')" * (actual.kind == 'f')
+        return f'must be {expected}, as the weights of net are, got {actual}; {remedy}'
+    if isinstance(layer, nn.Dense) and layer.weight.shape[1] > 0:
+        takes = f', which takes {layer.weight.shape[1]} values per example'
+    elif isinstance(layer, nn.Conv2D):
+        channels = layer.weight.shape[1] * layer._kwargs['num_group'] or 'channels'
+        height, width = layer._kwargs['kernel']
+        takes = f', which takes (b, {channels}, h, w) with h >= {height} and w >= {width}'
+    return (f'must fit net, got shape {("b", *X.shape[1:])}: {describe(path, layers)} gets {shape}'
+            f'{takes}').replace("'b'", 'b')
+
+
+def known_sizes(data_iter: Any) -> List[int]:
+    """Return sizes of minibatches, the smallest among them, as far as they are known before data_iter is run."""
+    if isinstance(data_iter, (list, tuple)):
+        return [len(X) for X, _ in pairs('train_iter', data_iter)]
+    if isinstance(data_iter, Minibatches):
+        examples, size = len(data_iter.X), data_iter.batch_size
+    elif isinstance(data_iter, gluon.data.DataLoader) and isinstance(
+            data_iter._batch_sampler, gluon.data.BatchSampler) and data_iter._batch_sampler._last_batch == 'keep':
+        examples, size = len(data_iter._batch_sampler._sampler), data_iter._batch_sampler._batch_size
+    else:
+        return []
+    return [examples % size or size]
+
+
+def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> None:
+    """Raise InputError if a minibatch of this size leaves a device no example, or one that a layer cannot learn from.
+
+    X: any minibatch.
+    """
+    share = size // len(devices)
+    of_devices = f' for {len(devices)} devices' if len(devices) > 1 else ''
+    if share == 0:
+        raise InputError(f'must give each device an example, got a minibatch of {size}{of_devices}; take another batch '
+                         'size, or leave that minibatch out', 'train_iter')
+    constant = _constant_layer(net, X, devices[0]) if share == 1 else None
+    if constant:
+        raise InputError(f'must leave no device a single example, from which {constant} learns nothing, as its '
+                         f'variance is 0, got a minibatch of {size}{of_devices}; take another batch size, or leave '
+                         'that minibatch out', 'train_iter')
+
+
+def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:
+    """Return the first batch normalization that gets one value per channel of one example."""
+    layers = dict(paths_of(net)) or {'': net}
+    norms, found = norm_layers(net), []
+
+    def look(path: str, layer: Block, X: Any) -> None:
+        if X.size == len(X) * X.shape[axis_of(layer)]:
+            found.append(describe(path, layers))
+
+    with eager(net):
+        hooks = [layer.register_forward_pre_hook(lambda layer, inputs, path=path: look(path, layer, inputs[0]))
+                 for path, layer in layers.items() if layer in norms]
+        try:
+            run(net, X[:2], device)
+        finally:
+            for hook in hooks:
+                hook.detach()
+    return found[0] if found else None

@@ -1,0 +1,74 @@
+"""Sums of losses and right answers over minibatches, kept on the device until they are read."""
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+import mxnet as mx
+import numpy
+from mxnet.ndarray import NDArray
+
+from ..errors import InputError
+
+
+class Totals:
+    """Sums in float64, exact for counts up to 2**53 whatever the type of the net.
+
+    Reading them is the only thing that waits for the device; `add` starts operators and returns.
+    """
+
+    def __init__(self) -> None:
+        self.loss: Dict[mx.Context, Any] = {}
+        self.correct: Dict[mx.Context, Any] = {}
+        self.invalid: Dict[mx.Context, Any] = {}  # labels of no class: the loss would take the nearest class
+        self.count = self.classes = 0
+
+    def add(self, output: NDArray, loss: Optional[NDArray], y: NDArray) -> None:
+        """Add the results of one share of a minibatch. Shapes: output (b, classes), loss and y (b,)."""
+        check_output(output, len(y))
+        device, self.classes = output.context, output.shape[1]
+        output, y = output.as_nd_ndarray(), y.as_nd_ndarray().astype('float32')
+        if output.dtype == numpy.float16:  # in which argmax could not tell classes from 2049 on apart
+            output = output.astype('float32')
+        right = output.argmax(axis=1).astype('float32', copy=False) == y
+        results = [(self.correct, right), (self.invalid, is_invalid(y, self.classes))]
+        if loss is not None:
+            results.append((self.loss, loss.as_nd_ndarray()))
+        for total, values in results:
+            total[device] = total.get(device, 0) + values.astype('float64').sum()
+        self.count += len(y)
+
+    def snapshot(self) -> Totals:
+        """Return the sums as they are now; later minibatches make new arrays and leave these alone."""
+        copy = Totals()
+        copy.loss, copy.correct, copy.invalid = dict(self.loss), dict(self.correct), dict(self.invalid)
+        copy.count, copy.classes = self.count, self.classes
+        return copy
+
+    def means(self) -> Tuple[float, float]:
+        """Return (loss, accuracy) per example; blocks until the device has caught up.
+
+        Raises: InputError if a label was none of the classes.
+        """
+        loss, correct, invalid = (sum(total.asnumpy().item() for total in sums.values())
+                                  for sums in (self.loss, self.correct, self.invalid))
+        check_labels(invalid, self.count, self.classes)
+        return loss / self.count, correct / self.count
+
+
+def is_invalid(y: NDArray, classes: int) -> NDArray:
+    """Return, for each label in float32, 1 unless it is a whole number from 0 to classes - 1. NaN is not itself."""
+    return y.clip(0, classes - 1).floor() != y
+
+
+def check_labels(invalid: float, count: int, classes: int) -> None:
+    if invalid:
+        raise InputError(f'must be labels from 0 to {classes - 1}, as the net has {classes} outputs, '
+                         f'got {invalid:.0f} others among {count}; number the classes from 0, in whole numbers', 'y')
+
+
+def check_output(output: Any, examples: int) -> None:
+    """Raise InputError unless output is (b, classes) for b examples."""
+    if not isinstance(output, NDArray) or output.ndim != 2 or len(output) != examples:
+        came = f'shape {output.shape}' if isinstance(output, NDArray) else type(output).__name__
+        raise InputError(f'must return an array (b, classes), one row for each of {examples} examples, got {came}; '
+                         'let its last layer be nn.Dense(classes)', 'net')
