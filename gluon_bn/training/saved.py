@@ -1,18 +1,21 @@
 """Saved parameters, loaded across functions, layers and fronts."""
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Match, Optional, Set, Tuple, Union
 
 import mxnet as mx
 import numpy
 from mxnet.gluon import Block, Parameter
-from mxnet.gluon.parameter import DeferredInitializationError
 
+from ..devices import check_devices
+from ..errors import InputError
 from . import params_file
+from .inputs import check_block
 
-OURS = {'running_mean': 'moving_mean', 'running_var': 'moving_var'}  # what Gluon calls it: what we do
-OF_A_NORM = ('gamma', 'beta', 'moving_mean', 'moving_var')
+NORM_PARAMETERS = ('gamma', 'beta', 'moving_mean', 'moving_var')
 
 
 def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Context] = None) -> None:
@@ -26,79 +29,119 @@ def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Cont
 
     Gluon's layer calls the statistics running_mean and running_var, and holds one value a channel in
     an array (c,), this package's in the shape that broadcasts over X. The rest is equal, names and
-    all. What is already initialized stays on its devices; the rest goes to device, the CPU by default.
+    all. Files of `save_parameters(deduplicate=True)`, `collect_params().save` and `export` load too:
+    those of the latter two name layers by type and number, and are matched by the order of creation.
+    What is already initialized stays on its devices; the rest goes to device, the CPU by default.
 
     Shapes: (c,), (1, c) and (1, c, 1, 1) are one for gamma, beta, mean and variance; others must fit.
-    Raises: ValueError, and nothing is loaded, if the file is foreign, truncated or garbled, if a
-    parameter is missing in it (statistics among them), is not net's, or has another shape or type.
+    Raises: InputError, and nothing is loaded, if the file cannot be read, is foreign, truncated or garbled,
+    if a parameter is missing in it (statistics among them), is not net's, or has another shape or type.
     """
+    check_block(net)
+    devices = check_devices(device)
     # by position in the net, as save_parameters names them
-    parameters = _ours(path, net._collect_params_with_prefix())
-    saved = _ours(path, params_file.read(path))
+    parameters = _with_our_names(path, net._collect_params_with_prefix())
+    saved = _with_our_names(path, params_file.read(path))
+    saved = _by_position(net, parameters, saved)
     _check_names(path, parameters, saved)
-    values = {name: _fit(path, name, parameter, saved[name]) for name, parameter in parameters.items()}
+    values = {name: _converted(path, name, parameter, saved[name]) for name, parameter in parameters.items()}
     # MXNet's own array: one of NumPy cannot be written into a weight that oneDNN keeps in a layout of its own
     array = mx.np.array if mx.util.is_np_array() else mx.nd.array
     for name, parameter in parameters.items():
-        _make_ready(parameter, values[name].shape, device or mx.cpu())
+        _allocate(parameter, values[name].shape, devices)
         parameter.set_data(array(values[name], dtype=values[name].dtype))
 
 
-def _ours(path: Union[str, Path], by_name: Dict[str, Any]) -> Dict[str, Any]:
-    """The dict with the names that this package has for the statistics."""
-    renamed = {}
-    for name, value in by_name.items():
-        prefix, dot, last = name.rpartition('.')
-        renamed[prefix + dot + OURS.get(last, last)] = value
+def _with_our_names(path: Union[str, Path], by_name: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the dict with the names that this package has for the statistics."""
+    renamed = {_our_name(name): value for name, value in by_name.items()}
     if len(renamed) < len(by_name):
-        raise ValueError(f'{path} must hold moving_mean or running_mean of a layer, but holds both; save it again')
+        raise InputError(f'{path} must hold moving_mean or running_mean of a layer, but holds both; save it again')
     return renamed
+
+
+def _our_name(name: str) -> str:
+    return re.sub('running_(mean|var)$', r'moving_\1', name)
+
+
+def _by_position(net: Block, parameters: Dict[str, Parameter], saved: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what was saved under the names in parameters, as far as it can be told what is what."""
+    names_of: Dict[Parameter, List[str]] = {}  # more than one for a parameter that layers share
+    for name, parameter in parameters.items():
+        names_of.setdefault(parameter, []).append(name)
+    if not set(saved) & set(parameters):  # then perhaps by the names that Gluon gives to parameters themselves
+        ours = _ranked([_our_name(parameter.name) for parameter in names_of])
+        theirs = _ranked([name.partition(':')[2] or name for name in saved])  # arg:, aux:
+        if set(ours) == set(theirs) and len(ours) == len(theirs) == len(names_of):
+            by_rank = dict(zip(theirs, saved.values()))
+            saved = {names[-1]: by_rank[rank] for rank, names in zip(ours, names_of.values())}
+    for names in names_of.values():
+        present = [name for name in names if name in saved]
+        if present:
+            saved = {**dict.fromkeys(names, saved[present[-1]]), **saved}
+    return saved
+
+
+def _ranked(names: List[str]) -> List[str]:
+    """Return Gluon's names without the part that all have in common, each number replaced by its rank.
+
+    sequential3_dense5_weight and sequential3_dense8_weight become dense0_weight and dense1_weight: Gluon counts the
+    layers of a type as they are created, in a net or in the whole process.
+    """
+    names = [name[os.path.commonprefix(names).rfind('_') + 1:] for name in names]
+    numbers: Dict[str, Set[int]] = {}  # by what stands before them
+    for name in names:
+        for match in re.finditer(r'\d+(?=_)', name):
+            numbers.setdefault(name[:match.start()], set()).add(int(match[0]))
+
+    def rank(match: Match[str]) -> str:
+        return str(sorted(numbers[match.string[:match.start()]]).index(int(match[0])))
+
+    return [re.sub(r'\d+(?=_)', rank, name) for name in names]
 
 
 def _check_names(path: Union[str, Path], parameters: Dict[str, Parameter], saved: Dict[str, numpy.ndarray]) -> None:
     missing = [name for name in parameters if name not in saved]
     foreign = [name for name in saved if name not in parameters]
-    if missing and not foreign and all(name.endswith(tuple(OURS.values())) for name in missing):
-        raise ValueError(f'{path} must hold the moving statistics, but {_some(missing)} are missing: the layer that '
-                         'was saved kept them in plain arrays, which save_parameters leaves out; train with '
+    if missing and not foreign and all(name.endswith(('moving_mean', 'moving_var')) for name in missing):
+        raise InputError(f'{path} must hold the moving statistics, but {_abbreviated(missing)} are missing: the layer '
+                         'that was saved kept them in plain arrays, which save_parameters leaves out; train with '
                          'gluon_bn.BatchNorm, which saves them')
     if missing or foreign:
-        differences = [f'{what} {_some(names)}' for what, names in (('lacks', missing), ('has', foreign)) if names]
-        raise ValueError(f'{path} must hold the parameters of this net, but it {" and ".join(differences)}: it was '
-                         'saved from another net; build that one, with its layers in the same order')
+        differences = [f'{verb} {_abbreviated(names)}' for verb, names in (('lacks', missing), ('has', foreign))
+                       if names]
+        by_number = '' if any('.' in name for name in saved) else (
+            ', or save it by save_parameters: collect_params().save and export name layers by type and number alone')
+        raise InputError(f'{path} must hold the parameters of this net, but it {" and ".join(differences)}: it was '
+                         f'saved from another net; build that one, with its layers in the same order{by_number}')
 
 
-def _some(names: List[str]) -> str:
+def _abbreviated(names: List[str]) -> str:
     return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
-def _fit(path: Union[str, Path], name: str, parameter: Parameter, value: numpy.ndarray) -> numpy.ndarray:
-    """The saved value in the parameter's own shape and type."""
+def _converted(path: Union[str, Path], name: str, parameter: Parameter, value: numpy.ndarray) -> numpy.ndarray:
+    """Return the saved value in the parameter's own shape and type."""
     shape = tuple(known if known > 0 else 0 for known in parameter.shape)  # 0: not yet inferred
-    wanted, found = (shape, value.shape) if name.rpartition('.')[2] not in OF_A_NORM else (
+    expected, actual = (shape, value.shape) if name.rpartition('.')[2] not in NORM_PARAMETERS else (
         _channels(shape), _channels(value.shape))
-    if len(wanted) != len(found) or any(known not in (0, size) for known, size in zip(wanted, found)):
-        raise ValueError(f'{name} in {path} must be {shape}, as the net has it, got {value.shape}: it was saved from a '
+    if len(expected) != len(actual) or any(known not in (0, size) for known, size in zip(expected, actual)):
+        raise InputError(f'{name} in {path} must be {shape}, as the net has it, got {value.shape}: it was saved from a '
                          'net of other sizes; build the net as it was then')
     dtype = numpy.dtype(parameter.dtype)
     if not numpy.can_cast(value.dtype, dtype):
-        raise ValueError(f'{name} in {path} must be {dtype}, as the net has it, got {value.dtype}, which would be '
+        raise InputError(f'{name} in {path} must be {dtype}, as the net has it, got {value.dtype}, which would be '
                          f"rounded; cast the net first: net.cast('{value.dtype}')")
-    return value.reshape(found if 0 in shape else shape).astype(dtype)
+    return value.reshape(actual if 0 in shape else shape).astype(dtype)
 
 
 def _channels(shape: Tuple[int, ...]) -> Tuple[int, ...]:
-    """(c,) for the shape of one value a channel, in any of its three forms."""
+    """Return (c,) for the shape of one value a channel, in any of its three forms."""
     return shape[1:2] if len(shape) > 1 and shape[0] == 1 and shape[2:] in ((), (1, 1)) else shape
 
 
-def _make_ready(parameter: Parameter, shape: Tuple[int, ...], device: mx.Context) -> None:
-    """Give a parameter that has no array yet one of this shape."""
-    try:
-        parameter.list_data()
-    except DeferredInitializationError:
+def _allocate(parameter: Parameter, shape: Tuple[int, ...], devices: List[mx.Context]) -> None:
+    """Give a parameter that has no array yet one of this shape, on the devices for which it waits or on these."""
+    if parameter._data is None:
         parameter.shape = shape
-        parameter.initialize(ctx=parameter.list_ctx())
-    except RuntimeError:  # never initialized
-        parameter.shape = shape
-        parameter.initialize(ctx=device)
+        parameter.initialize(ctx=parameter.list_ctx() if parameter._deferred_init else devices)

@@ -1,6 +1,7 @@
 """Saved parameters load under another function, into Gluon's layer and back, and in the other front."""
 import os
 import pickle
+import struct
 
 import mxnet as mx
 import numpy
@@ -10,7 +11,8 @@ from mxnet import autograd, gluon, init, npx
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, lenet, load_parameters
-from gluon_bn.training.params_file import read
+from gluon_bn.errors import InputError
+from gluon_bn.training.params_file import LIST, read
 
 IMAGES = numpy.random.RandomState(0).rand(32, 1, 28, 28).astype("float32")
 NORMS = ["scratch", "fused", "gluon"]
@@ -106,6 +108,91 @@ def test_a_hybridized_net_that_has_run_is_loaded_whole(front, path, norm):
     other(images()).wait_to_read()
     load_parameters(other, path)
     same_predictions(net, other)
+
+
+@pytest.mark.parametrize("into", NORMS)
+@pytest.mark.parametrize("saved", NORMS)
+def test_parameters_saved_under_gluons_own_names_are_loaded(path, saved, into):
+    net = trained(saved)
+    for prefix in ("", net.prefix):
+        net.collect_params().save(path, strip_prefix=prefix)
+        other = lenet(into)
+        load_parameters(other, path)
+        same_predictions(net, other)
+
+
+def small(container, norm):
+    """Layers whose shapes are equal, so that only their names tell them apart; made outside a name scope."""
+    net = container()
+    net.add(nn.Conv2D(6, 5), norm(6, 4), nn.Activation("sigmoid"), nn.Conv2D(6, 5), norm(6, 4),
+            *(nn.Dense(6) for _ in range(12)), norm(6, 2), nn.Dense(3))
+    net.initialize(init.Normal(0.5))
+    net(images())
+    return net
+
+
+def test_an_exported_net_is_loaded(tmp_path):
+    net = small(nn.HybridSequential, lambda *sizes: nn.BatchNorm())
+    net.hybridize()
+    with autograd.record():
+        Y = net(images())
+    Y.backward()
+    net(images())
+    net.export(str(tmp_path / "net"))
+    for norm in (BatchNorm, lambda *sizes: nn.BatchNorm()):
+        other = small(nn.Sequential, norm)
+        load_parameters(other, tmp_path / "net-0000.params")
+        same_predictions(net, other)
+
+
+class Shared(nn.Sequential):
+    def __init__(self):
+        super().__init__()
+        first = nn.Dense(5, in_units=5)
+        self.add(nn.Dense(5), first, nn.Dense(5, in_units=5, params=first.params), BatchNorm(5, 2))
+        self.initialize(init.Normal(0.5))
+        self(images())
+
+
+@pytest.mark.parametrize("deduplicate", [True, False, None])
+def test_parameters_that_layers_share_are_loaded_however_they_were_saved(path, deduplicate):
+    net, other = Shared(), Shared()
+    if deduplicate is None:
+        net.collect_params().save(path)
+    else:
+        net.save_parameters(path, deduplicate=deduplicate)
+    load_parameters(other, path)
+    same_predictions(net, other)
+
+
+def test_gluons_own_names_of_another_net_are_refused_with_the_way_out(path):
+    trained("fused").collect_params().save(path)
+    with pytest.raises(ValueError, match="lacks 0.weight, .* has sequential.*_conv0_weight, .*: it was saved from "
+                                         "another net; .* or save it by save_parameters: .* by type and number"):
+        load_parameters(lenet("none"), path)
+
+
+@pytest.mark.fault("a path or a device that is none", tries=7)
+def test_a_path_or_a_device_that_is_none_is_refused_by_name(path, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for bad, why in ((tmp_path, "no regular file"), (tmp_path / "pipe", "no regular file"), ("/dev/zero", "no regular"),
+                     (tmp_path / "gone", "No such file"), (5, "int"), (None, "NoneType")):
+        with pytest.raises(InputError, match=f"path must be a file of saved parameters, got .*{why}") as caught:
+            load_parameters(lenet("fused"), bad)
+        assert caught.value.argument == "path"
+    trained("fused").save_parameters(path)
+    with pytest.raises(InputError, match="device must be a context, .* got 'cpu'"):
+        load_parameters(lenet("fused"), path, "cpu")
+    with pytest.raises(InputError, match="net must be a Gluon block"):
+        load_parameters(lenet, path)
+
+
+def test_a_file_that_is_larger_than_memory_is_refused_at_once(path):
+    with open(path, "wb") as file:
+        file.write(struct.pack("<QQQ", LIST, 0, 1))
+        file.truncate(2 ** 40)  # a hole, which takes no room
+    with pytest.raises(ValueError, match="lenet.params must be a file of parameters"):
+        load_parameters(lenet("fused"), path)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
