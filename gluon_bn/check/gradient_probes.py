@@ -8,6 +8,7 @@ import numpy
 from mxnet import autograd, nd
 
 from .gradient_parts import Parts, diagnose
+from .guard import is_checked
 from .observe import front, to_numpy, unpack
 from .properties import GRADIENT_RTOL
 from .raised import Trouble
@@ -34,7 +35,8 @@ def judge_gradient(fn, guard, keys):
     for rank in (PROPERTIES[key] for key in keys):
         tried = [trials(rank)[1], trials(rank)[3]]
         try:
-            seen = [guard.run(lambda trial=trial: observe(fn, trial)) for trial in tried]
+            with _by_hand():  # outside the time limit: code that cannot be stopped must not leave it behind
+                seen = [guard.run(lambda trial=trial: observe(fn, trial)) for trial in tried]
         except Trouble as trouble:
             seen = [dict.fromkeys(NAMES, trouble)]
         for name in ('dgamma', 'dbeta', 'dX'):
@@ -49,8 +51,7 @@ def observe(fn, trial):
     arrays = [front().array(value, dtype='float32') for value in (trial.dY, trial.X, trial.gamma)]
     before = [array.asnumpy() for array in arrays]
     shapes, seen = dict(zip(NAMES, (trial.X.shape, trial.gamma.shape, trial.gamma.shape))), {}
-    with _by_hand():
-        returned = unpack(fn, (*arrays, trial.eps), NAMES)
+    returned = unpack(fn, (*arrays, trial.eps), NAMES)
     if getattr(returned[0], 'shape', None) != trial.X.shape:
         for name, value in list(zip(NAMES, returned))[1:]:
             if getattr(value, 'shape', None) == trial.X.shape and getattr(returned[0], 'size', 0) == trial.gamma.size:
@@ -74,12 +75,18 @@ def observe(fn, trial):
 
 @contextlib.contextmanager
 def _by_hand():
-    """Autograd, from which one could copy, is out of reach."""
-    def refuse(*args, **kwargs):
-        raise Trouble('UsesAutograd', 'the gradient is asked from autograd')
+    """Autograd, from which one could copy, is out of the checked code's reach; other threads may use it."""
+    def refused(method):
+        def call(*args, **kwargs):
+            if is_checked():
+                raise Trouble('UsesAutograd', 'the gradient is asked from autograd')
+            return method(*args, **kwargs)
+        return call
 
-    with mock.patch.object(autograd, 'backward', refuse), mock.patch.object(autograd, 'grad', refuse), \
-            mock.patch.object(nd.NDArray, 'backward', refuse):  # mx.np's arrays inherit it
+    with contextlib.ExitStack() as patches:
+        # mx.np's arrays inherit NDArray's method
+        for owner, name in ((autograd, 'backward'), (autograd, 'grad'), (nd.NDArray, 'backward')):
+            patches.enter_context(mock.patch.object(owner, name, refused(getattr(owner, name))))
         yield
 
 

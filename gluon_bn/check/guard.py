@@ -9,6 +9,7 @@ import random
 import sys
 import threading
 import time
+import warnings
 from unittest import mock
 
 import numpy
@@ -61,6 +62,11 @@ class _Worker(threading.Thread):
         return self.over
 
 
+def is_checked():
+    """Whether the caller runs in code that is being checked."""
+    return isinstance(threading.current_thread(), _Worker)
+
+
 class _Clock:
     """Seconds since its start: those of the wall, of which a third counts while the processors work for others.
 
@@ -111,7 +117,9 @@ class Guard:
                 outcome['error'] = error
 
         worker, done, output, clock = _Worker.get(), threading.Event(), io.StringIO(), _Clock()
-        with _generators_kept(), _exit_raises(), contextlib.redirect_stdout(output):
+        with _generators_kept(), _exit_raises(), contextlib.redirect_stdout(output), warnings.catch_warnings():
+            # NumPy before 1.24 warns where it does not know an array of mx.nd, and later versions raise
+            warnings.filterwarnings('error', 'Creating an ndarray from nested')
             worker.tasks.put((work, done))
             try:
                 while not (self.timed_out or done.wait(max(self.left - clock.read(), 0.01))):

@@ -2,11 +2,15 @@
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
+import mxnet as mx
 import pytest
 import students
+from mxnet import nd
 
 from gluon_bn import check
 
@@ -50,6 +54,58 @@ def test_what_can_be_stopped_is_stopped():
     result = check.batch_norm(endless, seconds=0.2)
     assert "still runs" not in str(result)
     assert set(threading.enumerate()) < before  # the thread that it ran in is gone
+
+
+@pytest.mark.fault("a student's code that hangs")
+def test_code_that_cannot_be_stopped_leaves_nothing_behind():
+    """Not in autograd, nor in MXNet's arrays, nor in the folder for temporary files."""
+    def hangs(*args):
+        stubborn()
+
+    class Hangs(students.ChapterLayer):
+        def forward(self, X):
+            if X.context == mx.cpu(1):
+                stubborn()
+            return super().forward(X)
+
+        def load_parameters(self, *args, **kwargs):
+            stubborn()
+
+    methods = [mx.autograd.backward, mx.autograd.grad, nd.NDArray.backward, nd.NDArray.copyto]
+    folders = set(Path(tempfile.gettempdir()).iterdir())
+    stubborn.released = False
+    try:
+        assert check.gradient(hangs, seconds=0.2).mistakes == ["TooSlow"]
+        for key in ("device", "saving"):
+            assert check.layer(Hangs, only=(key,), seconds=0.3).mistakes == ["TooSlow"]
+        assert [mx.autograd.backward, mx.autograd.grad, nd.NDArray.backward, nd.NDArray.copyto] == methods
+        assert not [path for path in set(Path(tempfile.gettempdir()).iterdir()) - folders if list(path.glob("layer*"))]
+        x = nd.ones((2,))
+        x.attach_grad()
+        with mx.autograd.record():
+            y = x * x
+        y.backward()
+        assert x.grad.asnumpy().tolist() == [2, 2]
+    finally:
+        stubborn.released = True
+
+
+def test_other_threads_keep_autograd_during_a_check_by_hand():
+    def waits(*args):
+        thread.start()
+        thread.join()
+
+    def differentiate():
+        x = nd.ones((2,))
+        x.attach_grad()
+        with mx.autograd.record():
+            y = x * x
+        y.backward()
+        slopes.append(x.grad.asnumpy().tolist())
+
+    slopes, thread = [], threading.Thread(target=differentiate)
+    check.gradient(waits, only=("dense",), seconds=20)
+    assert slopes == [[2, 2]]
 
 
 def test_code_on_a_busy_machine_is_not_taken_for_code_that_hangs():
