@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Tuple
 
 import numpy
-from mxnet import autograd, nd, np, npx
+from mxnet import MXNetError, autograd, nd, np, npx
 from mxnet.ndarray import NDArray
 
 from .raised import Trouble, is_empty, not_written
@@ -84,27 +84,25 @@ def observe_function(fn, trial, mode):
     changed = tuple(name for name, array, value in zip(('X', 'gamma', 'beta', *names[1:]), arrays, before)
                     if not numpy.array_equal(array.asnumpy(), value))
     gradients = differentiate(Y, trial, lambda: [array.grad for array in arrays[:3]]) if mode == 'training' else None
-    return Observed(*values, gradients, changed, mode == 'training' and any(map(on_graph, (moving_mean, moving_var))))
+    return Observed(*values, gradients, changed, mode == 'training' and any(map(in_graph, (moving_mean, moving_var))))
 
 
 def differentiate(Y, trial, grads):
     """The gradients for the trial's upstream dY as NumPy arrays, or the Trouble that kept them away."""
     if Y.shape != trial.X.shape:
         return Trouble('WrongShape', f'Y should have the shape {trial.X.shape}, yours has {Y.shape}')
-    try:
-        Y.backward(front().array(trial.dY, dtype='float32'), retain_graph=True)
-    except Exception as error:
-        if 'computational graph' in str(error):
-            return Trouble('NoGradient', 'Y does not hang together with X, gamma and beta in the autograd graph')
-        raise
+    if not in_graph(Y, front().array(trial.dY, dtype='float32')):
+        return Trouble('NoGradient', 'Y does not hang together with X, gamma and beta in the autograd graph')
     return tuple(None if grad is None else grad.asnumpy().astype('float64').reshape(value.shape)
                  for grad, value in zip(grads(), trial.arrays))
 
 
-def on_graph(array):
-    """Whether the autograd graph holds on to an array that an operation has made."""
+def in_graph(array, gradient=None):
+    """Whether an array belongs to an autograd graph, found by a backward pass: MXNet has no other way to ask."""
     try:
-        array.backward(retain_graph=True)
-    except Exception:  # MXNet has no other way to ask
-        return False
+        array.backward(gradient, retain_graph=True)
+    except MXNetError as error:
+        if 'computational graph' in str(error):
+            return False
+        raise
     return True

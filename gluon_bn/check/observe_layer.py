@@ -5,7 +5,7 @@ import numpy
 from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
-from .observe import MODES, Observed, differentiate, front, kind, on_graph, to_numpy
+from .observe import MODES, Observed, differentiate, front, in_graph, kind, to_numpy
 from .raised import Trouble, is_empty, not_written
 
 
@@ -13,6 +13,7 @@ class Layer:
     """A freshly made layer of the class under test, its parameters and statistics found by name."""
 
     def __init__(self, cls, rank, num_features=2, load=None):
+        self._num_features = num_features
         try:
             self.block = cls(num_features, rank)
         except Exception as error:
@@ -29,14 +30,19 @@ class Layer:
                 self.block(front().ones((2, num_features) + (1,) * (rank - 2)))
 
     def find(self, word):
-        """The attribute whose name holds a word ('gamma', 'mean'): (name, Parameter or array), or (None, None)."""
-        for name, value in vars(self.block).items():
-            if word in name.lower() and isinstance(value, (gluon.Parameter, NDArray)):
-                return name, value
-        for name, value in self.block.collect_params().items():
-            if word in name.split('_', 1)[-1]:
-                return name, value
-        return None, None
+        """The array whose name fits a word ('gamma', 'mean') best: (name, Parameter or array), or (None, None)."""
+        named = [(name, value) for name, value in vars(self.block).items()
+                 if word in name.lower() and isinstance(value, (gluon.Parameter, NDArray))]
+        named = named or [(name, value) for name, value in self.block.collect_params().items()
+                          if word in name.split('_', 1)[-1]]
+        return min(named, key=lambda pair: self._misfit(word, *pair), default=(None, None))
+
+    def _misfit(self, word, name, value):
+        """How far an array is from what is looked for: a layer may keep others beside it, such as `batch_mean`."""
+        prefixes = ('moving', 'running') if word in ('mean', 'var') else ('',)
+        known = [f'{prefix}_{word}'.strip('_') for prefix in prefixes]
+        return (numpy.prod(value.shape) != self._num_features, name.lower() not in known,
+                not any(prefix in name.lower() for prefix in prefixes))
 
     def refuse_other_names(self):
         """Raises: Trouble if gamma or beta is not there, but Parameters are that could be it."""
@@ -96,7 +102,7 @@ def observe_layer(cls, trial, mode):
     # Gluon's own layer moves its statistics in the backward pass: they are read after it.
     gradients = differentiate(Y, trial, grads) if mode == 'training' else None
     plain = [array for array in layer.statistics() if not isinstance(array, gluon.Parameter)]
-    kept = mode == 'training' and any(map(on_graph, plain))
+    kept = mode == 'training' and any(map(in_graph, plain))
     # a layer may keep its averages in any shape of that size, as Gluon's does: (c,)
     mean, var = (read.reshape(like.shape) if read.size == like.size else read for read, like in
                  ((layer.read('mean'), trial.moving_mean), (layer.read('var'), trial.moving_var)))

@@ -62,8 +62,11 @@ class Outputs(Probes):
         Ys = [one.Y for one in seen]
         expected = [variants.forward(right, trial) for trial in tried]
         wrong = [i for i in range(len(tried)) if not same(Ys[i], expected[i])]
+        findings = []
+        if are_exchanged(tried, seen):
+            findings = [Finding('WrongReturn', f'{where}, moving_mean and moving_var come back in exchanged order')]
         if not wrong:
-            return right, []
+            return right, findings
         variant = variants.explain(tried, Ys, source, self.known)
         names = ['WrongOutput'] if variant is None else variants.mistakes(variant, source)
         if variant is None:  # perhaps normalized by the averages after they had taken in this batch
@@ -74,7 +77,6 @@ class Outputs(Probes):
                 names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
             elif any(one.changed for one in seen):
                 names = ['MutatesInput']
-        findings = []
         for name in names:
             i = next((i for i in wrong if _shows(name, variant, right, tried[i], source)), wrong[0])
             text = f'{where}, ' + difference(tried[i].told(*about), 'Y', expected[i], Ys[i])
@@ -82,6 +84,12 @@ class Outputs(Probes):
                 text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
             findings.append(Finding(name, text))
         return variant, findings
+
+
+def are_exchanged(tried, seen):
+    """Whether the averages come back unmoved, each in the other's place."""
+    return all(same(one.moving_mean, trial.moving_var) and same(one.moving_var, trial.moving_mean)
+               for trial, one in zip(tried, seen))
 
 
 def _broadcasts(tried):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from . import averages, variants
-from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs
+from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs, are_exchanged
 from .probes import Open
 from .raised import Trouble
 from .result import Finding, difference
@@ -15,8 +15,6 @@ ABOUT_AVERAGES = ('moving_mean', 'moving_var', 'momentum')
 
 class Properties(Outputs):
     """Each method judges one property for dense (2) or convolutional (4) input: a list of findings."""
-
-    exchanged = False  # whether the averages come back in exchanged order
 
     def averages(self, rank):
         """The moving averages after one training batch."""
@@ -41,7 +39,6 @@ class Properties(Outputs):
             variant = None
         exchanged = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in seen]
         if averages.explain(tried, exchanged, variant, self.known) == []:
-            self.exchanged = True
             return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
         names = averages.explain(tried, seen, variant, self.known)
         if names == []:  # wrong only as Y is wrong
@@ -50,10 +47,11 @@ class Properties(Outputs):
 
     def unmoved(self, rank):
         """The moving averages after a prediction."""
-        for trial in self.trials[rank]:
-            one = self.observed(trial, 'prediction')
-            if self.exchanged:
-                one = one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean)
+        tried = self.trials[rank]
+        seen = [self.observed(trial, 'prediction') for trial in tried]
+        if are_exchanged(tried, seen):
+            return [Finding('WrongReturn', 'in prediction, moving_mean and moving_var come back in exchanged order')]
+        for trial, one in zip(tried, seen):
             for name in ('moving_mean', 'moving_var'):
                 if not same(getattr(one, name), getattr(trial, name), rtol=1e-6, atol=1e-9):
                     text = difference(trial.told(*ABOUT_AVERAGES[:2]), name, getattr(trial, name), getattr(one, name))

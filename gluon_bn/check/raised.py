@@ -17,7 +17,10 @@ MEANINGS = (
     ("has no attribute '_reg_params'", 'NoSuperInit'),
     ('Changing attribute type for', 'ReplacesParameter'), ('gluon.parameter.Parameter', 'ParameterNotArray'),
     ("'Parameter'", 'ParameterNotArray'),
-    ("'NDArray' object has no attribute", 'NotInMXNet'), ("module 'mxnet.ndarray", 'NotInMXNet'))
+    ("'NDArray' object has no attribute", 'NotInMXNet'), ("module 'mxnet.ndarray", 'NotInMXNet'),
+    # NumPy, given an array of mx.nd, takes it apart as if it were nested lists without end
+    ('maximum number of dimension', 'NotInMXNet'), ('ufunc', 'NotInMXNet'),
+    ("type <class 'numpy.ndarray'> not supported", 'NotInMXNet'), ('must have NDArray type, but got [', 'NotInMXNet'))
 NUMPY = os.path.dirname(numpy.__file__) + os.sep
 # where the student's code is called from: a TypeError that ends there came of the call itself
 CALLERS = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py'))
@@ -61,6 +64,8 @@ def trouble(error, file):
     text = f'{type(error).__name__}: {_message(error)}'
     if name == 'WritesWhileRecording':
         text = 'MXNet refuses to write into an array that takes part in a gradient'
+    if 'maximum number of dimension' in text:
+        text = 'NumPy does not know arrays of mx.nd'
     return Trouble(name, f'{getattr(error, "during", "")}{text}{line}')
 
 

@@ -71,6 +71,8 @@ UNUSUAL = {
     "Y squashed": (lambda Y, mean, var: (Y.tanh(), mean, var), {"WrongOutput"}),
     "the variance grows": (lambda Y, mean, var: (Y, mean, var + 1), {"WrongStatistics", "UpdatesAtPredict"}),
     "exchanged": (lambda Y, mean, var: (Y, var, mean), {"WrongReturn"}),
+    "exchanged in prediction": (
+        lambda Y, mean, var: (Y, mean, var) if autograd.is_training() else (Y, var, mean), {"WrongReturn"}),
     "Y last": (lambda Y, mean, var: (mean, var, Y), {"WrongReturn"}),
     "NumPy averages": (lambda Y, mean, var: (Y, mean.asnumpy(), var.asnumpy()), {"WrongReturn"}),
     "the gradient doubled": (lambda Y, mean, var: (2 * Y - Y.detach(), mean, var), {"WrongGradient"}),
@@ -92,6 +94,16 @@ UNUSUAL = {
 def test_an_unusual_mistake_gets_no_usual_name(name):
     change, expected = UNUSUAL[name]
     assert names(check.batch_norm(with_statistics(change))) == expected
+
+
+@pytest.mark.parametrize("only", [("prediction", "modes"), ("dense",)])
+def test_averages_exchanged_on_their_way_through_are_named(only):
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        Y, *_ = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        return Y, moving_var, moving_mean
+
+    result = check.batch_norm(fn, only=only)
+    assert result.mistakes == ["WrongReturn"] and "exchanged" in str(result)
 
 
 def test_writing_into_X_is_named_with_and_without_a_record():

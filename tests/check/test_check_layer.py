@@ -3,6 +3,7 @@ import functools
 import itertools
 import re
 
+import mxnet as mx
 import pytest
 import students
 from mxnet import nd
@@ -53,6 +54,41 @@ def test_of_two_mistakes_one_is_named_and_none_invented(pair):
 def test_right_layers_pass(front, cls, notes):
     result = check.layer(cls, seconds=60)
     assert result.mistakes == [] and set(result.notes) == notes, result
+
+
+@pytest.mark.parametrize("array", ["batch_mean", "mean_of_batch", "variance", "beta_sum", "gamma_old"])
+def test_an_array_more_is_not_taken_for_an_average(array):
+    class Layer(students.ChapterLayer):
+        def __setattr__(self, name, value):
+            if name == "gamma":  # the first of all
+                super().__setattr__(array, nd.zeros(value.shape))
+            super().__setattr__(name, value)
+
+    result = check.layer(Layer)
+    assert result.mistakes == [] and names(result) == {"VarInitZero", "StatsNotSaved", "StatsKeptInGraph"}, result
+
+
+def test_what_a_layer_raises_on_another_device_is_not_called_a_forgotten_copy():
+    class Layer(students.ChapterLayer):
+        def forward(self, X):
+            if X.context != mx.cpu():
+                return X / self.size_of(X)
+            return super().forward(X)
+
+        def size_of(self, X):
+            return 1 / (X.size - 8)
+
+    result = check.layer(Layer, only=("device",))
+    assert result.mistakes == ["RaisesException"]
+    assert "with X on cpu(1), ZeroDivisionError: division by zero (line" in str(result).replace("\n    ", " ")
+
+
+def test_parameters_asked_of_the_first_device_are_named():
+    class Layer(students.ChapterLayer):
+        def forward(self, X):
+            return X * self.gamma.data(mx.cpu())
+
+    assert check.layer(Layer, only=("device",)).mistakes == ["DeviceNotCopied"]
 
 
 class Nothing(nn.Block):

@@ -42,6 +42,12 @@ def test_the_exercise_before_is_told_if_it_is_that_which_is_not_written():
 
 @pytest.mark.parametrize("body, name, words", [
     ("return X - np.mean(X, axis=0), moving_mean, moving_var", "NotInMXNet", "np.mean"),
+    ("return X / np.sqrt(X + eps), moving_mean, moving_var", "NotInMXNet", "np.sqrt"),
+    ("return nd.sqrt(np.square(X)), moving_mean, moving_var", "NotInMXNet", "np.square"),
+    ("return np.subtract(X, X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "NumPy does not know"),
+    ("return np.exp(X), moving_mean, moving_var", "NotInMXNet", "NumPy does not know"),
+    ("return X * np.dot(X, X), moving_mean, moving_var", "NotInMXNet", "np.dot"),
+    ("return X * np.ones(2), moving_mean, moving_var", "NotInMXNet", "np.ones"),
     ("return X / X.std(axis=0), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
     ("return nd.std(X), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
     ("Y = nd.zeros(X.shape)\nY[:, 0] = X[:, 0] - X[:, 0].mean()\nreturn Y, moving_mean, moving_var",
