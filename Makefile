@@ -58,10 +58,10 @@ book: .venv/ready        ## the notebooks as a web site, in build/book
 	$(py) tools/book.py
 
 assignment: .venv/ready  ## the exercises to hand out, in build/assignment
-	$(py) scripts/assignment.py $(ARGS)
+	$(py) -m gluon_bn.classroom.assignment $(ARGS)
 
 grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs/grades
-	$(py) scripts/grade.py $${SUBMISSIONS:+"$$SUBMISSIONS"} $(ARGS)
+	$(py) -m gluon_bn.classroom.grade $${SUBMISSIONS:+"$$SUBMISSIONS"} $(ARGS)
 
 lab: .venv/ready         ## JupyterLab on the notebooks
 	$(py) -m jupyterlab notebooks $(ARGS)

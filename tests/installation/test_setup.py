@@ -226,11 +226,12 @@ def test_help_lists_every_target():
 # Files that must agree
 
 def requirements(name, python):
-    """{package: version} of a requirements or constraints file on that Python (Linux on x86-64)."""
+    """{package: version} of a requirements or constraints file, or an extra, on that Python (Linux on x86-64)."""
     environment = {"python_version": python, "python_full_version": python + ".18", "sys_platform": "linux",
                    "os_name": "posix", "implementation_name": "cpython", "platform_python_implementation": "CPython"}
     pins = {}
-    for line in (TOP / name).read_text().splitlines():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for line in extras[name] if name in extras else (TOP / name).read_text().splitlines():
         line = re.sub(r"(^|\s)#.*", "", line).strip()
         if not line or line.startswith("-c "):
             continue
@@ -260,8 +261,15 @@ def test_the_package_asks_for_the_versions_of_the_requirements():
         assert pins[name] == version
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_extra_for_a_classroom_asks_for_the_versions_of_the_tests(python):
+    extra = requirements("classroom", python)
+    pins = requirements("requirements/test.txt", python)
+    assert "nbgrader" in extra and {name: pins[name] for name in extra} == extra
+
+
 @pytest.mark.parametrize("folder, names", [
-    ("gluon_bn", ["requirements.txt"]),
+    ("gluon_bn", ["requirements.txt", "classroom"]),
     ("tests", ["requirements.txt", "requirements/test.txt", "requirements/book.txt"])])
 def test_what_is_imported_is_required(folder, names):
     imported = set()
@@ -272,15 +280,15 @@ def test_what_is_imported_is_required(folder, names):
                 imported.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
-    ours = {"gluon_bn", *(file.stem for file in [*files, *TOP.glob("tools/*.py"), *TOP.glob("scripts/*.py")])}
+    ours = {"gluon_bn", *(file.stem for file in [*files, *TOP.glob("tools/*.py")])}
     # importlib.util.find_spec tells where a module lives: Python's own are not in site-packages
     foreign = {name for name in imported - ours - set(sys.builtin_module_names)
                if "site-packages" in str(getattr(importlib.util.find_spec(name), "origin", "site-packages"))}
     required = {package.replace("-", "_") for name in names for package in requirements(name, "3.11")}
     # torch: one column of the benchmark; IPython: there wherever a notebook runs; tomllib: Python's own from 3.11 on,
     # tomli before
-    # nbclient, nbformat: JupyterLab's own
-    optional = {"torch", "IPython", "tomllib", "tomli", "nbclient", "nbformat"}
+    # nbclient, nbformat: JupyterLab's own; latex2mathml: ziamath's
+    optional = {"torch", "IPython", "tomllib", "tomli", "nbclient", "nbformat", "latex2mathml"}
     assert "mxnet" in foreign and foreign - required - optional == set()
 
 

@@ -21,9 +21,8 @@ def draw(latex: str, inline: bool) -> str:
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot be drawn in the formula {latex}")
     svg = ziamath.Latex(source, size=SIZE, inline=inline, color="currentColor").svg()
-    width, height = (float(re.search(rf'{name}="([\d.]+)"', svg).group(1)) for name in ("width", "height"))
-    top = float(re.search(r'viewBox="[-\d.]+ ([-\d.]+)', svg).group(1))
-    below = height + top
+    width, height = (float(re.findall(rf'{name}="([\d.]+)"', svg)[0]) for name in ("width", "height"))
+    below = height + float(re.findall(r'viewBox="[-\d.]+ ([-\d.]+)', svg)[0])
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(latex, quote=True)}" '
                       f'style="width:{width / SIZE:.3f}em;height:{height / SIZE:.3f}em;'
                       f'vertical-align:{-below / SIZE:.3f}em" ', 1)

@@ -3,12 +3,8 @@ from __future__ import annotations
 
 import html
 import re
-import sys
 
-from assignment import TOP
-
-sys.path.insert(0, str(TOP / "docs" / "book"))
-from formula import draw  # noqa: E402  (book/formula.py)
+from .formula import draw
 
 SCRIPT = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->\s*", re.DOTALL)
 VERBATIM = re.compile(r"(<(script|style|pre|code)\b.*?</\2>)", re.DOTALL | re.IGNORECASE)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from assignment import TOP
+from .assignment import TOP
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/sys", "/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache",
           "/etc/localtime", "/etc/passwd")

@@ -3,23 +3,18 @@ import copy
 import csv
 import math
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
 pytest.importorskip("jupytext")
 pytest.importorskip("nbgrader")
-import assignment  # noqa: E402  (scripts/assignment.py)
-import confined  # noqa: E402  (scripts/confined.py)
-import grade  # noqa: E402  (scripts/grade.py)
 import nbformat  # noqa: E402
 import psutil  # noqa: E402
-from feedback import offline  # noqa: E402  (scripts/feedback.py)
 from nbclient import NotebookClient  # noqa: E402
-from submissions import collect  # noqa: E402  (scripts/submissions.py)
+
+from gluon_bn.classroom import assignment, confined, grade  # noqa: E402
+from gluon_bn.classroom.feedback import offline  # noqa: E402
+from gluon_bn.classroom.submissions import collect  # noqa: E402
 
 AUTOMATIC, BY_HAND = 44, 21  # points
 QUICK = ["dense", "convolution", "modes", "averages", "layer", "backward"]  # exercises that train nothing

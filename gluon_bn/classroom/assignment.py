@@ -1,4 +1,4 @@
-"""Write what the students get:  python scripts/assignment.py [--out FOLDER]
+"""Write what the students get:  python -m gluon_bn.classroom.assignment [--out FOLDER]
 
 From notebooks/exercises/batch_norm.py, which holds tasks, solutions and tests, nbgrader makes
 - FOLDER/batch_norm.ipynb, the notebook to hand out: no solution, no hidden test;
@@ -19,7 +19,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parents[2]  # a checkout: an installed package has no exercises
 SOURCE = TOP / "notebooks" / "exercises" / "batch_norm.py"
 NAME = "batch_norm"  # of the assignment, and of its one notebook
 OUT = TOP / "build" / "assignment"

@@ -12,11 +12,12 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-import assignment
 import nbformat
 import psutil
-from assignment import KERNEL, NAME
-from confined import confined
+
+from . import assignment
+from .assignment import KERNEL, NAME
+from .confined import confined
 
 # What a submission sees of this process's environment.
 KEPT = ("LANG", "LC_ALL", "PATH", "PYTHONPATH", "TZ", "LD_LIBRARY_PATH")

@@ -1,4 +1,4 @@
-"""Grade a folder of submissions:  python scripts/grade.py SUBMISSIONS [--out FOLDER]
+"""Grade a folder of submissions:  python -m gluon_bn.classroom.grade SUBMISSIONS [--out FOLDER]
 
 SUBMISSIONS holds one NAME.ipynb, or one folder NAME with a notebook in it, for each student. nbgrader runs each one
 with the hidden tests, in a process, a working folder, a home and a copy of the data of its own. Whatever one does to
@@ -8,7 +8,7 @@ FOLDER (default runs/grades) gets
 - grades.csv: a line for each student: points for each graded cell, or the reason why there are none;
 - feedback/NAME.html: the notebook with its points and what the tests said;
 - course: nbgrader's folder, for grading the written answers by hand. Afterwards
-  `python scripts/grade.py --again [--out FOLDER]` writes the table and the feedback anew; nothing is run.
+  `python -m gluon_bn.classroom.grade --again [--out FOLDER]` writes the table and the feedback anew; nothing is run.
 """
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import assignment
-import confined
-from assignment import NAME
-from feedback import offline
-from isolated import Outcome, run
-from submissions import collect
-
-from gluon_bn.data import DataUnavailable, find_files
+from ..data import DataUnavailable, find_files
+from . import assignment, confined
+from .assignment import NAME
+from .feedback import offline
+from .isolated import Outcome, run
+from .submissions import collect
 
 OUT = assignment.TOP / "runs" / "grades"
 FIRST = ["student", "status", "score", "max_score", "answers_to_grade_by_hand"]

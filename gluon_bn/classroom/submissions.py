@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 import nbformat
-from assignment import NAME
+
+from .assignment import NAME
 
 
 class Submission(NamedTuple):
