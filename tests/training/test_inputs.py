@@ -181,7 +181,8 @@ ARGUMENTS = [("lr", value) for value in (float("nan"), 0, -1, None, True, 10 ** 
 
 
 @pytest.mark.fault("bad arguments of train", tries=len(ARGUMENTS))
-@pytest.mark.parametrize("argument, value", ARGUMENTS, ids=repr)
+# a function by its name: its address differs between the workers of pytest-xdist
+@pytest.mark.parametrize("argument, value", ARGUMENTS, ids=lambda value: getattr(value, "__name__", repr(value)))
 def test_bad_arguments_are_refused_before_the_first_step(argument, value):
     refused(argument, "must ", **{argument: value})
 
