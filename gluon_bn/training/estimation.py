@@ -30,7 +30,9 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
 
     Raises: InputError if the net has no such layer, or one that cannot be served; if
     data_iter has no minibatch; or if X, or a statistic, is not finite.
-    Source: Ioffe and Szegedy (2015), Algorithm 2, which has var = m/(m-1) E[var_b] instead, for minibatches of m.
+    Source: Ioffe and Szegedy (2015), Algorithm 2, with two differences: the paper multiplies E[var_b] by m/(m-1),
+    where m is the number of values in a minibatch, and leaves Var[mean_b] out. If all values are independent, both
+    have the same expectation but for a factor of 1 - 1/(number of values). Only this one sees that the means differ.
     """
     layers = find_layers(net)
     check_net(net, [])
