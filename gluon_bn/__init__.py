@@ -8,11 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .system.startup import keep_freed_memory
+from .errors import LoadError
 
 __version__ = "0.1.0"
-
-keep_freed_memory()  # before MXNet starts its threads
 
 _HOME = {
     "batch_norm": "norm",
@@ -53,15 +51,27 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         module = importlib.import_module(f".{_HOME[name]}", __name__)
-    except Exception as error:  # MXNet on a NumPy it does not know raises AttributeError
+    except Exception as error:  # MXNet on a NumPy it does not know raises AttributeError, d2l others again
+        if not _is_of_another_package(error):
+            raise
         from .system.interpreter import command_line
-        raise ImportError(
+        raise LoadError(
             f"gluon_bn.{name} cannot be loaded: {type(error).__name__}: {error}\n"
             f"`{command_line('doctor')}` says what is wrong here and what to do."
         ) from error
     value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _is_of_another_package(error: Exception) -> bool:
+    """Whether an import failed for want of another package, or within one; else it is a bug, or bad input, of ours."""
+    if isinstance(error, ImportError):
+        return not (error.name or "").startswith(__name__)
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and not str(place.tb_frame.f_globals.get("__name__")).startswith(__name__)
 
 
 def __dir__() -> list[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import signal
 import sys
+import threading
 import warnings
-from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Set, Type, Union
 
 from . import __version__
+from .errors import GluonBnError, InputError, OutputError
 from .system.interpreter import command_line
+from .system.settings import check_before_mxnet, check_path, folder_from
+from .system.unexpected import describe_and_keep
 
 NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
 
@@ -28,21 +30,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     arguments, unknown = _parser().parse_known_args(argv)
     if unknown:  # said by the command's own parser, which shows its own usage
         arguments.parser.error(f'unrecognized arguments: {" ".join(unknown)}')
+    names = {**OPTIONS, **vars(arguments).get('options', {})}
     try:
-        with _warnings_in_a_line(), _terminated_as_interrupted():
+        with _output(), _warnings_in_a_line(), _terminated_as_interrupted():
+            if arguments.run is not _doctor:  # which says what is wrong with the settings itself
+                check_before_mxnet()
             return arguments.run(arguments)
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as error:
-        print('gluon_bn:', _in_options(str(error), arguments), file=sys.stderr)
-        return 2
-    except (ImportError, RuntimeError) as error:  # of the public names, and NativeError, which say what to do
-        print(f'gluon_bn: {error}', file=sys.stderr)
-        return 1
+    except GluonBnError as error:
+        print('gluon_bn:', error.message(names), file=sys.stderr)
+        return 1 if isinstance(error, (ImportError, RuntimeError)) else 2  # MXNet or the compiled operator is missing
     except KeyboardInterrupt:
         print('gluon_bn: stopped', file=sys.stderr)
         return 130
+    except Exception as error:  # no bad input, but a bug: all that is known of it is kept
+        print('gluon_bn:', describe_and_keep(error), file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,10 +110,45 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_compare)
 
 
-def _in_options(text: str, arguments: argparse.Namespace) -> str:
-    """A message of the package, with the command line's name for an argument where a line begins with one."""
-    options = {**OPTIONS, **vars(arguments).get('options', {})}
-    return re.sub(r'^(  - )?(\w+)', lambda found: (found[1] or '') + options.get(found[2], found[2]), text, flags=re.M)
+class _Output:
+    """Standard output: a reader that has gone is no error, and any other error says that it is the output's."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.gone = stream, False
+
+    def write(self, text: str) -> int:
+        try:
+            return self._unless_gone(self.stream.write, text) or 0
+        except UnicodeEncodeError:  # the terminal's encoding lacks a character, as of the folder's name
+            encoding = self.stream.encoding
+            return self._unless_gone(self.stream.write, text.encode(encoding, 'backslashreplace').decode(encoding)) or 0
+
+    def flush(self) -> None:
+        self._unless_gone(self.stream.flush)
+
+    def _unless_gone(self, method: Any, *arguments: Any) -> Any:
+        try:
+            return None if self.gone else method(*arguments)
+        except OSError as error:
+            self.gone = True
+            with contextlib.suppress(OSError, ValueError):  # what is left in the buffer would fail again at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                raise OutputError(f'standard output cannot be written: {error.strerror or error}') from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    if sys.stdout is None:  # closed by the shell: print writes nowhere
+        yield
+        return
+    output: Any = _Output(sys.stdout)
+    with contextlib.redirect_stdout(output):
+        yield
+        output.flush()
 
 
 @contextlib.contextmanager
@@ -137,6 +174,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other set a handler
+        yield
+        return
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
@@ -147,12 +187,12 @@ def _terminated_as_interrupted() -> Iterator[None]:
 def _say_what_is_taken_instead(arguments: argparse.Namespace) -> None:
     """Say on stderr what a folder of data that was named lacks; refuse one that is not there."""
     from .data import find_files, lacking
-    if arguments.data and not Path(arguments.data).expanduser().is_dir():
-        raise ValueError(f'root must be a folder that is there, got {arguments.data}; '
-                         'leave it out, and the files are found or fetched')
-    if arguments.data or os.environ.get('GLUON_BN_DATA'):
-        for line in lacking(find_files(arguments.data), arguments.data):
-            print('gluon_bn:', _in_options(line, arguments), file=sys.stderr)
+    if arguments.data is not None and not check_path('root', arguments.data, 'a folder').is_dir():
+        raise InputError(f'must be a folder that is there, got {arguments.data}; '
+                         'leave it out, and the files are found or fetched', 'root')
+    if arguments.data is not None or folder_from('GLUON_BN_DATA'):
+        for line in lacking(find_files(arguments.data), arguments.data, OPTIONS):
+            print('gluon_bn:', line, file=sys.stderr)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -164,8 +204,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     given: Dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
         if value is not None and name in Configuration.__dataclass_fields__}
-    if arguments.resume:
-        configuration = dataclasses.replace(configuration_of(Path(arguments.resume)), **given)
+    if arguments.resume is not None:
+        configuration = dataclasses.replace(configuration_of(arguments.resume), **given)
     else:
         configuration = Configuration(**{**vars(arguments).get('defaults', {}), **given})
     _say_what_is_taken_instead(arguments)
@@ -194,11 +234,11 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _data(arguments: argparse.Namespace) -> int:
     from .data import find_files, lacking
     found = find_files(arguments.data)
-    for line in lacking(found, arguments.data):
-        print(_in_options(line, arguments))
+    for line in lacking(found, arguments.data, OPTIONS):
+        print(line)
     for name, file in found.items():
         print(f'{name}: {file.path} ({len(file.content):,} bytes unpacked, SHA-256 as expected; '
-              f'from {_in_options(file.source, arguments)})')
+              f'from {OPTIONS.get(file.source, file.source)})')
     return 0
 
 

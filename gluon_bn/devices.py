@@ -3,6 +3,9 @@ from __future__ import annotations
 
 from typing import List, Sequence, Union
 
+from .system import before_mxnet  # noqa: F401  first: see there
+
+# isort: split
 import mxnet as mx
 
 from .errors import InputError

@@ -3,6 +3,9 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Optional, Union
 
+from .system import before_mxnet  # noqa: F401  first: see there
+
+# isort: split
 from mxnet.gluon import Block, nn
 
 from .arguments import check_count, look_up

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from ..drawing import pictures
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..system.environment import cores, machine, versions
+from ..system.settings import check_path
 from ..system.store import check_writable, store
 from . import epochs, layers, profile
 from .figure import draw
@@ -28,14 +29,16 @@ def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=Non
     to draw, without suffix; beside the JSON by default. quick: few rounds and sizes, for a test.
     root: folder of the Fashion-MNIST files.
 
-    Raises: ValueError for an unknown part, or a file that cannot be written, before anything is measured.
+    Raises: InputError for an unknown part, or a file that cannot be written, before anything is measured.
     """
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise InputError(f"must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}", 'parts')
-    json = Path(json) if json else Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json'
-    figure = Path(figure) if figure else json.with_suffix('')
-    files = {'json': json, 'figure': Path(f'{figure}.svg'), **({'readme': Path(readme)} if readme else {})}
+    json = (Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json' if json is None else
+            check_path('json', json, 'a file'))
+    figure = json.with_suffix('') if figure is None else check_path('figure', figure, 'a file')
+    readme = None if readme is None else check_path('readme', readme, 'a file')
+    files = {'json': json, 'figure': Path(f'{figure}.svg'), **({'readme': readme} if readme else {})}
     for name, path in files.items():
         try:
             check_writable(path)
@@ -45,16 +48,20 @@ def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=Non
     result = measure(tuple(parts), quick, root)
     for title, note, table in sections(result):
         print(f'\n{title}\n{note}\n\n{table}')
-    store((json_format.dumps(result, indent=1) + '\n').encode(), json)
-    written, drawing = [str(json)], draw(result)
+    drawing = draw(result)
+    contents = {json: (json_format.dumps(result, indent=1) + '\n').encode()}
     if drawing:
-        for extension, content in pictures(drawing).items():
-            written.append(f'{figure}.{extension}')
-            store(content, Path(written[-1]))
+        contents.update((Path(f'{figure}.{extension}'), content) for extension, content in pictures(drawing).items())
     if readme:
-        picture = os.path.relpath(f'{figure}.svg', Path(readme).parent) if drawing else None
-        written.append(str(readme))
-        store(markdown(result, picture).encode(), Path(readme))
+        picture = os.path.relpath(f'{figure}.svg', readme.parent) if drawing else None
+        contents[readme] = markdown(result, picture).encode()
+    for path, content in contents.items():
+        try:
+            store(content, path)
+        except OSError as error:
+            raise OutputError(f'{path} cannot be written: {error.strerror or error}; the tables above are the '
+                              'result') from error
+    written = map(str, contents)
     print(f"\nIt took {result['seconds'] / 60:.1f} minutes, and wrote {', '.join(written)}")
     return 0
 
@@ -68,8 +75,8 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
     result = {'date': time.strftime('%Y-%m-%d'), 'command': command(parts, quick), 'machine': machine(),
               'versions': versions(), 'load': load, 'method': method(threads)}
     with contextlib.ExitStack() as stack:
-        def start_side(module, keep_memory=True):
-            return stack.enter_context(Side(module, keep_memory))
+        def start_side(module):
+            return stack.enter_context(Side(module))
 
         sides, missing = {'copy': start_side('copy_side')}, {}
         for module in ('mxnet_side', 'torch_side'):
@@ -100,7 +107,7 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
             shapes = layers.SHAPES[:1] if quick else layers.SHAPES[:4]
             result['accuracy'] = layers.measure_accuracy(sides, threads, columns, shapes, say=say)
         if 'epochs' in parts:
-            book = start_side('d2l_side', keep_memory=False)
+            book = start_side('d2l_side')
             trained = {'none': sides['gluon'], **{name: sides[name] for name in columns},
                        'd2l gluon': book, 'd2l scratch': book}
             result['epochs'] = epochs.measure_epochs(trained, threads, list(trained), 1 if quick else 5,

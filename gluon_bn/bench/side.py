@@ -6,30 +6,17 @@ framework lives in a process of its own, started fresh, and waits on a pipe, wit
 from __future__ import annotations
 
 import importlib
-import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 
 class Side:
-    """A process that runs the functions of one module: `Side(module).call('name', *args)`.
+    """A process that runs the functions of one module: `Side(module).call('name', *args)`."""
 
-    keep_memory: whether it keeps freed memory for the next array, as `startup` has it; False leaves it to glibc.
-    """
-
-    def __init__(self, module, keep_memory=True):
+    def __init__(self, module):
         self.module = f'{__package__}.{module}'
         self.process = ProcessPoolExecutor(1, get_context('spawn'))
-        before = os.environ.get('GLUON_BN_MALLOC')
-        if not keep_memory:
-            os.environ['GLUON_BN_MALLOC'] = '0'
-        try:
-            self.process.submit(int).result()  # it starts now, with this environment
-        finally:
-            if before is not None:
-                os.environ['GLUON_BN_MALLOC'] = before
-            else:
-                os.environ.pop('GLUON_BN_MALLOC', None)
+        self.process.submit(int).result()  # it starts now, with this environment
 
     def call(self, name, *args):
         """Run a function of the module there and wait for what it returns, or raises."""

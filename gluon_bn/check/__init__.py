@@ -18,6 +18,9 @@ from contextlib import nullcontext
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterable, List, Mapping, Optional
 
+from ..system import before_mxnet  # noqa: F401  first: see there
+
+# isort: split
 from mxnet.gluon import Block
 
 from . import layer_probes

@@ -1,4 +1,5 @@
 """The comparison: LeNet by several norms, from several seeds, each run in a process of its own."""
+from ..system import before_mxnet  # noqa: F401  first: see there
 from .comparison import compare
 from .configuration import Configuration
 from .folder import RESULTS, configuration_of

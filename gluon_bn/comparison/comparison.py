@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import time
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any, Dict, List, Optional, TextIO, Tuple, Union
 from ..arguments import check_count
 from ..data import find_files
 from ..drawing import pictures
+from ..errors import GluonBnError, InputError, OutputError
 from ..norm import choose
 from ..system.environment import cores, machine, versions
 from ..system.processes import perform
-from ..system.store import DISK_FULL, store
+from ..system.settings import check_path
+from ..system.store import DISK_FULL, check_writable, store
 from . import folder, report
 from .configuration import Configuration
 from .plots import plot_curves
@@ -43,22 +46,23 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
     stopped or killed, to go on from the last epoch of each run, to the same metrics.
 
     Returns: (summary, out): the content of summary.json and the folder.
-    Raises: ValueError for a configuration that cannot be trained, an out that holds results already or
+    Raises: InputError for a configuration that cannot be trained, an out that holds results already or
     cannot be written, or a damaged or different comparison to resume; DataUnavailable and NativeError
-    before anything is written; OSError if the results cannot be written.
+    before anything is written; OutputError if the results cannot be written.
     """
     if resume is not None:
         if out is not None:
-            raise ValueError(f'out must be left out with resume, which goes on in its own folder, got {out}')
-        out = Path(resume)
+            raise InputError(f'must be left out with resume, which goes on in its own folder, got {out}', 'out')
+        out = check_path('resume', resume, 'the folder of a comparison', folder.NAME_IT)
         configuration = configuration or folder.configuration_of(out)
         folder.check_same(configuration, out)
+        _check_writable(out)
     else:
         configuration = configuration or Configuration()
         kind = 'compare' if len(configuration.norms) * len(configuration.seeds) > 1 else 'train'
-        out = Path(out) if out else Path('runs') / time.strftime(f'{kind}-%Y%m%d-%H%M%S')
-    jobs = cores() if jobs is None else jobs
-    check_count('jobs', jobs)
+        out = (Path('runs') / time.strftime(f'{kind}-%Y%m%d-%H%M%S') if out is None else
+               check_path('out', out, 'the folder for the results', 'leave it out for a new one below runs/'))
+    jobs = check_count('jobs', cores() if jobs is None else jobs)
     find_files(root)  # what is missing is missed before anything is written
     environment = {'OMP_NUM_THREADS': threads()}
     if 'fused' in configuration.norms:
@@ -67,10 +71,25 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
         try:
             return _summarize(out, configuration, root, Progress(progress), jobs, environment), out
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_in(error.filename, out)
+            if isinstance(error, GluonBnError) or error.errno not in DISK_FULL and not refused:
                 raise
-            raise OSError(f'{out} cannot be written: {error.strerror or error}; what was written before is intact: '
-                          f'make room, and go on with --resume {out}') from error
+            remedy = 'make room' if error.errno in DISK_FULL else 'see to its rights'
+            raise OutputError(f'{error.filename or out} cannot be written: {error.strerror or error}; what was written '
+                              f'before is intact: {remedy}, and go on with --resume {out}') from error
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        check_writable(out / 'summary.json')
+        check_writable(out / 'nets' / 'a net')
+    except OSError as error:
+        raise InputError(f'must be a folder that can be written, got {out}: {error.strerror or error}; '
+                         'see to its rights', 'resume') from error
+
+
+def _is_in(filename: Union[None, str, bytes, int], out: Path) -> bool:
+    return isinstance(filename, str) and Path(out).resolve() in Path(filename).resolve().parents
 
 
 def _summarize(out: Path, configuration: Configuration, root: Union[None, str, Path], progress: Progress, jobs: int,
@@ -146,10 +165,19 @@ def _train_all(runs: List[Dict[str, Any]], tasks: List[Dict[str, Any]], found: D
 
 
 def _earlier(out: Path) -> Dict[str, Any]:
-    """The summary of an earlier sitting; empty if there is none, or it is damaged."""
+    """The summary of an earlier sitting; empty if there is none, or it is damaged.
+
+    Raises: InputError if it cannot be read: what it says of the seconds would be lost.
+    """
+    path = out / 'summary.json'
     try:
-        earlier = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        earlier = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(f'must be a folder whose files can be read, got {out}: summary.json cannot be: '
+                         f'{error.strerror or error}; see to its rights', 'resume') from error
+    except ValueError:  # no JSON, or no UTF-8: of a process that was killed on a machine without atomic renames
         return {}
     return earlier if isinstance(earlier, dict) else {}
 

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from typing import Collection, Optional, Sequence
 
-from ..arguments import check_count, look_up
+from ..arguments import check_count, is_whole, look_up
+from ..errors import InputError
 from ..model import NORMS, POOLS
 from ..training import check_schedule
 
@@ -29,19 +29,24 @@ class Configuration:
         for name in ('norms', 'seeds'):
             values = getattr(self, name)
             if isinstance(values, str) or not isinstance(values, Collection):
-                raise ValueError(f'{name} must be a tuple, got {values!r}; write ({values!r},) for one')
-            if len(values) == 0 or len(set(values)) != len(values):
-                raise ValueError(f'{name} must be one or more different ones, got {list(values)}')
+                raise InputError(f'must be a tuple, got {values!r}; write ({values!r},) for one', name)
+            values = list(values)
+            if not values or any(value in values[:i] for i, value in enumerate(values)):
+                raise InputError(f'must be one or more different ones, got {values}; name each once', name)
         check_schedule(self.num_epochs, self.lr)
         check_count('batch_size', self.batch_size)
         if self.num_train is not None:
             check_count('num_train', self.num_train, 60_000)
         for norm in self.norms:
-            look_up('norm', norm, NORMS)
+            look_up('norms', norm, NORMS)
         look_up('pool', self.pool, POOLS)
         for seed in self.seeds:
-            if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2 ** 31:
-                raise ValueError(f'seeds must be whole numbers from 0 to 2**31 - 1, got {seed!r}')
+            if not is_whole(seed, 0, 2 ** 31 - 1):
+                raise InputError(f'must be whole numbers from 0 to 2**31 - 1, got {seed!r}; take 0, for one', 'seeds')
+        num_train = self.num_train or 60_000
+        if self.batch_size > num_train:
+            raise InputError(f'must be at most the number of training examples, {num_train:,}, got '
+                             f'{self.batch_size:,}; take fewer in a minibatch, or more examples', 'batch_size')
         if any(NORMS[norm] for norm in self.norms):
             self._check_smallest_minibatch()
         # Of one type each, whatever they came as, so that equal configurations are equal and can be written as JSON.
@@ -55,5 +60,5 @@ class Configuration:
         num_train = self.num_train or 60_000
         smallest = num_train % self.batch_size or self.batch_size
         if smallest == 1:
-            raise ValueError(f'batch_size must leave no minibatch of a single example, from which batch normalization '
-                             f'learns nothing, got {self.batch_size} for {num_train:,} examples; take another')
+            raise InputError('must leave no minibatch of a single example, from which batch normalization learns '
+                             f'nothing, got {self.batch_size} for {num_train:,} examples; take another', 'batch_size')

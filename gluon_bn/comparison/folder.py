@@ -7,19 +7,23 @@ import fcntl
 import json
 import os
 
+from .. import __version__
 from ..errors import InputError
+from ..system.settings import check_path
 from ..system.store import store
 from .configuration import Configuration
 
 NAME = 'configuration.json'
 RESULTS = ('report.md', 'curves.svg', 'curves.png', 'summary.json', 'metrics.jsonl', 'nets')
+NAME_IT = 'name the folder that the comparison said it writes to'
+ANEW = 'start anew in another folder'
 
 
 @contextlib.contextmanager
 def new(out, configuration):
     """Make the folder `out` for a new comparison and lock it.
 
-    Raises: ValueError if it cannot be written, is locked, or has a file already that would be written over.
+    Raises: InputError if it cannot be written, is locked, or has a file already that would be written over.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -27,29 +31,47 @@ def new(out, configuration):
             stack.enter_context(locked(out, 'out'))
             found = [name for name in (NAME, *RESULTS) if (out / name).exists()]
             if found:
-                raise ValueError(f'out must be a folder without results in it, got {out}, which has '
+                raise InputError(f'must be a folder without results in it, got {out}, which has '
                                  f'{", ".join(found)}; name a new one'
-                                 + (f', or go on with this one by --resume {out}' if NAME in found else ''))
+                                 + (f', or go on with this one by --resume {out}' if NAME in found else ''), 'out')
             store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / NAME)
         except OSError as error:
-            raise ValueError(f'out must be a folder that can be written, got {out}: {error.strerror or error}; '
-                             'name another') from error
+            raise InputError(f'must be a folder that can be written, got {out}: {error.strerror or error}; '
+                             'name another', 'out') from error
         yield
 
 
 def configuration_of(folder):
-    """The `Configuration` of the comparison in a folder. Raises: ValueError if there is none, or it is damaged."""
+    """The `Configuration` of the comparison in a folder. Raises: InputError if there is none, or it is damaged."""
+    folder = check_path('resume', folder, 'the folder of a comparison', NAME_IT)
+
+    def refused(why, remedy):
+        return InputError(f'must be the folder of a comparison, got {folder}{why}; {remedy}', 'resume')
+
     try:
-        content = json.loads((folder / NAME).read_text(encoding='utf-8'))
-        return Configuration(**{key: tuple(value) if isinstance(value, list) else value
-                                for key, value in content.items()})
+        text = (folder / NAME).read_text(encoding='utf-8')
     except (FileNotFoundError, NotADirectoryError):
         lacks = f'has no {NAME}' if folder.is_dir() else f'is no folder in {os.getcwd()}'
-        raise ValueError(f'resume must be the folder of a comparison, got {folder}, which {lacks}; '
-                         'name the folder that the comparison said it writes to') from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f'resume must be the folder of a comparison, got {folder}, whose {NAME} is damaged: {error}; '
-                         'start anew in another folder') from error
+        raise refused(f', which {lacks}', NAME_IT) from None
+    except OSError as error:
+        raise refused(f', whose {NAME} cannot be read: {error.strerror or error}', 'see to its rights') from error
+    except UnicodeDecodeError:
+        raise refused(f', whose {NAME} is damaged: it is no text', ANEW) from None
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise refused(f', whose {NAME} is damaged: {error}', ANEW) from error
+    if not isinstance(content, dict):
+        raise refused(f', whose {NAME} is damaged: it holds no JSON object, but {text.strip()[:40]}', ANEW)
+    unknown = sorted(set(content) - set(Configuration.__dataclass_fields__))
+    if unknown:
+        raise refused(f', whose {NAME} has {", ".join(unknown)}, which this version, {__version__}, does not know',
+                      'go on with the version that began it, or start anew in another folder')
+    try:
+        return Configuration(**{key: tuple(value) if isinstance(value, list) else value
+                                for key, value in content.items()})
+    except InputError as error:
+        raise refused(f', whose {NAME} is damaged: {error}', ANEW) from error
 
 
 def check_same(configuration, folder):
@@ -57,8 +79,8 @@ def check_same(configuration, folder):
     for key, expected in dataclasses.asdict(configuration_of(folder)).items():
         came = getattr(configuration, key)
         if came != expected:
-            raise ValueError(f'{key} must be {expected!r}, as it was when {folder} was begun, got {came!r}; '
-                             'leave it out, or start anew in another folder')
+            raise InputError(f'must be {expected!r}, as it was when {folder} was begun, got {came!r}; '
+                             'leave it out, or start anew in another folder', key)
 
 
 @contextlib.contextmanager
@@ -67,7 +89,11 @@ def locked(folder, name='resume'):
 
     name: of the argument that names the folder, for the error.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f'must be a folder that can be read, got {folder}: {error.strerror or error}; '
+                         'see to its rights', name) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,35 +4,37 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 from mxnet import MXNetError
 
 from ..data import load_data_fashion_mnist
+from ..errors import GluonBnError, InputError, OutputError
 from ..model import NORMS, lenet
-from ..norm import NativeError, choose
-from ..system.store import store
+from ..norm import choose
+from ..system.store import DISK_FULL, store
+from ..system.unexpected import describe_and_keep
 from ..training import Checkpoint, Diverged, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
 
 BESIDE = 24  # minibatches: a tenth of an epoch
 
 
 def work(task, send):
-    """Do a task and send what comes of it; an error is sent too, as {'failed': why} or {'diverged': why}."""
+    """Do a task and send what comes of it; an error is sent too, as {'failed': why} or {'diverged': why}.
+
+    The traceback of an error that nobody expected goes to the log of the run, a file in the comparison's folder.
+    """
     try:
         if task['norm'] == 'fused':
             choose()  # compiled and loaded before a clock runs
         send({'finished': {'train': train_one, 'beside': beside}[task['do']](task, send)})
     except Diverged as error:
         send({'diverged': str(error)})
-    except (ValueError, OSError, NativeError) as error:  # which say themselves what to do
+    except GluonBnError as error:  # which says itself what to do
         send({'failed': str(error)})
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        send({'failed': f'{type(error).__name__}: {error}'})
+    except Exception as error:  # whatever it is, the run is over, and the others go on
+        send({'failed': describe_and_keep(error, log_of(task))})
 
 
 def train_one(task, send):
@@ -55,16 +57,30 @@ def train_one(task, send):
 
 
 def saved(net):
-    """The content of the file that save_parameters writes. Raises: OSError if there is no room for it."""
+    """The content of the file that save_parameters writes. Raises: OutputError if there is no room for it."""
     with tempfile.TemporaryDirectory() as folder:  # MXNet would leave half a file behind where it is stopped
         path = Path(folder, 'net.params')
         try:
             net.save_parameters(str(path))
             params_file.read(path)  # MXNet may not notice that a disk is full
-        except (MXNetError, ValueError) as error:
-            raise OSError(f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
-                          'files: make room there, or set TMPDIR to another, and go on with --resume') from error
+        except (MXNetError, InputError) as error:  # InputError: of params_file, for a file that is cut off
+            if isinstance(error, MXNetError) and not _has_no_room(folder, error):
+                raise
+            raise OutputError(f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
+                              'files: make room there, or set TMPDIR to another, and go on with --resume') from error
         return path.read_bytes()
+
+
+def _has_no_room(folder, error):
+    """Whether MXNet stopped writing for want of room: it names no reason, so a file of some size is tried."""
+    if any(reason in str(error) for reason in map(os.strerror, DISK_FULL)):
+        return True
+    try:
+        with open(Path(folder, 'a try'), 'wb') as file:
+            file.write(bytes(1 << 20))  # a net of LeNet's size
+    except OSError:
+        return True
+    return False
 
 
 def net_of(checkpoint):
@@ -79,6 +95,11 @@ def checkpoint_of(task):
         configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
     configuration['OMP_NUM_THREADS'] = threads()  # which split a sum, and so round differently too
     return Checkpoint(Path(task['folder']) / 'nets' / f"{task['norm']}-{task['seed']}.checkpoint", configuration)
+
+
+def log_of(task):
+    """The file for the traceback of a run that fails; it is made only then."""
+    return Path(task['folder']) / ('beside.log' if task['do'] == 'beside' else f"{task['norm']}-{task['seed']}.log")
 
 
 def threads():

@@ -4,9 +4,10 @@ A module of its own, because the room imports `run` and Python warns of a module
 """
 import warnings
 
+from ..data import DataWarning
 from ..system.processes import serve
 from .run import work
 
 if __name__ == '__main__':
-    warnings.filterwarnings('ignore', '.*Looking elsewhere')  # `compare` has said so
+    warnings.simplefilter('ignore', DataWarning)  # `compare` has said so
     serve(work)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .fashion_mnist import DataMissing, DataUnavailable, find_files, lacking
+from .fashion_mnist import DataMissing, DataUnavailable, DataWarning, find_files, lacking
 
 if TYPE_CHECKING:
     from .minibatches import TEXT_LABELS, Minibatches, load_data_fashion_mnist, read_idx
@@ -16,6 +16,7 @@ __all__ = [
     "TEXT_LABELS",
     "DataMissing",
     "DataUnavailable",
+    "DataWarning",
     "Minibatches",
     "find_files",
     "lacking",

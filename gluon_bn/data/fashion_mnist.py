@@ -9,9 +9,10 @@ import os
 import stat
 import warnings
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import GluonBnError
+from ..system.settings import check_path, folder_from, home
 from ..system.store import check_writable, store
 from .download import FAILURES, fetch, fetch_debian
 from .verify import GZIP, File, unpack
@@ -35,11 +36,40 @@ class Found(NamedTuple):
 
 
 class DataUnavailable(GluonBnError, OSError):
-    """Fashion-MNIST cannot be had, or a folder that the user named holds a wrong file; the message says what to do."""
+    """Fashion-MNIST cannot be had, or a folder that the user named holds a wrong file; the message says what to do.
+
+    source: what the message begins with, if that is where the data was looked for: 'root' is an argument.
+    """
+
+    def __init__(self, text: str, source: str = '') -> None:
+        super().__init__(source + text)
+        self.text, self.source = text, source
+
+    def message(self, options: Mapping[str, str]) -> str:
+        return options.get(self.source, self.source) + self.text
 
 
 class DataMissing(DataUnavailable):
-    """No place has the files."""
+    """No place has the files. tried: (source, what was found there) of each."""
+
+    def __init__(self, missing: List[str], tried: List[Tuple[str, str]], package: str) -> None:
+        self.missing, self.tried, self.package = missing, tried, package
+        super().__init__(self.message({}))
+
+    def __reduce__(self):  # or a process that is sent one could not make it from the message alone
+        return DataMissing, (self.missing, self.tried, self.package)
+
+    def message(self, options: Mapping[str, str]) -> str:
+        return (f'Fashion-MNIST is not complete: {", ".join(self.missing)} cannot be had. Tried:\n'
+                + ''.join(f'  - {options.get(source, source)}{text}\n' for source, text in self.tried)
+                + 'Ways out:\n'
+                f'  - on Debian or Ubuntu: sudo apt-get update && sudo apt-get install {self.package}\n'
+                '  - copy the four .gz files from a machine that has them into a folder, and set GLUON_BN_DATA to it\n'
+                '  - behind a proxy: set http_proxy and https_proxy, and try again')
+
+
+class DataWarning(UserWarning):
+    """A place that the user did not name holds a wrong file or cannot be read; the search goes on."""
 
 
 FASHION_MNIST = DataSet(
@@ -62,6 +92,7 @@ FASHION_MNIST = DataSet(
     system=Path('/usr/share/datasets/fashion-mnist'),
 )
 NO_FOLDER = 'no such folder'
+NO_OPTIONS: Mapping[str, str] = {}
 
 
 def find_files(root=None, download=True, dataset=FASHION_MNIST) -> Dict[str, Found]:
@@ -79,34 +110,31 @@ def find_files(root=None, download=True, dataset=FASHION_MNIST) -> Dict[str, Fou
     Raises: DataUnavailable, which lists each place tried with its reason, and the ways out.
     """
     found: Dict[str, Found] = {}
-    tried: List[str] = []
+    tried: List[Tuple[str, str]] = []
     places = _places(root, dataset)
     for source, folder, named in places:
         _search(source, folder, named, dataset, found, tried)
     if download:
-        _download(next(folder for _, folder, _ in places), dataset, found, tried)
+        _download(places[0][1] if len(places) > 1 else None, dataset, found, tried)  # the last is the system's own
     missing = [name for name in dataset.files if name not in found]
     if missing:
         if not download:
-            tried.append('download: not allowed by the caller')
-        raise DataMissing(
-            f'Fashion-MNIST is not complete: {", ".join(missing)} cannot be had. Tried:\n'
-            + ''.join(f'  - {line}\n' for line in tried)
-            + 'Ways out:\n'
-            f'  - on Debian or Ubuntu: sudo apt-get update && sudo apt-get install {dataset.package}\n'
-            '  - copy the four .gz files from a machine that has them into a folder, and set GLUON_BN_DATA to it\n'
-            '  - behind a proxy: set http_proxy and https_proxy, and try again')
+            tried.append(('download', ': not allowed by the caller'))
+        raise DataMissing(missing, tried, dataset.package)
     return {name: found[name] for name in dataset.files}
 
 
-def lacking(found, root=None) -> List[str]:
-    """Say, a line for each folder that the user named, which of the files found it lacks and which folder has them."""
+def lacking(found, root=None, options: Mapping[str, str] = NO_OPTIONS) -> List[str]:
+    """Say, a line for each folder that the user named, which of the files found it lacks and which folder has them.
+
+    options: what the reader calls root, if not that: see `GluonBnError.message`.
+    """
     lines = []
     for source, folder, named in _places(root, FASHION_MNIST):
         others = {name: file.path.parent for name, file in found.items() if file.path.parent != folder}
         if named and others:
             what = 'none of the files' if len(others) == len(found) else f'no {", no ".join(others)}'
-            lines.append(f'{source}, {folder}: {_closed(folder) or what}; '
+            lines.append(f'{options.get(source, source)}, {folder}: {_closed(folder) or what}; '
                          f'taken from {", ".join(sorted(map(str, set(others.values()))))}')
     return lines
 
@@ -115,11 +143,15 @@ def _places(root, dataset) -> List[Tuple[str, Path, bool]]:
     """The folders to search, in order: (what to call it, the folder, whether the user named it)."""
     places = []
     if root is not None:
-        places.append(('root', Path(root).expanduser(), True))
-    if os.environ.get('GLUON_BN_DATA'):
-        places.append(('$GLUON_BN_DATA', Path(os.environ['GLUON_BN_DATA']).expanduser(), True))
-    home = os.environ.get('MXNET_HOME') or Path('~/.mxnet').expanduser()
-    places.append(("MXNet's cache", Path(home) / 'datasets' / 'fashion-mnist', False))
+        places.append(('root', check_path('root', root, 'the folder of the data', 'leave it out'), True))
+    folder = folder_from('GLUON_BN_DATA')
+    if folder:
+        places.append(('$GLUON_BN_DATA', folder, True))
+    mxnet_home, at_home = folder_from('MXNET_HOME'), home()
+    if mxnet_home is None and at_home is not None:
+        mxnet_home = at_home / '.mxnet'
+    if mxnet_home is not None:
+        places.append(("MXNet's cache", mxnet_home / 'datasets' / 'fashion-mnist', False))
     places.append(('the system', dataset.system, False))
     return places
 
@@ -129,12 +161,12 @@ def _search(source, folder, named, dataset, found, tried):
     missing = [name for name in dataset.files if name not in found]
     closed = _closed(folder) if missing else None
     if closed:
-        tried.append(f'{source}, {folder}: {closed}')
+        tried.append((source, f', {folder}: {closed}'))
         if closed != NO_FOLDER:
-            reason = f'{source}, {folder}, cannot be read: {closed}.'
+            reason = f', {folder}, cannot be read: {closed}.'
             if named:
-                raise DataUnavailable(f'{reason} Name a folder that you can read.')
-            warnings.warn(f'{reason} Looking elsewhere.', stacklevel=4)
+                raise DataUnavailable(f'{reason} Name a folder that you can read.', source)
+            warnings.warn(f'{source}{reason} Looking elsewhere.', DataWarning, stacklevel=4)
         return
     reasons = []
     for name in missing:
@@ -153,12 +185,12 @@ def _search(source, folder, named, dataset, found, tried):
         if name not in found:
             reasons += wrong or [f'no {name}']
             if wrong and named:
-                raise DataUnavailable(f'{source} holds a wrong file. {"; ".join(wrong)}. Remove it, so that the right '
-                                      'one can be found or downloaded, or replace it by a good copy.')
+                raise DataUnavailable(f' holds a wrong file. {"; ".join(wrong)}. Remove it, so that the right '
+                                      'one can be found or downloaded, or replace it by a good copy.', source)
             if wrong:
-                warnings.warn(f'{"; ".join(wrong)}. Looking elsewhere for {name}.', stacklevel=4)
+                warnings.warn(f'{"; ".join(wrong)}. Looking elsewhere for {name}.', DataWarning, stacklevel=4)
     if reasons:
-        tried.append(f'{source}, {folder}: {"; ".join(reasons)}')
+        tried.append((source, f', {folder}: {"; ".join(reasons)}'))
 
 
 def _closed(folder) -> Optional[str]:
@@ -174,6 +206,9 @@ def _closed(folder) -> Optional[str]:
 
 def _download(folder, dataset, found, tried):
     """Fetch what is missing into a folder: from the mirrors in turn, then from Debian's package."""
+    if folder is None and any(name not in found for name in dataset.files):
+        raise DataUnavailable('Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set '
+                              'GLUON_BN_DATA to a folder that you can write, with 31 MB free.')
     for mirror in dataset.mirrors:
         for name in [name for name in dataset.files if name not in found]:
             _check_writable(folder / f'{name}.gz')
@@ -184,7 +219,7 @@ def _download(folder, dataset, found, tried):
                 packed = fetch(url, limit=expected.size + expected.size // 1000 + 1024)
                 content = unpack(io.BytesIO(packed), expected)
             except FAILURES as error:
-                tried.append(f'{url}: {_reason(error)}')
+                tried.append((url, f': {_reason(error)}'))
                 break  # a mirror that fails once has lost its turn: each of its files could take as long to fail
             found[name] = _keep(folder, name, url, packed, content)
     missing = [name for name in dataset.files if name not in found]
@@ -196,13 +231,13 @@ def _download(folder, dataset, found, tried):
     try:
         packed_files = fetch_debian(dataset.package, members, max(dataset.files[name].size for name in missing) + 1024)
     except FAILURES as error:
-        tried.append(f'{source}: {_reason(error)}')
+        tried.append((source, f': {_reason(error)}'))
         return
     for member, name in members.items():
         try:
             content = unpack(io.BytesIO(packed_files[member]), dataset.files[name])
         except (ValueError, KeyError) as error:
-            tried.append(f'{source}, {member}: {"not in it" if isinstance(error, KeyError) else error}')
+            tried.append((source, f', {member}: {"not in it" if isinstance(error, KeyError) else error}'))
             continue
         found[name] = _keep(folder, name, source, packed_files[member], content)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator, Optional, Tuple, Union
 
+from ..system import before_mxnet  # noqa: F401  first: see there
+
+# isort: split
 import numpy
 from mxnet import Context, cpu, nd, util
 from mxnet.ndarray import NDArray

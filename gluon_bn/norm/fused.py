@@ -10,6 +10,7 @@ from typing import Tuple
 import numpy
 from mxnet.ndarray import NDArray
 
+from ..errors import InputError
 from . import native
 from .definition import check_input
 from .native import NativeError, batch_norm_native
@@ -43,12 +44,12 @@ def fused_batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDA
 def choose() -> Tuple[str, str]:
     """('native' or 'portable', why), decided at the first call and kept; compiles if it must.
 
-    Raises: ValueError for a GLUON_BN_FUSED that is none of native, portable, auto;
+    Raises: InputError for a GLUON_BN_FUSED that is none of native, portable, auto;
     NativeError if it is native and native cannot be had.
     """
     wish = os.environ.get('GLUON_BN_FUSED') or 'auto'
     if wish not in ('native', 'portable', 'auto'):
-        raise ValueError(f'GLUON_BN_FUSED must be native, portable or auto, got {wish!r}; unset it for auto')
+        raise InputError(f'must be native, portable or auto, got {wish!r}; unset it for auto', 'GLUON_BN_FUSED')
     if wish == 'portable':
         return 'portable', 'GLUON_BN_FUSED=portable asks for it'
     try:
@@ -65,6 +66,6 @@ def status() -> str:
     """Which path fused_batch_norm takes here on the CPU, and why, in one line."""
     try:
         path, reason = choose()
-    except (NativeError, ValueError) as error:
+    except (NativeError, InputError) as error:
         return f'none: {error}'
     return f'{path}: {reason}'

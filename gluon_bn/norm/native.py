@@ -1,6 +1,7 @@
 """The native path: native.cc, compiled on first use and loaded into MXNet as operators."""
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
@@ -17,7 +18,8 @@ import mxnet
 from mxnet import autograd, nd, np, sym
 
 from ..errors import GluonBnError
-from ..system.store import store
+from ..system.settings import folder_from, home
+from ..system.store import DISK_FULL, store
 
 SOURCE = Path(__file__).with_name('native.cc')
 # No -ffast-math: it would assume that there is no NaN. Without errno and traps sqrt and the loops vectorize.
@@ -77,9 +79,13 @@ def load():
         library = build()
         try:
             mxnet.library.load(str(library), verbose=False)
-        except Exception as error:
+        except Exception as error:  # MXNetError for most reasons, but its Python side raises others for a foreign file
+            said = last_line(str(error))
+            remedy = ('its folder may not run programs (noexec): set GLUON_BN_CACHE to a folder that may'
+                      if 'map segment' in said or 'Operation not permitted' in said or 'not permitted' in said
+                      else 'set CXX to another compiler')
             raise NativeError(f'MXNet does not load {library}, which {shlex.join(find_compiler())} has made: '
-                              f'{last_line(str(error))}; set CXX to another compiler') from error
+                              f'{said}; {remedy}') from error
 
 
 def build():
@@ -99,19 +105,23 @@ def build():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / 'native.so'
-            command = [*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
-                       '-o', str(made)]
-            run(command)
+            run([*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
+                 '-o', str(made)])
+            if not made.is_file():
+                raise NativeError(f'{shlex.join(compiler)} reports success but has written no library; set CXX to a '
+                                  'C++ compiler')
             content = made.read_bytes()
         library = cache / f'{name}-{digest(content)}.so'
         store(content, library)
-    except OSError as error:
-        raise NativeError(f'the cache {cache} cannot be used: {error.strerror}; '
-                          'set GLUON_BN_CACHE to a folder that can be written') from error
+    except OSError as error:  # of the cache: `run` and `fingerprint` raise their own errors
+        remedy = 'make room there, or set' if error.errno in DISK_FULL else 'set'
+        raise NativeError(f'the cache {cache} cannot be used: {error.strerror or error}; '
+                          f'{remedy} GLUON_BN_CACHE to a folder that can be written') from error
     return library
 
 
 def run(command):
+    """Run the compiler. Raises: NativeError with the line of its output that says why it failed."""
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
                               timeout=SECONDS_TO_COMPILE)
@@ -121,8 +131,12 @@ def run(command):
         raise NativeError(f'{command[0]} cannot be run: {error.strerror}') from error
     if done.returncode:
         said = done.stdout.splitlines()
-        lines = [line for line in said if 'error' in line] or said or ['no output']
-        raise NativeError(f'{command[0]} failed: {lines[0]}')
+        # ld tells a full disk in a line of its own, before g++ says that ld has failed
+        full = [line for line in said if os.strerror(errno.ENOSPC) in line or os.strerror(errno.EDQUOT) in line]
+        lines = full or [line for line in said if 'error' in line] or said or ['no output']
+        remedy = (f'; make room in the cache and in {tempfile.gettempdir()}, or set GLUON_BN_CACHE and TMPDIR to other '
+                  'folders' if full else '')
+        raise NativeError(f'{command[0]} failed: {lines[0]}{remedy}')
 
 
 def find_compiler():
@@ -140,10 +154,15 @@ def find_compiler():
 
 
 def cache_folder():
-    """$GLUON_BN_CACHE, or gluon_bn in the user's cache folder."""
-    if os.environ.get('GLUON_BN_CACHE'):
-        return Path(os.environ['GLUON_BN_CACHE']).absolute()  # MXNet loads from no other path
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache').absolute() / 'gluon_bn'
+    """$GLUON_BN_CACHE, or gluon_bn in the user's cache folder. Raises: NativeError if this user has none."""
+    own = folder_from('GLUON_BN_CACHE')
+    if own:
+        return own.absolute()  # MXNet loads from no other path
+    users, at_home = folder_from('XDG_CACHE_HOME'), home()
+    if not users and not at_home:
+        raise NativeError('there is no folder for its cache: this user has no home folder, and HOME is not set; '
+                          'set GLUON_BN_CACHE to a folder that can be written')
+    return (users or at_home / '.cache').absolute() / 'gluon_bn'
 
 
 def fingerprint(compiler):

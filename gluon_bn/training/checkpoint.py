@@ -14,7 +14,7 @@ import numpy
 from mxnet.gluon import Block, Parameter
 
 from ..arguments import is_whole
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..system.store import DISK_FULL, store
 from .epoch import Epoch
 
@@ -65,8 +65,8 @@ class Checkpoint:
             store(MAGIC + hashlib.sha256(packed).hexdigest().encode() + b'\n' + packed, self.path)
         except OSError as error:
             remedy = '; make room, and go on from it' if error.errno in DISK_FULL else ''
-            raise OSError(f'the checkpoint {self.path} cannot be written: {error.strerror or error}; what it held '
-                          f'before is intact{remedy}') from error
+            raise OutputError(f'the checkpoint {self.path} cannot be written: {error.strerror or error}; what it held '
+                              f'before is intact{remedy}') from error
         self._seed_mxnet(len(history))
 
     def load(self, net: Block) -> List[Epoch]:
@@ -115,7 +115,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._refused(f'cannot be read: {error.strerror or error}') from error
+            raise self._refused(f'cannot be read: {error.strerror or error}; see to its rights') from error
         if line != MAGIC + hashlib.sha256(packed).hexdigest().encode():
             raise self._refused('is damaged: its content has not the SHA-256 that it names; '
                                 'remove it to train this run anew')

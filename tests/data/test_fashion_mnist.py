@@ -516,7 +516,7 @@ def test_a_cache_of_another_user_is_passed_over_with_a_warning(cache, dataset, t
     process = search(dataset(), inside=without('dac_override', 'dac_read_search'))
     output, errors = process.communicate(timeout=60)
     assert output == hashes(dataset()), errors
-    assert f"UserWarning: MXNet's cache, {cache}, cannot be read: Permission denied. Looking elsewhere." in errors
+    assert f"DataWarning: MXNet's cache, {cache}, cannot be read: Permission denied. Looking elsewhere." in errors
 
 
 @pytest.mark.fault('a read-only cache')

@@ -1,0 +1,78 @@
+"""The environment variables that are read, each checked where it is used.
+
+Only the standard library is imported here: the doctor looks at the settings where nothing else works.
+"""
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Optional
+
+from ..errors import InputError
+
+MOST_THREADS = 1024  # MXNet crashes where the system refuses it a thread
+# What MXNet reads as a number or a switch: any other text ends the process while it is imported, or at the first use.
+MXNET_THREADS = re.compile(r'MXNET_(\w+_NTHREADS|OMP_MAX_THREADS|MP_OPENCV_NUM_THREADS)')
+AT_LEAST_ONE = re.compile(r'MXNET_(CPU|GPU)_\w+')  # the others may be 0
+MXNET_NUMBERS = re.compile(
+    r'MXNET_(\w+_(TEMP|RAND)_COPY|PROFILER_(AUTOSTART|MODE)|CPU_PARALLEL_SIZE|EXEC_BULK_EXEC_MAX_NODE_TRAIN\w*'
+    r'|EXEC_INPLACE_GRAD_SUM_CAP|KVSTORE_(BIGARRAY_BOUND|SLICE_THRESHOLD)|MKLDNN_CACHE_NUM'
+    r'|DISABLE_MKLDNN_(\w+_OPT|FUSE_CONV_\w+)|USE_NUM_CORES_OPERATOR_TUNING)')
+MXNET_SWITCHES = re.compile(
+    r'MXNET_(DISABLE_MKLDNN_\w+|MKLDNN_(DEBUG|ENABLED|FORCE_\w+)|ELIMINATE_COMMON_EXPR|ENGINE_INFO'
+    r'|EXEC_BULK_EXEC_(TRAIN|INFERENCE)|\w+_VERBOSE_LOGGING|KVSTORE_(LOGTREE|USETREE)|OUTPUT_TUNING_DATA'
+    r'|VERBOSE_TUNING_INFO)')
+MXNET_ENGINES = ('NaiveEngine', 'ThreadedEngine', 'ThreadedEnginePerDevice')
+
+
+def check_before_mxnet() -> None:
+    """Raise InputError for a setting at which MXNet would end the process, while it is imported or later."""
+    for name, value in os.environ.items():
+        unset = f'got {value!r}; MXNet reads it: unset it'
+        if not value:
+            continue
+        if name == 'OMP_NUM_THREADS' and not _is_whole(value, 1, MOST_THREADS):
+            raise InputError(f'must be a whole number from 1 to {MOST_THREADS}, got {value!r}; set it to the number of '
+                             'threads of one run, or unset it', name)
+        least = 1 if AT_LEAST_ONE.fullmatch(name) else 0
+        if MXNET_THREADS.fullmatch(name) and not _is_whole(value, least, MOST_THREADS):
+            raise InputError(f'must be a whole number from {least} to {MOST_THREADS}, {unset}', name)
+        if MXNET_NUMBERS.fullmatch(name):
+            if not _is_whole(value):
+                raise InputError(f'must be a whole number, {unset}', name)
+        elif MXNET_SWITCHES.fullmatch(name) and value.lower() not in ('0', '1', 'false', 'true'):
+            raise InputError(f'must be 0 or 1, {unset}', name)
+        if name == 'MXNET_ENGINE_TYPE' and value not in MXNET_ENGINES:
+            raise InputError(f'must be one of {", ".join(MXNET_ENGINES)}, {unset}', name)
+
+
+def check_path(name: str, value: Any, expected: str = 'a path', remedy: str = 'leave it out for the default') -> Path:
+    """Return value as a Path, with ~ replaced. Raises: InputError, which calls it by name, for what can be none."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or '\0' in os.fsdecode(os.fspath(value)):
+        raise InputError(f'must be {expected}, got {value!r}; {remedy}', name)
+    path = Path(os.fsdecode(os.fspath(value)))
+    try:
+        return path.expanduser()
+    except RuntimeError:  # neither HOME nor an entry for this user, or no such user
+        raise InputError(f'must be {expected} that needs no home folder, got {value}, whose {path.parts[0]} is not '
+                         'known here; write the whole path', name) from None
+
+
+def folder_from(variable: str) -> Optional[Path]:
+    """The folder that an environment variable names, None if it is not set or empty."""
+    value = os.environ.get(variable)
+    return check_path(variable, value, 'a folder', 'unset it') if value else None
+
+
+def home() -> Optional[Path]:
+    """The user's home folder; None for a user who has none, as in a container run under another number."""
+    try:
+        found = Path.home()
+    except RuntimeError:
+        return None
+    return found if str(found) not in ('', '.') else None
+
+
+def _is_whole(text: str, least: int = -2 ** 31, most: int = 2 ** 31 - 1) -> bool:
+    return re.fullmatch(r'\s*[+-]?[0-9]{1,10}\s*', text) is not None and least <= int(text) <= most
