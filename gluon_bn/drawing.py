@@ -6,12 +6,13 @@ from typing import Dict
 
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by every kind of colour vision, and in grey.
+# Okabe and Ito's palette, made for every kind of colour vision. In grey most of these look alike: there, go by the
+# dashes below, the markers or the labels.
 COLORS = {'none': '#999999', 'scratch': '#0072B2', 'portable': '#56B4E9', 'fused': '#009E73', 'gluon': '#D55E00',
           'torch': '#CC79A7'}
 LABELS = {'none': 'no normalization', 'scratch': 'batch_norm', 'portable': 'fused_batch_norm, portable',
           'fused': 'fused_batch_norm', 'gluon': 'gluon.nn.BatchNorm', 'torch': 'PyTorch'}
-STYLES = {'none': ':', 'gluon': '--'}  # curves that lie on each other stay visible
+STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--'}  # else solid; curves that lie on each other stay visible
 
 
 def pictures(figure: Figure) -> Dict[str, bytes]:

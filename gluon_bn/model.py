@@ -37,7 +37,7 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is not yet initialized.
     Raises: InputError for an unknown name, a norm that makes no block, or a number of classes below 1.
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
-    affine maps keep their biases (redundant before a norm), so that the nets differ in the norm alone.
+    affine maps keep their biases (redundant before a norm in training), so that the nets differ in the norm alone.
     """
     otherwise = ', or a function (num_features, num_dims) -> Block'
     make_norm = norm if callable(norm) else look_up('norm', norm, NORMS, otherwise)

@@ -9,8 +9,9 @@ from .minibatches import TEXT_LABELS, load_data_fashion_mnist
 class FashionMNIST(d2l.DataModule):
     """Fashion-MNIST for `d2l.Trainer(max_epochs=10).fit(model, data)`.
 
-    It takes the place of `d2l.FashionMNIST`, which downloads from a bucket of its own and decodes each image
-    anew. root, num_train, num_val: see `load_data_fashion_mnist`. Call `npx.set_np()` first, as the book does.
+    It takes the place of `d2l.FashionMNIST`, which takes Gluon's data set and resizes and converts each image
+    each time it is asked for. root, num_train, num_val: see `load_data_fashion_mnist`. Call `npx.set_np()` first,
+    as the book does.
 
     Shapes: minibatches X (b, 1, 28, 28) float32 from 0 to 1, y (b,) int32.
     """

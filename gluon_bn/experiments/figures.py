@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..drawing import COLORS, LABELS
+from ..drawing import COLORS, LABELS, STYLES
 
 NONE, OURS, GLUON = COLORS['none'], COLORS['scratch'], COLORS['gluon']
 OTHER = '#882255'  # a penalty, renormalizing, whitening: what is tried in the place of batch normalization
@@ -278,7 +278,8 @@ def errors_by_mean(errors, means):
     norms = {label: norm for norm, label in LABELS.items()}
     figure, ax = _figure(width=6)
     for name, values in errors.items():
-        ax.plot(range(len(means)), values, 'o-', color=COLORS[norms[name]], label=name)
+        norm = norms[name]
+        ax.plot(range(len(means)), values, STYLES.get(norm, '-'), marker='o', color=COLORS[norm], label=name)
     ax.set(yscale='log', xlabel='mean of the input, in standard deviations', ylabel='relative error of Y',
            xticks=range(len(means)), xticklabels=[f'{mean:,}' for mean in means])
     ax.grid(alpha=0.3)

@@ -30,8 +30,8 @@ def fused_batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDA
 
     Shapes, Units, Raises: as for `batch_norm`; also NativeError if GLUON_BN_FUSED=native
     and that is not to be had.
-    Note: the statistics that it returns, old or new, carry no gradient, and native gives no
-    gradient of a gradient (`create_graph=True`); `batch_norm` does.
+    Note: the statistics that it returns, old or new, carry no gradient. MXNet 1.9.1 gives no gradient of
+    a gradient (`create_graph=True`) for it, nor for `batch_norm`: operators of both lack one.
     Source: Ioffe and Szegedy (2015), section 3, where the gradients are derived.
     """
     check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)

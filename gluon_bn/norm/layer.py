@@ -22,7 +22,7 @@ class BatchNorm(nn.HybridBlock):
     num_features: outputs of a dense layer (d) or channels of a convolution (c).
     num_dims: 2 for a dense layer, X (m, d); 4 for a convolution, X (m, c, h, w).
     fn: the maths: `batch_norm`, `fused_batch_norm`, or any function of that signature.
-    moving_var_initializer: 'zeros' as in the chapter; 'ones' as in its later editions.
+    moving_var_initializer: 'zeros' as in the chapter; 'ones' as in d2l 1.0 and in Gluon.
 
     Parameters, each (1, d) or (1, c, 1, 1): gamma (starts at 1) and beta (0) are learned;
     moving_mean (0) and moving_var (0) take no gradient, but are saved, loaded and moved to

@@ -302,8 +302,8 @@ assert accuracy > 0.6, accuracy
 # %% [markdown]
 # ## The workbench for exercises 8 to 12
 #
-# LeNet without a norm needs minutes before it learns anything. The questions below take a smaller network that trains in
-# a second: three dense layers of 64 units with ReLU. `fit` starts it from the same weights each time, trains it for a few
+# The questions below train many nets, so they take one that trains in a second or so: three dense layers of 64 units
+# with ReLU. `fit` starts it from the same weights each time, trains it for a few
 # epochs and returns the last one: see its `.train_acc` and `.test_acc`. Where a training diverges, its loss is not a
 # number.
 

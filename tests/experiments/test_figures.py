@@ -1,9 +1,11 @@
-"""The tables of the experiments."""
+"""The tables and curves of the experiments."""
 import re
 
 import pytest
 
+from gluon_bn.drawing import STYLES
 from gluon_bn.experiments import figures
+from gluon_bn.model import NORMS
 
 
 @pytest.mark.parametrize("value, text", [
@@ -13,3 +15,7 @@ from gluon_bn.experiments import figures
 def test_a_table_shows_numbers_with_at_most_three_digits_and_texts_and_counts_as_they_are(value, text):
     cells = re.findall(r"<td[^>]*>(.*?)</td>", figures.table([("name", value)], ["what", "value"]))
     assert [cell.strip() for cell in cells] == ["name", text]
+
+
+def test_the_curves_of_two_norms_differ_in_their_dashes_for_their_greys_hardly_do():
+    assert len({STYLES.get(norm, "-") for norm in NORMS}) == len(NORMS)

@@ -359,3 +359,14 @@ def test_the_caller_may_write_to_its_statistics_while_recording(fn):
         arrays[3][:], arrays[4][:] = moving_mean, moving_var
     Y.backward(dY)
     assert close(gradients(arrays), oracle.backward(*(a.asnumpy() for a in arrays[:2]), EPS, dY.asnumpy()), 1e-5)
+
+
+@pytest.mark.parametrize("fn", [maths.batch_norm, compiled, portable.batch_norm_portable],
+                         ids=["batch_norm", "native", "portable"])
+@pytest.mark.parametrize("shape", [(8, 3), (4, 3, 2, 2)])
+def test_there_is_no_gradient_of_a_gradient_as_the_docstring_says(fn, shape):
+    arrays, _ = ready(shape)
+    with autograd.record():
+        Y = call(fn, *arrays)[0]
+        with pytest.raises(mx.MXNetError, match="non-differentiable|higher order|gradient"):
+            autograd.grad((Y ** 3).sum(), arrays[0], create_graph=True)[0].sum().backward()
