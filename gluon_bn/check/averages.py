@@ -2,29 +2,52 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy
 
-from .variants import Variant, batch_statistics, other_axes, same
+from .formulas import variable
+from .slips import BLENDED, RULES, SLIPS, mean, momentum, var
+from .variants import Variant, batch_statistics, channel_axes, close, other_axes, values, where, words
 
-RULES = {'blend': None, 'swapped': 'MomentumSwapped', 'overwritten': 'OverwritesRunning', 'kept': 'NeverUpdates',
-         'other': 'OtherMomentum'}
+USUAL_RULES = {'blend': None, 'swapped': 'MomentumSwapped', 'overwritten': 'OverwritesRunning',
+               'kept': 'NeverUpdates', 'other': 'OtherMomentum'}
 KINDS = {'m': None, 'm-1': 'UnbiasedRunningVar', 'std': 'RunningStdNotVar', 'std, m-1': 'RunningStdNotVar',
          'std with eps': 'RunningStdNotVar', 'std with eps, m-1': 'RunningStdNotVar'}
+QUANTITIES = ('moving_mean', 'moving_var')
+
+
+class Cause(NamedTuple):
+    """A mistake, the average in which it is seen, and what that average equals instead, in words."""
+
+    name: str
+    quantity: str
+    words: str = ''
 
 
 def explain(trials, observed, variant, known):
-    """The names of the fewest new mistakes that give the observed averages; None if none do.
+    """The Causes, of the fewest new mistakes, that give the observed averages; None if none do.
 
     `variant` is how the batch itself was normalized: an average of the same wrong statistic is no second mistake.
     """
+    variant = Variant() if variant is None else variant
+    causes = _of_usual(trials, observed, variant, known)
+    exchanges = [slip for slip in variant.slips or SLIPS if slip.name == 'ExchangedArguments']
+    for slip in exchanges if causes is None else ():
+        exchange = Variant(slips=(slip,))
+        given = [trial._replace(**{key: values(exchange, trial)[key] for key, _ in slip.steps}) for trial in trials]
+        if _of_usual(given, observed, variant._replace(slips=()), known) == []:
+            return [Cause(slip.name, quantity, words(exchange, slip.name)) for quantity in QUANTITIES]
+    return _of_slips(trials, observed, variant, known) if causes is None else causes
+
+
+def _of_usual(trials, observed, variant, known, quantities=QUANTITIES):
     rank = trials[0].X.ndim
-    axes = dict.fromkeys(['channel' if variant is None else variant.axes, 'channel', *other_axes(rank)])
-    divide = 'm' if variant is None else variant.divide
-    names = []
-    for quantity, kinds in (('moving_mean', ['mean']), ('moving_var', list(KINDS))):
+    axes = dict.fromkeys([variant.axes, 'channel', *other_axes(rank)])
+    causes = []
+    for quantity in quantities:
         best = None
-        for over, kind in itertools.product(axes, kinds):
+        for over, kind in itertools.product(axes, ['mean'] if quantity == 'moving_mean' else KINDS):
             if best is not None and best[0] == 0:
                 break
             batches = [_batch(trial, over, kind) for trial in trials]
@@ -32,17 +55,61 @@ def explain(trials, observed, variant, known):
             rule = _rule(trials, olds, batches, news)
             if rule is None:
                 continue
-            found = [] if RULES[rule] is None else [RULES[rule]]
+            found = [] if USUAL_RULES[rule] is None else [USUAL_RULES[rule]]
             if rule != 'kept':
                 found += ['WrongAxis'] if over != 'channel' else []
-                found += [] if kind in ('mean', divide) or KINDS[kind] is None else [KINDS[kind]]
+                found += [] if kind in ('mean', variant.divide) or KINDS[kind] is None else [KINDS[kind]]
             price = sum(name not in known for name in found)
             if best is None or price < best[0]:
                 best = price, found
         if best is None:
             return None
-        names += best[1]
-    return list(dict.fromkeys(names))
+        causes += [Cause(name, quantity) for name in best[1]]
+    return causes
+
+
+def _of_slips(trials, observed, variant, known):
+    """The Causes, where one average or both come of a statistic that is wrong in Y already, or of a slip of its own."""
+    named = []
+    for trial, one in zip(trials, observed):
+        own_mean, own_var = batch_statistics(variant, trial.X, others=values(variant, trial))
+        right_mean, right_var = batch_statistics(Variant(), trial.X)
+        named.append({**values(Variant(), trial), 'axes': channel_axes(trial.X.ndim),
+                      'm': trial.X.size // trial.X.shape[1], 'n': trial.X.shape[0], 'size': trial.X.size,
+                      'mean': right_mean, 'var': right_var,
+                      'own mean': own_mean, 'own var': own_var, 'Y': one.Y,
+                      'new_mean': one.moving_mean, 'new_var': one.moving_var})
+    causes = []
+    for quantity in QUANTITIES:
+        usual = _of_usual(trials, observed, variant, known, (quantity,))
+        found = usual if usual is not None else _slip(named, [getattr(one, quantity) for one in observed], quantity)
+        if found is None:
+            return None
+        causes += found
+    return causes
+
+
+def _slip(named, news, quantity):
+    """The Cause of one average by the first rule that gives it, if any."""
+    old, right = variable(quantity), mean if quantity == 'moving_mean' else var
+    own = variable(f'own {right}')
+
+    def blend(old, batch):
+        return momentum * old + (1 - momentum) * batch
+
+    usual = [blend, lambda old, batch: momentum * batch + (1 - momentum) * old, lambda old, batch: batch]
+    tried = [*itertools.product([blend], [own, *BLENDED[quantity]]),
+             *itertools.product([*usual[1:], *RULES], [right, own]),
+             *itertools.product([*usual[1:], *RULES], BLENDED[quantity])]
+    for rule, batch in tried:
+        formula = rule(old, batch)
+        with numpy.errstate(all='ignore'):
+            if all(close(new, formula.compute(values)) for new, values in zip(news, named)):
+                text = str(formula).replace('own ', '')
+                told = [] if rule is blend and batch is own else [
+                    Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
+                return told
+    return None
 
 
 def _batch(trial, axes, kind):
@@ -55,7 +122,7 @@ def _batch(trial, axes, kind):
 def _rule(trials, olds, batches, news):
     """How each new average came from the old one and the batch's; None if by no known rule."""
     def fits(weights):
-        return all(same(new, weight * old + (1 - weight) * batch if weight else batch)
+        return all(close(new, weight * old + (1 - weight) * batch if weight else batch)
                    for weight, old, batch, new in zip(weights, olds, batches, news))
 
     momenta = [trial.momentum for trial in trials]

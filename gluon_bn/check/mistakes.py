@@ -42,6 +42,18 @@ MISTAKES = {
     'VarianceCancellation':
         'Mathematically your variance is right. What does float32 leave of the difference of two numbers near '
         '10^9? What could be subtracted before anything is squared?',
+    'ExchangedArguments':
+        'A call by position depends on the order. Lay yours beside the first line of the function that it calls: '
+        'are all names in the same place?',
+    'WrongFormula':
+        'Your numbers are those of the formula that is shown. Lay it beside that of the exercise, term by term: '
+        'which one differs?',
+    'WrongCount':
+        'By how many numbers must a sum be divided to make it a mean? Count those of one channel, for (m, d) and for '
+        '(m, c, h, w).',
+    'WrongMean': 'A mean is a sum divided by how many numbers were summed. Which of the two is another one in yours?',
+    'WrongVariance':
+        'A variance is the mean of squared distances from the mean. Which of these three words is missing in yours?',
     'WrongOutput':
         'This is none of the usual mistakes. Compute this one number by hand, step by step, beside your code.',
     # moving statistics
@@ -55,6 +67,9 @@ MISTAKES = {
         'variance divided by m - 1. The chapter and Gluon remember the very variance that normalized the '
         'batch. Which is yours?',
     'UpdatesAtPredict': 'A prediction should not teach the layer anything. When may the moving averages move?',
+    'WrongAverage':
+        'Your numbers are those of the rule that is shown. Lay it beside that of the exercise: is it a weight that '
+        'differs, or the quantity that is averaged?',
     'WrongStatistics': 'Write down the rule for the new average, put in these numbers, and compare term by term.',
     # gradients
     'StatsDetachedInForward':

@@ -62,11 +62,8 @@ class Outputs(Probes):
         Ys = [one.Y for one in seen]
         expected = [variants.forward(right, trial) for trial in tried]
         wrong = [i for i in range(len(tried)) if not same(Ys[i], expected[i])]
-        findings = []
-        if are_exchanged(tried, seen):
-            findings = [Finding('WrongReturn', f'{where}, moving_mean and moving_var come back in exchanged order')]
         if not wrong:
-            return right, findings
+            return right, [exchanged(where)] if are_exchanged(tried, seen) else []
         variant = variants.explain(tried, Ys, source, self.known)
         names = ['WrongOutput'] if variant is None else variants.mistakes(variant, source)
         if variant is None:  # perhaps normalized by the averages after they had taken in this batch
@@ -77,13 +74,18 @@ class Outputs(Probes):
                 names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
             elif any(one.changed for one in seen):
                 names = ['MutatesInput']
+        findings = [exchanged(where)] if 'ExchangedArguments' not in names and are_exchanged(tried, seen) else []
         for name in names:
             i = next((i for i in wrong if _shows(name, variant, right, tried[i], source)), wrong[0])
             text = f'{where}, ' + difference(tried[i].told(*about), 'Y', expected[i], Ys[i])
-            if name == 'WrongAxis' and (rank == 2 or variant.axes in FAMILIAR_AXES):
+            if name == 'WrongAxis' and variant.axes != 'channel' and (rank == 2 or variant.axes in FAMILIAR_AXES):
                 text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
-            findings.append(Finding(name, text))
+            findings.append(Finding(name, text + (variants.words(variant, name) if variant is not None else '')))
         return variant, findings
+
+
+def exchanged(where):
+    return Finding('WrongReturn', f'{where}, moving_mean and moving_var come back in exchanged order')
 
 
 def are_exchanged(tried, seen):

@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 from . import averages, variants
-from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs, are_exchanged
+from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs, are_exchanged, exchanged
 from .probes import Open
 from .raised import Trouble
 from .result import Finding, difference
 from .trials import upstream
-from .variants import same
+from .variants import close, same
 
 GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
+# what is seen in Y and in the averages
+ABOUT_BATCH = ('UnbiasedBatchVar', 'WrongAxis', 'WrongCount', 'WrongMean', 'WrongVariance')
 ABOUT_AVERAGES = ('moving_mean', 'moving_var', 'momentum')
 
 
@@ -20,37 +22,44 @@ class Properties(Outputs):
         """The moving averages after one training batch."""
         tried = self.trials[rank]
         seen = [self.observed(trial, 'training') for trial in tried]
-        text = ''
+        texts = {}
         for trial, one in zip(tried, seen):
             mean, var = variants.batch_statistics(TRAINING, trial.X)
             for name, batch in (('moving_mean', mean), ('moving_var', var)):
                 old, new = getattr(trial, name), getattr(one, name)
                 right = trial.momentum * old + (1 - trial.momentum) * batch
-                if not text and not same(new, right):
-                    text = 'after one batch, ' + difference(trial.told(*ABOUT_AVERAGES), name, right, new)
+                if name not in texts and not close(new, right):
+                    texts[name] = 'after one batch, ' + difference(trial.told(*ABOUT_AVERAGES), name, right, new)
                 # (d,) broadcasts over a dense X as (1, d) does
-                if not text and new.shape != old.shape and (rank, new.ndim) != (2, 1):
+                if not texts and new.shape != old.shape and (rank, new.ndim) != (2, 1):
                     raise Trouble('WrongShape', f'{name} should keep the shape {old.shape}, yours has {new.shape}')
-        if not text:
+        if not texts:
             return []
+        text = next(iter(texts.values()))
         try:
             variant = self.variant(rank)
         except Open:
             variant = None
-        exchanged = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in seen]
-        if averages.explain(tried, exchanged, variant, self.known) == []:
+        turned = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in seen]
+        if averages.explain(tried, turned, variant, self.known) == []:
             return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
-        names = averages.explain(tried, seen, variant, self.known)
-        if names == []:  # wrong only as Y is wrong
-            names = [name for name in variants.mistakes(variant, 'batch') if name in ('UnbiasedBatchVar', 'WrongAxis')]
-        return _findings(names or ['WrongStatistics'], text)
+        causes = averages.explain(tried, seen, variant, self.known)
+        if causes is None:
+            return [Finding('WrongStatistics', text)]
+        if not causes:  # wrong only as Y is wrong
+            return [Finding(name, text + variants.words(variant, name))
+                    for name in variants.mistakes(variant, 'batch') if name in ABOUT_BATCH]
+        findings = {}
+        for cause in causes:
+            findings.setdefault(cause.name, Finding(cause.name, texts.get(cause.quantity, text) + cause.words))
+        return list(findings.values())
 
     def unmoved(self, rank):
         """The moving averages after a prediction."""
         tried = self.trials[rank]
         seen = [self.observed(trial, 'prediction') for trial in tried]
         if are_exchanged(tried, seen):
-            return [Finding('WrongReturn', 'in prediction, moving_mean and moving_var come back in exchanged order')]
+            return [] if 'ExchangedArguments' in self.known else [exchanged('in prediction')]
         for trial, one in zip(tried, seen):
             for name in ('moving_mean', 'moving_var'):
                 if not same(getattr(one, name), getattr(trial, name), rtol=1e-6, atol=1e-9):
@@ -82,9 +91,11 @@ class Properties(Outputs):
     def gradients(self, rank):
         """The gradient that autograd finds through the code, against that of the same formula."""
         variant = self.variant(rank)
-        tried = [trial for trial in (self.trials[rank][1], self.trials[rank][3])
+        # of a slip's formula the batch by numbers may be a point without a slope, as where two numbers are equal
+        tried = [trial for trial in self.trials[rank][3 if variant.slips else 1::2]
                  # at a variance of 0, as a wrong axis can give, the root has no gradient
-                 if variant.source == 'moving' or variants.batch_statistics(variant, trial.X)[1].min() > 1e-9]
+                 if variant.source == 'moving'
+                 or variants.batch_statistics(variant, trial.X, others=trial._asdict())[1].min() > 1e-9]
         seen = [self.observed(trial, 'training').gradients for trial in tried]
         for gradients in seen:
             if isinstance(gradients, Trouble):
@@ -132,7 +143,3 @@ class Properties(Outputs):
             text = 'after a training batch the moving averages still belong to the autograd graph'
             return [Finding('StatsKeptInGraph', text)]
         return []
-
-
-def _findings(names, text):
-    return [Finding(name, text) for name in names]

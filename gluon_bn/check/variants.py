@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import NamedTuple
+import re
+from typing import NamedTuple, Tuple
 
 import numpy
+
+from .formulas import sqrt
+from .slips import MEAN, SLIPS, VAR, Slip, X, axis_slips, beta, eps, gamma, m, mean, total, var
 
 # float32 and any order of summation on a few dozen values: 1e-6; two different choices below: 4e-4 and more
 RTOL, ATOL = 1e-4, 1e-5
@@ -16,18 +20,31 @@ OTHER_EPS = (1e-3, 1e-5, 1e-6, 1e-8)
 FAMILIAR_AXES = {  # of X (m, c, h, w)
     (0,): 'per pixel', (1, 2, 3): 'per example', (2, 3): 'per example and channel',
     (0, 1, 2, 3): 'for all values', (1,): 'per pixel of each example'}
+# whose mean and whose variance, where they come from two places
+MIXED = {'batch mean': ('batch', 'moving'), 'batch variance': ('moving', 'batch')}
+
+
+UNBIASED = total((X - mean) ** 2) / (m - 1)
 
 
 class Variant(NamedTuple):
     """One way to compute Y; the defaults are right in training."""
 
     axes: object = 'channel'  # or the tuple of axes that the mean is taken over
-    source: str = 'batch'     # or 'moving': the statistics that normalize
+    source: str = 'batch'     # or 'moving', or one of MIXED: the statistics that normalize
     divide: str = 'm'         # or 'm-1'
     eps: object = 'inside'    # or 'outside' the root, 'none', or a number of its own
     root: bool = True         # False divides by the variance
     gamma: bool = True
     beta: str = 'added'       # or 'missing', or 'scaled' by gamma
+    slips: Tuple[Slip, ...] = ()
+
+    @property
+    def steps(self):
+        return dict(step for slip in self.slips for step in slip.steps)
+
+
+RIGHT = {source: Variant(source=source) for source in ('batch', 'moving')}
 
 
 def mistakes(variant, source):
@@ -39,15 +56,57 @@ def mistakes(variant, source):
         names.append('WrongAxis')
     if variant.divide != 'm':
         names.append('UnbiasedBatchVar')
-    if variant.eps != 'inside':
-        names.append({'outside': 'EpsOutsideSqrt', 'none': 'NoEps'}.get(variant.eps, 'OtherEps'))
-    if not variant.root:
-        names.append('MissingSqrt')
-    if not variant.gamma:
-        names.append('MissingGamma')
-    if variant.beta != 'added':
-        names.append({'missing': 'MissingBeta', 'scaled': 'BetaScaledByGamma'}[variant.beta])
-    return names
+    slips = [slip.name for slip in variant.slips]
+    if 'WrongFormula' not in slips:  # else the formula tells all of these
+        if variant.eps != 'inside':
+            names.append({'outside': 'EpsOutsideSqrt', 'none': 'NoEps'}.get(variant.eps, 'OtherEps'))
+        if not variant.root:
+            names.append('MissingSqrt')
+        if not variant.gamma:
+            names.append('MissingGamma')
+        if variant.beta != 'added':
+            names.append({'missing': 'MissingBeta', 'scaled': 'BetaScaledByGamma'}[variant.beta])
+    return list(dict.fromkeys(names + slips))
+
+
+@functools.lru_cache(maxsize=None)
+def formula(variant):
+    """Y from X, mean, var, gamma, beta and eps."""
+    steps = variant.steps
+    inside = var if variant.eps in ('none', 'outside') else var + (eps if variant.eps == 'inside' else variant.eps)
+    spread = sqrt(inside) if variant.root else inside
+    spread = steps.get('spread', spread + eps if variant.eps == 'outside' else spread)
+    if 'whole' in steps:
+        return steps['whole'](spread)
+    X_hat = steps['X_hat'](spread) if 'X_hat' in steps else steps.get('centred', X - mean) / spread
+    if variant.beta == 'scaled':
+        X_hat = X_hat + beta
+    scaled = steps['scaled'](X_hat) if 'scaled' in steps else gamma * X_hat if variant.gamma else X_hat
+    return steps['Y'](scaled) if 'Y' in steps else scaled + beta if variant.beta == 'added' else scaled
+
+
+def words(variant, name):
+    """', which is ...': the formulas that this mistake comes down to; '' if the name alone tells it."""
+    found = [f'comes of {slip.words}' for slip in variant.slips if slip.name == name and slip.words]
+    if name == 'WrongFormula':
+        text = str(formula(variant))
+        if variant.source == 'moving':
+            text = re.sub(r'\b(mean|var)\b', r'moving_\1', text)
+        found = [f'is Y = {text}']
+    elif not found:
+        told = [f'{step} = {value}' for slip in variant.slips if slip.name == name for step, value in slip.steps]
+        found = [f'comes of {" and ".join(told)}{where(" ".join(told))}'] if told else []
+    if name in ('TrainsOnMovingStats', 'BatchStatsAtPredict') and variant.source in MIXED:
+        found = [f'comes of a {MIXED[variant.source][0]} mean with a {MIXED[variant.source][1]} variance']
+    return ''.join(f', which {one}' for one in found)
+
+
+def where(text):
+    """What the letters in a formula stand for that no argument is named after."""
+    letters = {'m': 'X.size / X.shape[1]', 'n': 'X.shape[0]', 'size': 'X.size', 'new_mean': 'the new moving_mean',
+               'new_var': 'the new moving_var'}
+    used = [f'{letter} = {value}' for letter, value in letters.items() if re.search(rf'\b{letter}\b', text)]
+    return f', where {" and ".join(used)}' if used else ''
 
 
 def channel_axes(rank):
@@ -60,36 +119,45 @@ def other_axes(rank):
     return [subset for subset in subsets if subset != channel_axes(rank)]
 
 
-def batch_statistics(variant, X, X_mean=None, X_var=None):
-    """(mean, var); X_mean and X_var are what stays fixed where the path through the mean or variance is cut."""
+def batch_statistics(variant, X, X_mean=None, X_var=None, others=None):
+    """(mean, var); X_mean and X_var are what stays fixed where the path through the mean or variance is cut.
+
+    others: the values of the trial's other arguments, by name.
+    """
+    X_mean, X_var, steps = X if X_mean is None else X_mean, X if X_var is None else X_var, variant.steps
     axes = channel_axes(X.ndim) if variant.axes == 'channel' else variant.axes
-    X_mean, X_var = X if X_mean is None else X_mean, X if X_var is None else X_var
-    mean = X_mean.mean(axes, keepdims=True)
-    var = ((X_var - (mean if X_var is X else X_var.mean(axes, keepdims=True))) ** 2).mean(axes, keepdims=True)
-    if variant.divide == 'm-1':
-        count = numpy.prod([X.shape[axis] for axis in axes])
-        var = var * count / (count - 1) if count > 1 else var * numpy.nan
-    return mean, var
+
+    def compute(step, default, X, **known):
+        over = steps.get(f'axes of {step}', axes)
+        values = {**(others or {}), 'X': X, 'axes': over, 'n': X.shape[0], 'size': X.size,
+                  'm': numpy.prod([X.shape[axis] for axis in over]), **known}
+        return steps.get(step, default).compute(values)
+
+    with numpy.errstate(all='ignore'):
+        mean = compute('mean', MEAN, X_mean)
+        around = mean if X_var is X else compute('mean', MEAN, X_var)
+        return mean, compute('var', VAR if variant.divide == 'm' else UNBIASED, X_var, mean=around)
+
+
+def values(variant, trial, **given):
+    """The arguments by name, or those given in their place, as the variant gets them."""
+    named = {name: value for name, value in trial._asdict().items() if name not in ('words', 'dY')}
+    named.update({name: value for name, value in given.items() if value is not None})
+    for slip in variant.slips:
+        if slip.name == 'ExchangedArguments':
+            named.update({step: named[other] for step, other in dict(slip.steps).items()})
+    return named
 
 
 def forward(variant, trial, X=None, gamma=None, beta=None, X_mean=None, X_var=None):
     """Y of the trial's arrays, or of those given in their place."""
-    X = trial.X if X is None else X
-    gamma, beta = trial.gamma if gamma is None else gamma, trial.beta if beta is None else beta
-    if variant.source == 'batch':
-        mean, var = batch_statistics(variant, X, X_mean, X_var)
-    else:
-        mean, var = trial.moving_mean, trial.moving_var
-    eps = {'inside': trial.eps, 'outside': 0, 'none': 0}.get(variant.eps, variant.eps)
+    named = values(variant, trial, X=X, gamma=gamma, beta=beta)
+    moving = named['moving_mean'], named['moving_var']
+    sources = MIXED.get(variant.source, (variant.source,) * 2)
+    batch = batch_statistics(variant, named['X'], X_mean, X_var, named) if 'batch' in sources else moving
+    mean, var = (batch[i] if source == 'batch' else moving[i] for i, source in enumerate(sources))
     with numpy.errstate(all='ignore'):
-        spread = numpy.sqrt(var + eps) if variant.root else var + eps
-        if variant.eps == 'outside':
-            spread = spread + trial.eps
-        Y = (X - mean) / spread
-    if variant.beta == 'scaled':
-        Y = Y + beta
-    Y = gamma * Y if variant.gamma else Y
-    return Y + beta if variant.beta == 'added' else Y
+        return formula(variant).compute({**named, 'mean': mean, 'var': var}) + 0 * named['X']
 
 
 def gradients(variant, trial, cut=()):
@@ -110,35 +178,62 @@ def gradients(variant, trial, cut=()):
     return slope('X', trial.X), slope('gamma', trial.gamma), slope('beta', trial.beta)
 
 
-def same(actual, expected, rtol=RTOL, atol=ATOL):
+def same(actual, expected, rtol=RTOL, atol=ATOL, equal_nan=False):
     """Whether two arrays agree but for rounding, whatever axes of length 1 they have."""
     if actual.size != expected.size:
         return False
     actual, expected = actual.ravel(), expected.ravel()
-    return bool(numpy.allclose(actual, expected, rtol=rtol, atol=atol * max(1, abs(expected).max())))
+    largest = abs(expected[numpy.isfinite(expected)]).max(initial=1)
+    return bool(numpy.allclose(actual, expected, rtol=rtol, atol=atol * largest, equal_nan=equal_nan))
+
+
+def close(actual, expected):
+    """Whether two arrays agree but for rounding, however small both are."""
+    return same(actual, expected, atol=ATOL * min(1, abs(expected).max()))
 
 
 @functools.lru_cache(maxsize=None)
 def candidates(rank, source, all_eps):
-    """Every variant with at most three mistakes, and their names."""
+    """Every variant with at most three usual mistakes, and those with slips, and their names."""
     other_eps = [value for value in OTHER_EPS if all_eps != {value}]
-    made = (Variant(*choice) for choice in itertools.product(
-        ('channel', *other_axes(rank)), ('batch', 'moving'), ('m', 'm-1'), ('inside', 'outside', 'none', *other_eps),
-        (True, False), (True, False), ('added', 'missing', 'scaled')))
+    choices = {'axes': other_axes(rank), 'source': ['moving'] if source == 'batch' else ['batch'], 'divide': ['m-1'],
+               'eps': ['outside', 'none', *other_eps], 'root': [False], 'gamma': [False],
+               'beta': ['missing', 'scaled']}
+    made = [Variant(*choice) for choice in itertools.product(
+        *[(default, *choices[name]) if name != 'source' else ('batch', 'moving')
+          for name, default in Variant._field_defaults.items() if name != 'slips'])]
+    right = RIGHT[source]
+    slips = [*SLIPS, *(slip for axes in other_axes(rank) for slip in axis_slips(axes))]
+    one = [right, *(right._replace(**{name: value}) for name, values in choices.items() for value in values)]
+    made += [variant._replace(slips=(slip,)) for slip in slips for variant in one]
+    made += [right._replace(slips=pair) for pair in itertools.combinations(SLIPS, 2) if _differ(*pair)]
+    made += [right._replace(source=mixed) for mixed in MIXED]
     named = [(variant, tuple(mistakes(variant, source))) for variant in made
-             if variant.source == 'batch' or (variant.axes, variant.divide) == ('channel', 'm')]
+             if variant.source != 'moving' or (variant.axes, variant.divide) == ('channel', 'm')]
     return [pair for pair in named if len(pair[1]) <= 3]
 
 
+def _differ(*slips):
+    """Whether no step is taken twice."""
+    steps = [step for slip in slips for step, _ in slip.steps]
+    return len(set(steps)) == len(steps)
+
+
 def explain(trials, Ys, source, known=()):
-    """The variant with the fewest mistakes not yet known that gives every Y; None if none or several do."""
+    """The variant with the fewest mistakes not yet known that gives every Y; None if none or several do.
+
+    Of as many mistakes, those of the usual ones come first.
+    """
     by_price = {}
     for variant, names in candidates(trials[0].X.ndim, source, frozenset(trial.eps for trial in trials)):
-        by_price.setdefault(sum(name not in known for name in names), []).append((variant, names))
+        price = sum(name not in known for name in names)
+        if price and 'WrongFormula' in names:  # one name for all that is wrong in the formula
+            price = len(variant.slips) + sum(value != default for value, default in zip(variant[:-1], RIGHT[source]))
+        by_price.setdefault((price, len(variant.slips) + (variant.source in MIXED)), []).append((variant, names))
     pairs = list(zip(trials, Ys))[::-1]  # the random batch first: it tells most variants apart
     for price in sorted(by_price):
         fitting = [(variant, names) for variant, names in by_price[price]
-                   if all(same(Y, forward(variant, trial)) for trial, Y in pairs)]
+                   if all(same(Y, forward(variant, trial), equal_nan=True) for trial, Y in pairs)]
         if fitting:
-            return fitting[0][0] if len({names for _, names in fitting}) == 1 else None
+            return fitting[0][0] if price[1] or len({names for _, names in fitting}) == 1 else None
     return None

@@ -1,0 +1,238 @@
+"""Slips beyond the usual mistakes: a check tells which quantity is off and what it equals instead."""
+import pytest
+from mxnet import autograd, nd
+
+from gluon_bn import check
+from gluon_bn.check.formulas import call, sqrt, variable
+from gluon_bn.check.variants import Variant, candidates, formula
+
+
+def average(array, axes):
+    return array.mean(axis=axes, keepdims=True)
+
+
+def variance(X, mean, axes):
+    return average((X - mean) ** 2, axes)
+
+
+def blend(old, batch, momentum):
+    return momentum * old + (1 - momentum) * batch
+
+
+def output(X, mean, var, gamma, beta, eps):
+    return gamma * (X - mean) / nd.sqrt(var + eps) + beta
+
+
+def student(mean=average, var=variance, output=output, blend=blend, blended=None, training_output=None,
+            call=lambda *arguments: arguments):
+    """The chapter's function, with one of its parts written otherwise."""
+    def fn(*arguments):
+        X, gamma, beta, moving_mean, moving_var, eps, momentum = call(*arguments)
+        axes = (0,) if X.ndim == 2 else (0, 2, 3)
+        if not autograd.is_training():
+            return output(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
+        batch_mean = mean(X, axes)
+        batch_var = var(X, batch_mean, axes)
+        Y = (training_output or output)(X, batch_mean, batch_var, gamma, beta, eps)
+        new_mean = blend(moving_mean, batch_mean, momentum)
+        if blended is not None:
+            batch_var = blended(X=X, var=batch_var, mean=batch_mean, new_mean=new_mean, old_mean=moving_mean, eps=eps,
+                                axes=axes)
+        return Y, new_mean.detach(), blend(moving_var, batch_var, momentum).detach()
+    return fn
+
+
+def sum_over(count):
+    return dict(mean=lambda X, axes: X.sum(axis=axes, keepdims=True) / count(X),
+                var=lambda X, mean, axes: ((X - mean) ** 2).sum(axis=axes, keepdims=True) / count(X))
+
+
+OUTPUTS = {
+    "Y = gamma * (X - mean) / sqrt(var) + eps + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(var) + eps + beta,
+    "Y = gamma * (X - mean) / var + eps + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / var + eps + beta,
+    "Y = gamma * (X - mean) / (sqrt(var) + sqrt(eps)) + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / (nd.sqrt(var) + eps ** 0.5) + beta,
+    "Y = gamma * (X - mean) / sqrt(var - eps) + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(var - eps) + beta,
+    "Y = gamma * (X - mean) / sqrt(maximum(var, eps)) + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(nd.maximum(var, eps)) + beta,
+    "Y = gamma * (X - mean) / sqrt(var + eps) - beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(var + eps) - beta,
+    "Y = (X - mean) / sqrt(var + eps) - beta":
+        lambda X, mean, var, gamma, beta, eps: (X - mean) / nd.sqrt(var + eps) - beta,
+    "Y = (X - mean) / sqrt(var + eps) / gamma + beta":
+        lambda X, mean, var, gamma, beta, eps: (X - mean) / nd.sqrt(var + eps) / gamma + beta,
+    "Y = (X - mean) / sqrt(var + eps) + gamma + beta":
+        lambda X, mean, var, gamma, beta, eps: (X - mean) / nd.sqrt(var + eps) + gamma + beta,
+    "Y = (gamma * X - mean) / sqrt(var + eps) + beta":
+        lambda X, mean, var, gamma, beta, eps: (gamma * X - mean) / nd.sqrt(var + eps) + beta,
+    "Y = gamma * (X - mean / sqrt(var + eps)) + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean / nd.sqrt(var + eps)) + beta,
+    "Y = gamma * X - mean / sqrt(var + eps) + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * X - mean / nd.sqrt(var + eps) + beta,
+    "Y = gamma * (mean - X) / sqrt(var + eps) + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * (mean - X) / nd.sqrt(var + eps) + beta,
+    "Y = gamma * X / sqrt(var + eps) + beta":
+        lambda X, mean, var, gamma, beta, eps: gamma * X / nd.sqrt(var + eps) + beta,
+    "Y = gamma * (X - mean) + beta": lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) + beta,
+    "Y = (gamma * (X - mean) + beta) / sqrt(var + eps)":
+        lambda X, mean, var, gamma, beta, eps: (gamma * (X - mean) + beta) / nd.sqrt(var + eps),
+    "Y = maximum(gamma * (X - mean) / sqrt(var + eps) + beta, 0)":
+        lambda *arguments: nd.relu(output(*arguments)),
+}
+
+
+@pytest.mark.fault("a formula for Y that is another one", tries=len(OUTPUTS))
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_another_formula_for_Y_is_told_as_it_is(words):
+    fn = student(training_output=OUTPUTS[words])
+    result = check.batch_norm(fn)
+    text = str(result).replace("\n    ", " ")
+    assert result.mistakes == ["WrongFormula"] and f"which is {words}." in text and "in training, for X = " in text
+
+
+def test_another_formula_in_prediction_is_told_with_the_moving_averages():
+    fn = student(output=OUTPUTS["Y = gamma * X / sqrt(var + eps) + beta"], training_output=output)
+    text = str(check.batch_norm(fn, only=("prediction",))).replace("\n    ", " ")
+    assert "in prediction, " in text and "which is Y = gamma * X / sqrt(moving_var + eps) + beta." in text
+
+
+STATISTICS = {
+    "sums by examples": (sum_over(lambda X: X.shape[0]), ["WrongCount"],
+                         "mean = sum(X) / n and var = sum((X - mean)**2) / n, where n = X.shape[0]"),
+    "the variance alone": (dict(var=sum_over(lambda X: X.shape[0])["var"]), ["WrongCount"],
+                           "var = sum((X - mean)**2) / n, where n = X.shape[0]"),
+    "sums by all values": (sum_over(lambda X: X.size), ["WrongCount"],
+                           "mean = sum(X) / size and var = sum((X - mean)**2) / size, where size = X.size"),
+    "sums": (sum_over(lambda X: 1), ["WrongMean"], "mean = sum(X) and var = sum((X - mean)**2)"),
+    "absolute distances": (dict(var=lambda X, mean, axes: average(nd.abs(X - mean), axes)), ["WrongVariance"],
+                           "var = sum(abs(X - mean)) / m"),
+    "distances from 0": (dict(var=lambda X, mean, axes: average(X ** 2, axes)), ["WrongVariance"],
+                         "var = sum(X**2) / m"),
+    "the variance of each pixel": (dict(var=lambda X, mean, axes: variance(X, mean, axes[:1])), ["WrongAxis"],
+                                   "a variance over the axes (0,)"),
+}
+
+
+@pytest.mark.fault("a mean or a variance that is another one", tries=len(STATISTICS))
+@pytest.mark.parametrize("name", STATISTICS)
+def test_another_statistic_of_the_batch_is_one_mistake_and_told_as_it_is(name):
+    parts, expected, words = STATISTICS[name]
+    result = check.batch_norm(student(**parts))
+    assert result.mistakes == expected and f"which comes of {words}" in str(result).replace("\n    ", " "), result
+
+
+@pytest.mark.fault("arguments exchanged in a call", tries=4)
+@pytest.mark.parametrize("first, second", [("gamma", "beta"), ("eps", "momentum"), ("moving_mean", "moving_var"),
+                                           ("gamma", "moving_var")])
+def test_arguments_exchanged_in_a_call_are_told(first, second):
+    names = ["X", "gamma", "beta", "moving_mean", "moving_var", "eps", "momentum"]
+    i, j = names.index(first), names.index(second)
+
+    def exchanged(*arguments):
+        arguments = list(arguments)
+        arguments[i], arguments[j] = arguments[j], arguments[i]
+        return arguments
+
+    result = check.batch_norm(student(call=exchanged))
+    assert result.mistakes[0] == "ExchangedArguments" and f"which comes of {first} and {second} exchanged" in str(
+        result).replace("\n    ", " ")
+    assert first == "gamma" != second == "moving_var" or result.mistakes == ["ExchangedArguments"]
+
+
+AVERAGES = {
+    "moving_var + (1 - momentum) * (var + eps)": dict(blended=lambda var, eps, **_: var + eps),
+    "moving_var + (1 - momentum) * 1 / sqrt(var + eps)": dict(blended=lambda var, eps, **_: 1 / nd.sqrt(var + eps)),
+    "moving_var + (1 - momentum) * mean": dict(blended=lambda mean, **_: mean),
+    "moving_var + (1 - momentum) * sum((X - new_mean)**2) / m, where m = X.size / X.shape[1] and new_mean = the new "
+    "moving_mean": dict(blended=lambda X, new_mean, axes, **_: variance(X, new_mean, axes)),
+    "moving_var + (1 - momentum) * sum((X - moving_mean)**2) / m": dict(
+        blended=lambda X, old_mean, axes, **_: variance(X, old_mean, axes)),
+    "moving_var + (1 - momentum) * sum(X**2) / m": dict(blended=lambda X, axes, **_: average(X ** 2, axes)),
+    "which is momentum * moving_mean.": dict(blend=lambda old, batch, momentum: momentum * old),
+    "which is (1 - momentum) * mean.": dict(blend=lambda old, batch, momentum: (1 - momentum) * batch),
+    "which is momentum * moving_mean + mean.": dict(blend=lambda old, batch, momentum: momentum * old + batch),
+    "which is moving_mean + (1 - momentum) * mean.": dict(
+        blend=lambda old, batch, momentum: old + (1 - momentum) * batch),
+    "which is moving_mean - (1 - momentum) * (mean - moving_mean).": dict(
+        blend=lambda old, batch, momentum: old - (1 - momentum) * (batch - old)),
+}
+
+
+@pytest.mark.fault("a moving average of another quantity, or by another rule", tries=len(AVERAGES))
+@pytest.mark.parametrize("words", AVERAGES)
+def test_another_average_is_told_as_it_is(words):
+    result = check.batch_norm(student(**AVERAGES[words]))
+    text = str(result).replace("\n    ", " ")
+    assert result.mistakes == ["WrongAverage"] and words in text, text
+    assert ("moving_var[0, 0] should be" if "moving_var" in words else "moving_mean[0, 0] should be") in text
+
+
+def test_statistics_of_two_places_are_told():
+    def mixed(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        Y, new_mean, new_var = student()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        if autograd.is_training():
+            Y = output(X, average(X, (0,) if X.ndim == 2 else (0, 2, 3)), moving_var, gamma, beta, eps)
+        return Y, new_mean, new_var
+
+    result = check.batch_norm(mixed)
+    assert result.mistakes == ["TrainsOnMovingStats"]
+    assert "which comes of a batch mean with a moving variance" in str(result).replace("\n    ", " ")
+
+
+@pytest.mark.fault("averages that normalize while they take the batch in", tries=2)
+@pytest.mark.parametrize("detached", [False, True])
+def test_averages_that_have_taken_in_the_batch_and_normalize_it_are_named(detached):
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        if autograd.is_training():
+            axes = (0,) if X.ndim == 2 else (0, 2, 3)
+            mean = average(X, axes)
+            moving_mean, moving_var = (blend(moving_mean, mean, momentum),
+                                       blend(moving_var, variance(X, mean, axes), momentum))
+            if detached:
+                moving_mean, moving_var = moving_mean.detach(), moving_var.detach()
+        return output(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
+
+    assert check.batch_norm(fn).mistakes == ["TrainsOnMovingStats"]
+
+
+def test_a_slip_is_told_of_a_layer_too():
+    from students import ChapterLayer
+
+    class Layer(ChapterLayer):
+        def forward(self, X):
+            if self.moving_mean.context != X.context:
+                self.moving_mean = self.moving_mean.copyto(X.context)
+                self.moving_var = self.moving_var.copyto(X.context)
+            Y, self.moving_mean, self.moving_var = student(blended=lambda var, eps, **_: var + eps)(
+                X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-5, 0.9)
+            return Y
+
+    result = check.layer(Layer)
+    assert result.mistakes == ["WrongAverage"] and "momentum * moving_var + (1 - momentum) * (var + eps)" in str(result)
+
+
+def test_the_right_formula_is_the_chapter_s_and_no_candidate_is_right():
+    assert str(formula(Variant())) == "gamma * (X - mean) / sqrt(var + eps) + beta"
+    for rank in (2, 4):
+        for source in ("batch", "moving"):
+            for variant, names in candidates(rank, source, frozenset([1e-5, 4])):
+                assert names or variant == Variant(source=source)
+
+
+@pytest.mark.parametrize("make, text", [
+    (lambda a, b, c: a - (b - c), "a - (b - c)"), (lambda a, b, c: a - b - c, "a - b - c"),
+    (lambda a, b, c: a / (b * c), "a / (b * c)"), (lambda a, b, c: a * b / c, "a * b / c"),
+    (lambda a, b, c: (a + b) ** 2, "(a + b)**2"), (lambda a, b, c: 1 / (a + 2), "1 / (a + 2)"),
+    (lambda a, b, c: (1 - a) * b, "(1 - a) * b"), (lambda a, b, c: (a ** 2) ** b, "(a**2)**b")])
+def test_a_formula_reads_as_it_is_written_and_gives_its_number(make, text):
+    formula = make(*map(variable, "abc"))
+    assert str(formula) == text and formula.compute({"a": 2.0, "b": 3.0, "c": 5.0}) == make(2.0, 3.0, 5.0)
+
+
+def test_a_call_in_a_formula_reads_as_a_call():
+    a, b = variable("a"), variable("b")
+    made = call("maximum", max, sqrt(a + b), 1)
+    assert str(made) == "maximum(sqrt(a + b), 1)" and made.compute({"a": 1.0, "b": 3.0}) == 2
