@@ -87,7 +87,8 @@ figures.intended_over_depth(depths, equal, random)
 # $$y\left(1 - \Big(1 - \frac{0.1}{l\,y}\Big)^{l}\right) \approx y\,(1 - e^{-0.1/y}) ,$$
 #
 # which depends on $y$ and hardly on the depth: 5 % short at $y = 1$, next to nothing at a large $y$, and hopeless
-# where $y$ itself is below 0.1. With unequal weights the miss has no bound, in either direction. **Check** both.
+# where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$
+# rise, and another makes it fall by thousands. **Check** both.
 
 # %%
 l = np.arange(2, 21)
@@ -96,7 +97,7 @@ for weight, decreases in equal.items():
     assert np.allclose(decreases[1:], y * (1 - (1 - 0.1 / (l * y)) ** l))
     assert all(decrease < 0.1 for decrease in decreases[1:])
 deep = np.array(random)[:, -1]
-assert deep.min() < 0.05 and deep.max() > 0.2
+assert deep.min() < 0 and deep.max() > 1000
 
 # %% [markdown]
 # ## 3. One term of second order
@@ -117,8 +118,8 @@ figures.second_order(depths, fixed, chosen)
 # %% [markdown]
 # The left picture is the claim. It is true *for a given step*; the gradients hold the other weights as well, so
 # the exponent is even three times as steep, $\epsilon^2 w^{3l-4}$. The right picture is its condition: a step
-# made to measure shrinks where the weights are large, the term becomes $0.01/(l^2 w^l)$, and the order turns
-# round. What cannot be had is one rate for both. **Check** the exponents.
+# made to measure shrinks where the weights are large, the term becomes $0.01/(l^2 w^l)$, and the curves change
+# places. **Check** the exponents.
 
 # %%
 l = np.arange(2, 21)
@@ -142,7 +143,7 @@ figures.variances(sizes, raw, standardized)
 # %% [markdown]
 # An update of 0.1 in each weight, one in ten, already spreads the variance over more than a factor of ten.
 # Whether that is "extreme" is a matter of the step: at 0.01 all hundred stay within a factor of 1.4. The normalized
-# unit sits at 1 throughout.
+# unit stays within a hundredth of 1 at all four sizes, and within a thousandth up to 0.1.
 
 # %%
 of_seeds = [[[u.var for u in chain.moments_under_updates(size, seed=seed)[0]] for seed in range(3)]
@@ -150,16 +151,17 @@ of_seeds = [[[u.var for u in chain.moments_under_updates(size, seed=seed)[0]] fo
 spread = [[max(values) / min(values) for values in of_size] for of_size in of_seeds]
 assert max(spread[0]) < 2 and min(spread[2]) > 10 and min(spread[3]) > 1000
 assert max(abs(v - 1) for values in standardized[:3] for v in values) < 1e-3
+assert max(abs(v - 1) for v in standardized[3]) < 0.01
 figures.table([(size, *by_seed) for size, by_seed in zip(sizes, spread)],
               ['update', 'largest variance / smallest: seed 0', 'seed 1', 'seed 2'])
 
 # %% [markdown]
 # ## 5. Mend it: normalize one unit
 #
-# *Claim C11.* Put batch normalization on $h_{l-1}$: $\;\hat y = w_l\,\hat h_{l-1}$. Whatever the lower weights
-# become, $\hat h_{l-1}$ remains a unit Gaussian, and the model is linear in $w_l$. **Predict:** the loss of the
-# chain against the target $2x$, over one lower weight and the last weight. Left it is a curved valley, $w_1 w_l =
-# 2$. And right?
+# *Claim C11.* Put batch normalization on $h_{l-1}$: $\;\hat y = w_l\,\hat h_{l-1}$. Whatever the lower weights become,
+# apart from the corners of section 6, $\hat h_{l-1}$ remains a unit Gaussian, and the model is linear in $w_l$.
+# **Predict:** the loss of the chain against the target $2x$, over one lower weight and the last weight. Left it is a
+# curved valley, $w_1 w_l = 2$. And right?
 
 # %%
 lower, last = np.linspace(0.1, 3, 25), np.linspace(-1, 5, 25)
@@ -229,9 +231,8 @@ figures.trainings(without, with_bn)
 
 # %% [markdown]
 # Without normalization the chain explodes or dies (lines that leave the picture end at $10^6$). With it, it
-# learns. A slower rate rescues the plain chain: at 0.01 it learns even faster than the normalized one, because
-# ten weights work together there while only one does here. What normalization buys in this example is a much
-# wider choice of rates. **Check:**
+# learns. A slower rate rescues the plain chain: at 0.01 its last loss is even lower than that of the normalized
+# one. What normalization buys in this example is a rate at which the plain chain fails. **Check:**
 
 # %%
 assert sum(not run.loss[-1] < 1 for run in without) >= 4
@@ -257,16 +258,17 @@ for product, eps in ((1.0, 0.0), (1.0, 1e-5), (1e-3, 0.0), (1e-3, 1e-5)):
 figures.table(rows, ['product below', 'eps', 'gradient of w1, with BN / without: median', 'lowest', 'highest'])
 
 # %% [markdown]
-# Without eps: rounding, at any size. With eps it is small while $v \gg \mathtt{eps}$; below, the normalization
-# multiplies by up to $1/\sqrt{\mathtt{eps}} = 316$, and the lower weights matter more than ever. **Check:**
+# Without eps: rounding, at both sizes. With eps it is small while $v \gg \mathtt{eps}$; below, the normalization
+# multiplies by up to $1/\sqrt{\mathtt{eps}} = 316$, and the gradient of the lower weights is larger than without it.
+# **Check:**
 
 # %%
 exact, usual, exact_small, _ = [row[4] for row in rows]
 assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][3] > 1  # of all five seeds
 
 # %% [markdown]
-# (In a network with nonlinear activations the lower layers shape the data in other ways than by mean and
-# variance, so they stay useful. That takes a real network, and another notebook.)
+# (In a network with nonlinear activations the lower layers also change the shape of the data. Whether they stay useful
+# there takes a real network: notebook 05, section 5.)
 #
 # ## 8. Before: a penalty
 #
@@ -339,9 +341,10 @@ assert np.allclose(*zip(*ends), rtol=0.1)
 # ## 10. Why not whiten?
 #
 # *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor
-# $LL^\top = \mathrm{cov}(H)$ that is $(H - \mu)L^{-\top}$: about $2md^2 + d^3/3$ multiplications, where
-# standardizing takes $3md$. **Predict** the time over the width $d$, for $m = 1024$ rows, against our
-# `batch_norm` and Gluon's compiled layer.
+# $LL^\top = \mathrm{cov}(H)$ that is $(H - \mu)L^{-\top}$. Multiplications and divisions: $md(d+1)/2$ for the
+# covariance, which is symmetric, $d(d-1)(d+4)/6$ for $L$, and $md(d+1)/2$ to divide by it; in all about
+# $md^2 + d^3/6$, where standardizing takes $3md$. **Predict** the time over the width $d$, for $m = 1024$ rows, against
+# our `batch_norm` and Gluon's compiled layer.
 
 # %%
 widths = (16, 32, 64, 128, 256, 512)
@@ -349,10 +352,10 @@ times = whitening.milliseconds(widths)
 figures.times(widths, times)
 
 # %% [markdown]
-# "Much more expensive" needs a wide layer and a good implementation on the other side. Against Gluon's layer
-# whitening costs several times as much at 512 units. Our `batch_norm` is written to be read; its slow reductions
-# cost about as much as a whitening by LAPACK does, in narrow layers even more. **Check** what each leaves of the
-# correlations, and count: times vary with the machine, the number of multiplications does not.
+# In time, "much more expensive" needs a wide layer and a good implementation on the other side. The curve of whitening
+# stays above that of Gluon's layer, but our `batch_norm`, which is written to be read, takes as long as a whitening or
+# longer in narrow layers. **Check** what each leaves of the correlations, and count: times vary with the machine, the
+# number of multiplications does not.
 
 # %%
 H = whitening.correlated(1024, 64, dtype='float64')
@@ -360,8 +363,10 @@ remaining = [whitening.largest_correlation(Z) for Z in (H, chain.standardize(H),
 assert np.isclose(remaining[0], remaining[1]) and remaining[2] < 1e-3
 count = whitening.multiplications
 work = [count('whitening', 1024, d) / count('standardizing', 1024, d) for d in widths]
-assert work[-1] > 15 * work[1] > 15 * 20  # sixteen times as wide, at least fifteen times as dear
-figures.table(zip(widths, map(round, work)), ['units', 'multiplications: whitening / standardizing'])
+assert work[-1] > 15 * work[1] > 15 * 10  # sixteen times as wide, at least fifteen times as dear
+assert times['whitening'][-1] > times['gluon.nn.BatchNorm'][-1] and times['whitening'][0] < times['batch_norm'][0]
+figures.table([(d, f'{ratio:.1f}') for d, ratio in zip(widths, work)],
+              ['units', 'multiplications: whitening / standardizing'])
 
 # %% [markdown]
 # ## 11. What $\gamma$ and $\beta$ give back
@@ -424,8 +429,8 @@ figures.parametrizations(lrs, old, new, offset)
 
 # %% [markdown]
 # They start at one point and part. The new one takes rates at which the old one diverges, and ends far lower. But
-# "easier to learn" is no law: at the smallest rate the *old* one is ahead, since the offset makes its gradient
-# larger. What the new one does not feel at all is the offset: its curve for mean 0 is the same. **Check:**
+# "easier to learn" is no law: at the smallest rate the *old* one is ahead. What the new one does not feel at all is the
+# offset: at a rate of 0.1 its curve for mean 0 is the same. **Check:**
 
 # %%
 for seed in range(3):
@@ -438,18 +443,19 @@ for seed in range(3):
 # %% [markdown]
 # ## What we saw, and what we did not show
 #
-# **Saw.** In a chain, a step on all weights has effects of every order; no single rate fits all depths and
-# weights. Normalizing one unit makes the rest a linear model in one weight and widens the choice of rates.
-# Penalties leave a rest; renormalizing outside the gradient proposes what it then undoes. $\gamma$ and $\beta$
-# give the functions back in parameters that no longer depend on what lies below.
+# **Saw.** In a chain, a step on all weights has effects of every order, which one rate makes negligible for small
+# weights and large for large ones. Normalizing one unit makes the rest a linear model in one weight, which learns at a
+# rate at which the plain chain fails. Penalties leave a rest; renormalizing outside the gradient proposes what it then
+# undoes. $\gamma$ and $\beta$ give the functions back in parameters that no longer depend on what lies below.
 #
-# **With conditions.** A step made to measure misses by little when $y$ is large (C02) and turns the condition of
-# C03 round. The unit is standardized only while its deviation is well above $\sqrt{\mathtt{eps}}$ (C11, C12,
-# C14). Flips are rare only for small steps (C12), and changes extreme only for large ones (C13). BN wastes no
-# part of its steps only on white inputs, and where steps were undone they cost no time on such inputs (C09).
-# Whitening is dear only in wide layers (C16). The identity holds for one minibatch (C17). The new parametrization
-# is easier to learn at large steps, not at small ones (C19).
+# **With conditions.** A step made to measure misses by little when $y$ is large and the weights are equal (C02), and
+# turns the condition of C03 round. The unit is standardized only while its deviation is well above
+# $\sqrt{\mathtt{eps}}$ (C11, C12, C14). Flips are rare only for small steps (C12), and changes extreme only for large
+# ones (C13). BN wastes no part of its steps only on white inputs, and where steps were undone they cost no time on such
+# inputs (C09). Whitening costs more the wider the layer: 6 times the multiplications at 16 units, 185 times at 512
+# (C16). The identity holds for one minibatch (C17). The new parametrization is easier to learn at large steps, not at
+# small ones (C19).
 #
 # **Did not show.** Everything here is small, synthetic and trained on a full batch or on fresh samples. A single
-# linear chain is no deep network: there the lower layers stay useful, and whether batch normalization trains
-# LeNet better is measured on real data, in other notebooks.
+# linear chain is no deep network: whether the lower layers of LeNet stay useful, and whether batch normalization
+# trains it better, is measured on real data, in notebooks 01 and 05.
