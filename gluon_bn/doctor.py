@@ -15,7 +15,9 @@ import warnings
 from pathlib import Path
 from typing import Callable, NamedTuple, Sequence
 
+from .errors import InputError
 from .system.interpreter import command_line
+from .system.settings import check_before_mxnet, folder_from
 
 PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.11 work): `make PYTHON=/path/to/python3.11 compare`"
 INSTALL = "`pip install -r requirements.txt` in a virtual environment, or `make test`, which makes one"
@@ -93,6 +95,18 @@ def check_platform(
     return Result("platform", False, text + why, remedy)
 
 
+def check_settings() -> Result:
+    """The environment variables at which MXNet would abort, and those of this package."""
+    try:
+        check_before_mxnet()
+        for variable in ("GLUON_BN_DATA", "GLUON_BN_CACHE", "XDG_CACHE_HOME", "MXNET_HOME"):
+            folder_from(variable)
+    except InputError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        return Result("settings", False, what, remedy)
+    return Result("settings", True, "the environment variables that are read can be used")
+
+
 def check_numpy(found: Answer | None = None) -> Result:
     version, error = found or version_of("numpy")
     if error:
@@ -130,6 +144,8 @@ def check_d2l(found: Answer | None = None) -> Result:
 
 def check_matplotlib(found: Answer | None = None) -> Result:
     version, error = found or version_of("matplotlib")
+    if "Key backend" in error:
+        return Result("matplotlib", False, error, "unset MPLBACKEND")
     return Result("matplotlib", not error, error or version, INSTALL if error else "")
 
 
@@ -146,7 +162,7 @@ def check_data(find: Callable | None = None) -> Result:
                 return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {fetch} now")
             wrong = "; ".join(str(w.message) for w in caught)
             return Result("data", False, wrong, f"{fetch} looks, downloads and verifies")
-        except OSError as error:  # a wrong file in a folder that was named; the error says which
+        except (OSError, InputError) as error:  # a wrong file in a folder that was named, or no folder; it says which
             remedy = f"remove it, or the setting that names its folder; then {fetch} looks, downloads and verifies"
             return Result("data", False, str(error).splitlines()[0], remedy)
     folders = sorted({str(file.path.parent) for file in found.values()})
@@ -172,6 +188,7 @@ def own_python() -> str:
 CHECKS: dict[str, Callable[[], Result]] = {
     "python": check_python,
     "platform": check_platform,
+    "settings": check_settings,
     "numpy": check_numpy,
     "mxnet": check_mxnet,
     "d2l": check_d2l,

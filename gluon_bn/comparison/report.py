@@ -74,10 +74,11 @@ def beside(summary):
     if not found:
         return ''
     loss, seconds = found['loss'], found['seconds_a_minibatch']
-    batches = -(-60_000 // summary['configuration']['batch_size'])
+    configuration = summary['configuration']
+    batches = -(-(configuration['num_train'] or 60_000) // configuration['batch_size'])
     return (f"Beside it, batch_norm as the chapter writes it, on the same {found['minibatches']} minibatches: mean "
             f"loss {loss['scratch']:.4f} ({loss['fused']:.4f} by fused_batch_norm), {seconds['scratch'] * 1000:.0f} ms "
-            f"each, which makes {seconds['scratch'] * batches:.0f} s an epoch.")
+            f"each, which makes {seconds['scratch'] * batches:.1f} s an epoch.")
 
 
 def markdown(summary):

@@ -1,6 +1,7 @@
 """Fashion-MNIST in memory, served in minibatches."""
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, Iterator, Optional, Tuple, Union
 
@@ -92,14 +93,14 @@ class Minibatches:
 def read_idx(content: bytes) -> numpy.ndarray:
     """Return the array in the bytes of an IDX file of unsigned bytes; it is a view, nothing is copied.
 
-    Raises: ValueError if the header does not fit the content.
+    Raises: InputError if the header does not fit the content.
     """
-    if content[:3] != b'\0\0\x08' or len(content) < 4 + 4 * content[3]:
-        raise ValueError(f'an IDX file of bytes must start with 00 00 08, its rank and its sizes, got '
-                         f'{content[:8].hex(" ")}; unpack it, or fetch it again')
-    shape = tuple(int(size) for size in numpy.frombuffer(content, '>u4', content[3], 4))
+    header = content[:4]
+    if len(header) < 4 or header[:3] != b'\0\0\x08' or len(content) < 4 + 4 * header[3]:
+        raise InputError(f'an IDX file of bytes must start with 00 00 08, its rank and its sizes, got '
+                         f'{content[:8].hex(" ") or "nothing"}; unpack it, or fetch it again')
+    shape = tuple(int(size) for size in numpy.frombuffer(content, '>u4', header[3], 4))
     values = numpy.frombuffer(content, numpy.uint8, offset=4 + 4 * len(shape))
-    try:
-        return values.reshape(shape)
-    except ValueError:
-        raise ValueError(f'the IDX header promises {shape}, got {len(values):,} bytes; fetch the file again') from None
+    if math.prod(shape) != len(values) or len(shape) > 32:  # more axes than NumPy's arrays have
+        raise InputError(f'the IDX header promises {shape}, got {len(values):,} bytes; fetch the file again')
+    return values.reshape(shape)
