@@ -168,3 +168,29 @@ def test_a_divergence_is_found_under_both_fronts(front):
     minibatches = [(X, front.array([0, 1, 2, 3], dtype="int32"))]
     with pytest.raises(Diverged, match="the output of layer 0, Dense|the loss|the gradient of weight of layer 0"):
         train(net, minibatches, minibatches, 1, 1e9, progress=False, plot=False)
+
+
+class Half(nn.Block):
+    """A dense layer in float16, of operators that MXNet has for it on a CPU."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = self.params.get("weight", shape=(1, inputs, outputs), dtype="float16")
+
+    def forward(self, X):
+        return (X.expand_dims(axis=2) * self.weight.data()).sum(axis=1)
+
+
+@pytest.mark.filterwarnings("ignore:Accumulating with float16")
+@pytest.mark.parametrize("lr, where", [
+    (10.0, "the output of layer 1, Half"), (1e5, "weight of layer 0, Half")])
+def test_what_overflows_in_float16_is_named(lr, where):
+    """From 65,520 on float16 is infinite: weights of that size are, and so are outputs of many smaller ones."""
+    mx.random.seed(0)
+    random = numpy.random.RandomState(0)
+    net = nn.Sequential()
+    net.add(Half(6, 8), Half(8, 4))
+    minibatches = [(nd.array(random.randn(4, 6), dtype="float16"), nd.array(random.randint(0, 4, 4)))
+                   for _ in range(25)]
+    with pytest.raises(Diverged, match=f"{where}.* was the first that is not finite"):
+        train(net, minibatches, minibatches[:1], 1, lr, progress=False)
