@@ -33,6 +33,10 @@ class Formula:
     def __pow__(self, other: Operand) -> Formula:
         return _binary(self, '**', operator.pow, other, POWER, CALL)
 
+    def __neg__(self) -> Formula:
+        return Formula(f'-{self}' if self.binding > SUM else f'-({self})',
+                       lambda values: -self.compute(values), PRODUCT)
+
     def __rsub__(self, other: float) -> Formula:
         return _formula(other) - self
 

@@ -6,11 +6,14 @@ For a right dX the three factors are 1. They are solved for, channel by channel,
 """
 from __future__ import annotations
 
+import functools
+
 import numpy
 
+from .gradient_slips import PARAMETERS, dX_formulas
 from .properties import GRADIENT_RTOL
 from .raised import Trouble
-from .variants import Variant, batch_statistics, channel_axes, same
+from .variants import Variant, batch_statistics, channel_axes, same, where
 
 
 class Parts:
@@ -29,6 +32,8 @@ class Parts:
         self.parts = [scale * trial.dY, -scale * self.dbeta / self.m + 0 * trial.X,
                       -scale * self.X_hat * self.dgamma / self.m]
         self.dX = sum(self.parts)
+        self.values = {**trial._asdict(), 'mean': mean, 'var': var, 'X_hat': self.X_hat, 'axes': self.axes, 'm': self.m,
+                       'n': trial.X.shape[0]}
 
     def sum(self, array):
         return array.sum(self.axes, keepdims=True)
@@ -44,6 +49,35 @@ class Parts:
                 return None
             rows.append(factors)
         return numpy.array(rows)
+
+
+def explain_dX(seen, parts):
+    """The names of what is wrong with dX, and the formula that gives it, in words; (None, '') if none is known.
+
+    It may be built from dgamma and dbeta as they were returned.
+    """
+    values = [{**part.values, **{name: getattr(part, name) if isinstance(one[name], Trouble) else one[name]
+                                 for name in ('dgamma', 'dbeta')}} for part, one in zip(parts, seen)]
+    for names, formula in _dX_formulas():
+        if _gives(formula, values, [one['dX'] for one in seen]):
+            return names, f'dX = {formula}{where(str(formula))}'
+    return None, ''
+
+
+def explain_parameter(name, seen, parts):
+    """The formula that gives dgamma or dbeta, in words; '' if none is known."""
+    values = [part.values for part in parts]
+    found = (formula for formula in PARAMETERS[name] if _gives(formula, values, [one[name] for one in seen]))
+    return next((f', which is {name} = {formula}{where(str(formula))}' for formula in found), '')
+
+
+_dX_formulas = functools.lru_cache(maxsize=None)(dX_formulas)
+
+
+def _gives(formula, values, wanted):
+    with numpy.errstate(all='ignore'):
+        return all(same(array, formula.compute(each) + 0 * array, rtol=GRADIENT_RTOL, atol=1e-4)
+                   for each, array in zip(values, wanted))
 
 
 def diagnose(tried, seen, parts):

@@ -7,7 +7,7 @@ from unittest import mock
 import numpy
 from mxnet import autograd, nd
 
-from .gradient_parts import Parts, diagnose
+from .gradient_parts import Parts, diagnose, explain_dX, explain_parameter
 from .guard import is_checked
 from .observe import front, to_numpy, unpack
 from .properties import GRADIENT_RTOL
@@ -106,13 +106,17 @@ def _judge(name, tried, seen):
         if all(_same(one[name], getattr(Parts(trial, variant), name)) for trial, one in zip(tried, seen)):
             return [Finding(mistake, text)]
     if name != 'dX':
-        return [Finding(f'WrongGradient{name[1:].title()}', text)]
+        return [Finding(f'WrongGradient{name[1:].title()}', text + explain_parameter(name, seen, right))]
     names, numbers = diagnose(tried, seen, right)
     for mistake, variant in SPREADS.items():  # does a wrong spread explain more of it?
         others, more = diagnose(tried, seen, [Parts(trial, variant) for trial in tried])
         if len(others) + 1 < len(names) and 'WrongGradientX' not in others:
             names, numbers = [mistake, *others], more
-    return [Finding(mistake, text + numbers) for mistake in names]
+    slips, words = explain_dX(seen, right)
+    if slips is not None and (len(slips) < len(names) or names[0] in ('WrongGradientX', 'WrongGradientFactorM')):
+        names, numbers = slips, ''  # a term that is another one may look like several of the right ones
+    told = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
+    return [Finding(mistake, text + told) for mistake in names]
 
 
 def _same(actual, expected):

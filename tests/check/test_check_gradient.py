@@ -128,3 +128,54 @@ def test_the_numbers_tell_the_three_ways_of_dX():
     assert "the direct way 1 times, that through the mean 1 times, that through the variance 0 times" in text
     with pytest.raises(ValueError, match="dense, convolution"):
         check.gradient(closed_form, only=("colour",))
+
+
+def by_hand(dX="gamma / spread * (dY - dbeta / m - X_hat * dgamma / m)", dgamma="total(dY * X_hat)",
+            dbeta="total(dY)"):
+    """A backward pass whose last three lines are these."""
+    lines = "\n".join(f"    {line}" for line in (
+        "dY, X, gamma = (array.asnumpy().astype('float64') for array in (dY, X, gamma))",
+        "axes = (0,) if X.ndim == 2 else (0, 2, 3)", "m = X.size // X.shape[1]",
+        "total = lambda array: array.sum(axes, keepdims=True)", "mean = total(X) / m",
+        "spread = (total((X - mean) ** 2) / m + eps) ** 0.5", "X_hat = (X - mean) / spread",
+        "dgamma, dbeta = total(dY * X_hat), total(dY)", f"return {dX}, {dgamma}, {dbeta}"))
+    names = {}
+    exec(f"def fn(dY, X, gamma, eps):\n{lines}", names)
+    return names["fn"]
+
+
+MEAN, VARIANCE, SCALE = "WrongGradientThroughMean", "WrongGradientThroughVariance", "WrongGradientScale"
+ROOT = "sqrt(var + eps)"
+OTHER_DX = {
+    "gamma / spread * (dY - dbeta / m - dgamma / m)": [VARIANCE],  # X_hat left out
+    "gamma / spread * (dY - dbeta / m - X * dgamma / m)": [VARIANCE],
+    "gamma / spread * (dY - dbeta / m - (X - mean) * dgamma / m)": [VARIANCE],
+    "gamma / spread * (dY - dbeta / m - X_hat**2 * dgamma / m)": [VARIANCE],
+    "gamma / spread * (dY - dbeta / m - X_hat * dbeta / m)": [VARIANCE],
+    "gamma / spread * (dY - dbeta / m + X_hat * dgamma / m)": [VARIANCE],
+    "gamma / spread * (dY - dbeta / m - X_hat * dgamma / (m * 2))": [VARIANCE],
+    "gamma / spread * (dY - X_hat * dbeta / m - X_hat * dgamma / m)": [MEAN],
+    "gamma / spread * (dY - dgamma / m - X_hat * dgamma / m)": [MEAN],
+    "gamma / spread * dY": [MEAN, VARIANCE],
+    "1 / spread * (dY - dbeta / m - dgamma / m)": [SCALE, VARIANCE],
+    "gamma * (dY - dbeta / m - X_hat * dgamma / m)": [SCALE],
+    "(gamma * dY - dbeta / m - X_hat * dgamma / m) / spread": [MEAN, VARIANCE],
+}
+
+
+@pytest.mark.fault("another term in a backward pass by hand", tries=len(OTHER_DX))
+@pytest.mark.parametrize("dX", OTHER_DX)
+def test_of_another_term_of_dX_only_what_is_wrong_is_named_and_told(dX):
+    result = check.gradient(by_hand(dX))
+    text = str(result).replace("\n    ", " ")
+    assert result.mistakes == OTHER_DX[dX] and f"dX = {dX}".replace("spread", ROOT) in text, text
+
+
+@pytest.mark.parametrize("name, formula, words", [
+    ("dgamma", "total(dY * X)", "sum(dY * X)"), ("dgamma", "-total(dY * X_hat)", "-sum(dY * X_hat)"),
+    ("dgamma", "total(dY * X_hat) / m", "sum(dY * X_hat) / m, where m = X.size / X.shape[1]"),
+    ("dbeta", "total(dY) / m", "sum(dY) / m"), ("dbeta", "gamma * total(dY)", "gamma * sum(dY)")])
+def test_another_dgamma_or_dbeta_is_told_as_it_is(name, formula, words):
+    result = check.gradient(by_hand(**{name: formula}))
+    assert result.mistakes == [f"WrongGradient{name[1:].title()}"]
+    assert f"which is {name} = {words}" in str(result).replace("\n    ", " ")
