@@ -1,9 +1,10 @@
 # %% [markdown]
 # # In today's textbook
 #
-# The chapter's code is of the older `nd` front of MXNet and of *Dive into Deep Learning* as it was then. Today's
-# edition, d2l 1.0.3, has another shape: arrays like NumPy's, a `Classifier`, a `DataModule`, a `Trainer`. Here our
-# layer and our data go into those cells as they are, and at the end a table says what has changed in between.
+# The chapter's code is of the older `nd` front of MXNet and of *Dive into Deep Learning* as it was then. Its last
+# edition with MXNet cells, d2l 1.0.3, has another shape: arrays like NumPy's, a `Classifier`, a `DataModule`, a
+# `Trainer`. Here our layer and our data go into those cells as they are, and at the end a table says what has changed
+# in between.
 #
 # Reading takes about 20 minutes, running two on two cores.
 
@@ -42,8 +43,9 @@ assert numpy.allclose(moving_mean, 0.4) and numpy.allclose(moving_var, [[0.5, 0.
 # %% [markdown]
 # ## The data as a DataModule
 #
-# The book's `d2l.FashionMNIST` downloads from a bucket of its own and decodes each image each time it is needed. Ours
-# is a `d2l.DataModule` over images that are in memory, and is used in the same way.
+# The book's `d2l.FashionMNIST` takes Gluon's data set, which downloads from MXNet's bucket, keeps the raw bytes in
+# memory, and resizes and converts each image each time it is asked for. Ours is a `d2l.DataModule` over images that are
+# converted once, and is used in the same way.
 
 # %%
 data = FashionMNIST(batch_size=128)
@@ -74,9 +76,9 @@ model.layer_summary((1, 1, 28, 28))
 # %% [markdown]
 # ## Trainer.fit
 #
-# As in the book. With `max_epochs = 10` in the first cell it is the book's run, for about a minute more.
-# **Predict**: is the validation loss above or below the training loss in the first epoch? (One is
-# measured while the weights still move, the other after that.)
+# As in the book, which trains for ten epochs (`max_epochs = 10` in the first cell). **Predict**: is the validation loss
+# above or below the training loss in the first epoch? (One is measured while the weights still move, the other after
+# that.)
 
 # %%
 model.board.ylim = [0, 1]  # leaves the legend a free corner
@@ -96,8 +98,8 @@ assert accuracy > 0.6
 
 
 # %% [markdown]
-# *Claim C30.* Gluon's layer in the same cell is the same computation, so from the same seed it must take the same
-# path. Short fits of a fifth of the images, from three seeds each; the board is told not to draw.
+# *Claim C30.* Gluon's layer in the same cell is the same computation, up to rounding, so from the same seed it should
+# take nearly the same path. Short fits of a fifth of the images, from three seeds each; the board is told not to draw.
 
 # %%
 def last_loss(norm, seed):
@@ -114,8 +116,8 @@ figures.table(losses, ['seed', 'loss with fused_batch_norm', 'with gluon.nn.Batc
 # %% [markdown]
 # ## train_ch6, the loop in between
 #
-# Editions between the chapter's and today's train with a function, and the library still has it, under the same name as
-# then: `train_ch6`. It takes a net and two iterators; ours fit.
+# Editions in between train with a function: the first of them with `train_ch5`, as the chapter does, later ones with
+# `train_ch6`. The library still has the second. It takes a net and two iterators; ours fit.
 
 # %%
 seed_everything(0)
@@ -126,7 +128,7 @@ d2l.train_ch6(gluon_bn.lenet('fused'), train_iter, test_iter, max(2, max_epochs)
 # %% [markdown]
 # ## What has changed between the editions
 #
-# Most of it is harmless, if one knows. The first trap is `momentum`. In the chapter, in Gluon and here, it weighs the
+# The first trap is `momentum`. In the chapter, in Gluon and here, it weighs the
 # *old* value; in today's textbook (and in PyTorch) the function written from scratch weighs the *new* one. The same
 # number 0.1 then means the opposite. **Predict** where each average stands after twenty batches whose mean is 1.
 
@@ -167,8 +169,9 @@ assert numpy.isclose(factors['zeros'], 1 / 1e-5 ** 0.5) and abs(factors['ones'] 
 
 
 # %% [markdown]
-# Zero as a start makes an untrained, or a badly loaded, layer shout; one makes it harmless. (Ours starts at 0 as the
-# chapter's does, and takes `moving_var_initializer='ones'`.)
+# Zero as a start makes an untrained, or a badly loaded, layer multiply by 316; one makes it leave its input nearly as
+# it is. The editions in between start at 0, too; only the last of them start at 1. (Ours starts at 0 as the chapter's
+# does, and takes `moving_var_initializer='ones'`.)
 #
 # Third, `eps`: $10^{-5}$ then, $10^{-12}$ in today's MXNet cells. **Predict** by how much a layer multiplies the
 # gradient of a unit that is constant over the batch.
@@ -235,9 +238,10 @@ figures.table(rows, ['', 'the chapter', 'd2l 1.0.3', 'gluon_bn'])
 # ## What we saw, and what we did not show
 #
 # - Layer, net and data go into today's cells as they are; `Trainer.fit` and `train_ch6` train them.
-# - From the same seed, our layer and Gluon's take the same path in the book's own loop, with three seeds.
-# - A momentum of 0.1 is the chapter's 0.9. Whoever copies the number without its meaning keeps an average that
-#   remembers one batch.
+# - From the same seed, the losses with our layer and with Gluon's are within 0.01 of each other after an epoch in the
+#   book's own loop, with three seeds.
+# - A momentum of 0.1 is the chapter's 0.9. Copied without its meaning, the number gives an average that remembers
+#   little but the last batch.
 # - The initial variance and `eps` matter in corners: before training, and for units that are constant.
 #
 # We trained for fewer epochs than the book (set `max_epochs = 10` in the first cell, or start Jupyter with
