@@ -3,16 +3,18 @@
 #
 # Batch normalization is said to allow larger learning rates. Here LeNet is trained again and again: over learning
 # rates from 0.03 to 10, with the norm and without. Then we take batch normalization apart: which layers need it, is
-# it the mean or the variance, do $\gamma$ and $\beta$ matter, how small may the minibatch be, does it replace
-# dropout, and what are the lower layers good for?
+# it the mean or the variance, do $\gamma$ and $\beta$ matter, what are the lower layers good for, how few examples
+# may share their statistics, and does it replace dropout?
 #
 # All comparisons are fair in the same way: within a seed, all nets start from the same weights, see the same
-# minibatches, and have the same pooling. There are always three seeds, and a statement counts if it holds for each of
-# them. To make over a hundred trainings fit into about three minutes on two cores, each of them is short: 64 updates
-# on 2048 images, unless we say otherwise.
+# minibatches, and have the same pooling. There are three seeds, and a statement counts if it holds for each of them.
+# "Every seed" means these three, which is no proof for others. To make over a hundred trainings fit into a few minutes
+# on two cores, each of them is short: 64 updates on 2048 images, unless we say otherwise.
 
 # %%
 # %matplotlib inline
+from mxnet import autograd, nd
+
 from gluon_bn import fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import rates, training_figures as figures
@@ -49,22 +51,22 @@ relu = rates.over_rates(relu_nets, lrs, seeds, first(3072), num_epochs)
 # %%
 sigmoid_nets = {'none': lambda: lenet('none'), 'fused': lambda: lenet('fused')}
 sigmoid = rates.over_rates(sigmoid_nets, (0.1, 1, 3), seeds, first(3072), num_epochs)
-figures.accuracy_over([relu, sigmoid], 'learning rate', ['LeNet with ReLUs', 'LeNet with sigmoids'])
+figures.accuracy_over_rates([relu, sigmoid], ['LeNet with ReLUs', 'LeNet with sigmoids'])
 
 # %% [markdown]
 # (Dots are seeds, the lines go through their medians; the dotted line is guessing. Test accuracies of normalized nets
 # use statistics estimated once over the training images, so that a lagging moving average does not blur the
 # comparison.)
 #
-# With ReLUs the grey net needs the right rate, and at 1 it is lost with every seed; the green one learns from the
-# smallest rate to 3. With sigmoids the grey net learns at *no* rate in so few updates, so there the claim is not
-# about the rate: batch normalization is what makes it learn at all. **Check**: every seed of the one, no seed of the
-# other.
+# With ReLUs the grey net needs the right rate, and from 1 on it guesses with every seed; the green one learns from the
+# smallest rate to 3. With sigmoids the grey net learns at *none* of the three rates in so few updates, so there the
+# claim is not about the rate: of the two nets only the normalized one learns at all. **Check** it on every seed.
 
 # %%
 learns = {(net, norm): rates.rates_that_learn(runs[norm], 0.5)
           for net, runs in (('ReLU', relu), ('sigmoid', sigmoid)) for norm in runs}
 largest = {norm: max(learns['ReLU', norm]) for norm in relu}
+assert learns['ReLU', 'fused'] == list(lrs[:-1]) and max(run.test_acc for run in relu['fused'][10]) < 0.5
 assert largest['fused'] >= 10 * largest['none']
 assert all(run.test_acc < 0.2 for lr in (1, 3, 10) for run in relu['none'][lr])
 assert learns['sigmoid', 'none'] == [] and 1 in learns['sigmoid', 'fused']
@@ -89,15 +91,16 @@ figures.strips(by_place)
 
 # %% [markdown]
 # One is nearly enough, if it stands high: the norm before the last sigmoids alone comes close to all four. The lower
-# it stands, the less it does, and the lowest alone does nothing: the sigmoids above it take its variation away again,
-# as in the net without any. (That is for LeNet, which is shallow, and for few updates.) **Check** it between the
-# worst and the best seeds.
+# it stands, the less it does, and the lowest alone leaves the loss where it is without any. (That is for LeNet, which
+# is shallow, and for few updates.) **Check** it between the worst and the best seeds, apart from the two upper places,
+# which are close to each other.
 
 # %%
 worst, best = ({name: pick(run.loss for run in runs) for name, runs in by_place.items()}
                for pick in (max, min))
 assert worst['all four'] < best['none'] - 0.5 and worst['dense 2 only'] < best['none'] - 0.5
-assert worst['dense 2 only'] < best['conv 2 only'] < best['conv 1 only']
+assert max(worst['dense 2 only'], worst['dense 1 only']) < best['conv 2 only']
+assert worst['conv 2 only'] < best['conv 1 only']
 assert abs(best['conv 1 only'] - best['none']) < 0.1
 
 # %% [markdown]
@@ -115,15 +118,27 @@ by_function = rates.over_seeds(nets, lr, seeds, data, num_epochs)
 figures.strips(by_function)
 
 # %% [markdown]
-# Neither half does anything alone, at this rate and in so few updates; and dividing without subtracting makes it
-# worse. A unit whose mean is far from 0, measured in its own spread, is pushed to one end of its sigmoid for all
-# images alike. **Check** it, worst seed against best.
+# At this rate and in so few updates, neither half learns anything alone. Both halves even end with a higher loss than
+# the net without a norm, and dividing without subtracting is the worst by far. **Check** it, worst seed against best.
 
 # %%
-assert max(run.loss for run in by_function['both']) < min(run.loss for run in by_function['mean only'])
-assert max(run.loss for run in by_function['both']) < min(run.loss for run in by_function['variance only'])
+losses = {name: [run.loss for run in runs] for name, runs in by_function.items()}
+for half in ('mean only', 'variance only'):
+    assert max(losses['both']) < min(losses['none']) and max(losses['none']) < min(losses[half])
 
 # %% [markdown]
+# Is dividing alone useless, then? That depends on the rate. **Predict** its test accuracy at a rate of 0.03.
+
+# %%
+few = {name: nets[name] for name in ('none', 'variance only')}
+slowly = rates.over_seeds(few, 0.03, seeds, data, num_epochs)
+assert min(run.test_acc for run in slowly['variance only']) > max(run.test_acc for run in slowly['none']) + 0.05
+figures.strips(slowly)
+
+# %% [markdown]
+# At the small rate it learns something, and the net without a norm learns nothing. So "both are needed" is a statement
+# about a rate of 1.
+#
 # ## 4. Do gamma and beta matter?
 #
 # They give the layer back what the normalization takes: any mean and any spread. **Predict** what becomes of the loss
@@ -137,9 +152,8 @@ by_frozen = rates.over_seeds(nets, lr, seeds, data, num_epochs=3)
 figures.strips(by_frozen)
 
 # %% [markdown]
-# Little. The next layer has weights and a bias of its own, which can do most of what $\gamma$ and $\beta$ do. The
-# training loss is a little worse without them, with every seed; the test accuracy does not tell the two apart.
-# **Check**:
+# Little changes. The training loss is a little worse without them, with every seed; the test accuracies differ by a few
+# hundredths at most. **Check**:
 
 # %%
 for learned, both in zip(by_frozen['both learned'], by_frozen['both frozen']):
@@ -149,10 +163,10 @@ for learned, both in zip(by_frozen['both learned'], by_frozen['both frozen']):
 # %% [markdown]
 # ## 5. What are the lower layers good for?
 #
-# *Claim C15.* In a chain of linear units, batch normalization makes the lower layers useless: whatever they do, the
-# norm undoes it. Here there are sigmoids between the layers. We freeze the lowest one, two, three or four layers at
-# their random initial weights (with their norms' $\gamma$ and $\beta$) and train the rest. **Predict** where it
-# begins to hurt.
+# *Claim C15.* In a chain of linear units, batch normalization makes the lower layers useless, up to their signs
+# (notebook 02, section 7). Here there are sigmoids between the layers. We freeze the lowest one, two, three or four
+# layers at their random initial weights (with their norms' $\gamma$ and $\beta$) and train the rest. **Predict** where
+# it begins to hurt.
 
 # %%
 levels = {'all trained': 0, 'conv 1 frozen': 1, '+ conv 2': 2, '+ dense 1': 3, '+ dense 2': 4}
@@ -161,74 +175,130 @@ by_level = rates.over_seeds(nets, lr, seeds, data, num_epochs=3)
 figures.strips(by_level)
 
 # %% [markdown]
-# The more is frozen, the less is learned, so the lower layers are useful. But mind the condition: one or two frozen
-# convolutions cost little in a training as short as this one. Random filters followed by a norm are not bad filters,
-# and within the seeds' spread one cannot tell. **Check** what is beyond doubt: three or four frozen layers, each seed
-# against itself.
+# With three or four frozen layers less is learned, with every seed, so the lower layers are useful. But mind the
+# condition: one or two frozen convolutions cost little in a training as short as this one, less than a tenth in the
+# loss and a few hundredths of the test accuracy. **Check** both, each seed against itself.
 
 # %%
 for i in range(len(seeds)):
     assert by_level['all trained'][i].loss < by_level['+ dense 1'][i].loss < by_level['+ dense 2'][i].loss
+    assert by_level['+ conv 2'][i].loss < by_level['all trained'][i].loss + 0.1
+    assert by_level['+ conv 2'][i].test_acc > by_level['all trained'][i].test_acc - 0.05
 figures.table(rates.table(by_level), ['', 'train loss', 'train accuracy', 'test accuracy'])
+
 
 # %% [markdown]
 # (Median over the seeds, and their range.)
 #
-# ## 6. How small may the minibatch be?
+# ## 6. How few examples may share their statistics?
 #
-# The mean and variance of a small minibatch are noisy. With two examples a unit of a dense layer becomes $\pm 1$, and
-# all that is left is which one is larger. **Predict** the accuracy for minibatches of 2, 4, 16 and 64, each with 64
-# updates at a rate of 0.1, with ReLUs, so that the net without a norm has its best rate.
+# The mean and variance of few examples are noisy. With two of them a unit of a dense layer becomes $\pm 1$, up to eps,
+# and all that is left is which one is larger. But smaller minibatches would also show the net fewer images in as many
+# updates. So that only one thing changes, each update has 64 examples throughout, and the *statistics* are those of
+# groups of `size` of them: the groups go side by side, as if they were channels. In prediction mode there are no
+# groups.
 
 # %%
-by_size = rates.over_batch_sizes(relu_nets, (2, 4, 16, 64), 0.1, seeds,
-                                 (train_iter, test_iter), num_updates=64)
-figures.accuracy_over([by_size], 'batch size', ['64 updates'])
+def in_groups_of(size):
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        if not autograd.is_training():
+            return fused_batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        c, groups = X.shape[1], X.shape[0] // size
+        X_groups = X.reshape((groups, size, c, -1)).transpose((1, 0, 2, 3))  # (size, groups, c, places)
+        arrays = [nd.tile(array.reshape((1, c, 1, 1)), (1, groups, 1, 1))
+                  for array in (gamma, beta, moving_mean, moving_var)]
+        Y, *new = fused_batch_norm(X_groups.reshape((size, groups * c, -1, 1)), *arrays, eps, momentum)
+        mean, var = (statistic.reshape((groups, c)).mean(axis=0).reshape(gamma.shape) for statistic in new)
+        return Y.reshape(X_groups.shape).transpose((1, 0, 2, 3)).reshape(X.shape), mean, var
+    return fn
+
 
 # %% [markdown]
-# With two examples neither net learns much. From four on, batch normalization is ahead of the net without it, and
-# both gain from larger minibatches, which also show them more images in the same number of updates. So the noise of a
-# small minibatch's statistics does limit it, yet less than no norm at all does. **Check** the ends.
+# **Check** that this is batch normalization of each group by itself, for a dense layer and for a convolution:
 
 # %%
-for norm in by_size:
-    assert min(run.test_acc for run in by_size[norm][64]) > max(run.test_acc for run in by_size[norm][2])
-assert min(run.test_acc for run in by_size['fused'][64]) > max(run.test_acc for run in by_size['none'][64])
+for shape, row in (((8, 3), (1, 3)), ((8, 3, 5, 4), (1, 3, 1, 1))):
+    X, one, zero = nd.random.normal(2, 3, shape=shape), nd.ones(row), nd.zeros(row)
+    with autograd.train_mode():
+        Y = in_groups_of(4)(X, one, zero, zero, zero, 1e-5, 0.9)[0]
+        halves = [fused_batch_norm(half, one, zero, zero, zero, 1e-5, 0.9)[0] for half in (X[:4], X[4:])]
+    assert (Y - nd.concat(*halves, dim=0)).abs().max().asscalar() < 1e-5
+
+# %% [markdown]
+# **Predict** the order of groups of 2, 4, 16 and 64, and of the net without a norm. It is LeNet with ReLUs again, at a
+# rate of 0.1, at which the net without a norm learns.
+
+# %%
+nets = {'none': relu_nets['none'],
+        **{f'groups of {size}': lambda size=size: with_activation(lenet(norm_by(in_groups_of(size))), 'relu')
+           for size in (2, 4, 16, 64)}}
+by_size = rates.over_seeds(nets, 0.1, seeds, first(4096), num_epochs=1)  # 64 updates
+figures.strips(by_size)
+
+# %% [markdown]
+# With groups of two the norm is *worse than none*: with every seed the loss is higher and the test accuracy lower. From
+# groups of four on it is better than none, and from four to sixteen it still gains; between 16 and 64 there is little.
+# **Check**:
+
+# %%
+loss, test_acc = ({name: [getattr(run, key) for run in runs] for name, runs in by_size.items()}
+                  for key in ('loss', 'test_acc'))
+assert min(loss['groups of 2']) > max(loss['none']) > min(loss['none']) > max(loss['groups of 4'])
+assert min(loss['groups of 4']) > max(loss['groups of 16'])
+for i in range(len(seeds)):
+    assert test_acc['groups of 2'][i] < test_acc['none'][i] < test_acc['groups of 4'][i]
+    assert abs(test_acc['groups of 64'][i] - test_acc['groups of 16'][i]) < 0.05
+figures.table(rates.table(by_size), ['', 'train loss', 'train accuracy', 'test accuracy'])
 
 # %% [markdown]
 # ## 7. Instead of dropout?
 #
 # The noise of the minibatch's statistics is sometimes said to regularize, so that dropout may be left out. To see
-# overfitting at all, we train on 512 images only, ten epochs, with ReLUs and a rate of 0.1. **Predict** the order of
-# the four in training and in test.
+# overfitting at all, we train on 512 images only, ten epochs, with ReLUs and a rate of 0.1. While a net with dropout
+# trains, half of its dense units are off, so its training accuracy is measured once more after the last epoch, in
+# prediction mode, as the test accuracy is. **Predict** the order of the four in training and in test.
 
 # %%
 nets = {'neither': relu_nets['none'], 'dropout': lambda: with_dropout(relu_nets['none']()),
         'batch norm': relu_nets['fused'],
         'batch norm and dropout': lambda: with_dropout(relu_nets['fused']())}
 by_noise = rates.over_seeds(nets, 0.1, seeds, first(512), num_epochs=10)
-figures.strips(by_noise, keys=(('train_acc', 'train accuracy'), ('test_acc', 'test accuracy')))
+figures.strips(by_noise, keys=(('train_acc_predicted', 'train accuracy, prediction mode'),
+                               ('test_acc', 'test accuracy')))
 
 # %% [markdown]
-# Batch normalization alone knows its training images best, and *overfits most*: the gap between the two pictures is
-# the widest. And still it is the best in test, because it has learned the most. Dropout closes the gap and slows the
-# learning. (Its training accuracy is measured with half of the dense units off; hence it can be below the test's.) In
-# so short a training the two are no replacement for each other. **Check** the gaps.
+# Batch normalization alone knows its training images best, and *overfits most*: it has the widest gap between the two
+# pictures. All the same, both nets with batch normalization are ahead in test of both without it. Dropout beside it
+# narrows the gap to less than half, at the price of training accuracy. **Check** the gaps, and how they would look
+# with the accuracy measured while training, where dropout is at work:
 
 # %%
-gap = {name: [run.train_acc - run.test_acc for run in runs] for name, runs in by_noise.items()}
-assert min(gap['batch norm']) > max(max(values) for name, values in gap.items() if name != 'batch norm')
-figures.table([(name, rates.spread(values)) for name, values in gap.items()], ['', 'training - test accuracy'])
+gap, while_training = ({name: [getattr(run, key) - run.test_acc for run in runs] for name, runs in by_noise.items()}
+                       for key in ('train_acc_predicted', 'train_acc'))
+assert min(gap['batch norm']) > 2 * max(gap['batch norm and dropout'])
+assert min(gap['batch norm']) > 2 * max(gap['neither'] + gap['dropout'])
+assert max(while_training['batch norm and dropout']) < 0 < min(gap['batch norm and dropout'])
+test_acc = {name: [run.test_acc for run in runs] for name, runs in by_noise.items()}
+assert min(test_acc['batch norm'] + test_acc['batch norm and dropout']) > max(test_acc['neither'] + test_acc['dropout'])
+figures.table([(name, rates.spread(gap[name]), rates.spread(while_training[name])) for name in gap],
+              ['', 'gap: prediction mode', 'gap: while training'])
 
 # %% [markdown]
+# Measured while training, the net with both would seem to do better in test than in training. In this short training
+# batch normalization is no replacement for dropout: alone, it overfits most.
+#
 # ## What we saw, and what we did not show
 #
-# - With ReLUs, batch normalization widens the range of rates that work tenfold or more; with sigmoids it is what
-#   makes LeNet learn within few updates at all. At a rate of 10 it fails as well.
-# - Both halves, mean and variance, are needed; $\gamma$ and $\beta$ help a little.
-# - The lower layers stay useful, though random convolutions under a norm do surprisingly well for a while.
-# - Small minibatches cost accuracy. Dropout and batch normalization do different things.
+# - With ReLUs, the largest rate that works is at least ten times as large with batch normalization; with sigmoids only
+#   the normalized LeNet learns within so few updates. At a rate of 10 it fails as well.
+# - At a rate of 1 neither mean nor variance is enough alone; at 0.03 the variance alone learns a little. $\gamma$ and
+#   $\beta$ help the training loss a little.
+# - Freezing three or four layers costs, so the lower layers stay useful; freezing two convolutions costs little in so
+#   short a training.
+# - Statistics of two examples are worse than no norm; those of four are better, those of 16 better still.
+# - On few images, batch normalization alone overfits most, and dropout beside it narrows the gap.
 #
-# All trainings were short and on few images. We did not show what is best after many epochs, nor that a larger rate
-# leads to a better net in the end: only that it leads to one at all. We kept one pooling (maximum) and plain gradient
-# descent throughout; momentum or Adam would move every border here.
+# All trainings were short, on few images, and from three seeds. We did not show what is best after many epochs, nor
+# that a larger rate leads to a better net in the end: only that it leads to one at all. We did not show *why* the
+# places, the halves and the groups differ as they do. We kept one pooling (maximum) and plain gradient descent
+# throughout; with momentum or Adam the borders may lie elsewhere.

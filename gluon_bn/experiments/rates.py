@@ -16,7 +16,8 @@ class Run:
     """One training."""
 
     loss: float  # mean over the last epoch
-    train_acc: float  # mean over the last epoch
+    train_acc: float  # mean over the last epoch, while the weights move, in training mode
+    train_acc_predicted: float  # after it, in prediction mode: as test_acc is measured
     test_acc: float  # with statistics for prediction estimated over the training set, where there are any
     losses: list  # by epoch
 
@@ -28,18 +29,18 @@ def learn(net, lr, seed, data, num_epochs):
     """
     seed_everything(seed)
     train_iter, test_iter = data
+    train_images = Minibatches(train_iter.X, train_iter.y, 500, shuffle=False)  # in prediction, where larger is faster
     initialize(net, test_iter.X[:1])
     try:
         history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False)
     except Diverged as error:  # which is a result too: a net that guesses
-        return Run(float('inf'), evaluate_accuracy(net, train_iter), evaluate_accuracy(net, test_iter),
-                   [epoch.loss for epoch in error.history])
-    last = history[-1]
-    test_acc = last.test_acc
+        train_acc, test_acc = evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter)
+        return Run(float('inf'), train_acc, train_acc, test_acc, [epoch.loss for epoch in error.history])
     if normalizes(net):
         estimate_statistics(net, train_iter)
-        test_acc = evaluate_accuracy(net, test_iter)
-    return Run(last.loss, last.train_acc, test_acc, [epoch.loss for epoch in history])
+    last = history[-1]
+    return Run(last.loss, last.train_acc, evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter),
+               [epoch.loss for epoch in history])
 
 
 def normalizes(net):
@@ -61,16 +62,6 @@ def over_rates(nets, lrs, seeds, data, num_epochs):
 def rates_that_learn(runs, test_acc):
     """The learning rates at which every seed reaches this test accuracy; runs: {lr: [Run, ...]}."""
     return [lr for lr, of_seeds in runs.items() if min(run.test_acc for run in of_seeds) >= test_acc]
-
-
-def over_batch_sizes(nets, batch_sizes, lr, seeds, data, num_updates):
-    """The same for minibatches of several sizes, with the same number of updates each: {name: {size: [Run, ...]}}."""
-    train_iter, test_iter = data
-    runs = {}
-    for size in batch_sizes:
-        part = Minibatches(train_iter.X[:size * num_updates], train_iter.y[:size * num_updates], size, shuffle=True)
-        runs[size] = over_seeds(nets, lr, seeds, (part, test_iter), num_epochs=1)
-    return {name: {size: runs[size][name] for size in batch_sizes} for name in nets}
 
 
 def table(runs):

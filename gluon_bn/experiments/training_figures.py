@@ -5,7 +5,7 @@ import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..drawing import COLORS, LABELS
+from ..drawing import COLORS, LABELS, STYLES
 from .activations import WEIGHTS, shape_of
 from .figures import table
 from .variants import PLACES
@@ -134,22 +134,22 @@ def over_training(runs, key, ylabel, hint=None):
     return figure
 
 
-def accuracy_over(runs, xlabel, titles):
-    """Test accuracy over the learning rate or the batch size: a line for the median, a dot a seed.
+def accuracy_over_rates(runs, titles):
+    """Test accuracy over the learning rate: a line for the median, a dot a seed.
 
-    runs: a list of {norm: {x: [rates.Run, ...]}}, a panel each; titles: one a panel.
+    runs: a list of {norm: {lr: [rates.Run, ...]}}, a panel each; titles: one a panel.
     """
     figure, (axes,) = _grid(1, len(runs), 4.8 * len(runs), 3.6, sharey=True)
     for ax, by_norm, title in zip(axes, runs, titles):
         for norm, marker in zip(by_norm, 'os'):
-            for x, of_seeds in by_norm[norm].items():
-                ax.plot([x] * len(of_seeds), [run.test_acc for run in of_seeds], marker, color=COLORS[norm],
+            for lr, of_seeds in by_norm[norm].items():
+                ax.plot([lr] * len(of_seeds), [run.test_acc for run in of_seeds], marker, color=COLORS[norm],
                         markersize=4, alpha=0.7)
             medians = [numpy.median([run.test_acc for run in of_seeds]) for of_seeds in by_norm[norm].values()]
-            ax.plot(list(by_norm[norm]), medians, color=COLORS[norm], label=LABELS[norm])
+            ax.plot(list(by_norm[norm]), medians, STYLES.get(norm, '-'), color=COLORS[norm], label=LABELS[norm])
         ax.axhline(0.1, color='black', linestyle=':', linewidth=1)  # guessing, one class of ten
-        ax.set(xscale='log', xlabel=xlabel, title=title, ylim=(0, 0.9), xticks=list(by_norm[norm]))
-        ax.set_xticklabels([f'{x:g}' for x in by_norm[norm]])
+        ax.set(xscale='log', xlabel='learning rate', title=title, ylim=(0, 0.9), xticks=list(by_norm[norm]))
+        ax.set_xticklabels([f'{lr:g}' for lr in by_norm[norm]])
         ax.minorticks_off()
         ax.grid(alpha=0.3)
     axes[0].set_ylabel('test accuracy')

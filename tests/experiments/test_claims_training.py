@@ -294,6 +294,14 @@ def test_frozen_gamma_and_beta_stay_at_1_and_0(data):
             assert (block.gamma.data() == 1).min() == 1 and (block.beta.data() == 0).min() == 1
 
 
+def test_the_training_accuracy_to_be_compared_with_the_tests_is_measured_without_dropout(data):
+    """While training, dropout turns units off, and the gap to the test accuracy would come out too small."""
+    few = Minibatches(data[0].X[:256], data[0].y[:256], 64, shuffle=True)
+    net = variants.with_dropout(relu("fused"))
+    run = rates.learn(net, 0.1, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 3)
+    assert run.train_acc_predicted == evaluate_accuracy(net, few) > run.train_acc
+
+
 def test_a_training_that_diverges_is_a_result(data):
     few = Minibatches(data[0].X[:256], data[0].y[:256], 64, shuffle=True)
     run = rates.learn(relu("none"), 1e6, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 2)
