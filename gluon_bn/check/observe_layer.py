@@ -8,6 +8,9 @@ from mxnet.ndarray import NDArray
 from .observe import MODES, Observed, differentiate, front, in_graph, kind, to_numpy
 from .raised import Trouble, is_empty, not_written
 
+WORDS = ('gamma', 'beta', 'mean', 'var')
+PASSING = ('batch', 'last', 'old', 'prev', 'init', 'grad', 'new')  # in names of arrays that a layer keeps beside them
+
 
 class Layer:
     """A freshly made layer of the class under test, its parameters and statistics found by name."""
@@ -39,20 +42,26 @@ class Layer:
 
     def _misfit(self, word, name, value):
         """How far an array is from what is looked for: a layer may keep others beside it, such as `batch_mean`."""
-        prefixes = ('moving', 'running') if word in ('mean', 'var') else ('',)
-        known = [f'{prefix}_{word}'.strip('_') for prefix in prefixes]
-        return (numpy.prod(value.shape) != self._num_features, name.lower() not in known,
-                not any(prefix in name.lower() for prefix in prefixes))
+        name, prefixes = name.lower(), ('moving', 'running') if word in ('mean', 'var') else ()
+        return (numpy.prod(value.shape) != self._num_features,
+                name not in ([f'{prefix}_{word}' for prefix in prefixes] or [word]),
+                not any(prefix in name for prefix in prefixes), name.strip('_') != word,
+                any(passing in name for passing in PASSING), len(name))
 
     def refuse_other_names(self):
-        """Raises: Trouble if gamma or beta is not there, but Parameters are that could be it."""
-        missing = [word for word in ('gamma', 'beta') if self.find(word)[1] is None]
-        known = [self.find(word)[0] for word in ('gamma', 'beta', 'mean', 'var')]
-        others = [name for name, value in vars(self.block).items()
-                  if isinstance(value, gluon.Parameter) and name not in known]
-        if missing and others:
-            raise Trouble('WrongName', f'the layer has no Parameter named {" or ".join(missing)}, '
-                                       f'but one named {" and one named ".join(others)}')
+        """Raises: Trouble if gamma, beta or an average is not there, but others are of its size that could be it."""
+        known = [self.find(word)[0] for word in WORDS]
+        others = {name: value for name, value in vars(self.block).items()
+                  if isinstance(value, (gluon.Parameter, NDArray)) and name not in known
+                  and numpy.prod(value.shape) == self._num_features}
+        for sort, words in (('Parameter', ('gamma', 'beta')), ('array or Parameter', ('mean', 'var'))):
+            missing = [word for word in words if self.find(word)[1] is None]
+            there = [name for name, value in others.items()
+                     if words != ('gamma', 'beta') or isinstance(value, gluon.Parameter)]
+            if missing and there:
+                named = [f'moving_{word}' if word in ('mean', 'var') else word for word in missing]
+                raise Trouble('WrongName', f'the layer has no {sort} named {" or ".join(named)}, '
+                                           f'but one named {" and one named ".join(there)}')
 
     def statistics(self):
         self.refuse_other_names()

@@ -18,6 +18,7 @@ MEANINGS = (
     ('Changing attribute type for', 'ReplacesParameter'), ('gluon.parameter.Parameter', 'ParameterNotArray'),
     ("'Parameter'", 'ParameterNotArray'),
     ("'NDArray' object has no attribute", 'NotInMXNet'), ("module 'mxnet.ndarray", 'NotInMXNet'),
+    ("for @: 'NDArray'", 'NotInMXNet'),
     # NumPy, given an array of mx.nd, takes it apart as if it were nested lists without end
     ('maximum number of dimension', 'NotInMXNet'), ('ufunc', 'NotInMXNet'),
     ("type <class 'numpy.ndarray'> not supported", 'NotInMXNet'), ('must have NDArray type, but got [', 'NotInMXNet'))

@@ -68,6 +68,67 @@ def test_an_array_more_is_not_taken_for_an_average(array):
     assert result.mistakes == [] and names(result) == {"VarInitZero", "StatsNotSaved", "StatsKeptInGraph"}, result
 
 
+@pytest.mark.parametrize("first", ["batch_mean", "mean_of_batch", "last_mean", "var_of_batch"])
+@pytest.mark.parametrize("names", [("mean", "var"), ("_mean", "_var"), ("avg_mean", "avg_var")], ids="+".join)
+def test_averages_are_found_beside_an_array_that_came_first(first, names):
+    class Layer(nn.Block):
+        def __init__(self, num_features, num_dims):
+            super().__init__()
+            shape = (1, num_features) + (1, 1) * (num_dims == 4)
+            setattr(self, first, nd.zeros(shape))
+            self.gamma = self.params.get("gamma", shape=shape, init="ones")
+            self.beta = self.params.get("beta", shape=shape, init="zeros")
+            setattr(self, names[0], nd.zeros(shape))
+            setattr(self, names[1], nd.ones(shape))
+
+        def forward(self, X):
+            setattr(self, first, X.mean(axis=0))
+            old = [getattr(self, name).as_in_context(X.context) for name in names]
+            Y, *new = gluon_bn.batch_norm(X, self.gamma.data(), self.beta.data(), *old, 1e-5, 0.9)
+            for name, value in zip(names, new):
+                setattr(self, name, value)
+            return Y
+
+    result = check.layer(Layer)
+    assert result.mistakes == [] and result.notes == ["StatsNotSaved"], result
+
+
+class Counting(students.ChapterLayer):
+    """Right, and it counts its calls in a Parameter."""
+
+    def __init__(self, num_features, num_dims):
+        super().__init__(num_features, num_dims)
+        self.calls = self.params.get("calls", shape=(1,), init="zeros", grad_req="null")
+
+    def forward(self, X):
+        self.calls.set_data(self.calls.data() + 1)
+        return super().forward(X)
+
+
+class Around(nn.Block):
+    """Right: Gluon's layer as its child."""
+
+    def __init__(self, num_features, num_dims):
+        super().__init__()
+        self.norm = nn.BatchNorm(in_channels=num_features)
+
+    def forward(self, X):
+        return self.norm(X)
+
+
+class PerDevice(students.ChapterLayer):
+    """Right: it keeps what it saw, by device."""
+
+    def forward(self, X):
+        self.seen = {**getattr(self, "seen", {}), X.context: X.mean(axis=0)}
+        return super().forward(X)
+
+
+@pytest.mark.parametrize("cls", [Counting, Around, PerDevice])
+def test_right_layers_with_more_in_them_pass(cls):
+    assert check.layer(cls).mistakes == []
+
+
 def test_what_a_layer_raises_on_another_device_is_not_called_a_forgotten_copy():
     class Layer(students.ChapterLayer):
         def forward(self, X):

@@ -49,6 +49,7 @@ def test_the_exercise_before_is_told_if_it_is_that_which_is_not_written():
     ("return X * np.dot(X, X), moving_mean, moving_var", "NotInMXNet", "np.dot"),
     ("return X * np.ones(2), moving_mean, moving_var", "NotInMXNet", "np.ones"),
     ("return X / X.std(axis=0), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
+    ("return X @ X, moving_mean, moving_var", "NotInMXNet", "unsupported operand"),
     ("return nd.std(X), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
     ("Y = nd.zeros(X.shape)\nY[:, 0] = X[:, 0] - X[:, 0].mean()\nreturn Y, moving_mean, moving_var",
      "WritesWhileRecording", "Y[:, 0] ="),
@@ -171,6 +172,15 @@ class Torch(nn.Block):
                                      self.running_var.data(), 1e-5, 0.9)[0]
 
 
+class Greek(students.ChapterLayer):
+    """Letters for the averages."""
+
+    def __init__(self, num_features, num_dims):
+        super().__init__(num_features, num_dims)
+        self.mu, self.sigma2 = self.moving_mean, self.moving_var
+        del self.moving_mean, self.moving_var
+
+
 class NoSelf(Base):
     def forward(X):
         return X
@@ -186,6 +196,7 @@ class NoSelf(Base):
     (Replaces, ["ReplacesParameter"], "Changing attribute type for moving_mean"),
     (ReturnsAll, ["WrongReturn"], "yours is of type builtins.tuple"),
     (Torch, ["WrongName"], "no Parameter named gamma or beta, but one named weight and one named bias"),
+    (Greek, ["WrongName"], "named moving_mean or moving_var, but one named mu and one named sigma2"),
     (NoSelf, ["WrongArguments"], "forward() takes 1 positional argument"),
 ], ids=lambda value: getattr(value, "__name__", ""))
 def test_slips_of_a_layer_are_told(cls, expected, words):
