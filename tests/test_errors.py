@@ -1,4 +1,7 @@
 """What is shown as bad input, and what as an error that nobody expected."""
+import contextlib
+import importlib
+import importlib.util
 import json
 import os
 import pickle
@@ -8,14 +11,30 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy
 import pytest
+from rights import without
 
 import gluon_bn
 from gluon_bn import cli
-from gluon_bn.comparison import run
-from gluon_bn.data import DataMissing, DataUnavailable
-from gluon_bn.errors import GluonBnError, InputError
+from gluon_bn.comparison import Configuration, comparison, report, run
+from gluon_bn.data import DataMissing, DataUnavailable, find_files, read_idx
+from gluon_bn.errors import GluonBnError, InputError, LoadError
 from gluon_bn.norm import NativeError
+from gluon_bn.training import Checkpoint
+
+DATA = next(iter(find_files().values())).path.parent
+
+
+@contextlib.contextmanager
+def comparison_stopped_before_training(monkeypatch):
+    def stop(*arguments):
+        raise KeyError("here")
+
+    monkeypatch.setattr(comparison, "perform", stop)
+    with pytest.raises(KeyError, match="here"):
+        yield
+
 
 
 def command(*arguments, inside=(), **environment):
@@ -137,3 +156,174 @@ def test_a_terminal_without_a_character_gets_its_escape(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "r\\xe9sultats" in done.stdout and (out / "report.md").exists()
     assert json.loads((out / "summary.json").read_text())["runs"][0]["finished"]
+
+
+def test_each_broad_except_says_why():
+    """A broad except hides bugs: the line must say what it is for."""
+    top = Path(__file__).resolve().parents[1]
+    for path in [*top.glob("gluon_bn/**/*.py"), *top.glob("tools/*.py")]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if re.match(r"\s*except\b.*\b(Base)?Exception\b|\s*except\b.*\bValueError\b|\s*except:", line):
+                assert re.search(r":  # \S", line), f"{path}: {line.strip()}"
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a comparison that has been begun, and has trained nothing yet."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "configuration.json").write_text('{"norms": ["none"], "seeds": [0], "num_epochs": 1, "num_train": 256}')
+    return out
+
+
+@pytest.mark.parametrize("content, why", [
+    ('{"norms": ["none"], "optimizer": "adam"}',
+     r"has optimizer, which this version, \S+, does not know; go on with the version that began it, or start anew"),
+    ("[1, 2]", r"is damaged: it holds no JSON object, but \[1, 2\]; start anew"),
+    ('"a text"', 'is damaged: it holds no JSON object, but "a text"; start anew'),
+    ('{"lr": "fast"}', "is damaged: lr must be a finite number > 0, got 'fast'"),
+    ('{"norms": [["none"]]}', r"is damaged: norms must be one of .*; got \['none'\]"),
+    ('{"norms": 3}', "is damaged: norms must be a tuple"),
+    ('{"norms"', "is damaged: Expecting ':' delimiter"),
+    ("\xff", "is damaged: it is no text"),
+])
+@pytest.mark.fault("a configuration that is damaged, or of another version", tries=8)
+def test_a_configuration_that_cannot_be_gone_on_with_is_named(begun, capsys, content, why):
+    (begun / "configuration.json").write_bytes(content.encode("latin-1"))
+    assert cli.main(["compare", "--resume", str(begun)]) == 2
+    said = capsys.readouterr().err
+    assert re.match(f"gluon_bn: --resume must be the folder of a comparison, got {begun}, whose configuration.json "
+                    f"{why}", said), said
+
+
+@pytest.mark.parametrize("closed, mode, said", [
+    ("configuration.json", 0, "the folder of a comparison, got {begun}, whose configuration.json cannot be read: "
+                              "Permission denied; check its permissions"),
+    ("summary.json", 0o200, "a folder whose files can be read, got {begun}: summary.json cannot be: Permission "
+                            "denied; check its permissions"),
+    (".", 0, "the folder of a comparison, got {begun}, whose configuration.json cannot be read: Permission denied; "
+             "check its permissions"),
+    (".", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
+    ("nets", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
+])
+@pytest.mark.fault("a folder or file of a comparison to go on with that cannot be read or written", tries=5)
+def test_what_cannot_be_read_or_written_of_a_comparison_is_named(begun, closed, mode, said):
+    (begun / "nets").mkdir()
+    (begun / "summary.json").write_text('{"jobs": 2}')
+    (begun / closed).chmod(mode)
+    try:
+        done = command("compare", "--resume", begun, inside=without("dac_override", "dac_read_search"))
+    finally:
+        begun.chmod(0o755)
+        (begun / closed).chmod(0o755)
+    assert (done.returncode, done.stderr) == (2, f"gluon_bn: --resume must be {said.format(begun=begun)}\n")
+    assert (begun / "summary.json").read_text() == '{"jobs": 2}'
+
+
+@pytest.mark.fault("a checkpoint that cannot be read", tries=1)
+def test_a_checkpoint_that_cannot_be_read_is_named(begun):
+    (begun / "nets").mkdir()
+    checkpoint = begun / "nets" / "none-0.checkpoint"
+    checkpoint.write_bytes(b"")
+    checkpoint.chmod(0)
+    done = command("compare", "--resume", begun, inside=without("dac_override", "dac_read_search"))
+    assert (done.returncode, done.stderr) == (
+        2, f"gluon_bn: the checkpoint {checkpoint} cannot be read: Permission denied; check its permissions\n")
+
+
+@pytest.mark.fault("a file of the benchmark in a folder that may not be written", tries=1)
+def test_a_folder_without_the_right_to_write_is_not_called_read_only(tmp_path):
+    tmp_path.chmod(0o555)
+    done = command("bench", "--quick", "--parts", "layers", "--json", tmp_path / "x.json",
+                   inside=without("dac_override"))
+    tmp_path.chmod(0o755)
+    assert (done.returncode, done.stderr) == (
+        2, f"gluon_bn: --json must be a file that can be written, got {tmp_path}/x.json: Permission denied; "
+           "name another\n")
+
+
+@pytest.mark.parametrize("option", ["--out", "--resume", "--data"])
+def test_an_empty_path_is_refused_and_a_tilde_is_the_home_folder(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--examples", "256", option, ""]) == 2
+    assert re.match(rf"gluon_bn: {option} must be .*folder.*, got ''; ", capsys.readouterr().err)
+    assert cli.main(["train", "--examples", "256", option, "~no such user/x"]) == 2
+    assert f"{option} must be" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_home_folder_is_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with comparison_stopped_before_training(monkeypatch):
+        gluon_bn.compare(Configuration(norms=["none"], seeds=[0], num_train=256), "~/x", DATA, progress=False)
+    assert (tmp_path / "home" / "x" / "configuration.json").exists() and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("batch_size, num_train, most", [(100_000, 512, "512"), (100_000, None, "60,000")])
+def test_a_minibatch_of_more_than_all_examples_is_refused(batch_size, num_train, most):
+    with pytest.raises(InputError, match=f"^batch_size must be at most the number of training examples, {most}, got "
+                                         "100,000; take fewer"):
+        Configuration(batch_size=batch_size, num_train=num_train)
+
+
+def test_an_epoch_beside_the_others_is_of_the_examples_that_are_trained_on():
+    summary = {"beside": {"minibatches": 10, "loss": {"scratch": 1.0, "fused": 1.0},
+                          "seconds_a_minibatch": {"scratch": 0.25, "fused": 0.01}},
+               "configuration": {"batch_size": 256, "num_train": 2560}}
+    assert report.beside(summary).endswith("250 ms each, which makes 2.5 s an epoch.")
+    summary["configuration"]["num_train"] = None
+    assert report.beside(summary).endswith("which makes 58.8 s an epoch.")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x08\x01", b"\0\0\x08\x02\0\0\0\1",
+                                     b"\0\0\x08\x01\0\0\0\2x",
+                                     b"\0\0\x08\x03" + b"\xff" * 12, b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"x",
+                                     b"\0\0\x08\x28" + b"\0\0\0\1" * 40 + b"x"])
+def test_idx_bytes_that_are_cut_off_or_lie_are_refused(content):
+    with pytest.raises(InputError, match="IDX"):
+        read_idx(content)
+
+
+def test_numbers_of_numpy_count_and_the_books_second_argument_is_told_apart():
+    assert gluon_bn.BatchNorm(numpy.prod((2, 3)), 2).num_features == 6
+    with pytest.raises(InputError, match="^root must be the folder of the data, got 96; .* here: resize=96$"):
+        gluon_bn.load_data_fashion_mnist(256, 96)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: gluon_bn.lenet(["fused"]), r"norm must be one of .*; got \['fused'\]"),
+    (lambda: gluon_bn.lenet(pool=["max"]), r"pool must be one of .*; got \['max'\]"),
+    (lambda: Configuration(norms=[["fused"]]), r"norms must be one of .*; got \['fused'\]"),
+    (lambda: Configuration(seeds=[[0]]), r"seeds must be whole numbers from 0 to .*, got \[0\]"),
+    (lambda: Configuration(pool={}), r"pool must be one of .*; got {}"),
+    (lambda: Checkpoint("a path", {}), "configuration must be a dict of what is trained, with its seed"),
+    (lambda: gluon_bn.train(None, [1], [1], 1, 0.1, on_epoch=5), "on_epoch|train_iter"),
+])
+def test_values_of_a_wrong_type_are_named_before_anything_runs(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_a_bug_within_an_import_is_not_hidden_behind_another_error(monkeypatch):
+    class Finder:
+        def __init__(self, code):
+            self.code = code
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "gluon_bn.model":
+                return importlib.util.spec_from_loader(name, self)
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            exec(self.code, module.__dict__)
+
+    for code, error in (("missing_name", NameError), ("import gluon_bn.no_such_module", ModuleNotFoundError),
+                        ("import no_such_package", LoadError), ("import json; json.loads('')", LoadError)):
+        monkeypatch.delitem(sys.modules, "gluon_bn.model", raising=False)
+        monkeypatch.delitem(vars(gluon_bn), "lenet", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Finder(code), *sys.meta_path])
+        with pytest.raises(error):
+            gluon_bn.lenet  # noqa: B018

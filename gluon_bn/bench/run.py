@@ -83,7 +83,7 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
             side = start_side(module)
             try:
                 about = side.call('describe')
-            except ImportError as error:
+            except ImportError as error:  # PyTorch is optional
                 if module == 'mxnet_side':
                     raise
                 about = {'columns': [], 'versions': {}, 'missing': {

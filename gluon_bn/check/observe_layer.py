@@ -19,7 +19,7 @@ class Layer:
         self._num_features = num_features
         try:
             self.block = cls(num_features, rank)
-        except Exception as error:
+        except Exception as error:  # a student's code raises anything
             error.during = f'in making the layer by {getattr(cls, "__name__", "cls")}({num_features}, {rank}), '
             raise
         if not isinstance(self.block, gluon.Block):

@@ -74,7 +74,7 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_in(error.filename, out)
             if isinstance(error, GluonBnError) or error.errno not in DISK_FULL and not refused:
                 raise
-            remedy = 'make room' if error.errno in DISK_FULL else 'see to its rights'
+            remedy = 'make room' if error.errno in DISK_FULL else 'check its permissions'
             raise OutputError(f'{error.filename or out} cannot be written: {error.strerror or error}; what was written '
                               f'before is intact: {remedy}, and go on with --resume {out}') from error
 
@@ -85,7 +85,7 @@ def _check_writable(out: Path) -> None:
         check_writable(out / 'nets' / 'a net')
     except OSError as error:
         raise InputError(f'must be a folder that can be written, got {out}: {error.strerror or error}; '
-                         'see to its rights', 'resume') from error
+                         'check its permissions', 'resume') from error
 
 
 def _is_in(filename: Union[None, str, bytes, int], out: Path) -> bool:
@@ -176,7 +176,7 @@ def _earlier(out: Path) -> Dict[str, Any]:
         return {}
     except OSError as error:
         raise InputError(f'must be a folder whose files can be read, got {out}: summary.json cannot be: '
-                         f'{error.strerror or error}; see to its rights', 'resume') from error
+                         f'{error.strerror or error}; check its permissions', 'resume') from error
     except ValueError:  # no JSON, or no UTF-8: of a process that was killed on a machine without atomic renames
         return {}
     return earlier if isinstance(earlier, dict) else {}

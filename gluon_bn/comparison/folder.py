@@ -54,12 +54,12 @@ def configuration_of(folder):
         lacks = f'has no {NAME}' if folder.is_dir() else f'is no folder in {os.getcwd()}'
         raise refused(f', which {lacks}', NAME_IT) from None
     except OSError as error:
-        raise refused(f', whose {NAME} cannot be read: {error.strerror or error}', 'see to its rights') from error
+        raise refused(f', whose {NAME} cannot be read: {error.strerror or error}', 'check its permissions') from error
     except UnicodeDecodeError:
         raise refused(f', whose {NAME} is damaged: it is no text', ANEW) from None
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except ValueError as error:  # of json
         raise refused(f', whose {NAME} is damaged: {error}', ANEW) from error
     if not isinstance(content, dict):
         raise refused(f', whose {NAME} is damaged: it holds no JSON object, but {text.strip()[:40]}', ANEW)
@@ -93,7 +93,7 @@ def locked(folder, name='resume'):
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise InputError(f'must be a folder that can be read, got {folder}: {error.strerror or error}; '
-                         'see to its rights', name) from error
+                         'check its permissions', name) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from ..data import load_data_fashion_mnist
 from ..errors import GluonBnError, InputError, OutputError
 from ..model import NORMS, lenet
 from ..norm import choose
-from ..system.store import DISK_FULL, store
+from ..system.store import store
 from ..system.unexpected import describe_and_keep
 from ..training import Checkpoint, Diverged, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
 
@@ -51,36 +51,37 @@ def train_one(task, send):
         if NORMS[task['norm']] is not None:
             estimate_statistics(net, train_iter)
             results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
-    store(saved(net), net_of(checkpoint))
+    try:
+        store(saved(net), net_of(checkpoint))
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f'{net_of(checkpoint)} cannot be written: {error.strerror or error}; make room or check its '
+                          'permissions, and go on with --resume') from error
     checkpoint.save(net, history, results)  # the last: a run with results is over
     return results
 
 
 def saved(net):
     """The content of the file that save_parameters writes. Raises: OutputError if there is no room for it."""
-    with tempfile.TemporaryDirectory() as folder:  # MXNet would leave half a file behind where it is stopped
-        path = Path(folder, 'net.params')
-        try:
-            net.save_parameters(str(path))
-            params_file.read(path)  # MXNet may not notice that a disk is full
-        except (MXNetError, InputError) as error:  # InputError: of params_file, for a file that is cut off
-            if isinstance(error, MXNetError) and not _has_no_room(folder, error):
-                raise
-            raise OutputError(f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
-                              'files: make room there, or set TMPDIR to another, and go on with --resume') from error
-        return path.read_bytes()
-
-
-def _has_no_room(folder, error):
-    """Whether MXNet stopped writing for want of room: it names no reason, so a file of some size is tried."""
-    if any(reason in str(error) for reason in map(os.strerror, DISK_FULL)):
-        return True
     try:
-        with open(Path(folder, 'a try'), 'wb') as file:
-            file.write(bytes(1 << 20))  # a net of LeNet's size
-    except OSError:
-        return True
-    return False
+        with tempfile.TemporaryDirectory() as folder:  # MXNet would leave half a file behind where it is stopped
+            path = Path(folder, 'net.params')
+            try:
+                net.save_parameters(str(path))
+            except MXNetError:  # which names no reason where it cannot write
+                Path(folder, 'as much').write_bytes(bytes(saved_size(net)))  # raises OSError if there is no room
+                raise
+            params_file.read(path)  # MXNet may not notice that a disk is full
+            return path.read_bytes()
+    except (OSError, InputError) as error:  # InputError: of params_file, for a file that is cut off
+        raise OutputError(f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
+                          'files: make room there, or set TMPDIR to another, and go on with --resume') from error
+
+
+def saved_size(net):
+    """How many bytes the file of a net has, about."""
+    return sum(parameter.data().size * 8 for parameter in net.collect_params().values())
 
 
 def net_of(checkpoint):

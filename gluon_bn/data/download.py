@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 
 TIMEOUT = 15  # seconds without a byte
 DEADLINE = 900  # seconds for one file: 26 MB at 30 kB/s
-# What a source that fails can raise: the caller notes the reason and goes on to the next one.
+# What a source that fails can raise: the caller notes the reason and goes on to the next one. ValueError is urllib's
+# for an address, a proxy's too, that is none, and ours for a size that cannot be right.
 FAILURES = (OSError, ValueError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
 
 

@@ -15,7 +15,7 @@ from ..errors import GluonBnError
 from ..system.settings import check_path, folder_from, home
 from ..system.store import check_writable, store
 from .download import FAILURES, fetch, fetch_debian
-from .verify import GZIP, File, unpack
+from .verify import GZIP, File, WrongFile, unpack
 
 
 class DataSet(NamedTuple):
@@ -174,13 +174,13 @@ def _search(source, folder, named, dataset, found, tried):
         for path in (folder / f'{name}.gz', folder / name):
             try:
                 if not stat.S_ISREG(path.stat().st_mode):
-                    raise ValueError('it is not a regular file')  # and to open a pipe could wait for ever
+                    raise WrongFile('it is not a regular file')  # and to open a pipe could wait for ever
                 with open(path, 'rb') as stream:
                     found[name] = Found(path, source, unpack(stream, dataset.files[name]))
                 break
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except (OSError, ValueError) as error:
+            except (OSError, WrongFile) as error:
                 wrong.append(f'{path}: {_reason(error)}')
         if name not in found:
             reasons += wrong or [f'no {name}']
@@ -236,7 +236,7 @@ def _download(folder, dataset, found, tried):
     for member, name in members.items():
         try:
             content = unpack(io.BytesIO(packed_files[member]), dataset.files[name])
-        except (ValueError, KeyError) as error:
+        except (WrongFile, KeyError) as error:
             tried.append((source, f', {member}: {"not in it" if isinstance(error, KeyError) else error}'))
             continue
         found[name] = _keep(folder, name, source, packed_files[member], content)

@@ -143,7 +143,7 @@ def find_compiler():
     """The words of the compiler's command: those of $CXX, 'ccache g++' for one, else g++, else clang++."""
     try:
         words = shlex.split(os.environ.get('CXX', ''))
-    except ValueError as error:
+    except ValueError as error:  # of shlex: a quotation that is not closed
         raise NativeError(f"CXX must be a command, got {os.environ['CXX']!r}: {error}") from None
     if words:
         return words

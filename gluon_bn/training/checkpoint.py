@@ -44,7 +44,7 @@ class Checkpoint:
         self.path = Path(path)
         try:  # as it will be read again, where a tuple is a list; a number of NumPy's is one of Python's
             written = json.dumps(configuration, allow_nan=False, default=lambda value: value.item())
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError) as error:  # json's for NaN, a cycle, a key; no .item; an array
             raise InputError(f'must hold what JSON can, numbers and texts, got {configuration!r}: {error}',
                              'configuration') from error
         self.configuration = json.loads(written)
@@ -115,7 +115,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._refused(f'cannot be read: {error.strerror or error}; see to its rights') from error
+            raise self._refused(f'cannot be read: {error.strerror or error}; check its permissions') from error
         if line != MAGIC + hashlib.sha256(packed).hexdigest().encode():
             raise self._refused('is damaged: its content has not the SHA-256 that it names; '
                                 'remove it to train this run anew')

@@ -142,7 +142,7 @@ def run(net: Block, X: Any, device: mx.Context) -> Any:
     try:
         with autograd.pause():
             return net(X)
-    except (MXNetError, ValueError) as error:
+    except (MXNetError, ValueError) as error:  # MXNet's and Gluon's for shapes and types; any other is raised again
         reason = _misfit(net, X, error)
         if reason is None:
             raise
