@@ -19,7 +19,8 @@ from mxnet.gluon import nn
 from gluon_bn import BatchNorm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import activations, modes, training_figures as figures
-from gluon_bn.experiments.variants import with_activation
+from gluon_bn.experiments.variants import initialize, with_activation
+from gluon_bn.training import seed_everything, train
 
 seeds, lr = (0, 1, 2), 1.0
 data = load_data_fashion_mnist(batch_size=128, num_train=3840, num_test=1000)  # 30 updates an epoch
@@ -30,26 +31,28 @@ data = load_data_fashion_mnist(batch_size=128, num_train=3840, num_test=1000)  #
 #
 # *Claim C26.* The layer behaves differently in training and in prediction, and `autograd` is who tells it. But
 # `autograd` has two switches, not one: whether it *records* operations for a gradient, and whether this is
-# *training*. `record()` turns both on. Take a layer that has seen thirty minibatches.
+# *training*. `record()` turns both on. Take a layer that has seen one minibatch thirty
+# times.
 #
 # **Predict** for each way of calling it: does an example's output depend on its companions? Do the moving averages
 # move? And does the gradient go *through* the mean and variance, or past them as if they were constants?
 
 # %%
-def after_thirty_batches(layer):
+def after_thirty_passes(layer):
     layer.initialize()
     for _ in range(30):
         with autograd.record():
             Y = layer(X)
-        Y.backward()
+        Y.backward()  # changes no weight, but Gluon moves its averages here
     return layer
 
 X = nd.array(numpy.random.RandomState(1).normal(2, 3, size=(16, 4)))
-ours = modes.ways(after_thirty_batches(BatchNorm(4, num_dims=2)), X)
+ours = modes.ways(after_thirty_passes(BatchNorm(4, num_dims=2)), X)
 pandas.DataFrame({name: vars(way) for name, way in ours.items()}).T
 
 # %% [markdown]
-# Look at the last two rows and the third: recording has nothing to do with it. `record(train_mode=False)` gives a
+# Only the rows with `training` use the minibatch; recording only decides whether there is a gradient.
+# `record(train_mode=False)` gives a
 # gradient of the *prediction* function, which is what one wants in order to ask which pixels made the net say
 # "shirt"; `train_mode()` moves the averages without any gradient. **Check** that training alone decides, and that the
 # gradient follows.
@@ -61,16 +64,39 @@ for way in ours.values():
                             'through the statistics' if way.training else 'past the statistics')
 
 # %% [markdown]
-# Does Gluon's own layer agree? **Predict** where it might not: on a CPU it moves its averages in the *backward* pass.
+# Does Gluon's own layer agree? **Predict** where it might not: on a CPU, MXNet 1.9.1 moves its averages in the
+# *backward* pass.
 
 # %%
-gluon = modes.ways(after_thirty_batches(nn.BatchNorm(in_channels=4)), X)
+gluon = modes.ways(after_thirty_passes(nn.BatchNorm(in_channels=4)), X)
 print([name for name in ours if gluon[name] != ours[name]])
 assert not gluon['train_mode()'].statistics_move and gluon['record()'].statistics_move
 
+
 # %% [markdown]
-# In one way only: without a backward pass, Gluon's averages stay where they are. Whoever sends data through a net in
-# `train_mode()` to refresh its averages does nothing at all there, without a word.
+# In one way only: without a backward pass, Gluon's averages stay where they are. On a CPU, sending data through a net
+# in `train_mode()` to refresh its averages leaves them as they were, without a warning. And two backward passes through
+# one forward pass? **Predict** the average of a mean of 1, from 0 and with momentum 0.9, after none, one and two of
+# them; and whether compiling the layer changes anything.
+
+# %%
+def average_after(backward_passes, **options):
+    layer = nn.BatchNorm(in_channels=4, momentum=0.9)
+    layer.initialize()
+    layer.hybridize(bool(options), **options)
+    with autograd.record():
+        Y = layer(nd.ones((16, 4)))
+    for _ in range(backward_passes):
+        Y.backward(retain_graph=True)
+    return layer.running_mean.data()[0].asscalar()
+
+ways = {'eager': {}, 'hybridized': {'static_alloc': False}, 'static': {'static_alloc': True, 'static_shape': True}}
+averages = {way: [average_after(n, **options) for n in (0, 1, 2)] for way, options in ways.items()}
+assert all(numpy.allclose(values, [0, 0.1, 0.19]) for values in averages.values())
+pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
+
+# %% [markdown]
+# Each backward pass moves them, eagerly as well as hybridized.
 #
 # ## 2. One example alone
 #
@@ -88,9 +114,9 @@ first_logit = {(f'seed {seed}', mode): logits[seed][mode][:, 0]
 pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
 
 # %% [markdown]
-# In training mode the same image gets another answer in each company; in prediction mode, the same one. **Check** it
-# for all ten logits, and that an image entirely alone gets this answer too. (The tolerance is float32's: MXNet may
-# sum in another order for another batch size.)
+# In training mode the same image gets another answer in each of these groups; in prediction mode, the same one.
+# **Check** it for all ten logits, and that an image entirely alone gets this answer too. (The tolerance is float32's:
+# MXNet may sum in another order for another batch size.)
 
 # %%
 for seed, net in nets.items():
@@ -158,19 +184,23 @@ table = pandas.DataFrame(modes.summarize(results)).T.round(3)
 table.rename_axis(['rate', 'statistics'])
 
 # %% [markdown]
-# With every seed the estimate is better over the epochs, and the seeds are closer together. Against the batches' own
-# statistics nothing is lost.
+# With every seed the estimate is better over the epochs, and the seeds are closer together. In the mean it is within
+# 0.02 of the batches' own statistics.
 
 # %%
 for run in results[1.0]:
     assert run.estimated.mean() > run.moving.mean() + 0.02
 assert table.loc[(1.0, 'estimated'), 'between seeds'] < table.loc[(1.0, 'moving'), 'between seeds']
 assert abs(table.loc[(1.0, 'estimated'), 'mean'] - table.loc[(1.0, 'batch'), 'mean']) < 0.02
+gap = {lr: numpy.mean([run.estimated - run.moving for run in results[lr]], axis=0) for lr in lrs}  # by epoch
+assert 0 < gap[0.1].mean() < gap[1.0].mean() / 2
+for rate, values in gap.items():
+    print(f'rate {rate}: gap {values.mean():.3f}, of it in the first epoch {values[0] / values.sum():.0%}')
 
 # %% [markdown]
 # So the claim is true, and how much it matters has a condition: the weights must move far within the ten or so
-# minibatches that an average with momentum 0.9 remembers. At a tenth of the rate the gap is about a fifth as wide,
-# and most of it is in the first epoch.
+# minibatches that an average with momentum 0.9 remembers. At a tenth of the rate the gap is less than half as
+# wide (the numbers are above).
 #
 # ## 4. Normalize the layer's input, or what comes out of $XW + b$?
 #
@@ -190,9 +220,9 @@ bn = {'sigmoid': [activations.watch(lenet('fused'), seed, lr, small, num_epochs=
 figures.shapes(bn['relu'][0].after)
 
 # %% [markdown]
-# With ReLUs, seed 0, the picture could not be plainer: a spike at zero and a long tail above (the inputs of three
-# layers), a bell below ($XW + b$ of the same layers). A sum of many inputs is more Gaussian than each of them. Now
-# all seeds, and both activations:
+# With ReLUs, seed 0: above a spike at zero and a tail to the right (the inputs of three layers), below a bell ($XW + b$
+# of the same layers). The skewness is smaller below in each of the three; in conv 2 the kurtosis is not. Now all
+# seeds, and both activations:
 
 # %%
 shapes = {name: activations.shapes_over(runs) for name, runs in bn.items()}
@@ -201,9 +231,9 @@ figures.moments(shapes)
 # %% [markdown]
 # (A dot for each of three seeds and three layers, a bar for their median.)
 #
-# With ReLUs the claim holds for both, for the skewness by a wide margin. With sigmoids it holds for the kurtosis, but
-# **hardly for the skewness**, and after training not at all: around its middle the sigmoid is nearly a straight line,
-# and it bends both tails alike, so it makes nothing lopsided that was not. **Check** both.
+# In the medians, the claim holds with ReLUs for both moments, for the skewness by a wide margin. With sigmoids it holds
+# for the kurtosis, but **hardly for the skewness**, and after training not at all. (A sigmoid bends both tails alike,
+# so what is symmetric around 0 before it is not lopsided after it.) **Check** both.
 
 # %%
 median = {(name, *key): numpy.median(values) for name in shapes for key, values in shapes[name].items()}
@@ -229,17 +259,17 @@ display(figures.by_seed(losses, 'training loss of the last epoch'))
 figures.activations({norm: sigmoid[norm][0] for norm in sigmoid})
 
 # %% [markdown]
-# The opposite. Without normalization each sigmoid of the upper layers says the same for every image: the grey combs
-# are made of single units, a tooth each. With it they use their whole range. Here is the share that is nearly
+# The opposite. Without normalization each sigmoid of the upper layers says nearly the same for every image: most teeth
+# of the grey combs are single units. With it they use their whole range. Here is the share that is nearly
 # saturated (below 0.05 or above 0.95), over the training:
 
 # %%
 figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
 
 # %% [markdown]
-# A few in a hundred at most, and *more* of them with the norm, which learns. So saturation is not what stops LeNet
-# from learning here; it is that its sigmoids do not vary. **Check** with a number: the standard deviation of each
-# sigmoid over the images, the mean over the units of a layer, the median over the layers.
+# A few in a hundred at most, and in the lower layers *more* of them with the norm, which learns. So saturation is not
+# what stops LeNet from learning here. What differs is that its sigmoids do not vary. **Check** with a number: the
+# standard deviation of each sigmoid over the images, the mean over the units of a layer, the median over the layers.
 
 # %%
 range_used = {norm: [numpy.median([layer.A.std(axis=0).mean() for layer in watched.after.values()])
@@ -248,7 +278,39 @@ assert min(range_used['fused']) > 3 * max(range_used['none'])
 assert max(watched.saturation.max() for of_seeds in sigmoid.values() for watched in of_seeds) < 0.1
 figures.by_seed(range_used, 'deviation of a sigmoid')
 
+
 # %% [markdown]
+# Two things go together here, sigmoids that do not vary and a net that does not learn; is the one a reason for the
+# other? We intervene: *before* training, once, on one minibatch, we choose the weights and biases of each layer below
+# the output so that $XW + b$ has mean 0 and deviation 1 in each unit. There is no norm, and nothing holds it there.
+# **Predict** the loss after the same training.
+
+# %%
+def let_sigmoids_vary(net, X):
+    for block in list(net)[:-1]:
+        if isinstance(block, (nn.Conv2D, nn.Dense)):
+            H, weight = block(X).asnumpy(), block.weight.data()
+            axes = tuple(axis for axis in range(H.ndim) if axis != 1)
+            mean, std = nd.array(H.mean(axes)), nd.array(H.std(axes))
+            block.weight.set_data(weight / std.reshape((-1,) + (1,) * (weight.ndim - 1)))
+            block.bias.set_data(-mean / std)
+        X = block(X)
+
+def loss_from_such_a_start(seed):
+    seed_everything(seed)
+    net = initialize(lenet('none'), small[0].X[:256])
+    let_sigmoids_vary(net, small[0].X[:256])
+    return train(net, *small, 5, lr, initialize=False, plot=False, progress=False)[-1].loss
+
+varied = [loss_from_such_a_start(seed) for seed in seeds]
+assert max(varied) < min(losses['none']) - 0.5
+figures.table([('as drawn', *losses['none']), ('sigmoids vary at the start', *varied)],
+              ['no normalization, loss of the last epoch', *(f'seed {seed}' for seed in seeds)])
+
+# %% [markdown]
+# From such a start LeNet learns without a norm, with each of the three seeds. So its usual start does stop it. This
+# does not tell *how*: the larger weights also let more of the gradient through, which we look at next.
+#
 # Now backwards: the gradient of the loss with respect to each sigmoid's output. Each sigmoid multiplies it by its
 # slope, a quarter at most. **Predict** what is left in the lowest layer.
 
@@ -257,8 +319,8 @@ figures.gradients({norm: sigmoid[norm][0] for norm in sigmoid})
 
 # %% [markdown]
 # Mind the logarithm: without normalization the gradient shrinks by a factor of about ten from layer to layer, in all by
-# two thousand; with it, by four or five in all. **Check** it on all seeds: the spread of the gradient at the top over
-# that at the bottom.
+# about two thousand; with it, by about four in all. **Check** it on all seeds: the spread of the gradient at the top
+# over that at the bottom.
 
 # %%
 top_over_bottom = {norm: [float(watched.after['dense 2'].dA.std() / watched.after['conv 1'].dA.std())
@@ -275,10 +337,10 @@ figures.by_seed(top_over_bottom, 'gradient: top over bottom')
 figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
 
 # %% [markdown]
-# The net that does not learn is nearer to the rule! Its steps are small, though unequal: the top moves some forty times
-# as fast as the bottom. With the norm the steps are of one order in all layers, a few per cent each, and it learns all
-# the same: a layer before a norm does not care about the size of its weights, so a large step turns them but breaks
-# nothing. **Check** both.
+# The net that does not learn is nearer to the rule! Its steps are small, though unequal: the fastest layer moves tens
+# of times as fast as the slowest. With the norm the steps are a few per cent in each layer, and it learns all the same.
+# (A norm's output does not depend on the size of the weights before it, but whether that is why such steps do no harm
+# is not shown here.) **Check** both.
 
 # %%
 steps = {norm: numpy.array([watched.steps[-1] for watched in sigmoid[norm]])  # (seeds, layers)
@@ -292,15 +354,16 @@ figures.by_seed(unequal, 'step: largest layer over smallest')
 # ## What we saw, and what we did not show
 #
 # - Training mode, not recording, makes the layer use the minibatch. Gluon's layer agrees, but for *when* it moves its
-#   averages.
+#   averages: in MXNet 1.9.1 on a CPU, in each backward pass.
 # - In prediction mode an example gets its answer alone. In training mode it depends on its company, and sorted images
 #   ruin the accuracy.
-# - Statistics estimated once over the training set are as good as the batches' own and steadier than moving averages.
-#   How much that is worth depends on how fast the weights move.
-# - $XW + b$ is nearer to a Gaussian than the layer's input: with ReLUs in both moments, with sigmoids in the tails
-#   only.
-# - Without normalization LeNet's sigmoids hardly vary and the gradient dies on its way down; with it they vary, and
-#   the gradient is of one order in all layers.
+# - At a rate of 1, statistics estimated once over the training set are as good as the batches' own, and better and
+#   steadier than moving averages, with each of three seeds. At a rate of 0.1 that is worth less.
+# - $XW + b$ is nearer to a Gaussian than the layer's input, in the median over layers and seeds: with ReLUs in both
+#   moments, with sigmoids in the kurtosis only.
+# - Without normalization LeNet's sigmoids hardly vary and the gradient shrinks about two thousandfold on its way down;
+#   with it they vary, and it shrinks about fourfold. A start at which the sigmoids vary lets LeNet learn without a
+#   norm.
 #
 # We trained on a few thousand images for a few epochs, so the accuracies are far below what LeNet reaches (`python -m
 # gluon_bn compare` trains it in full). We did not show that a Gaussian unit trains better; that is the chapter's
