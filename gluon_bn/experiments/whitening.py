@@ -13,7 +13,7 @@ from .speed import time_in_turns
 def whiten(H, eps=1e-5):
     """Take mean, variances and all correlations out of H: (H - mean) L^-T with L L^T = covariance + eps I.
 
-    Cholesky's factor is the cheapest root of the covariance; the gradient flows through all of it.
+    Cholesky's factor is a root of the covariance that takes few operations; the gradient flows through all of it.
     Shapes: H (m, d) with m > d.
     """
     centred = H - H.mean(axis=0, keepdims=True)

@@ -56,7 +56,7 @@ def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):
 
 @functools.lru_cache(maxsize=256)
 def _graph(training, eps, momentum, shape, thread):
-    """The operators of one call as one compiled graph, which halves what calling them costs.
+    """The operators of one call as one compiled graph, which Python starts once.
 
     One for each shape, or it would plan its memory anew at each change of shape; one for each
     thread, because a compiled graph may not be entered twice at a time.
