@@ -303,9 +303,9 @@ assert accuracy > 0.6, accuracy
 # ## The workbench for exercises 8 to 12
 #
 # The questions below train many nets, so they take one that trains in a second or so: three dense layers of 64 units
-# with ReLU. `fit` starts it from the same weights each time, trains it for a few
-# epochs and returns the last one: see its `.train_acc` and `.test_acc`. Where a training diverges, its loss is not a
-# number.
+# with ReLU. `fit` starts from the same seed each time, so nets without dropout start from the same weights. It trains for
+# a few epochs and returns the last one: see its `.train_acc` and `.test_acc`. Where a training diverges, its loss is not
+# a number.
 
 # %% nbgrader={"grade": false, "grade_id": "workbench", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def mlp(norm=None, dropout=0):
@@ -413,8 +413,9 @@ assert 0 < top['none'] < top['bn'], top
 # %% [markdown] nbgrader={"grade": true, "grade_id": "rates-answer", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # Without a norm, 0.03 to 0.3 work; at 1 it hardly learns, and beyond the loss is not a number or the network guesses (0.1).
 # With a norm, 0.03 to 3 work, ten times as far, and each gives a better train accuracy than the same rate without. At 10 it
-# breaks down, too. A larger step would change the spread of each layer's output; the norm takes that change away. Not
-# shown: other seeds, longer training, more images, other networks; and test accuracy gains less than train accuracy.
+# breaks down, too. A larger step changes the spread of each layer's output more, and the norm takes that change away,
+# which may be why. Not shown: other seeds, longer training, more images, other networks; and test accuracy gains less
+# than train accuracy.
 
 # %% [markdown]
 # ## Exercise 10: a norm in every layer? (2 + 3 points)
@@ -456,7 +457,7 @@ for places in ((), (2,), (1, 3), (1, 2, 3)):
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "places-answer", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # No. One norm, wherever it is, takes train accuracy from about 0.71 to 0.83; two make 0.85 and three 0.86. The first norm
-# gains most, the others little, since a norm keeps everything before it in check. Which place is best differs
+# gains most, the others little. Which place is best differs
 # by less than 0.01, and the test accuracies (0.60 to 0.78) swing more than that: with one seed the order means nothing.
 
 # %% [markdown]
