@@ -296,6 +296,11 @@ def let_sigmoids_vary(net, X):
             block.bias.set_data(-mean / std)
         X = block(X)
 
+
+# %% [markdown]
+# The training is the one from above, without a norm.
+
+# %%
 def loss_from_such_a_start(seed):
     seed_everything(seed)
     net = initialize(lenet('none'), small[0].X[:256])

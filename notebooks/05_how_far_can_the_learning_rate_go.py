@@ -14,7 +14,6 @@
 # %%
 # %matplotlib inline
 from mxnet import autograd, nd
-
 from gluon_bn import fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import rates, training_figures as figures
