@@ -1,6 +1,8 @@
 """Y in training and in prediction: right, or by which mistakes it comes out."""
 from __future__ import annotations
 
+import numpy
+
 from . import variants
 from .probes import Open, Probes
 from .raised import Trouble
@@ -69,7 +71,7 @@ class Outputs(Probes):
         if variant is None:  # perhaps normalized by the averages after they had taken in this batch
             moved = [trial._replace(moving_mean=one.moving_mean, moving_var=one.moving_var)
                      for trial, one in zip(tried, seen)]
-            after = variants.explain(moved, Ys, source, self.known) if _broadcasts(moved) else None
+            after = variants.explain(moved, Ys, source, self.known, slips=False) if _broadcasts(moved) else None
             if after is not None and after.source == 'moving':
                 names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
             elif any(one.changed for one in seen):
@@ -80,7 +82,11 @@ class Outputs(Probes):
             text = f'{where}, ' + difference(tried[i].told(*about), 'Y', expected[i], Ys[i])
             if name == 'WrongAxis' and variant.axes != 'channel' and (rank == 2 or variant.axes in FAMILIAR_AXES):
                 text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
-            findings.append(Finding(name, text + (variants.words(variant, name) if variant is not None else '')))
+            if variant is not None:
+                text += variants.words(variant, name)
+            elif name == 'WrongOutput':
+                text += _line(tried, Ys, right, i)
+            findings.append(Finding(name, text))
         return variant, findings
 
 
@@ -92,6 +98,24 @@ def are_exchanged(tried, seen):
     """Whether the averages come back unmoved, each in the other's place."""
     return all(same(one.moving_mean, trial.moving_var) and same(one.moving_var, trial.moving_mean)
                for trial, one in zip(tried, seen))
+
+
+def _line(tried, Ys, right, told):
+    """', which is a * X_hat + b ...' if it is so, channel by channel, in every trial; told: whose numbers."""
+    for trial, Y, number in zip(tried, Ys, range(len(tried))):
+        one = numpy.ones_like(trial.gamma)
+        X_hat = variants.forward(right, trial, gamma=one, beta=0 * one)
+        lines = []
+        for x, y in zip(numpy.moveaxis(X_hat, 1, 0), numpy.moveaxis(Y, 1, 0)):
+            basis = numpy.stack([x.ravel(), numpy.ones(x.size)], axis=1)
+            if not numpy.isfinite(y).all():
+                return ''
+            lines.append(numpy.linalg.lstsq(basis, y.ravel(), rcond=None)[0])
+            if not same(basis @ lines[-1], y.ravel()):
+                return ''
+        if number == told:
+            a, b = (', '.join(f'{value + 0.0:.4g}' for value in numpy.round(column, 5)) for column in zip(*lines))
+    return f', which is a * X_hat + b with a = ({a}) and b = ({b}), channel by channel'
 
 
 def _broadcasts(tried):

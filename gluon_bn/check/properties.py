@@ -1,6 +1,8 @@
 """What else a right batch normalization does: its averages, modes, gradients, and what it leaves alone."""
 from __future__ import annotations
 
+import numpy
+
 from . import averages, variants
 from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs, are_exchanged, exchanged
 from .probes import Open
@@ -113,7 +115,7 @@ class Properties(Outputs):
                     got is None or same(got, wanted, rtol=GRADIENT_RTOL) for trial, mine in zip(tried, seen)
                     for got, wanted in zip(mine, variants.gradients(variant, trial, cut))):
                 return [Finding('StatsDetachedInForward', text)]
-        return [Finding('WrongGradient', text)]
+        return [Finding('WrongGradient', text + _parts(seen, expected))]
 
     def inputs(self, rank):
         """No array that came in is written to."""
@@ -143,3 +145,20 @@ class Properties(Outputs):
             text = 'after a training batch the moving averages still belong to the autograd graph'
             return [Finding('StatsKeptInGraph', text)]
         return []
+
+
+def _parts(seen, expected):
+    """'; dX is 2 times what it should be, dgamma and dbeta are right', as far as it is so in every trial."""
+    right, factors = [], []
+    for name, mine, wanted in zip(('dX', 'dgamma', 'dbeta'), zip(*seen), zip(*expected)):
+        if any(got is None for got in mine):
+            continue
+        mine, wanted = (numpy.concatenate([array.ravel() for array in arrays]) for arrays in (mine, wanted))
+        if same(mine, wanted, rtol=GRADIENT_RTOL):
+            right.append(name)
+        elif numpy.isfinite(mine).all():
+            factor = mine @ wanted / (wanted @ wanted)
+            if same(mine, factor * wanted, rtol=GRADIENT_RTOL):
+                factors.append(f'{name} is {factor:.4g} times what it should be')
+    parts = factors + [f'{" and ".join(right)} {"are" if len(right) > 1 else "is"} right'] * bool(right)
+    return f'; {", ".join(parts)}' if parts else ''

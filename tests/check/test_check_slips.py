@@ -170,6 +170,25 @@ def test_another_average_is_told_as_it_is(words):
     assert ("moving_var[0, 0] should be" if "moving_var" in words else "moving_mean[0, 0] should be") in text
 
 
+def test_a_Y_without_a_known_formula_is_told_as_a_line_if_it_is_one():
+    result = check.batch_norm(student(output=lambda *arguments: 1.1 * output(*arguments) + 0.5), only=("dense",))
+    text = str(result).replace("\n    ", " ")
+    # gamma = (1, 1) and beta = (0, 0) in the first trial
+    assert result.mistakes == ["WrongOutput"]
+    assert "which is a * X_hat + b with a = (1.1, 1.1) and b = (0.5, 0.5), channel by channel." in text
+    squashed = check.batch_norm(student(output=lambda *arguments: nd.tanh(output(*arguments))), only=("dense",))
+    assert squashed.mistakes == ["WrongOutput"] and "X_hat" not in str(squashed)
+
+
+def test_a_gradient_that_is_off_by_a_factor_is_told_with_what_is_right():
+    def fn(X, *others):
+        return student()(2 * X - X.detach(), *others)
+
+    result = check.batch_norm(fn)
+    assert result.mistakes == ["WrongGradient"]
+    assert "; dX is 2 times what it should be, dgamma and dbeta are right." in str(result).replace("\n    ", " ")
+
+
 def test_statistics_of_two_places_are_told():
     def mixed(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         Y, new_mean, new_var = student()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
