@@ -32,8 +32,10 @@ def explain(trials, observed, variant, known):
     """
     variant = Variant() if variant is None else variant
     causes = _of_usual(trials, observed, variant, known)
-    exchanges = [slip for slip in variant.slips or SLIPS if slip.name == 'ExchangedArguments']
-    for slip in exchanges if causes is None else ():
+    exchanges = [slip for slip in variant.slips if slip.name == 'ExchangedArguments']
+    if causes is None:
+        exchanges = exchanges or [slip for slip in SLIPS if slip.name == 'ExchangedArguments']
+    for slip in exchanges:  # those that are seen in Y already come before any other cause
         exchange = Variant(slips=(slip,))
         given = [trial._replace(**{key: values(exchange, trial)[key] for key, _ in slip.steps}) for trial in trials]
         if _of_usual(given, observed, variant._replace(slips=()), known) == []:

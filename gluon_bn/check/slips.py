@@ -50,6 +50,9 @@ FORMULAS: Dict[str, List[Any]] = {
           lambda scaled: beta * scaled, lambda scaled: scaled + gamma, lambda scaled: scaled + beta + mean,
           lambda scaled: scaled + beta ** 2, lambda scaled: _maximum(scaled + beta, 0), lambda scaled: scaled / beta],
     'whole': [lambda spread: gamma * (X - mean) / var + eps + beta, lambda spread: gamma * (X - mean) / var + eps,
+              # gamma and beta before the normalization, which undoes them
+              lambda spread: gamma * (X - mean) / sqrt(gamma ** 2 * var + eps) + beta,
+              lambda spread: gamma * (X - mean) / sqrt(gamma ** 2 * var + eps),
               lambda spread: gamma * X - mean / spread + beta, lambda spread: (gamma * X - mean) / spread + beta,
               lambda spread: (gamma * (X - mean) + beta) / spread, lambda spread: (gamma * X + beta - mean) / spread,
               lambda spread: gamma * X / spread - mean + beta, lambda spread: gamma * (X - mean) / (spread + beta),
@@ -108,9 +111,10 @@ RULES = [
 ]
 # what may be blended in the place of the batch's mean and variance; new_mean and new_var are the new averages
 BLENDED = {
-    'moving_mean': [var, new_var, total(Y) / m, mean ** 2, sqrt(var + eps), total(X), total(X) / n, *MEANS[1:4]],
-    'moving_var': [var + eps, mean, new_mean, 1 / sqrt(var + eps), 1 / sqrt(var), 1 / (var + eps),
-                   total((X - new_mean) ** 2) / m, total((X - moving_mean) ** 2) / m,
+    'moving_mean': [var, new_var, gamma * mean, total(Y) / m, mean ** 2, sqrt(var + eps), total(X), total(X) / n,
+                    *MEANS[1:4]],
+    'moving_var': [var + eps, mean, new_mean, gamma ** 2 * var, gamma * var, 1 / sqrt(var + eps), 1 / sqrt(var),
+                   1 / (var + eps), total((X - new_mean) ** 2) / m, total((X - moving_mean) ** 2) / m,
                    total((X - new_mean) * (X - moving_mean)) / m, total((X - new_mean) ** 2) / (m - 1),
                    total((X - moving_mean) ** 2) / (m - 1), total((Y - total(Y) / m) ** 2) / m,
                    total((X - mean) ** 2) / n, var * n / (n - 1), *VARS[:-2]],

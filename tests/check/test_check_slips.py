@@ -217,6 +217,36 @@ def test_averages_that_have_taken_in_the_batch_and_normalize_it_are_named(detach
     assert check.batch_norm(fn).mistakes == ["TrainsOnMovingStats"]
 
 
+def test_gamma_before_the_normalization_is_told_in_Y_and_in_the_averages():
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        return student()(gamma * X, gamma / gamma, beta, moving_mean, moving_var, eps, momentum)
+
+    result = check.batch_norm(fn)
+    text = str(result).replace("\n    ", " ")
+    assert result.mistakes == ["WrongFormula", "WrongAverage"]
+    assert "which is Y = gamma * (X - mean) / sqrt(gamma**2 * var + eps) + beta." in text
+    assert "which is momentum * moving_mean + (1 - momentum) * gamma * mean." in text
+
+
+@pytest.mark.parametrize("order, constants, words", [
+    ((0, 1, 2, 3), (0.9, 1e-5), "eps and momentum"), ((1, 0, 2, 3), (1e-5, 0.9), "gamma and beta"),
+    ((0, 1, 3, 2), (1e-5, 0.9), "moving_mean and moving_var")])
+def test_arguments_exchanged_in_a_layer_s_call_are_told(order, constants, words):
+    from students import ChapterLayer
+
+    class Layer(ChapterLayer):
+        def forward(self, X):
+            self.moving_mean = self.moving_mean.as_in_context(X.context)
+            self.moving_var = self.moving_var.as_in_context(X.context)
+            given = self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var
+            Y, self.moving_mean, self.moving_var = student()(X, *[given[i] for i in order], *constants)
+            return Y
+
+    result = check.layer(Layer)
+    assert result.mistakes == ["ExchangedArguments"]
+    assert f"which comes of {words} exchanged" in str(result).replace("\n    ", " ")
+
+
 def test_a_slip_is_told_of_a_layer_too():
     from students import ChapterLayer
 
