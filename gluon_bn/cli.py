@@ -54,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('compare', help="train LeNet without batch normalization, with ours, with Gluon's")
     command.add_argument('--norms', nargs='+', metavar='NORM', help=f'any of {NORM_NAMES} (default: none fused gluon)')
-    command.add_argument('--seeds', nargs='+', type=int, metavar='SEED',
+    command.add_argument('--seeds', nargs='+', type=_whole, metavar='SEED',
                          help='each norm is trained once from each (default: 0 1 2)')
-    command.add_argument('--jobs', type=int, metavar='N',
+    command.add_argument('--jobs', type=_whole, metavar='N',
                          help='runs that train at the same time; changes nothing but the seconds (default: the number '
                               'of cores that this process may use)')
     _add_training(command)
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser('train', help='train one LeNet and keep it')
     command.add_argument('--norm', dest='norms', nargs=1, metavar='NORM',
                          help=f'one of {NORM_NAMES} (default: fused)')
-    command.add_argument('--seed', dest='seeds', nargs=1, type=int, metavar='SEED',
+    command.add_argument('--seed', dest='seeds', nargs=1, type=_whole, metavar='SEED',
                          help='of initial weights and minibatches (default: 0)')
     _add_training(command)
     command.set_defaults(jobs=1, defaults={'norms': ('fused',), 'seeds': (0,)},
@@ -94,12 +94,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_training(command: argparse.ArgumentParser) -> None:
     """The arguments that compare and train share; what is not given is left out, see _given."""
-    command.add_argument('--epochs', dest='num_epochs', type=int, metavar='N',
+    command.add_argument('--epochs', dest='num_epochs', type=_whole, metavar='N',
                          help='passes over the training set (default: 10)')
-    command.add_argument('--lr', type=float, help='learning rate (default: 1.0)')
-    command.add_argument('--batch-size', type=int, metavar='N', help='examples in a minibatch (default: 256)')
+    command.add_argument('--lr', type=_number, help='learning rate (default: 1.0)')
+    command.add_argument('--batch-size', type=_whole, metavar='N', help='examples in a minibatch (default: 256)')
     command.add_argument('--pool', choices=('max', 'avg'), help='pooling (default: max)')
-    command.add_argument('--examples', dest='num_train', type=int, metavar='N',
+    command.add_argument('--examples', dest='num_train', type=_whole, metavar='N',
                          help='only the first so many training examples, for a quick run (default: all 60,000)')
     folder = command.add_mutually_exclusive_group()
     folder.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
@@ -108,6 +108,20 @@ def _add_training(command: argparse.ArgumentParser) -> None:
                                                         'but --data if that was given')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # of int
+        raise argparse.ArgumentTypeError(f'must be a whole number, got {text!r}') from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # of float
+        raise argparse.ArgumentTypeError(f'must be a number, got {text!r}') from None
 
 
 class _Output:

@@ -32,7 +32,7 @@ class Configuration:
                 raise InputError(f'must be a tuple, got {values!r}; write ({values!r},) for one', name)
             values = list(values)
             if not values or any(value in values[:i] for i, value in enumerate(values)):
-                raise InputError(f'must be one or more different ones, got {values}; name each once', name)
+                raise InputError(f'must be non-empty, without duplicates, got {values}; name each once', name)
         check_schedule(self.num_epochs, self.lr)
         check_count('batch_size', self.batch_size)
         if self.num_train is not None:

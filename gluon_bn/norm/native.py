@@ -128,7 +128,8 @@ def run(command):
     except subprocess.TimeoutExpired:
         raise NativeError(f'{command[0]} took more than {SECONDS_TO_COMPILE} seconds') from None
     except OSError as error:
-        raise NativeError(f'{command[0]} cannot be run: {error.strerror}') from error
+        raise NativeError(f'{command[0]} cannot be run: {error.strerror}; set CXX to a C++ compiler, or '
+                          'unset it') from error
     if done.returncode:
         said = done.stdout.splitlines()
         # ld tells a full disk in a line of its own, before g++ says that ld has failed
@@ -150,7 +151,8 @@ def find_compiler():
     for name in ('g++', 'clang++'):
         if shutil.which(name):
             return [name]
-    raise NativeError('no C++ compiler: neither g++ nor clang++ is on the PATH, and CXX is not set')
+    raise NativeError('no C++ compiler: neither g++ nor clang++ is on the PATH, and CXX is not set; '
+                      'install g++')
 
 
 def cache_folder():
@@ -171,7 +173,8 @@ def fingerprint(compiler):
         version = subprocess.run([*compiler, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                  errors='replace', timeout=SECONDS_TO_COMPILE).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NativeError(f'{shlex.join(compiler)} cannot be run: {error}') from error
+        raise NativeError(f'{shlex.join(compiler)} cannot be run: {getattr(error, "strerror", None) or error}; '
+                          'set CXX to a C++ compiler, or unset it') from error
     parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor())
     return digest('\n'.join(parts).encode())
 

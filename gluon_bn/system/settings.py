@@ -34,7 +34,7 @@ def check_before_mxnet() -> None:
             continue
         if name == 'OMP_NUM_THREADS' and not _is_whole(value, 1, MOST_THREADS):
             raise InputError(f'must be a whole number from 1 to {MOST_THREADS}, got {value!r}; set it to the number of '
-                             'threads of one run, or unset it', name)
+                             'threads of each run, or unset it', name)
         least = 1 if AT_LEAST_ONE.fullmatch(name) else 0
         if MXNET_THREADS.fullmatch(name) and not _is_whole(value, least, MOST_THREADS):
             raise InputError(f'must be a whole number from {least} to {MOST_THREADS}, {unset}', name)
@@ -55,8 +55,9 @@ def check_path(name: str, value: Any, expected: str = 'a path', remedy: str = 'l
     try:
         return path.expanduser()
     except RuntimeError:  # neither HOME nor an entry for this user, or no such user
-        raise InputError(f'must be {expected} that needs no home folder, got {value}, whose {path.parts[0]} is not '
-                         'known here; write the whole path', name) from None
+        user = path.parts[0][1:]
+        why = f'there is no user {user} here' if user else 'this user has no home folder, and HOME is not set'
+        raise InputError(f'must be {expected}, got {value}, but {why}; write the whole path', name) from None
 
 
 def folder_from(variable: str) -> Optional[Path]:

@@ -64,8 +64,8 @@ def test_an_import_refuses_it_by_an_error(code):
 @pytest.mark.parametrize("variable", ["GLUON_BN_DATA", "GLUON_BN_CACHE", "XDG_CACHE_HOME", "MXNET_HOME"])
 def test_a_folder_of_an_unknown_user_is_named(variable, monkeypatch):
     monkeypatch.setenv(variable, "~no such user/x")
-    with pytest.raises(InputError, match=rf"^{variable} must be a folder that needs no home folder, got ~no such user/x"
-                                         ", whose ~no such user is not known here; write the whole path$"):
+    with pytest.raises(InputError, match=rf"^{variable} must be a folder, got ~no such user/x, but there is no user no "
+                                         "such user here; write the whole path$"):
         folder_from(variable)
     assert not doctor.check_settings().ok
     monkeypatch.setenv(variable, "")
