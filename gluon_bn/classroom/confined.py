@@ -1,42 +1,43 @@
-"""What a submission can reach, where bubblewrap works: its own folder, and Python. Nothing else of the disk is there.
+"""What a submission can reach: Python, the data and its own notebook to read; a small disk of its own to write.
 
-https://github.com/containers/bubblewrap needs Linux, no root and no set-up (Debian: apt-get install bubblewrap). Some
-machines forbid it what it needs, user namespaces; there, and on a Mac, submissions run without it.
+bubblewrap (https://github.com/containers/bubblewrap) keeps it so. It needs Linux, but neither root nor a set-up. Some
+machines forbid it what it needs, user namespaces.
 """
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import List, Optional
 
 from .assignment import TOP
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/sys", "/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache",
           "/etc/localtime", "/etc/passwd")
+DISK, SHARED_MEMORY = 2 ** 30, 2 ** 28  # bytes that a submission may write, in all
+HOME = Path("/student")
 
 
-@functools.lru_cache(maxsize=None)
-def works():
-    """Whether bubblewrap is there and may do what it is to do."""
+def missing() -> Optional[str]:
+    """Why submissions cannot be confined here, and what to do; None if they can."""
     if not shutil.which("bwrap"):
-        return False
-    return subprocess.run([*wrapped(Path("/usr")), "true"], stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL).returncode == 0
+        return "bubblewrap is missing; install it (Debian, Ubuntu: apt-get install bubblewrap)"
+    done = subprocess.run([*wrapped(), "--", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        return (f"bubblewrap does not work here: {done.stderr.strip() or f'exit code {done.returncode}'}; it must be "
+                "0.7 or newer, and the system must allow user namespaces")
+    return None
 
 
-def confined(command, home):
-    """The command in bubblewrap if that works, else as it is."""
-    return [*wrapped(home), *command] if works() else list(command)
-
-
-def wrapped(home):
-    """bwrap and its options: no network, no other process, and of the disk `home` to write and Python to read."""
+def wrapped(*options: str) -> List[str]:
+    """bwrap and its options: no network, processes and users of its own, a read-only system, HOME to write."""
     packages = os.environ.get("PYTHONPATH", "").split(os.pathsep) + os.environ.get("LD_LIBRARY_PATH", "").split(":")
     python = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *filter(None, packages)]
-    options = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev"]
+    command = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--proc", "/proc",
+               "--dev", "/dev", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm", "--size", str(DISK),
+               "--tmpfs", str(HOME), "--dir", str(HOME / "tmp")]
     for path in (*SYSTEM, *python, str(TOP / "gluon_bn")):
-        options += ["--ro-bind-try", path, path]
-    return [*options, "--bind", str(home), str(home)]
+        command += ["--ro-bind-try", path, path]
+    return [*command, *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(HOME)]

@@ -1,155 +1,170 @@
-"""Grade a folder of submissions:  python -m gluon_bn.classroom.grade SUBMISSIONS [--out FOLDER]
+"""Grade what students handed in:  python -m gluon_bn.classroom.grade SUBMISSIONS [--out FOLDER]
 
-SUBMISSIONS holds one NAME.ipynb, or one folder NAME with a notebook in it, for each student. nbgrader runs each one
-with the hidden tests, in a process, a working folder, a home and a copy of the data of its own. Whatever one does to
-these, the others are graded. What cannot be graded is reported.
+SUBMISSIONS is a folder or a zip archive: for each student one NAME.ipynb, one folder NAME or one NAME.zip with a
+notebook in it, or what Moodle, Canvas or Blackboard makes of them. Each is run with the hidden tests, by itself,
+confined by bubblewrap. What cannot be graded is reported, and the others are graded.
 
 FOLDER (default runs/grades) gets
 - grades.csv: a line for each student: points for each graded cell, or the reason why there are none;
 - feedback/NAME.html: the notebook with its points and what the tests said;
+- results: what the table is made from;
 - course: nbgrader's folder, for grading the written answers by hand. Afterwards
   `python -m gluon_bn.classroom.grade --again [--out FOLDER]` writes the table and the feedback anew; nothing is run.
+
+Whatever interrupts it, the same command goes on: what is graded stays, what was reported or has changed is run.
 """
 from __future__ import annotations
 
 import argparse
-import csv
-import html
-import os
+import dataclasses
 import shutil
-import subprocess
+import signal
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Dict, Mapping, Optional, Sequence
 
+from ..comparison.folder import locked
 from ..data import DataUnavailable, find_files
-from . import assignment, confined
-from .assignment import NAME
-from .feedback import offline
-from .isolated import Outcome, run
-from .submissions import collect
+from ..errors import InputError
+from ..system.environment import cores
+from ..system.store import DISK_FULL
+from . import assignment, confined, table
+from .course import Course
+from .grader import Grader
+from .isolated import Limits
+from .submissions import Submission, collect
+from .table import Result, results_in
 
 OUT = assignment.TOP / "runs" / "grades"
-FIRST = ["student", "status", "score", "max_score", "answers_to_grade_by_hand"]
-LAST = ["seconds", "reason"]
-NOT_GRADED = """<!doctype html><meta charset=utf-8><title>{student}</title><h1>{student}: not graded</h1>
-<p>{reason}.</p><p>Mend this, choose <i>Kernel, Restart and Run All</i>, save, and hand it in again.</p>
-"""
+ROOM = 100 * 2 ** 20  # bytes that must be free: less, and a failure may be the disk's, not the submission's
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Grade, or write the table again; returns the exit code: 0 done, 1 something is wrong, 130 stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submissions", nargs="?", type=Path, metavar="SUBMISSIONS")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
     parser.add_argument("--again", action="store_true", help="only the table and the feedback, after grading by hand")
+    parser.add_argument("--unconfined", action="store_true",
+                        help="run the submissions without bubblewrap: they can read and change your files")
     parser.add_argument("--cell-seconds", type=int, default=120, help="the most for one cell (default 120)")
     parser.add_argument("--seconds", type=int, default=900, help="the most for one submission (default 900)")
     parser.add_argument("--gigabytes", type=float, default=4, help="the most memory for one submission (default 4)")
     parser.add_argument("--jobs", type=int, default=1, help="submissions at a time (default 1)")
     arguments = parser.parse_args(argv)
-    out = arguments.out.resolve()
-    if arguments.again:
-        if not (out / "course").is_dir():
-            parser.error(f"{out} holds no grades yet")
-        outcomes = read_outcomes(out)
-    else:
-        if arguments.submissions is None or not arguments.submissions.is_dir():
-            parser.error(f"SUBMISSIONS must be a folder of notebooks, got {arguments.submissions}")
-        if out.exists() and any(out.iterdir()):
-            parser.error(f"{out} holds grades already; name another folder by --out, or write them anew by --again")
-        outcomes = grade(collect(arguments.submissions), out, arguments)
-    report(out, outcomes)
-    graded = sum(not outcome.reason for outcome in outcomes.values())
-    print(f"{graded} graded, {len(outcomes) - graded} reported: {out / 'grades.csv'}")
-
-
-def grade(submissions, out, limits):
-    """Run all submissions and record their grades in out/course; returns {student: Outcome}."""
+    for name in ("cell_seconds", "seconds", "gigabytes", "jobs"):
+        if not getattr(arguments, name) > 0:
+            parser.error(f"--{name.replace('_', '-')} must be above 0, got {getattr(arguments, name)}")
+    if not arguments.again and (arguments.submissions is None or not arguments.submissions.exists()):
+        parser.error(f"SUBMISSIONS must be a folder of notebooks, got {arguments.submissions}")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        data = find_files()
-    except DataUnavailable as error:
-        raise SystemExit(str(error)) from None
-    out.mkdir(parents=True, exist_ok=True)
-    if not confined.works():
-        print("without bubblewrap, a submission can reach what you can: see notebooks/exercises/README.md")
-    course, width = out / "course", max(len(submission.student) for submission in submissions)
-    with tempfile.TemporaryDirectory() as folder:
-        assignment.release(Path(folder) / "new")
-        shutil.copytree(Path(folder) / "new" / "course", course)
-
-    def one(submission):
-        if submission.reason:
-            outcome = Outcome(submission.reason, 0.0)
-        else:
-            outcome = run(submission, course, data, limits)
-        print(f"{submission.student:{width}} {outcome.seconds:6.1f} s   {outcome.reason or 'ran'}", flush=True)
-        return outcome
-
-    with ThreadPoolExecutor(limits.jobs) as pool:
-        outcomes = dict(zip((submission.student for submission in submissions), pool.map(one, submissions)))
-    if any(not outcome.reason for outcome in outcomes.values()):
-        # They ran, and their outputs are there: this restores the tests' text once more and counts.
-        nbgrader(course, "autograde", NAME, "--no-execute")
-    for student, outcome in outcomes.items():
-        if not outcome.reason and not (course / "autograded" / student / NAME / f"{NAME}.ipynb").is_file():
-            outcomes[student] = Outcome("it ran, but nbgrader could not read what came of it", outcome.seconds)
-    return outcomes
+        return _again(arguments.out.resolve()) if arguments.again else _grade(arguments)
+    except (InputError, DataUnavailable) as error:
+        parser.error(str(error))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"grade: {error}; make room. The table is as it was, and the same command goes on", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("grade: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def nbgrader(course, *arguments):
-    """Run nbgrader for all students. It may fail for one of them: what counts are the files that it writes."""
-    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course, env=assignment.environment(),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    (course / f"{arguments[0]}.log").write_text(done.stdout, encoding="utf-8")
+def _grade(arguments: argparse.Namespace) -> int:
+    """Run and record the submissions that have no grade yet."""
+    why_not = None if arguments.unconfined else confined.missing()
+    if why_not:
+        print(f"grade: {why_not}. bubblewrap keeps a submission from your files and from the network. "
+              "To grade without it: --unconfined", file=sys.stderr)
+        return 1
+    data, course = find_files(), Course(arguments.out.resolve())
+    course.out.mkdir(parents=True, exist_ok=True)
+    with locked(course.out, "--out", wait=True):
+        _check_room(course)
+        course.begin(arguments.submissions)
+        grader = Grader(course, Limits(arguments.cell_seconds, arguments.seconds, arguments.gigabytes,
+                                       max(1, (cores() or 1) // arguments.jobs), arguments.unconfined),
+                        course.solution(), course.released())
+        found, passed_over = collect(arguments.submissions, grader.released)
+        for line in passed_over:
+            print(f"passed over: {line}")
+        known = results_in(course.results)
+        to_do = [one for one in found if one.student not in known or known[one.student].reason
+                 or known[one.student].digest != one.digest]
+        if len(to_do) < len(found):
+            print(f"{len(found) - len(to_do)} of {len(found)} are graded already")
+        (course.working / "data").mkdir(parents=True, exist_ok=True)
+        for name, file in data.items():
+            (course.working / "data" / name).write_bytes(file.content)
+        _run_all(grader, found, to_do, known, arguments.jobs)
+        shutil.rmtree(course.working, ignore_errors=True)
+    return _close(course, known)
 
 
-def report(out, outcomes):
-    """Write grades.csv and feedback/NAME.html from the gradebook and the outcomes."""
-    course, feedback = out / "course", out / "feedback"
-    shutil.rmtree(feedback, ignore_errors=True)
-    feedback.mkdir()
-    if any(not outcome.reason for outcome in outcomes.values()):
-        nbgrader(course, "generate_feedback", NAME, "--force")
-    cells, points = read_gradebook(course, [student for student, outcome in outcomes.items() if not outcome.reason])
-    with open(out / "grades.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, FIRST + list(cells) + LAST)
-        table.writeheader()
-        for student, outcome in sorted(outcomes.items()):
-            row = {"student": student, "status": "reported" if outcome.reason else "graded", "reason": outcome.reason,
-                   "max_score": f"{sum(cells.values()):g}", "seconds": f"{outcome.seconds:.1f}"}
-            row.update(points.get(student, {}))
-            table.writerow(row)
-            made, page = course / "feedback" / student / NAME / f"{NAME}.html", feedback / f"{student}.html"
-            if outcome.reason:
-                page.write_text(NOT_GRADED.format(student=student, reason=html.escape(outcome.reason)),
-                                encoding="utf-8")
-            elif made.is_file():
-                page.write_text(offline(made.read_text(encoding="utf-8")), encoding="utf-8")
+def _run_all(grader: Grader, found: Sequence[Submission], to_do: Sequence[Submission], known: Dict[str, Result],
+             jobs: int) -> None:
+    """Grade submissions, `jobs` at a time, and put what they come to into `known`. The table is written after each."""
+    course, most, width = grader.course, grader.course.most(), max(len(one.student) for one in found)
+    for submission in to_do:
+        known.pop(submission.student, None)
+    _write(course, known, most, found)
+    pool = ThreadPoolExecutor(jobs)
+    tasks = [pool.submit(grader.grade, submission) for submission in to_do]
+    try:
+        for task in as_completed(tasks):
+            result = task.result()
+            if result.reason:
+                _check_room(course)
+            result.keep(course.results)
+            known[result.student] = result
+            _write(course, known, most, found)
+            points = f"{result.score} points, {result.waiting} answers to read" if not result.reason else result.reason
+            print(f"{result.student:{width}} {result.seconds:6.1f} s   {points}", flush=True)
+    finally:
+        grader.stop.set()
+        for task in tasks:
+            task.cancel()
+        pool.shutdown()
 
 
-def read_gradebook(course, students):
-    """({cell: its points at most}, {student: what goes into the table}); a cell to be graded by hand is empty."""
-    from nbgrader.api import Gradebook
-    os.environ["PATH"] = assignment.environment()["PATH"]  # nbgrader calls alembic by name
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", NAME) as gradebook:
-        notebook = gradebook.find_notebook(NAME, NAME)
-        most = {cell.name: cell.max_score for cell in notebook.grade_cells}
-        cells = {cell.name: most[cell.name] for cell in notebook.source_cells if cell.name in most}  # in their order
-        points = {}
-        for student in students:
-            grades = gradebook.find_submission_notebook(NAME, NAME, student).grades
-            waiting = [grade for grade in grades if grade.needs_manual_grade]
-            points[student] = {grade.name: "" if grade.needs_manual_grade else f"{grade.score:g}" for grade in grades}
-            points[student].update(score=f"{sum(grade.score or 0 for grade in grades):g}",
-                                   answers_to_grade_by_hand=len(waiting))
-    return cells, points
+def _check_room(course: Course) -> None:
+    """Raises: OSError if the disk is as good as full."""
+    if shutil.disk_usage(course.out).free < ROOM:
+        raise OSError(DISK_FULL[0], f"less than {ROOM >> 20} MB are free on this disk", str(course.out))
 
 
-def read_outcomes(out):
-    with open(out / "grades.csv", newline="", encoding="utf-8") as file:
-        return {row["student"]: Outcome(row["reason"], float(row["seconds"])) for row in csv.DictReader(file)}
+def _again(out: Path) -> int:
+    """Write the table and the feedback anew, with the points that were given by hand."""
+    course = Course(out)
+    if not course.folder.is_dir():
+        raise InputError(f"must be a folder of grades, got {out}, which holds none; leave --again out", "--out")
+    with locked(out, "--out", wait=True):
+        known = results_in(course.results)
+        grader = Grader(course, Limits(), course.solution(), course.released())
+        for student, result in known.items():
+            if not result.reason:
+                known[student] = dataclasses.replace(result, **grader.record(student, result.safe, anew=False))
+                known[student].keep(course.results)
+        _write(course, known, course.most(), [])
+    return _close(course, known)
+
+
+def _write(course: Course, known: Mapping[str, Result], most: Mapping[str, float],
+           found: Sequence[Submission]) -> None:
+    table.write(course.out / "grades.csv", list(known.values()), most,
+                [submission.student for submission in found if submission.student not in known])
+
+
+def _close(course: Course, known: Mapping[str, Result]) -> int:
+    graded = sum(not result.reason for result in known.values())
+    print(f"{graded} graded, {len(known) - graded} reported: {course.out / 'grades.csv'}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,86 +2,104 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Set, Tuple
 
 import nbformat
 import psutil
+from nbformat import NotebookNode
 
-from . import assignment
-from .assignment import KERNEL, NAME
-from .confined import confined
+from ..errors import GluonBnError, InputError
+from . import assignment, confined, execute
+from .outputs import with_outputs
 
 # What a submission sees of this process's environment.
 KEPT = ("LANG", "LC_ALL", "PATH", "PYTHONPATH", "TZ", "LD_LIBRARY_PATH")
 MARK = "GLUON_BN_GRADING"  # finds what a submission left running
 PROCESSES, FILE_BLOCKS = 64, 2 ** 21  # the most at a time, and the largest file: 1 or 2 GB, as the shell counts
+LOGGED = 10_000  # bytes of what a run says that are read
 
 
-class Outcome(NamedTuple):
-    reason: str  # why there is no grade; "" if it ran
-    seconds: float
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may take, and whether it is confined."""
+    cell_seconds: int = 120
+    seconds: int = 900
+    gigabytes: float = 4
+    threads: int = 1
+    unconfined: bool = False
 
 
-def run(submission, course, data, limits):
-    """Run one submission in folders of its own; what it comes to goes to course/submitted."""
-    start, token, home = time.monotonic(), uuid.uuid4().hex, Path(tempfile.mkdtemp(prefix="grading-"))
-    own, place = home / "course", Path("submitted") / submission.student / NAME
+class Stopped(GluonBnError):
+    """Grading was stopped while a submission ran."""
+
+
+def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.Event) -> NotebookNode:
+    """Run the notebook of one submission; returns it with its outputs.
+
+    working: holds Fashion-MNIST, in the folder `data`, and gets a temporary folder.
+
+    Raises: InputError with the reason if there is no result; Stopped if `stop` is set.
+    """
+    token, folder = uuid.uuid4().hex, Path(tempfile.mkdtemp(dir=working))
+    result = folder / "result.ipynb"
     try:
-        for name in ("home", "tmp", "data"):
-            (home / name).mkdir()
-        for name, file in data.items():
-            (home / "data" / name).write_bytes(file.content)
-            (home / "data" / name).chmod(0o444)
-        shutil.copytree(course, own, ignore=shutil.ignore_patterns("submitted", "autograded", "source", "release"))
-        (own / place).mkdir(parents=True)
-        notebook = nbformat.read(str(submission.notebook), as_version=4)
-        notebook.metadata.kernelspec = nbformat.from_dict(KERNEL)  # the student's has another name on many machines
-        nbformat.write(notebook, str(own / place / f"{NAME}.ipynb"))
-        reason, code, said = autograde(submission.student, home, own, token, limits)
-        done = own / "autograded" / submission.student / NAME / f"{NAME}.ipynb"
-        # nbgrader writes it once before it runs it: without an exit code of 0 it is full of tests that never failed
-        if not reason and (code != 0 or not done.is_file()):
-            reason = why(code, said, limits)
-        if not reason:
-            (course / place).mkdir(parents=True)
-            shutil.copyfile(done, course / place / f"{NAME}.ipynb")
+        nbformat.write(notebook, str(folder / "notebook.ipynb"))
+        result.touch()
+        reason, code, said = _execute(folder, working / "data", token, limits, stop)
+        if reason or code:
+            raise InputError(reason or _why(code, said, limits))
+        return with_outputs(notebook, result.read_bytes())
     finally:
-        shutil.rmtree(home, ignore_errors=True)
-    return Outcome(reason, time.monotonic() - start)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def autograde(student, home, own, token, limits):
-    """Let nbgrader run a student's notebook; returns why it was stopped, or "", its exit code and what it said."""
+def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threading.Event) -> Tuple[str, int, str]:
+    """Run folder/notebook.ipynb; returns why it was stopped, or "", its exit code and what it said."""
     known = assignment.environment()
     environment = {name: known[name] for name in KEPT if name in known}
+    notebook, result = folder / "notebook.ipynb", folder / "result.ipynb"
+    if limits.unconfined:
+        home, inside, wrapper = folder / "home", {}, []
+        shutil.copytree(data, home / "data")  # a copy: it could be deleted
+        (home / "tmp").mkdir()
+        data = home / "data"
+    else:
+        home, inside = confined.HOME, {notebook: "/in.ipynb", result: "/out.ipynb"}
+        wrapper = [*confined.wrapped("--ro-bind", str(data), "/data", "--ro-bind", str(notebook), inside[notebook],
+                                     "--bind", str(result), inside[result],
+                                     "--ro-bind", execute.__file__, "/execute.py"), "--"]
+        data = Path("/data")
     environment.update({
-        "HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "GLUON_BN_DATA": str(home / "data"),
+        "HOME": str(home), "TMPDIR": str(home / "tmp"), "GLUON_BN_DATA": str(data),
         "GLUON_BN_FUSED": "portable",  # nothing to compile
-        "MPLBACKEND": "agg", MARK: token,
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // limits.jobs))})
-    command = [sys.executable, "-m", "nbgrader", "autograde", NAME, f"--student={student}",
-               f"--Execute.timeout={limits.cell_seconds}"]
-    command = ["sh", "-c", f'ulimit -f {FILE_BLOCKS} && exec "$@"', "sh", *confined(command, home)]
-    with open(home / "log", "w+", encoding="utf-8", errors="replace") as log:
-        process = subprocess.Popen(command, cwd=own, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+        MARK: token, "OMP_NUM_THREADS": str(limits.threads)})
+    script = execute.__file__ if limits.unconfined else "/execute.py"
+    command = [*wrapper, sys.executable, script, inside.get(notebook, str(notebook)), inside.get(result, str(result)),
+               str(limits.cell_seconds)]
+    with open(folder / "log", "w+", encoding="utf-8", errors="replace") as log:
+        process = subprocess.Popen(["sh", "-c", f'ulimit -f {FILE_BLOCKS} && exec "$@"', "sh", *command],
+                                   cwd=home if limits.unconfined else folder, env=environment, stdin=subprocess.PIPE,
+                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            reason = watch(process, token, limits)
+            reason = _watch(process, token, limits, stop)
         finally:
-            end(process, token)
-        log.seek(0)
+            _end(process, token)
+        log.seek(0, os.SEEK_END)
+        log.seek(max(0, log.tell() - LOGGED))
         return reason, process.returncode, log.read()
 
 
-def watch(process, token, limits):
+def _watch(process: subprocess.Popen[bytes], token: str, limits: Limits, stop: threading.Event) -> str:
     """Wait until a process has ended, or takes too much; then returns why it must be stopped."""
     deadline = time.monotonic() + limits.seconds
     while True:
@@ -90,7 +108,9 @@ def watch(process, token, limits):
             return ""
         except subprocess.TimeoutExpired:
             pass
-        running, memory = family(process, token), 0
+        if stop.is_set():
+            raise Stopped("stopped")
+        running, memory = _family(process, token), 0
         for one in running:
             try:
                 used = one.memory_full_info()
@@ -105,7 +125,7 @@ def watch(process, token, limits):
             return f"stopped: it took more than {limits.seconds} seconds"
 
 
-def family(process, token):
+def _family(process: subprocess.Popen[bytes], token: str) -> Set[psutil.Process]:
     """Every process of a submission: those that carry its token, and those that descend from its first."""
     try:
         found = set(psutil.Process(process.pid).children(recursive=True))
@@ -120,10 +140,10 @@ def family(process, token):
     return found
 
 
-def end(process, token):
+def _end(process: subprocess.Popen[bytes], token: str) -> None:
     """End all that a submission has left running; again, while what is ended starts others."""
     for _ in range(100):
-        left = family(process, token)
+        left = _family(process, token)
         if process.poll() is None:
             process.kill()
         for one in left:
@@ -137,14 +157,14 @@ def end(process, token):
     process.wait()
 
 
-def why(code, said, limits):
-    """Why a run has no result, from its exit code and what nbgrader said."""
-    if "CellTimeoutError" in said or "UnresponsiveKernelError" in said:
+def _why(code: int, said: str, limits: Limits) -> str:
+    """Why a run has no result, from its exit code and what it said."""
+    if code == execute.STUCK:
         return f"stopped: a cell took more than {limits.cell_seconds} seconds and could not be interrupted"
-    if "DeadKernelError" in said or "Kernel died" in said:
+    if code == execute.DEAD:
         return "the notebook ended its own Python: exit(), os._exit(), too much memory, or a crash"
-    missing = re.search(r"KeyError: '([\w-]+)'\s*$", said, re.MULTILINE)
-    if missing:  # nbgrader brings back a test that was deleted, but not if the cell before it is gone, too
-        return f"the cell {missing.group(1)} is missing; copy the answers into a new copy of the notebook"
-    lines = [line.strip() for line in said.splitlines() if re.match(r"\s*[\w.]*(Error|Exception)\b", line)]
-    return f"nbgrader could not run it: {lines[-1][:200] if lines else f'exit code {code}'}"
+    number = -code if code < 0 else code - 128  # as a shell and bubblewrap say it
+    if number in set(signal.Signals):
+        return f"the notebook ended the process that runs it, by {signal.Signals(number).name}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return f"it could not be run: {lines[-1][:200] if lines else f'exit code {code}'}"

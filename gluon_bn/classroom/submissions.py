@@ -1,57 +1,202 @@
-"""What was handed in: one notebook for each student, or the reason why there is none."""
+"""What was handed in: for each student one notebook, or the reason why there is none.
+
+Files and folders come as a teacher or a learning platform names them: Moodle, Canvas, Blackboard, zip archives.
+"""
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import io
+import os
 import re
+import stat
+import unicodedata
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple, Union
 
-import nbformat
+from nbformat import NotebookNode
 
-from .assignment import NAME
+from ..errors import InputError
+from .hand_in import Cell, of_this_assignment, read_cells
 
-
-class Submission(NamedTuple):
-    student: str
-    notebook: Optional[Path]
-    reason: str = ""  # why it cannot be graded
-
-
-def collect(folder):
-    """The submissions of a folder, sorted by name; each with its one notebook, or the reason why it has none."""
-    found = {}
-    for path in sorted(folder.resolve().iterdir()):
-        if path.name.startswith("."):
-            continue
-        # a name becomes a folder's name, a pattern of nbgrader's and a field of a table: only plain characters
-        student = re.sub(r"[^\w.@-]", "_", path.stem if path.is_file() else path.name, flags=re.ASCII)
-        student = re.sub(r"^[^A-Za-z0-9]+", "", student) or "unnamed"
-        while student in found:
-            student += "_again"
-        found[student] = Submission(student, *notebook_of(path))
-    if not found:
-        raise SystemExit(f"{folder} holds no submission; put one NAME.ipynb or one folder NAME for each student there")
-    return list(found.values())
+LARGEST = 200 * 2 ** 20  # bytes of a notebook, and of all that is in an archive
+DEEPEST = 4  # folders and archives above an archive in an archive
+JUNK = re.compile(r"\..*|__MACOSX|__pycache__|Thumbs\.db|desktop\.ini|Icon\r|~\$.*|.*-checkpoint\.ipynb", re.IGNORECASE)
+PLATFORMS = (
+    re.compile(r"(?P<student>.+?)_(?P<number>\d+)_assignsubmission_(?:file|onlinetext)(?:_.*)?"),  # Moodle
+    re.compile(r".+_(?P<student>[^_]+)_attempt_\d{4}(?:-\d\d){5}(?:_.+|\.\w+)?"),  # Blackboard
+)
+CANVAS = re.compile(r"(?P<student>[^_]+)_(?:late_)?(?P<number>\d+)_\d+_.+\.\w+", re.IGNORECASE)
+COPY = re.compile(r"(.+?)(?: \(\d+\)|-Copy\d*| - Copy| copy(?: \d+)?)", re.IGNORECASE)  # as browsers and systems add
 
 
-def notebook_of(path):
-    """(the notebook, "") or (None, why not) of a student's file or folder. Links are not followed."""
-    if path.is_symlink():
-        return None, "a link, not a file"
-    if path.is_file():
-        notebooks = [path] if path.suffix == ".ipynb" else []
-    else:
-        notebooks = [file for file in sorted(path.rglob("*.ipynb"))
-                     if ".ipynb_checkpoints" not in file.parts and file.is_file() and not file.is_symlink()]
-    named = [file for file in notebooks if file.name == f"{NAME}.ipynb"]
+@dataclass(frozen=True)
+class Submission:
+    """A student's one notebook, or the reason why it cannot be graded."""
+    student: str  # the name as the file or folder gives it
+    file: str  # where it came from, below the folder of submissions
+    cells: Sequence[Cell] = ()
+    reason: str = ""
+    digest: str = ""  # of the notebook: tells whether it has changed
+    notes: Tuple[str, ...] = ()
+
+    @property
+    def safe(self) -> str:
+        """The student's name as the name of a file: plain letters, and a few digits where that loses something."""
+        plain = re.sub(r"[^A-Za-z0-9_.@-]+", "_", self.student).strip("._-")[:60]
+        if plain == self.student and not re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", plain.split(".")[0]):
+            return plain
+        return f"{plain or 'student'}-{hashlib.sha256(self.student.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Tuple[str, ...]
+    read: Callable[[], bytes]
+    refused: str = ""  # why it is not read
+
+
+@dataclass
+class _Student:
+    name: str
+    number: str
+    files: List[_File] = field(default_factory=list)
+
+
+def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], List[str]]:
+    """The submissions of a folder or zip archive, sorted by name, and what was passed over, in a line for each kind.
+
+    Raises: InputError if there is no submission.
+    """
+    passed_over: Counter[str] = Counter()
+    students: Dict[Tuple[str, str], _Student] = {}
+    for file in _walk(folder, (), passed_over):
+        owner, number = _owner(file.path)
+        students.setdefault((owner, number), _Student(owner, number)).files.append(file)
+    for name, number in list(students):  # "ada (1)" is a copy of "ada", where there is one
+        original = COPY.fullmatch(name)
+        if original and (original[1], number) in students:
+            students[original[1], number].files += students.pop((name, number)).files
+    if not students:
+        raise InputError(f"must hold submissions, got {folder}, which holds none; put one NAME.ipynb, one folder NAME "
+                         "or one NAME.zip for each student there", "SUBMISSIONS")
+    same_name = Counter(student.name for student in students.values())
+    found = []
+    for student in students.values():
+        name = f"{student.name} ({student.number})" if same_name[student.name] > 1 else student.name
+        found.append(_submission(name, student.files, released))
+    found.sort(key=lambda submission: submission.student)
+    return found, [f"{name} ({count} times)" if count > 1 else name for name, count in sorted(passed_over.items())]
+
+
+def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Submission:
+    where = "/".join(os.path.commonprefix([file.path for file in files]))
+    refused = [file for file in files if file.refused]
+    notebooks = [file for file in files if not file.refused and file.path[-1].lower().endswith(".ipynb")]
+    if not notebooks and refused:
+        return Submission(name, where, reason=refused[0].refused)
     if not notebooks:
-        return None, "no notebook handed in"
-    if len(named or notebooks) > 1:
-        return None, f"{len(notebooks)} notebooks, and it is not clear which"
-    notebook = (named or notebooks)[0]
+        others = sorted(file.path[-1] for file in files)
+        return Submission(name, where, reason=f"no notebook handed in, but {', '.join(others[:3])}")
+    taken: Dict[str, Tuple[_File, List[Cell]]] = {}
+    reasons = []
+    for file in notebooks:
+        try:
+            content = file.read()
+            cells = read_cells(content)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:  # a damaged archive
+            reasons.append(f"the notebook cannot be read: {getattr(error, 'strerror', None) or error}")
+            continue
+        if of_this_assignment(cells, released):
+            taken.setdefault(hashlib.sha256(content).hexdigest(), (file, cells))  # the same one twice is one
+        else:
+            reasons.append("a notebook, but not of this assignment: no cell of it is there")
+    if not taken:
+        said = reasons[0] if len(reasons) == 1 else f"{len(reasons)} notebooks, none of this assignment"
+        return Submission(name, where, reason=said)
+    if len(taken) > 1:
+        paths = " and ".join(f'"{"/".join(file.path)}"' for file, _ in taken.values())
+        return Submission(name, where, reason=f"{len(taken)} notebooks: {paths}; keep the one that counts, remove the "
+                                              "others, and grade again with the same command")
+    (digest, (file, cells)), = taken.items()
+    notes = tuple(f"passed over: {other.path[-1]}" for other in notebooks if other is not file)
+    return Submission(name, "/".join(file.path), cells, digest=digest, notes=notes)
+
+
+def _owner(path: Tuple[str, ...]) -> Tuple[str, str]:
+    """Whose a file is: the student's name, and the number that the platform gave, or ""."""
+    packed = path[0].lower().endswith(".zip")
+    for part in path:
+        for platform in PLATFORMS:
+            match = platform.fullmatch(part)
+            if match:
+                return match["student"].strip(), match.groupdict().get("number") or ""
+    match = CANVAS.fullmatch(path[1] if packed and len(path) > 1 else path[0])
+    if match:
+        return match["student"], match["number"]
+    return os.path.splitext(path[0])[0] if packed or len(path) == 1 else path[0], ""
+
+
+def _walk(place: Path, at: Tuple[str, ...], passed_over: Counter[str]) -> Iterator[_File]:
+    """A file, or the files below a folder, or in an archive. Links are not followed."""
+    if at and place.is_symlink():
+        yield _File(at, bytes, "a link, not a file")
+    elif place.is_dir():
+        names = {_readable(path.name): path for path in sorted(place.iterdir())}
+        for junk in [name for name in names if JUNK.fullmatch(name)]:
+            passed_over[junk] += 1
+            del names[junk]
+        for name, path in names.items():
+            yield from _walk(path, (*at, name), passed_over)
+        if at and not names:
+            yield _File((*at, ""), bytes, "no notebook handed in")
+    elif not place.is_file():
+        yield _File(at, bytes, "a pipe or a device, not a file")
+    elif place.stat().st_size > LARGEST:
+        yield _File(at, bytes, f"a file of {place.stat().st_size >> 20} MB; clear the outputs, and hand it in again")
+    elif place.suffix.lower() == ".zip":
+        yield from _unpacked(place, at, passed_over)
+    else:
+        yield _File(at, place.read_bytes)
+
+
+def _unpacked(packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over: Counter[str]) -> Iterator[_File]:
+    """The files in a zip archive, and in the archives in it."""
     try:
-        cells = nbformat.read(str(notebook), as_version=4).cells
-    except Exception as error:  # any text may be in it
-        return None, f"not a notebook: {type(error).__name__}"
-    if not any(cell.get("metadata", {}).get("nbgrader") for cell in cells):
-        return None, "a notebook, but not of this assignment: no cell of it is there"
-    return notebook, ""
+        archive = zipfile.ZipFile(packed)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        yield _File(at, bytes, f"a zip archive that cannot be read: {error}")
+        return
+    if sum(info.file_size for info in archive.infolist()) > LARGEST:
+        yield _File(at, bytes, f"a zip archive of more than {LARGEST >> 20} MB; hand in the notebook alone")
+        return
+    for info in archive.infolist():
+        name = info.filename.replace("\\", "/")
+        if not info.flag_bits & 0x800:  # no word of the encoding: UTF-8 if it can be
+            with contextlib.suppress(UnicodeError):
+                name = name.encode("cp437").decode("utf-8")
+        parts = tuple(_readable(part) for part in name.split("/") if part not in ("", ".", ".."))
+        junk = [part for part in parts if JUNK.fullmatch(part)]
+        if junk:
+            passed_over[junk[0]] += 1
+        elif info.flag_bits & 1:
+            yield _File((*at, *parts), bytes, "a zip archive with a password; hand in the notebook alone")
+        elif not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
+            read = functools.partial(archive.read, info)
+            if parts[-1].lower().endswith(".zip") and len(at) < DEEPEST:
+                yield from _unpacked(io.BytesIO(read()), (*at, *parts), passed_over)
+            else:
+                yield _File((*at, *parts), read)
+
+
+def _readable(name: str) -> str:
+    """A file's name as text that can be printed and written as UTF-8."""
+    name = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)

@@ -84,10 +84,10 @@ def check_same(configuration, folder):
 
 
 @contextlib.contextmanager
-def locked(folder, name='resume'):
+def locked(folder, name='resume', wait=False):
     """Keep other processes from writing to the same folder; the lock ends with this process at the latest.
 
-    name: of the argument that names the folder, for the error.
+    name: of the argument that names the folder, for the error; wait: for the other process, in place of the error.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -98,8 +98,12 @@ def locked(folder, name='resume'):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f'must be a folder that no other process uses, got {folder}; wait for that process, or '
-                             'end it', name) from None
+            if wait:
+                print(f'waiting for the process that uses {folder}', flush=True)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            else:
+                raise InputError(f'must be a folder that no other process uses, got {folder}; wait for that process, '
+                                 'or end it', name) from None
         yield
     finally:
         os.close(descriptor)

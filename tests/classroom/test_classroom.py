@@ -1,58 +1,22 @@
 """The classroom: what students get, and what becomes of what they hand in, by nbgrader itself."""
 import copy
-import csv
+import html
 import math
 import re
 
+import nbformat
+import psutil
 import pytest
+from handing_in import edit, label, named, save, small_source, solve, table_of
+from nbclient import NotebookClient
 
-pytest.importorskip("jupytext")
-pytest.importorskip("nbgrader")
-import nbformat  # noqa: E402
-import psutil  # noqa: E402
-from nbclient import NotebookClient  # noqa: E402
+from gluon_bn.classroom import assignment, confined, grade
+from gluon_bn.classroom.feedback import offline
 
-from gluon_bn.classroom import assignment, confined, grade  # noqa: E402
-from gluon_bn.classroom.feedback import offline  # noqa: E402
-from gluon_bn.classroom.submissions import collect  # noqa: E402
-
+NEEDS_BUBBLEWRAP = pytest.mark.skipif(bool(confined.missing()), reason="needs bubblewrap")
 AUTOMATIC, BY_HAND = 44, 21  # points
 QUICK = ["dense", "convolution", "modes", "averages", "layer", "backward"]  # exercises that train nothing
 QUICK_POINTS = 3 + 3 + 3 + 4 + 6 + 6
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    path = assignment.release(tmp_path_factory.mktemp("release") / "new")
-    return nbformat.read(str(path), as_version=4)
-
-
-@pytest.fixture(scope="module")
-def solution():
-    return assignment.solved()
-
-
-def label(cell):
-    return cell.metadata.get("nbgrader", {}).get("grade_id")
-
-
-def solve(released, solution, only=None):
-    """What a student hands in who has solved all exercises, or only some."""
-    answers = {label(cell): cell.source for cell in solution.cells if cell.metadata.get("nbgrader", {}).get("solution")}
-    notebook = copy.deepcopy(released)
-    for cell in notebook.cells:
-        if label(cell) in answers and (only is None or label(cell) in only):
-            cell.source = answers[label(cell)]
-    return notebook
-
-
-def edit(notebook, grade_id, old, new):
-    """Another notebook, in which a cell has `new` in place of `old`."""
-    notebook = copy.deepcopy(notebook)
-    cell, = [cell for cell in notebook.cells if label(cell) == grade_id]
-    assert old in cell.source
-    cell.source = cell.source.replace(old, new)
-    return notebook
 
 
 def test_points_are_as_the_headlines_say(solution):
@@ -108,51 +72,11 @@ def test_a_training_that_diverges_is_a_result_on_the_workbench(released):
     assert math.isnan(epoch.loss) and 0 < epoch.train_acc < 0.2 and 0 < epoch.test_acc < 0.2  # one class for all
 
 
-def test_submissions_are_found_as_files_and_as_folders(released, tmp_path):
-    for name in ("ada.ipynb", "ben/batch_norm.ipynb", "cem/batch_norm/batch_norm.ipynb", "dan/mine.ipynb"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(released, str(tmp_path / name))
-    found = [(one.student, one.reason) for one in collect(tmp_path)]
-    assert found == [("ada", ""), ("ben", ""), ("cem", ""), ("dan", "")]
-
-
-@pytest.mark.fault("a hand-in that is no submission", tries=6)
-def test_what_is_no_submission_is_reported(released, tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "essay.pdf").write_bytes(b"%PDF")
-    (tmp_path / "garbled.ipynb").write_bytes(b"\x00\xff{")
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), str(tmp_path / "other.ipynb"))
-    (tmp_path / "linked.ipynb").symlink_to("/etc/passwd")
-    (tmp_path / "two").mkdir()
-    for name in ("a", "b"):
-        nbformat.write(released, str(tmp_path / "two" / f"{name}.ipynb"))
-    reasons = {one.student: one.reason for one in collect(tmp_path)}
-    assert reasons.pop("garbled").startswith("not a notebook")
-    assert reasons.pop("other").startswith("a notebook, but not of this assignment")
-    assert reasons == {"empty": "no notebook handed in", "essay": "no notebook handed in",
-                       "linked": "a link, not a file", "two": "2 notebooks, and it is not clear which"}
-
-
-@pytest.mark.fault("a hand-in with a hostile name", tries=4)
-def test_a_name_becomes_harmless(released, tmp_path):
-    for name in ("=1+1.ipynb", "--student=x.ipynb", "a b;rm *.ipynb", "a_b_rm__.ipynb"):
-        nbformat.write(released, str(tmp_path / name))
-    assert sorted(one.student for one in collect(tmp_path)) == ["1_1", "a_b_rm__", "a_b_rm___again", "student_x"]
-
-
-@pytest.mark.fault("a folder of other things to write to")
-def test_grades_are_not_written_over(tmp_path):
-    (tmp_path / "grades.csv").write_text("a term's work")
-    with pytest.raises(SystemExit):
-        grade.main([str(tmp_path), "--out", str(tmp_path)])
-    assert (tmp_path / "grades.csv").read_text() == "a term's work"
-
-
 def test_feedback_draws_formulas_and_leaves_code_and_prices_alone():
     script = '<!-- Load mathjax -->\n<script src="https://a.b/c.js"></script><!-- End of mathjax configuration -->'
     page = (f'{script}<li><a href="#bias-test">Test cell</a></li><p>so $x_i &lt; 1$ and $$\\sqrt{{x}}$$</p>'
             '<pre>$PATH or $HOME</pre><p>between $5 and $6 $\\nonsense{$</p>')
-    shown = offline(page)
+    shown = offline(page, "ada")
     assert shown.count("<svg ") == 2 and 'aria-label="x_i &lt; 1"' in shown
     assert "<script" not in shown and '<a href="#bias-test">bias-test</a>' in shown
     assert "<pre>$PATH or $HOME</pre>" in shown and "between $5 and $6 $\\nonsense{$" in shown
@@ -165,9 +89,8 @@ def submissions(released, solution):
                   "(1 - momentum) * moving_mean + momentum *")
     partly = edit(partly, "backward", "- X_hat * dgamma / m", "")
     tampered = copy.deepcopy(released)
-    for cell in tampered.cells:
-        if label(cell) == "dense-test":
-            cell.source, cell.metadata["nbgrader"]["points"] = "print('passed')", 1000
+    _, test = named(tampered, "dense-test")
+    test.source, test.metadata["nbgrader"]["points"] = "print('passed')", 1000
     tampered.cells = [cell for cell in tampered.cells if label(cell) != "convolution-test"]
     elsewhere = copy.deepcopy(quick)
     elsewhere.metadata.kernelspec = {"name": "conda-env-torch-py", "display_name": "Mine", "language": "julia"}
@@ -176,12 +99,11 @@ def submissions(released, solution):
     return {
         "right": (right, AUTOMATIC),
         "partly": (partly, AUTOMATIC - 3 - 2 - 4),  # the averages, the layer that calls them, dX
-        "quick": (quick, QUICK_POINTS),
         "unsolved": (released, 0),
         "typo": (edit(quick, "dense", "def batch_norm_dense(", "def batch_norm_dense["), QUICK_POINTS - 3 - 3),
         "elsewhere": (elsewhere, QUICK_POINTS),
         "tampers": (tampered, 0),
-        "shortened": (shortened, "the cell convolution is missing"),
+        "shortened": (shortened, QUICK_POINTS - 3 - 3),  # exercise 3 calls what exercise 2 makes
         "garbled": (b"\x89PNG", "not a notebook"),
         "empty": (b"", "not a notebook"),
         "nothing": (None, "no notebook"),
@@ -196,13 +118,18 @@ def hostile(released, solution, precious):
                   "    shutil.rmtree(place, ignore_errors=True)", 3),
         "trespasses": (f"import os, shutil\nshutil.rmtree({str(precious)!r}, ignore_errors=True)\n"
                        f"assert not os.path.exists({str(precious)!r})", 3),
+        "calls": ("import socket\ntry:\n    socket.create_connection(('1.1.1.1', 80), 5)\nexcept OSError:\n    pass\n"
+                  "else:\n    raise SystemExit", 3),
         "fills": ("with open('full', 'wb') as file:\n    for _ in range(40):\n        file.write(bytes(2 ** 26))", 0),
+        "litters": ("for number in range(40):\n    open(f'part{number}', 'wb').write(bytes(2 ** 26))", 0),
+        "prints": ("for _ in range(2000):\n    print('x' * 10 ** 4)", 3),
         "loops": ("while True:\n    pass", 0),
         "clings": ("import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n"
                    "        pass", "could not be interrupted"),
         "leaves": ("import subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\nexit()",
                    "ended its own Python"),
-        "kills": ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "nbgrader could not run it"),
+        "kills": ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
+                  "ended the process that runs it, by SIGKILL"),
         "forks": ("import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(600)\n"
                   "        os._exit(0)\ntime.sleep(600)", "processes at a time"),
         "hoards": ("hoard = [bytearray(b'x') * 2 ** 27 for _ in range(80)]", "GB of memory"),
@@ -219,49 +146,53 @@ def hand_in(folder, submitted):
         if isinstance(content, bytes):
             (folder / name / "batch_norm.ipynb").write_bytes(content)
         elif content is not None:
-            nbformat.write(content, str(folder / name / "batch_norm.ipynb"))
+            save(content, folder / name / "batch_norm.ipynb")
     return {name: expected for name, (_, expected) in submitted.items()}
 
 
-def compare(out, expected):
+def compare(out, expected, most):
     """Whether the table and the feedback hold what is expected of each; returns the table's rows."""
-    rows = read(out)
+    rows = table_of(out)
     assert set(rows) == set(expected)
     for name, points in expected.items():
         page = (out / "feedback" / f"{name}.html").read_text(encoding="utf-8")
         if isinstance(points, str):
             assert rows[name]["status"] == "reported" and points in rows[name]["reason"], rows[name]
-            assert rows[name]["score"] == "" and rows[name]["reason"] in page
+            assert rows[name]["score"] == "" and html.escape(rows[name]["reason"]) in page
         else:
             got = rows[name]["status"], rows[name]["score"], rows[name]["reason"]
             assert got == ("graded", str(points), ""), rows[name]
-            assert f"(Score: {points:.1f} / {AUTOMATIC + BY_HAND:.1f})" in page
+            assert f"(Score: {points:.1f} / {most:.1f})" in page
     return rows
 
 
+@NEEDS_BUBBLEWRAP
 @pytest.mark.slow
-@pytest.mark.fault("a hand-in that loops, exits, forks, fills memory or disk, or deletes what it can", tries=9)
-def test_a_harmful_submission_is_reported_and_the_others_are_graded(released, solution, tmp_path):
+@pytest.mark.fault("a hand-in that loops, exits, forks, fills memory or disk, or deletes what it can", tries=12)
+def test_a_harmful_submission_is_reported_and_the_others_are_graded(tmp_path, monkeypatch):
+    monkeypatch.setattr(assignment, "SOURCE", small_source(tmp_path / "batch_norm.py"))
+    released = nbformat.read(str(assignment.release(tmp_path / "release")), as_version=4)
     precious = tmp_path / "precious"
     precious.mkdir()
-    expected = hand_in(tmp_path / "in", hostile(released, solution, precious))
-    # 30 seconds for a cell: the fits of the workbench take 3 on a quiet machine
+    expected = hand_in(tmp_path / "in", hostile(released, assignment.solved(), precious))
     grade.main([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2", "--cell-seconds", "30",
                 "--gigabytes", "2"])
-    compare(tmp_path / "out", expected)
-    assert precious.is_dir() == confined.works()  # without bubblewrap what it names by its path is within its reach
+    compare(tmp_path / "out", expected, 3 + 3 + 3)
+    assert precious.is_dir()
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "3600"]]
 
 
+@NEEDS_BUBBLEWRAP
 @pytest.mark.slow
 @pytest.mark.fault("a hand-in with changed tests, a cell missing, another kernel, garbled or empty", tries=7)
 def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, tmp_path):
     out = tmp_path / "grades"
     expected = hand_in(tmp_path / "handed in", submissions(released, solution))
     grade.main([str(tmp_path / "handed in"), "--out", str(out), "--jobs", "2", "--cell-seconds", "60"])
-    rows = compare(out, expected)
+    rows = compare(out, expected, AUTOMATIC + BY_HAND)
     assert rows["partly"]["averages-test"] == "0" and rows["partly"]["graph-test"] == "1"
     assert rows["partly"]["backward-parameters-test"] == "2" and rows["partly"]["backward-input-test"] == "0"
+    assert rows["shortened"]["notes"] == "the cell convolution is missing"
     page = (out / "feedback" / "partly.html").read_text(encoding="utf-8")
     assert "MomentumSwapped" in page and "result.py" not in page  # the table, and no trace through the check
     assert page.count('<svg role="img"') >= 2 and not re.search(r'(src|href)="(https?:)?//', page)
@@ -274,11 +205,6 @@ def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, t
         mark.manual_score, mark.needs_manual_grade = 2, False
         gradebook.db.commit()
     grade.main(["--again", "--out", str(out)])
-    again = read(out)
+    again = table_of(out)
     assert again["right"]["score"] == str(AUTOMATIC + 2) and again["right"]["bias-answer"] == "2"
     assert {name: row["reason"] for name, row in again.items()} == {name: row["reason"] for name, row in rows.items()}
-
-
-def read(out):
-    with open(out / "grades.csv", newline="", encoding="utf-8") as file:
-        return {row["student"]: row for row in csv.DictReader(file)}

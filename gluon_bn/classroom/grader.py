@@ -1,0 +1,100 @@
+"""Grading one submission: build its notebook, run it, record it."""
+from __future__ import annotations
+
+import html
+import shutil
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict
+
+import nbformat
+from nbformat import NotebookNode
+
+from ..errors import InputError
+from ..system.processes import perform
+from ..system.store import DISK_FULL, store
+from .assignment import NAME
+from .course import Course
+from .hand_in import build
+from .isolated import Limits, Stopped, run
+from .submissions import Submission
+from .table import Result
+
+NOT_GRADED = """<!doctype html><html lang=en><meta charset=utf-8><title>{student}</title><h1>{student}: not graded</h1>
+<p>{reason}.</p><p>Mend this, choose <i>Kernel, Restart and Run All</i>, save, and hand it in again.</p>
+"""
+
+
+@dataclass(frozen=True)
+class Grader:
+    """Grades submissions, several at a time. solution, released: the assignment with its tests, and as handed out."""
+    course: Course
+    limits: Limits
+    solution: NotebookNode
+    released: NotebookNode
+    stop: threading.Event = field(default_factory=threading.Event)
+    recording: threading.Lock = field(default_factory=threading.Lock)  # nbgrader's data base has one writer
+
+    def grade(self, submission: Submission) -> Result:
+        """Run and record a submission. Raises: Stopped if `stop` is set meanwhile."""
+        notes, start = list(submission.notes), time.monotonic()
+        points: Dict[str, Any] = {}
+        try:
+            if submission.reason:
+                raise InputError(submission.reason)
+            graded = build(submission.cells, self.solution, self.released)
+            notes += graded.notes
+            ran = run(graded.notebook, self.course.working, self.limits, self.stop)
+            place = self.course.folder / "submitted" / submission.safe / NAME
+            place.mkdir(parents=True, exist_ok=True)
+            nbformat.write(ran, str(place / f"{NAME}.ipynb"))
+            points, reason = self.record(submission.student, submission.safe, anew=True), ""
+        except InputError as error:
+            reason = str(error)
+        except (Stopped, MemoryError):
+            raise
+        except Exception as error:  # a fault of ours, met by one submission, costs no other its grade
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            log = self.course.folder / f"{submission.safe}.log"
+            store(traceback.format_exc().encode("utf-8", "replace"), log)
+            reason = f"the grader has a fault, met by it: {type(error).__name__}: {error} (all that is known: {log})"
+        if reason:
+            write_reason(self.page(submission.safe), submission.student, reason)
+        return Result(submission.student, submission.safe, submission.file, submission.digest, reason, notes,
+                      time.monotonic() - start, self.limits.unconfined, **points)
+
+    def record(self, student: str, safe: str, anew: bool) -> Dict[str, Any]:
+        """Let nbgrader count the points of a notebook that ran, and write its feedback; returns its `Points`.
+
+        anew: whether the run is a new one; else only points given by hand have changed.
+
+        Raises: InputError if nbgrader fails; Stopped if `stop` is set.
+        """
+        task = {"course": str(self.course.folder), "student": safe, "name": student, "page": str(self.page(safe)),
+                "anew": anew}
+        with self.recording:
+            if self.stop.is_set():
+                raise Stopped("stopped")
+            if anew:  # what a process that was killed has left half written
+                for kind in ("autograded", "feedback"):
+                    shutil.rmtree(self.course.folder / kind / safe, ignore_errors=True)
+            said = [message for _, message in perform("gluon_bn.classroom.record", [task], 1, {})]
+        failed = next((message["failed"] for message in said if "failed" in message), None)
+        if failed:
+            raise InputError(f"it ran, but {failed}")
+        return said[0]
+
+    def page(self, safe: str) -> Path:
+        return self.course.out / "feedback" / f"{safe}.html"
+
+
+def write_reason(page: Path, student: str, reason: str) -> None:
+    """Write the feedback of a submission that has no grade."""
+    text = NOT_GRADED.format(student=html.escape(student), reason=html.escape(reason))
+    store(text.encode("utf-8", "replace"), page)
+
+

@@ -1,0 +1,80 @@
+"""What a submission's run came to. Its code can write the result as it likes, so only what is checked is taken."""
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any, Dict, List
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+
+from ..errors import InputError
+from .hand_in import without_surrogates
+
+LARGEST, MOST = 2 ** 28, 2 ** 24  # bytes of the result, and of the outputs that are kept of it
+LONGEST = 2 ** 21  # characters of an output
+CUT = "... the rest is left out"
+TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml")
+IMAGES = ("image/png", "image/jpeg")
+NOT_RUN = new_output("error", ename="NotRun", evalue="", traceback=["NotRun: a test that did not run has no points"])
+
+
+def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
+    """The notebook with the outputs of its result. A test that did not run to its end has an error among them.
+
+    Raises: InputError if the result is not that of this notebook.
+    """
+    if len(result) > LARGEST:
+        raise InputError(f"its outputs are larger than {LARGEST >> 20} MB")
+    try:
+        cells = json.loads(result)["cells"]
+        replies = [cell["metadata"].get("reply") if cell["cell_type"] == "code" else None for cell in cells]
+        outputs = [[_cleaned(output) for output in cell.get("outputs", [])] for cell in cells]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise InputError("it ran, but what it wrote as its result cannot be read") from None
+    if len(cells) != len(notebook.cells):
+        raise InputError("it ran, but its result has other cells")
+    notebook, left = copy.deepcopy(notebook), MOST
+    for cell, reply, shown in zip(notebook.cells, replies, outputs):
+        if cell.cell_type != "code":
+            continue
+        test = bool(cell.metadata.get("nbgrader", {}).get("grade"))
+        if test:
+            shown = _of_test(shown, reply)
+        for output in shown:
+            left -= len(json.dumps(output))
+        cell.outputs = shown if left > 0 or test else [new_output("stream", text="(left out: too many outputs)\n")]
+    return notebook
+
+
+def _of_test(outputs: List[NotebookNode], reply: Any) -> List[NotebookNode]:
+    """nbgrader takes a result for points and a line on stderr for a failure. Here only the reply counts."""
+    errors = [output for output in outputs if output.output_type == "error"]
+    text = "".join(output.text for output in outputs if output.output_type == "stream")[:LONGEST]
+    said = [new_output("stream", text=text)] if text else []
+    if reply == "ok":
+        return said
+    return said + (errors[:1] or [NOT_RUN])
+
+
+def _cleaned(output: Dict[str, Any]) -> NotebookNode:
+    kind = output["output_type"]
+    if kind == "stream":
+        name = "stderr" if output["name"] == "stderr" else "stdout"
+        return new_output("stream", text=_text(output["text"]), name=name)
+    if kind == "error":
+        return new_output("error", ename=_text(output["ename"]), evalue=_text(output["evalue"]),
+                          traceback=[_text(line) for line in output["traceback"][:200]])
+    data = {name: _text(output["data"][name]) for name in TEXTS + IMAGES if name in output["data"]}
+    for name, value in list(data.items()):
+        cut = name != "text/plain" and value.endswith(CUT)
+        # an image becomes part of an address in the page
+        if cut or name in IMAGES and not re.fullmatch(r"[A-Za-z0-9+/=\s]*", value):
+            del data[name]
+    return new_output("display_data", data=data or {"text/plain": "(an output that a page cannot show)"})
+
+
+def _text(value: Any) -> str:
+    text = without_surrogates("".join(value) if isinstance(value, list) else str(value))
+    return text if len(text) <= LONGEST else text[:LONGEST] + CUT

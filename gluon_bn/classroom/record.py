@@ -1,0 +1,81 @@
+"""Recording one submission that has run, with nbgrader, in a process of its own:  python -m gluon_bn.classroom.record
+
+See `gluon_bn.system.processes` for how it gets its task: a crash of nbgrader, or a page that takes too long, costs one
+submission its grade, and no other.
+"""
+from __future__ import annotations
+
+import os
+import resource
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+from nbgrader.api import Gradebook
+from nbgrader.apps import NbGraderAPI
+from traitlets.config import Config
+
+from ..system.processes import serve
+from ..system.store import store
+from . import assignment
+from .assignment import NAME
+from .feedback import offline
+
+CPU_SECONDS, MEMORY = 180, 2 ** 33  # the most for one submission
+
+
+@dataclass(frozen=True)
+class Task:
+    """course: nbgrader's folder; student: the name of the student's folder there; anew: count the points of the run."""
+    course: str
+    student: str
+    name: str
+    page: str
+    anew: bool
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of each graded cell, "" where it waits to be graded by hand; their sum; how many wait."""
+    points: Dict[str, str]
+    score: str
+    waiting: int
+
+
+def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None:
+    """Count a submission's points, write its feedback, and send its `Points`."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    what = Task(**task)
+    os.environ["PATH"] = assignment.environment()["PATH"]  # nbgrader calls alembic by name
+    os.chdir(what.course)
+    config = Config()
+    config.CourseDirectory.root, config.CourseDirectory.course_id = what.course, NAME
+    config.Execute.enabled = config.ClearOutput.enabled = False  # it has run, and its outputs are there
+    api = NbGraderAPI(config=config)
+    steps = ([api.autograde] if what.anew else []) + [api.generate_feedback]
+    for step in steps:
+        result = step(NAME, what.student)
+        if not result["success"]:
+            said = "\n".join(filter(None, (result.get("log"), result.get("error"))))
+            log = Path(what.course) / f"{what.student}.log"
+            store(said.encode("utf-8", "replace"), log)
+            send({"failed": f"nbgrader could not grade it: {said.strip().splitlines()[-1][:200]} (all it said: {log})"})
+            return
+    page = Path(what.course) / "feedback" / what.student / NAME / f"{NAME}.html"
+    store(offline(page.read_text(encoding="utf-8"), what.name).encode(), Path(what.page))
+    send(asdict(_points(what)))
+
+
+def _points(task: Task) -> Points:
+    with Gradebook(f"sqlite:///{task.course}/gradebook.db", NAME) as gradebook:
+        grades = gradebook.find_submission_notebook(NAME, NAME, task.student).grades
+        waiting = {grade.name for grade in grades if grade.needs_manual_grade}
+        return Points({grade.name: "" if grade.name in waiting else f"{grade.score:g}" for grade in grades},
+                      f"{sum(grade.score or 0 for grade in grades):g}", len(waiting))
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", module="nbgrader")  # of its use of SQLAlchemy
+    serve(record)
