@@ -36,9 +36,10 @@ def summary(page):
         "Layer, forward + backward", "Error against float64", "Ratios"))
     columns = [name for name in COLUMNS if times[0].get(name, "-") != "-"]
     cores, date = (re.search(pattern, page).group(1) for pattern in (r"(\d+) cores", r"# The benchmark, (\S+)"))
+    machine = re.search(r"\n\n(.+?), \d+ cores", page).group(1)
     torch = re.search(r"torch (\d+\.\d+)", page)
     return "\n".join([
-        textwrap.fill(f"Forward + backward of one layer in milliseconds, on {cores} cores, measured on {date}"
+        textwrap.fill(f"Forward + backward of one layer in milliseconds, on {machine} with {cores} cores, measured on {date}"
                       + (f" with PyTorch {torch.group(1)}" if torch else "") + ", each framework in its own process:",
                       120), "",
         table("X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times]),  # no multiples
@@ -68,16 +69,16 @@ def number(text):
 
 
 def in_words(ratios):
-    """How much of the others' time the native path takes, over convolutions and over dense layers."""
+    """How many times as fast as the others the native path is, over convolutions and over dense layers."""
     parts = []
     for kind, shape in (("convolutions", r"\(\d+, \d+, .*\)"), ("dense layers", r"\(\d+, \d+\)")):
-        shares = []
+        times = []
         for other in ("Gluon", "PyTorch"):
-            values = [number(row["measured"]) for row in ratios
+            values = [1 / number(row["measured"]) for row in ratios
                       if re.fullmatch(f"layer {shape}: native / {other}", row[""])]
-            shares += [f"{min(values):.2f} to {max(values):.2f} of {other}'s"] if values else []
-        parts.append(f"{' and '.join(shares)} on these {kind}")
-    return f"Of the others' times the native path takes {', and '.join(parts)}."
+            times += [f"{min(values):.1f} to {max(values):.1f} times as fast as {other}"] if values else []
+        parts.append(f"On these {kind}, native is {' and '.join(times)}.")
+    return " ".join(parts)
 
 
 if __name__ == "__main__":
