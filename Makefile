@@ -32,7 +32,8 @@ coverage: .venv/ready    ## the tests and the notebooks, and how much of gluon_b
 test-portable: .venv/ready ## the fast tests of the layer and of training, without a C++ compiler
 	rm -rf build/no-compiler
 	env -u CXX PATH="$(CURDIR)/.venv/bin" GLUON_BN_CACHE="$(CURDIR)/build/no-compiler" $(CURDIR)/$(py) -m pytest -m "not slow" \
-	  tests/norm/test_layer.py tests/norm/test_fused.py tests/test_model.py tests/training/test_loop.py tests/training/test_estimation.py $(ARGS)
+	  tests/norm/test_layer.py tests/norm/test_fused.py tests/test_model.py tests/training/test_loop.py tests/training/test_estimation.py \
+	  $(parallel) $(ARGS)
 
 test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.11
 	$(py) -m nox $(ARGS)
@@ -60,7 +61,7 @@ book: .venv/ready        ## the notebooks as a web site, in build/book
 assignment: .venv/ready  ## the exercises to hand out, in build/assignment
 	$(py) -m gluon_bn.classroom.assignment $(ARGS)
 
-grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs/grades
+grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs/grades; needs bubblewrap
 	$(py) -m gluon_bn.classroom.grade $${SUBMISSIONS:+"$$SUBMISSIONS"} $(ARGS)
 
 lab: .venv/ready         ## JupyterLab on the notebooks

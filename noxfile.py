@@ -18,4 +18,4 @@ def tests(session):
     session.install("-q", "-r", "requirements.txt", "-r", "requirements/test.txt")
     session.install("-q", "--no-deps", "--no-build-isolation", "-e", ".")
     session.run("python", "-m", "pip", "check")
-    session.run("python", "-m", "pytest", "-m", "not slow", *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "not slow", "-n", "auto", "--dist", "loadfile", *session.posargs)
