@@ -38,10 +38,12 @@ def summary(page):
     cores, date = (re.search(pattern, page).group(1) for pattern in (r"(\d+) cores", r"# The benchmark, (\S+)"))
     machine = re.search(r"\n\n(.+?), \d+ cores", page).group(1)
     torch = re.search(r"torch (\d+\.\d+)", page)
+    where = f"on {machine} with {cores} cores, measured on {date}"
+    where += f" with PyTorch {torch.group(1)}" if torch else ""
     return "\n".join([
-        textwrap.fill(f"Forward + backward of one layer in milliseconds, on {machine} with {cores} cores, measured on {date}"
-                      + (f" with PyTorch {torch.group(1)}" if torch else "") + ", each framework in its own process:",
-                      120), "",
+        textwrap.fill(f"Forward + backward of one layer in milliseconds, {where}, each framework in its own process:",
+                      120),
+        "",
         table("X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times]),  # no multiples
         "", textwrap.fill(in_words(ratios), 120), "",
         "The relative error of Y against float64, by the mean of X in standard deviations:", "",

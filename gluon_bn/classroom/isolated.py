@@ -94,6 +94,8 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
             reason = _watch(process, token, limits, stop)
         finally:
             _end(process, token)
+            assert process.stdin
+            process.stdin.close()
         log.seek(0, os.SEEK_END)
         log.seek(max(0, log.tell() - LOGGED))
         return reason, process.returncode, log.read()

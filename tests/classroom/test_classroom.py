@@ -82,6 +82,20 @@ def test_feedback_draws_formulas_and_leaves_code_and_prices_alone():
     assert "<pre>$PATH or $HOME</pre>" in shown and "between $5 and $6 $\\nonsense{$" in shown
 
 
+@pytest.mark.fault("a formula that takes for ever, or is huge", tries=3)
+@pytest.mark.parametrize("formula", ["x^" + "{" * 40 + "1" + "}" * 40, "\\sqrt{" * 300 + "x" + "}" * 300,
+                                     "x+" * 10 ** 5 + "x"], ids=["nested", "deep", "long"])
+def test_a_formula_that_takes_too_long_is_shown_as_its_source(formula):
+    shown = offline(f"<html><head></head><p>${formula}$ and $y$</p>", "ada")
+    assert f"<code>${formula}$</code> <em>(a formula that takes too long to draw)</em>" in shown
+    assert shown.count("<svg ") == 1
+
+
+def test_feedback_runs_no_script_and_loads_nothing():
+    shown = offline("<html><head></head><body><script>alert(1)</script></body>", "<b>")
+    assert shown.startswith("<html><head><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';")
+
+
 def submissions(released, solution):
     """{name: (notebook, bytes, or None for an empty folder; the points, or some words of why there are none)}"""
     right, quick = solve(released, solution), solve(released, solution, QUICK)
@@ -126,7 +140,7 @@ def hostile(released, solution, precious):
         "loops": ("while True:\n    pass", 0),
         "clings": ("import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n"
                    "        pass", "could not be interrupted"),
-        "leaves": ("import subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\nexit()",
+        "leaves": ("import os, subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\nos._exit(0)",
                    "ended its own Python"),
         "kills": ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
                   "ended the process that runs it, by SIGKILL"),
