@@ -27,6 +27,7 @@ OPTIONS = {'num_epochs': '--epochs', 'batch_size': '--batch-size', 'num_train': 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 something is wrong, 2 bad input, 130 stopped."""
+    _open_standard_files()
     arguments, unknown = _parser().parse_known_args(argv)
     if unknown:  # said by the command's own parser, which shows its own usage
         arguments.parser.error(f'unrecognized arguments: {" ".join(unknown)}')
@@ -124,6 +125,18 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f'must be a number, got {text!r}') from None
 
 
+def _open_standard_files() -> None:
+    """Let what a shell has closed by 2>&- lead nowhere: a file or a pipe would be opened under its number."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor < 3:
+        os.set_inheritable(descriptor, True)
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))
+
+
 class _Output:
     """Standard output: a reader that has gone is no error, and any other error says that it is the output's."""
 
@@ -156,9 +169,6 @@ class _Output:
 
 @contextlib.contextmanager
 def _output() -> Iterator[None]:
-    if sys.stdout is None:  # closed by the shell: print writes nowhere
-        yield
-        return
     output: Any = _Output(sys.stdout)
     with contextlib.redirect_stdout(output):
         yield

@@ -17,7 +17,7 @@ from typing import Callable, NamedTuple, Sequence
 
 from .errors import InputError
 from .system.interpreter import command_line
-from .system.settings import check_before_mxnet, folder_from
+from .system.settings import check_before_matplotlib, check_before_mxnet, folder_from
 
 PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.11 work): `make PYTHON=/path/to/python3.11 compare`"
 INSTALL = "`pip install -r requirements.txt` in a virtual environment, or `make test`, which makes one"
@@ -96,9 +96,10 @@ def check_platform(
 
 
 def check_settings() -> Result:
-    """The environment variables at which MXNet would abort, and those of this package."""
+    """The environment variables at which MXNet or matplotlib would fail, and those of this package."""
     try:
         check_before_mxnet()
+        check_before_matplotlib()
         for variable in ("GLUON_BN_DATA", "GLUON_BN_CACHE", "XDG_CACHE_HOME", "MXNET_HOME"):
             folder_from(variable)
     except InputError as error:

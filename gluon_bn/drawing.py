@@ -4,6 +4,9 @@ from __future__ import annotations
 import io
 from typing import Dict
 
+from .system import before_matplotlib  # noqa: F401  first: see there
+
+# isort: split
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, made for every kind of colour vision. In grey most of these look alike: there, go by the

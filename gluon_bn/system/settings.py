@@ -75,5 +75,12 @@ def home() -> Optional[Path]:
     return found if str(found) not in ('', '.') else None
 
 
+def check_before_matplotlib() -> None:
+    """Raise InputError where matplotlib would fail while it is imported: for a user without a home folder."""
+    if home() is None:
+        raise InputError('must be set where the user has no entry in passwd, as matplotlib needs a home folder, got '
+                         'nothing; set it to a folder that can be written, /tmp for one', 'HOME')
+
+
 def _is_whole(text: str, least: int = -2 ** 31, most: int = 2 ** 31 - 1) -> bool:
     return re.fullmatch(r'\s*[+-]?[0-9]{1,10}\s*', text) is not None and least <= int(text) <= most

@@ -165,6 +165,9 @@ class _Curves:
     """The three curves, live in a notebook, by d2l's animator."""
 
     def __init__(self, num_epochs: int) -> None:
+        from ..system import before_matplotlib  # noqa: F401  d2l imports it
+
+        # isort: split
         import d2l.mxnet as d2l
         # black: a colour stands for a norm, and here the lines are told apart by their dashes
         self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs], fmts=('k-', 'k--', 'k:'),

@@ -106,6 +106,18 @@ except fashion_mnist.DataUnavailable as error:
                            "GLUON_BN_DATA to a folder that you can write, with 31 MB free.\n"), done.stderr
 
 
+@pytest.mark.fault("a user without a home folder", tries=2)
+@pytest.mark.parametrize("code", ["import gluon_bn; gluon_bn.compare", "import sys; from gluon_bn import cli; "
+                                  "sys.exit(cli.main(['train', '--norm', 'none', '--examples', '256']))"])
+def test_a_user_without_a_home_folder_is_told_what_matplotlib_needs(tmp_path, code):
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", NO_HOME + code], capture_output=True, text=True,
+                          check=False, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert ("HOME must be set where the user has no entry in passwd, as matplotlib needs a home folder, got nothing; "
+            "set it to a folder that can be written, /tmp for one\n") in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def compiler(path, script):
     """A compiler that does as a script says, once it has said its version."""
     path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit\nfor out; do :; done\n{script}\n')
