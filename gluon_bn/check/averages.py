@@ -31,6 +31,8 @@ def explain(trials, observed, variant, known):
     `variant` is how the batch itself was normalized: an average of the same wrong statistic is no second mistake.
     """
     variant = Variant() if variant is None else variant
+    if variant.slips and _follow(trials, observed, variant):
+        return []
     causes = _of_usual(trials, observed, variant, known)
     exchanges = [slip for slip in variant.slips if slip.name == 'ExchangedArguments']
     if causes is None:
@@ -41,6 +43,17 @@ def explain(trials, observed, variant, known):
         if _of_usual(given, observed, variant._replace(slips=()), known) == []:
             return [Cause(slip.name, quantity, words(exchange, slip.name)) for quantity in QUANTITIES]
     return _of_slips(trials, observed, variant, known) if causes is None else causes
+
+
+def _follow(trials, observed, variant):
+    """Whether both averages are right but for the statistics, which are those that normalize the batch."""
+    for trial, one in zip(trials, observed):
+        given = values(variant, trial)
+        for quantity, batch in zip(QUANTITIES, batch_statistics(variant, trial.X, others=given)):
+            if not close(getattr(one, quantity), trial.momentum * getattr(trial, quantity)
+                         + (1 - trial.momentum) * batch):
+                return False
+    return True
 
 
 def _of_usual(trials, observed, variant, known, quantities=QUANTITIES):

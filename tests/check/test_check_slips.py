@@ -109,6 +109,8 @@ STATISTICS = {
     "sums": (sum_over(lambda X: 1), ["WrongMean"], "mean = sum(X) and var = sum((X - mean)**2)"),
     "absolute distances": (dict(var=lambda X, mean, axes: average(nd.abs(X - mean), axes)), ["WrongVariance"],
                            "var = sum(abs(X - mean)) / m"),
+    "the root of the variance": (dict(var=lambda X, mean, axes: nd.sqrt(variance(X, mean, axes))), ["WrongVariance"],
+                                 "var = sqrt(sum((X - mean)**2) / m)"),
     "distances from 0": (dict(var=lambda X, mean, axes: average(X ** 2, axes)), ["WrongVariance"],
                          "var = sum(X**2) / m"),
     "the variance of each pixel": (dict(var=lambda X, mean, axes: variance(X, mean, axes[:1])), ["WrongAxis"],
