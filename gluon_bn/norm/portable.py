@@ -17,10 +17,9 @@ def batch_norm_portable(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     two sums of the closed form are left, sum(dY) and sum(dY * D).
 
     The speed comes from where the sums run. A reduction in MXNet, or the gradient of a
-    broadcast, takes many times as long as a product with a vector of ones (13 to 15 times
-    on one CPU, over the channels of X (256, 6, 24, 24); notebook 06 measures it). Here a
-    sum over a channel is such a product, and so is the way back, spreading one value over
-    its channel: each is the gradient of the other.
+    broadcast, takes many times as long as a product with a vector of ones (notebook 06
+    measures it on a CPU). Here a sum over a channel is such a product, and so is the way
+    back, spreading one value over its channel: each is the gradient of the other.
 
     Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
     """
