@@ -56,8 +56,8 @@ def choose() -> Tuple[str, str]:
         native.load()
     except NativeError as error:
         if wish == 'native':
-            raise NativeError(f'GLUON_BN_FUSED=native, but {error}; unset GLUON_BN_FUSED to take the portable path '
-                              'instead') from error
+            raise NativeError(f'GLUON_BN_FUSED=native, but {error}, or unset GLUON_BN_FUSED to take the portable '
+                              'path') from error
         print(f'gluon_bn: fused_batch_norm takes its slower, portable path: {error}', file=sys.stderr)
         return 'portable', str(error)
     return 'native', f'compiled by {shlex.join(native.find_compiler())} into {native.cache_folder()}'
