@@ -57,7 +57,7 @@ def read_cells(content: bytes) -> List[Cell]:
         notebook = json.loads(_text(content))
     except RecursionError:
         raise InputError("not a notebook: its JSON is nested too deeply") from None
-    except ValueError as error:
+    except ValueError as error:  # of json and of the decoder: any text may be in it
         raise InputError(f"not a notebook: {f'not JSON ({error})' if content.strip() else 'empty'}") from None
     sheets = [notebook] if isinstance(notebook, dict) else []
     if sheets and isinstance(notebook.get("worksheets"), list):  # nbformat 2 and 3

@@ -31,7 +31,7 @@ def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
         cells = json.loads(result)["cells"]
         replies = [cell["metadata"].get("reply") if cell["cell_type"] == "code" else None for cell in cells]
         outputs = [[_cleaned(output) for output in cell.get("outputs", [])] for cell in cells]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # anything may be in it
         raise InputError("it ran, but what it wrote as its result cannot be read") from None
     if len(cells) != len(notebook.cells):
         raise InputError("it ran, but its result has other cells")

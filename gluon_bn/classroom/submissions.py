@@ -171,7 +171,7 @@ def _unpacked(packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over:
     """The files in a zip archive, and in the archives in it."""
     try:
         archive = zipfile.ZipFile(packed)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError) as error:  # any bytes may be in it
         yield _File(at, bytes, f"a zip archive that cannot be read: {error}")
         return
     if sum(info.file_size for info in archive.infolist()) > LARGEST:

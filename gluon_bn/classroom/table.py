@@ -42,7 +42,7 @@ def results_in(folder: Path) -> Dict[str, Result]:
     for path in sorted(folder.glob("*.json")):
         try:
             result = Result(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:  # not JSON, or with other fields
             raise InputError(f"{path} is damaged ({error}); remove it, and grade again with the same command") from None
         found[result.student] = result
     return found
