@@ -10,6 +10,8 @@ METHOD = (
     'Each framework has a process of its own, which sleeps while another works; copies have one too.',
     'Threads: PyTorch is told to use {cores}, the number of cores; MXNet and the native path decide for themselves '
     '(OMP_NUM_THREADS: {omp}). Nothing else of OpenMP is set (OMP_WAIT_POLICY: {wait}, GOMP_SPINCOUNT: {spin}).',
+    "glibc keeps freed memory in MXNet's process and in PyTorch's alike (GLUON_BN_MALLOC=0 leaves both alone); d2l's "
+    'loop runs as its reader runs it, without.',
     'A layer is one of a stack of four, and has a quarter of its time: in a network too its input is the output of '
     'another layer, and not a variable with a gradient of its own.',
     'A layer is called in training mode with all its bookkeeping: X has a gradient, the upstream gradient is random, '

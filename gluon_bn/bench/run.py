@@ -75,8 +75,8 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
     result = {'date': time.strftime('%Y-%m-%d'), 'command': command(parts, quick), 'machine': machine(),
               'versions': versions(), 'load': load, 'method': method(threads)}
     with contextlib.ExitStack() as stack:
-        def start_side(module):
-            return stack.enter_context(Side(module))
+        def start_side(module, keep_memory=True):
+            return stack.enter_context(Side(module, keep_memory))
 
         sides, missing = {'copy': start_side('copy_side')}, {}
         for module in ('mxnet_side', 'torch_side'):
@@ -107,7 +107,7 @@ def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench:
             shapes = layers.SHAPES[:1] if quick else layers.SHAPES[:4]
             result['accuracy'] = layers.measure_accuracy(sides, threads, columns, shapes, say=say)
         if 'epochs' in parts:
-            book = start_side('d2l_side')
+            book = start_side('d2l_side', keep_memory=False)
             trained = {'none': sides['gluon'], **{name: sides[name] for name in columns},
                        'd2l gluon': book, 'd2l scratch': book}
             result['epochs'] = epochs.measure_epochs(trained, threads, list(trained), 1 if quick else 5,

@@ -9,14 +9,19 @@ import importlib
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from ..system.memory import keep_freed_memory
+
 
 class Side:
-    """A process that runs the functions of one module: `Side(module).call('name', *args)`."""
+    """A process that runs the functions of one module: `Side(module).call('name', *args)`.
 
-    def __init__(self, module):
+    keep_memory: whether it keeps freed memory for the next array, see `keep_freed_memory`.
+    """
+
+    def __init__(self, module, keep_memory=True):
         self.module = f'{__package__}.{module}'
         self.process = ProcessPoolExecutor(1, get_context('spawn'))
-        self.process.submit(int).result()  # it starts now, with this environment
+        self.process.submit(keep_freed_memory if keep_memory else int).result()  # it starts now, with this environment
 
     def call(self, name, *args):
         """Run a function of the module there and wait for what it returns, or raises."""

@@ -13,6 +13,7 @@ from ..arguments import is_whole
 from ..devices import Device, check_devices
 from ..errors import InputError
 from ..system.interpreter import in_notebook
+from ..system.memory import keep_freed_memory
 from . import inputs
 from .checkpoint import Checkpoint
 from .divergence import DivergenceMonitor
@@ -47,6 +48,8 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
     Minibatches are pairs (X, y) of MXNet's arrays or NumPy's. Loss and train accuracy are means
     over the epoch while the weights move; test accuracy is measured after it, in prediction mode.
 
+    From the first step on, glibc keeps freed memory in the process for the next arrays, unless GLUON_BN_MALLOC is 0.
+
     Shapes: X (b, ...) as net takes it; y (b,), whole numbers from 0 to classes - 1; net's output (b, classes).
     Returns: a list of `Epoch`, one for each, with those of the checkpoint.
     Raises: InputError for bad arguments, before the first step; for a later minibatch, before the step
@@ -74,6 +77,7 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
     inputs.check_trainable(net, devices)
     for size in sizes:
         inputs.check_share(net, X, size, devices)
+    keep_freed_memory()
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
 
     def sgd() -> gluon.Trainer:

@@ -1,0 +1,32 @@
+"""How glibc gives freed memory back to the kernel.
+
+By default glibc asks the kernel for each array of more than 32 MiB, and gives it back when the array is freed. A
+training loop frees and asks for the same arrays at each step. On two processors a layer with arrays of 51 MB took about
+three times as long for it; LeNet's arrays are smaller, and its time did not change.
+"""
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+from ..errors import InputError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from malloc.h
+ONE_GIB = 1 << 30
+
+
+def keep_freed_memory() -> None:
+    """Keep freed memory in the process for the next array: raise glibc's thresholds to 1 GiB, and make no new arena.
+
+    Nothing happens with another C library, or where GLUON_BN_MALLOC is 0. An old glibc ignores what it does not know.
+
+    Raises: InputError if GLUON_BN_MALLOC is neither 0 nor 1.
+    """
+    wish = os.environ.get('GLUON_BN_MALLOC') or '1'
+    if wish not in ('0', '1'):
+        raise InputError(f'must be 0 or 1, got {wish!r}; unset it for 1', 'GLUON_BN_MALLOC')
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform.startswith('linux') else None
+    if wish == '1' and mallopt:
+        for name, value in ((M_MMAP_THRESHOLD, ONE_GIB), (M_TRIM_THRESHOLD, ONE_GIB), (M_ARENA_MAX, 1)):
+            mallopt(name, value)
