@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict
 
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
-from traitlets.config import Config
+from nbgrader.coursedir import CourseDirectory
 
 from ..system.processes import serve
 from ..system.store import store
@@ -50,10 +50,8 @@ def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None
     what = Task(**task)
     os.environ["PATH"] = assignment.environment()["PATH"]  # nbgrader calls alembic by name
     os.chdir(what.course)
-    config = Config()
-    config.CourseDirectory.root, config.CourseDirectory.course_id = what.course, NAME
-    config.Execute.enabled = config.ClearOutput.enabled = False  # it has run, and its outputs are there
-    api = NbGraderAPI(config=config)
+    api = NbGraderAPI(coursedir=CourseDirectory(root=what.course, course_id=NAME))
+    api.config.Execute.enabled = api.config.ClearOutput.enabled = False  # it has run, and its outputs are there
     steps = ([api.autograde] if what.anew else []) + [api.generate_feedback]
     for step in steps:
         result = step(NAME, what.student)

@@ -16,4 +16,4 @@ def command_line(*arguments: str) -> str:
 
 def in_notebook() -> bool:
     """Whether this process is a Jupyter kernel, which can show a figure that grows."""
-    return "ipykernel" in sys.modules and "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+    return "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel")

@@ -55,7 +55,7 @@ def test_without_mxnet_a_name_points_to_the_doctor():
     # -S: no site-packages, hence no MXNet
     done = run(sys.executable, "-S", "-c", "from gluon_bn import batch_norm", cwd=TOP)
     assert done.returncode == 1
-    assert "ImportError: gluon_bn.batch_norm cannot be loaded" in done.stdout
+    assert "LoadError: gluon_bn.batch_norm cannot be loaded" in done.stdout
     assert "python -m gluon_bn doctor" in done.stdout
 
 
