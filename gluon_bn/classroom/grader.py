@@ -56,12 +56,12 @@ class Grader:
             reason = str(error)
         except (Stopped, MemoryError):
             raise
-        except Exception as error:  # a fault of ours, met by one submission, costs no other its grade
+        except Exception as error:  # a bug of ours that one submission meets costs no other its grade
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             log = self.course.folder / f"{submission.safe}.log"
             store(traceback.format_exc().encode("utf-8", "replace"), log)
-            reason = f"the grader has a fault, met by it: {type(error).__name__}: {error} (all that is known: {log})"
+            reason = f"the grader itself failed on it: {type(error).__name__}: {error} (traceback: {log})"
         if reason:
             write_reason(self.page(submission.safe), submission.student, reason)
         return Result(submission.student, submission.safe, submission.file, submission.digest, reason, notes,

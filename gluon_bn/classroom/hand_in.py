@@ -133,11 +133,11 @@ def _answer(place: _Place, written_nearby: bool, notes: List[str]) -> List[Noteb
         if written and not any(cell.source == answer.source for answer in answers):
             answers.append(cell)
     if len(answers) > 1:
-        notes.append(f"{len(answers)} cells are named {label}: all are run, in their order")
+        notes.append(f"{len(answers)} cells have the grade id {label}; all of them ran, in order")
     graded.source = answers[-1].source if answers else place.stub
     if graded.cell_type == "markdown" and not answers and written_nearby:
         graded.source += ELSEWHERE  # changed, so it is among the answers to read
-        notes.append(f"{label} is empty, and a cell next to it is the student's own")
+        notes.append(f"{label} is empty, but a cell of the student's stands next to it")
     return [*(_own(Cell(graded.cell_type, cell.source)) for cell in answers[:-1]), graded]
 
 

@@ -59,7 +59,7 @@ def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None
             said = "\n".join(filter(None, (result.get("log"), result.get("error"))))
             log = Path(what.course) / f"{what.student}.log"
             store(said.encode("utf-8", "replace"), log)
-            send({"failed": f"nbgrader could not grade it: {said.strip().splitlines()[-1][:200]} (all it said: {log})"})
+            send({"failed": f"nbgrader could not grade it: {said.strip().splitlines()[-1][:200]} (its log: {log})"})
             return
     page = Path(what.course) / "feedback" / what.student / NAME / f"{NAME}.html"
     store(offline(page.read_text(encoding="utf-8"), what.name).encode(), Path(what.page))

@@ -135,7 +135,7 @@ def test_both_halves_of_a_split_answer_run_in_their_order(solved, solution, rele
     built = graded(solved, solution, released)
     place, _ = named(built.notebook, "dense")
     assert [one.source for one in built.notebook.cells[place - 1:place + 1]] == [cell.source, half.source]
-    assert built.notes == ["2 cells are named dense: all are run, in their order"]
+    assert built.notes == ["2 cells have the grade id dense; all of them ran, in order"]
 
 
 def test_what_is_written_into_a_locked_cell_runs_too(solved, solution, released):
@@ -168,7 +168,7 @@ def test_an_answer_beside_its_cell_is_among_those_to_read(shift, kind, released,
     stub = sources(released)
     answers = {name: source for name, source in sources(built.notebook).items() if name.endswith("-answer")}
     assert [name for name, source in answers.items() if source != stub[name]] == ["bias-answer"]
-    assert built.notes == ["bias-answer is empty, and a cell next to it is the student's own"]
+    assert built.notes == ["bias-answer is empty, but a cell of the student's stands next to it"]
     assert graded(released, solution, released).notes == []
 
 
