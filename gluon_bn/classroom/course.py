@@ -46,9 +46,10 @@ class Course:
         shutil.rmtree(self.working, ignore_errors=True)  # of a run that was killed
         if begun.exists():
             was = json.loads(begun.read_text(encoding="utf-8"))
-            if was != said:
+            if was != said and any(self.results.glob("*.json")):
                 raise InputError(f"must be a new folder, or the one of these submissions, got {self.out}, which has "
                                  f"the grades of {was.get('submissions')}; name another", "--out")
+            store(json.dumps(said).encode(), begun)  # nobody was graded for the folder that was named first
             return
         others = sorted(path.name for path in self.out.iterdir() if path.name != self.folder.name)
         if others:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shutil
 import signal
 import sys
@@ -83,7 +84,7 @@ def _grade(arguments: argparse.Namespace) -> int:
               "To grade without it: --unconfined", file=sys.stderr)
         return 1
     data, course = find_files(), Course(arguments.out.resolve())
-    course.out.mkdir(parents=True, exist_ok=True)
+    _make(course.out)
     with locked(course.out, "--out", wait=True):
         _check_room(course)
         course.begin(arguments.submissions)
@@ -130,6 +131,19 @@ def _run_all(grader: Grader, found: Sequence[Submission], to_do: Sequence[Submis
         for task in tasks:
             task.cancel()
         pool.shutdown()
+
+
+def _make(out: Path) -> None:
+    """Make the folder of the grades. Raises: InputError if that cannot be, or if nothing can be written there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        why_not = "" if os.access(out, os.W_OK | os.X_OK) else "nothing can be written there"
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        why_not = error.strerror or str(error)
+    if why_not:
+        raise InputError(f"must be a folder to write in, got {out} ({why_not}); name another", "--out")
 
 
 def _check_room(course: Course) -> None:

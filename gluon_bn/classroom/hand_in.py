@@ -19,6 +19,7 @@ from ..errors import InputError
 
 LONGEST = 2 ** 20  # characters in a cell: far more than anybody writes
 NEW = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
+MISSING = "# this cell was not handed in"
 ELSEWHERE = "\n\n*(The answer may stand in the cells next to this one.)*"
 
 
@@ -135,6 +136,10 @@ def _answer(place: _Place, written_nearby: bool, notes: List[str]) -> List[Noteb
     if len(answers) > 1:
         notes.append(f"{len(answers)} cells have the grade id {label}; all of them ran, in order")
     graded.source = answers[-1].source if answers else place.stub
+    if graded.cell_type == "code" and not place.copies:  # the stub would hide what the student wrote in another cell
+        graded.source = MISSING
+    if any("](attachment:" in answer.source for answer in answers):
+        notes.append(f"{label} holds a picture, which only the file that was handed in shows")
     if graded.cell_type == "markdown" and not answers and written_nearby:
         graded.source += ELSEWHERE  # changed, so it is among the answers to read
         notes.append(f"{label} is empty, but a cell of the student's stands next to it")

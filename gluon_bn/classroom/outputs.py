@@ -14,6 +14,7 @@ from .hand_in import without_surrogates
 
 LARGEST, MOST = 2 ** 28, 2 ** 24  # bytes of the result, and of the outputs that are kept of it
 LONGEST = 2 ** 21  # characters of an output
+MANY = 500  # outputs of a cell that are kept: each takes its time
 CUT = "... the rest is left out"
 TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml")
 IMAGES = ("image/png", "image/jpeg")
@@ -30,7 +31,7 @@ def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
     try:
         cells = json.loads(result)["cells"]
         replies = [cell["metadata"].get("reply") if cell["cell_type"] == "code" else None for cell in cells]
-        outputs = [[_cleaned(output) for output in cell.get("outputs", [])] for cell in cells]
+        outputs = [_all_cleaned(cell.get("outputs", [])) for cell in cells]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # anything may be in it
         raise InputError("it ran, but what it wrote as its result cannot be read") from None
     if len(cells) != len(notebook.cells):
@@ -56,6 +57,11 @@ def _of_test(outputs: List[NotebookNode], reply: Any) -> List[NotebookNode]:
     if reply == "ok":
         return said
     return said + (errors[:1] or [NOT_RUN])
+
+
+def _all_cleaned(outputs: List[Dict[str, Any]]) -> List[NotebookNode]:
+    left_out = [new_output("stream", text=f"({len(outputs) - MANY} more outputs are left out)\n")]
+    return [_cleaned(output) for output in outputs[:MANY]] + left_out * (len(outputs) > MANY)
 
 
 def _cleaned(output: Dict[str, Any]) -> NotebookNode:

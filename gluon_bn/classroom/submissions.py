@@ -16,7 +16,7 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from nbformat import NotebookNode
 
@@ -24,6 +24,7 @@ from ..errors import InputError
 from .hand_in import Cell, of_this_assignment, read_cells
 
 LARGEST = 200 * 2 ** 20  # bytes of a notebook, and of all that is in an archive
+NOTHING = "no notebook handed in"
 DEEPEST = 4  # folders and archives above an archive in an archive
 JUNK = re.compile(r"\..*|__MACOSX|__pycache__|Thumbs\.db|desktop\.ini|Icon\r|~\$.*|.*-checkpoint\.ipynb", re.IGNORECASE)
 PLATFORMS = (
@@ -75,6 +76,9 @@ def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], Lis
     passed_over: Counter[str] = Counter()
     students: Dict[Tuple[str, str], _Student] = {}
     for file in _walk(folder, (), passed_over):
+        if not file.path:
+            raise InputError(f"must be a folder or a zip archive of submissions, got {folder}, "
+                             f"which is {file.refused or 'another file'}", "SUBMISSIONS")
         owner, number = _owner(file.path)
         students.setdefault((owner, number), _Student(owner, number)).files.append(file)
     for name, number in list(students):  # "ada (1)" is a copy of "ada", where there is one
@@ -111,7 +115,7 @@ def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Su
         except InputError as error:
             reasons.append(str(error))
             continue
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:  # a damaged archive
+        except Exception as error:  # a damaged archive: zipfile, zlib, lzma and bz2 each raise what they like
             reasons.append(f"the notebook cannot be read: {getattr(error, 'strerror', None) or error}")
             continue
         if of_this_assignment(cells, released):
@@ -132,51 +136,58 @@ def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Su
 
 def _owner(path: Tuple[str, ...]) -> Tuple[str, str]:
     """Whose a file is: the student's name, and the number that the platform gave, or ""."""
-    packed = path[0].lower().endswith(".zip")
     for part in path:
         for platform in PLATFORMS:
             match = platform.fullmatch(part)
             if match:
                 return match["student"].strip(), match.groupdict().get("number") or ""
-    match = CANVAS.fullmatch(path[1] if packed and len(path) > 1 else path[0])
-    if match:
-        return match["student"], match["number"]
-    return os.path.splitext(path[0])[0] if packed or len(path) == 1 else path[0], ""
+    for part in path[:2]:  # of the file, or of what it is packed in
+        match = CANVAS.fullmatch(part)
+        if match:
+            return match["student"], match["number"]
+    a_file = len(path) == 1 or path[0].lower().endswith(".zip")
+    return os.path.splitext(path[0])[0] if a_file else path[0], ""
 
 
 def _walk(place: Path, at: Tuple[str, ...], passed_over: Counter[str]) -> Iterator[_File]:
     """A file, or the files below a folder, or in an archive. Links are not followed."""
-    if at and place.is_symlink():
-        yield _File(at, bytes, "a link, not a file")
-    elif place.is_dir():
-        names = {_readable(path.name): path for path in sorted(place.iterdir())}
-        for junk in [name for name in names if JUNK.fullmatch(name)]:
-            passed_over[junk] += 1
-            del names[junk]
-        for name, path in names.items():
-            yield from _walk(path, (*at, name), passed_over)
-        if at and not names:
-            yield _File((*at, ""), bytes, "no notebook handed in")
-    elif not place.is_file():
-        yield _File(at, bytes, "a pipe or a device, not a file")
-    elif place.stat().st_size > LARGEST:
-        yield _File(at, bytes, f"a file of {place.stat().st_size >> 20} MB; clear the outputs, and hand it in again")
-    elif place.suffix.lower() == ".zip":
-        yield from _unpacked(place, at, passed_over)
-    else:
-        yield _File(at, place.read_bytes)
+    try:
+        if at and place.is_symlink():
+            yield _File(at, bytes, "a link, not a file")
+        elif place.is_dir():
+            found = [(_readable(path.name), path) for path in sorted(place.iterdir())]
+            kept = [(name, path) for name, path in found if not JUNK.fullmatch(name)]
+            passed_over.update(name for name, _ in found if JUNK.fullmatch(name))
+            for name, path in kept:
+                yield from _walk(path, (*at, name), passed_over)
+            if at and not kept:
+                yield _File((*at, ""), bytes, NOTHING)
+        elif not place.is_file():
+            yield _File(at, bytes, "a pipe or a device, not a file")
+        elif place.stat().st_size > LARGEST:
+            megabytes = place.stat().st_size >> 20
+            yield _File(at, bytes, f"a file of {megabytes} MB; clear the outputs, and hand it in again")
+        elif place.suffix.lower() == ".zip":
+            yield from _unpacked(place, at, passed_over, [LARGEST])
+        else:
+            yield _File(at, place.read_bytes)
+    except OSError as error:
+        yield _File(at, bytes, f"it cannot be read: {error.strerror or error}")
 
 
-def _unpacked(packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over: Counter[str]) -> Iterator[_File]:
-    """The files in a zip archive, and in the archives in it."""
+def _unpacked(packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over: Counter[str],
+              room: List[int]) -> Iterator[_File]:
+    """The files in a zip archive, and in the archives in it: `room` bytes at most, together."""
     try:
         archive = zipfile.ZipFile(packed)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:  # any bytes may be in it
+    except Exception as error:  # damaged: zipfile raises what it likes
         yield _File(at, bytes, f"a zip archive that cannot be read: {error}")
         return
-    if sum(info.file_size for info in archive.infolist()) > LARGEST:
+    room[0] -= sum(info.file_size for info in archive.infolist())
+    if room[0] < 0:
         yield _File(at, bytes, f"a zip archive of more than {LARGEST >> 20} MB; hand in the notebook alone")
         return
+    empty = True
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
         if not info.flag_bits & 0x800:  # no word of the encoding: UTF-8 if it can be
@@ -186,17 +197,31 @@ def _unpacked(packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over:
         junk = [part for part in parts if JUNK.fullmatch(part)]
         if junk:
             passed_over[junk[0]] += 1
-        elif info.flag_bits & 1:
-            yield _File((*at, *parts), bytes, "a zip archive with a password; hand in the notebook alone")
-        elif not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
-            read = functools.partial(archive.read, info)
-            if parts[-1].lower().endswith(".zip") and len(at) < DEEPEST:
-                yield from _unpacked(io.BytesIO(read()), (*at, *parts), passed_over)
-            else:
-                yield _File((*at, *parts), read)
+        elif parts and not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
+            empty = False
+            yield from _member(archive, info, (*at, *parts), passed_over, room)
+    if at and empty:
+        yield _File(at, bytes, NOTHING)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, at: Tuple[str, ...], passed_over: Counter[str],
+            room: List[int]) -> Iterator[_File]:
+    """A file in an archive; if it is an archive, the files in it."""
+    if info.flag_bits & 1:
+        yield _File(at, bytes, "a zip archive with a password; hand in the notebook alone")
+    elif not at[-1].lower().endswith(".zip") or len(at) > DEEPEST:
+        yield _File(at, functools.partial(archive.read, info))
+    else:
+        try:
+            content: Optional[bytes] = archive.read(info)
+        except Exception as error:  # damaged: zipfile, zlib, lzma and bz2 each raise what they like
+            content = None
+            yield _File(at, bytes, f"a zip archive that cannot be read: {error}")
+        if content is not None:
+            yield from _unpacked(io.BytesIO(content), at, passed_over, room)
 
 
 def _readable(name: str) -> str:
     """A file's name as text that can be printed and written as UTF-8."""
-    name = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+    name = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)

@@ -153,7 +153,23 @@ def test_an_answer_that_is_gone_is_said(solved, solution, released):
     del solved.cells[place]
     built = graded(solved, solution, released)
     assert built.notes == ["the cell dense is missing"]
-    assert sources(built.notebook)["dense"] == sources(released)["dense"]
+    assert sources(built.notebook)["dense"] == "# this cell was not handed in"
+
+
+@pytest.mark.fault("an answer in a new cell, its own one deleted")
+def test_nothing_hides_an_answer_that_stands_in_a_new_cell(solved, solution, released):
+    place, cell = named(solved, "dense")
+    solved.cells[place] = new_code_cell(cell.source)
+    defining = [one.source for one in graded(solved, solution, released).notebook.cells if
+                "def batch_norm_dense(" in one.source]
+    assert defining == [cell.source]
+
+
+@pytest.mark.fault("an answer that is an attached picture")
+def test_an_attached_picture_is_said(solved, solution, released):
+    named(solved, "bias-answer")[1].source = "See ![my page](attachment:page.png)"
+    assert graded(solved, solution, released).notes == [
+        "bias-answer holds a picture, which only the file that was handed in shows"]
 
 
 @pytest.mark.fault("an answer written beside its cell", tries=4)

@@ -50,6 +50,14 @@ def test_outputs_are_cleaned():
     assert [output.text for output in many] == ["(left out: too many outputs)\n"]
 
 
+@pytest.mark.fault("a great many outputs of one cell")
+def test_of_many_outputs_the_first_are_kept(monkeypatch):
+    monkeypatch.setattr("gluon_bn.classroom.outputs.MANY", 3)
+    kept = shown([{"output_type": "display_data", "data": {"text/plain": str(i)}} for i in range(10)])
+    assert [output.get("data", {}).get("text/plain") for output in kept] == ["0", "1", "2", None]
+    assert kept[-1].text == "(7 more outputs are left out)\n"
+
+
 @pytest.mark.fault("a result that the submission wrote itself", tries=6)
 @pytest.mark.parametrize("result", [b"", b"[]", b'{"cells": 5}', b'{"cells": [{}]}', b'{"cells": []}',
                                     b'{"cells": [{"cell_type": "code", "metadata": {}, "outputs": [{}]}]}'])

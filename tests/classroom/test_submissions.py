@@ -3,6 +3,7 @@ import io
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -115,7 +116,16 @@ def test_each_student_has_the_own_name_and_a_file_of_a_safe_one(put, released):
 def test_a_name_that_is_not_utf8_is_readable(put, released):
     folder = put("ada.ipynb")
     os.rename(folder / "ada.ipynb", os.path.join(os.fsencode(folder), b"J\xfcrgen.ipynb"))
-    assert list(found(folder, released)) == ["J\ufffdrgen"]
+    assert list(found(folder, released)) == [r"J\xfcrgen"]
+
+
+@pytest.mark.fault("names that differ only in what cannot be printed", tries=2)
+@pytest.mark.parametrize("names", [(b"J\xfcrgen", b"J\xf6rgen"), (b"a\nb", b"a\tb")])
+def test_no_student_is_lost_for_a_name_like_anothers(names, put, released):
+    folder = put("0.ipynb", "1.ipynb")
+    for number, name in enumerate(names):
+        os.rename(folder / f"{number}.ipynb", os.path.join(os.fsencode(folder), name + b".ipynb"))
+    assert [reason for _, reason in found(folder, released).values()] == ["", ""]
 
 
 @pytest.mark.fault("a hand-in that is no submission", tries=7)
@@ -155,6 +165,90 @@ def test_archives_are_read_with_bounds(put, released):
     assert got["bomb"][1].startswith("a zip archive of more than 200 MB")
     assert got["climbs"] == ("climbs.zip/ada.ipynb", "")
     assert got["nested"][1].startswith("no notebook handed in")
+
+
+def zipped(*entries, method=zipfile.ZIP_DEFLATED):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def spoiled(archive, how):
+    spoilt = bytearray(archive)
+    if how == "data":
+        spoilt[60:200] = bytes(byte ^ 0x5a for byte in spoilt[60:200])
+    else:  # a field of the directory: the version that can read it, or how it is packed
+        spoilt[spoilt.rfind(b"PK\1\2") + {"version": 6, "method": 10}[how]] = 99
+    return bytes(spoilt)
+
+
+@pytest.mark.fault("a damaged archive among the hand-ins", tries=18)
+@pytest.mark.parametrize("layers", ["it", "the inner one", "the outer one"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("how", ["data", "version", "method"])
+def test_a_damaged_archive_costs_no_other_its_grade(how, method, layers, put, released):
+    folder = put("ada.ipynb", "notebook.ipynb")
+    packed = zipped(("batch_norm.ipynb", (folder / "notebook.ipynb").read_bytes()), method=method)
+    (folder / "notebook.ipynb").unlink()
+    if layers == "the outer one":
+        packed = zipped(("inner.zip", packed), method=method)
+    packed = spoiled(packed, how)
+    if layers == "the inner one":
+        packed = zipped(("inner.zip", packed))
+    (folder / "ben.zip").write_bytes(packed)
+    reasons = {student: reason for student, (_, reason) in found(folder, released).items()}
+    assert reasons["ada"] == "" and "cannot be read: " in reasons["ben"]
+
+
+@pytest.mark.fault("an archive with an entry that has no name, or without any", tries=3)
+@pytest.mark.parametrize("entries", [[], [("..", b"x")], [("./.", b"x"), ("__MACOSX/._a", b"")]])
+def test_an_archive_of_nothing_is_reported(entries, put, released):
+    folder = put("ada.ipynb")
+    (folder / "ben.zip").write_bytes(zipped(*entries))
+    assert found(folder, released) == {"ada": ("ada.ipynb", ""), "ben": ("ben.zip", "no notebook handed in")}
+
+
+@pytest.mark.fault("archives in archives that come to terabytes")
+def test_nested_archives_share_one_bound(put, released):
+    folder, packed = put("ada.ipynb"), zipped(("x.bin", bytes(2 ** 26)))
+    for _ in range(3):
+        packed = zipped(*((f"{number}.zip", packed) for number in range(50)))
+    (folder / "bomb.zip").write_bytes(packed)
+    assert found(folder, released)["bomb"][1].startswith("a zip archive of more than 200 MB")
+
+
+@pytest.mark.fault("a file or folder that may not be read")
+def test_what_may_not_be_read_is_reported(put, released, monkeypatch):
+    folder = put("ada.ipynb", "ben/x.ipynb")
+    listed = Path.iterdir
+
+    def refuse(path):
+        if path.name == "ben":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert found(folder, released) == {"ada": ("ada.ipynb", ""), "ben": ("ben", "it cannot be read: Permission denied")}
+
+
+@pytest.mark.fault("archives and a folder as Canvas makes them", tries=2)
+@pytest.mark.parametrize("path, packed", [("ada_1_2_work.zip", True), ("submissions/ada_1_2_x.ipynb", False)])
+def test_canvas_names_are_taken_of_archives_and_in_a_folder(path, packed, put, released):
+    folder = put("own.ipynb")
+    content = (folder / "own.ipynb").read_bytes()
+    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).write_bytes(zipped(("batch_norm.ipynb", content)) if packed else content)
+    (folder / "own.ipynb").unlink()
+    assert [(name, reason) for name, (_, reason) in found(folder, released).items()] == [("ada", "")]
+
+
+@pytest.mark.fault("SUBMISSIONS that is neither a folder nor an archive", tries=2)
+@pytest.mark.parametrize("name, said", [("a.ipynb", "another file"), ("a.zip", "a zip archive that cannot be read")])
+def test_a_file_of_another_kind_is_refused(name, said, tmp_path, released):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(InputError, match=f"^SUBMISSIONS must be a folder or a zip archive .*, which is {said}"):
+        collect(tmp_path / name, released)
 
 
 @pytest.mark.fault("a folder without a hand-in", tries=2)

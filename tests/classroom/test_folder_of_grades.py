@@ -1,0 +1,34 @@
+"""The folder of the grades: what is refused before anything runs."""
+import json
+
+import pytest
+
+from gluon_bn.classroom import grade
+from gluon_bn.classroom.course import Course
+from gluon_bn.errors import InputError
+
+
+@pytest.mark.fault("--out where nothing can be written", tries=3)
+@pytest.mark.parametrize("out", ["file", "file/below", "read only"])
+def test_an_out_that_cannot_be_written_is_refused_by_name(out, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "read only").mkdir()
+    monkeypatch.setattr(grade.confined, "missing", lambda: None)
+    monkeypatch.setattr(grade, "find_files", dict)
+    monkeypatch.setattr(grade.os, "access", lambda *arguments: False)
+    with pytest.raises(SystemExit):
+        grade.main([str(tmp_path), "--out", str(tmp_path / out)])
+    assert f"--out must be a folder to write in, got {tmp_path / out} (" in capsys.readouterr().err
+
+
+@pytest.mark.fault("a wrong SUBMISSIONS, of which nobody was graded")
+def test_a_folder_without_grades_takes_other_submissions(tmp_path):
+    course = Course(tmp_path / "out")
+    course.results.mkdir(parents=True)
+    begun = course.out / "grading.json"
+    begun.write_text(json.dumps({"submissions": str(tmp_path / "wrong")}))
+    course.begin(tmp_path / "right")
+    assert json.loads(begun.read_text()) == {"submissions": str((tmp_path / "right").resolve())}
+    (course.results / "ada.json").write_text("{}")
+    with pytest.raises(InputError, match="^--out must be a new folder, or the one of these submissions"):
+        course.begin(tmp_path / "another")
