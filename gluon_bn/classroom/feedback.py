@@ -63,9 +63,10 @@ def _within(seconds: float, source: str, inline: bool) -> str:
         raise TooSlow
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, where it fell into a callback that swallows exceptions
     try:
         return draw(source, inline)
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # first: it must not fall into the next line
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

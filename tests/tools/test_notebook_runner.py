@@ -67,7 +67,7 @@ def test_a_notebook_that_fails_or_warns_or_was_changed_meanwhile_is_not_saved(fo
 
 
 def test_controls_are_left_out_and_figures_stay(folder):
-    write(folder, "# %matplotlib inline\nfrom gluon_bn import panel\npanel.show()")
+    write(folder, "# %matplotlib inline\nfrom gluon_bn.experiments import panel\npanel.show()")
     assert notebooks.main([]) == 0
     notebook = nbformat.read(str(folder / "01_x.ipynb"), as_version=4)
     (figure,) = notebook.cells[1].outputs

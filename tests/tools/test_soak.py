@@ -76,7 +76,7 @@ def test_waiting_is_found():
     assert "times as slow by the clock" in judged("""
 def wrong(X, *others):
     kept.append(0)
-    time.sleep(0.4 if len(kept) > 90 else 0)  # of 144 calls
+    time.sleep(0.25 if len(kept) > 140 else 0)  # of 224 calls
     return right(X, *others)
 """)
 
