@@ -8,12 +8,12 @@ import html
 import re
 import signal
 import time
-from typing import Any
+from typing import Any, Iterator, Set, Tuple
 
 from .formula import draw
 
-SCRIPT = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->\s*", re.DOTALL)
-VERBATIM = re.compile(r"(<(script|style|pre|code)\b.*?</\2>)", re.DOTALL | re.IGNORECASE)
+SCRIPT = "<!-- Load mathjax -->", "<!-- End of mathjax configuration -->"  # begins and ends it
+VERBATIM = re.compile(r"<(script|style|pre|code)\b", re.IGNORECASE)
 LISTED = re.compile(r'<a href="#([\w-]+)">(?:Test cell|Written response)</a>')
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)([^$\n]+?)(?<=\S)\$(?!\d)", re.DOTALL)
 POLICY = ('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'; '
@@ -31,13 +31,33 @@ def offline(page: str, student: str) -> str:
 
     Formulas are drawn for 20 seconds at most, so this must run in the main thread.
     """
-    page = LISTED.sub(r'<a href="#\1">\1</a>', SCRIPT.sub("", page)).replace("<head>", f"<head>{POLICY}", 1)
+    before, _, rest = page.partition(SCRIPT[0])
+    page = LISTED.sub(r'<a href="#\1">\1</a>', before + (rest.partition(SCRIPT[1])[2] or rest))
+    page = page.replace("<head>", f"<head>{POLICY}", 1)
     page = re.sub(r"(<title>|<h4>)", lambda tag: f"{tag[0]}{html.escape(student)}: ", page, count=2)
     deadline = time.monotonic() + ALL
-    parts = VERBATIM.split(page)
-    # of three parts one is text; the others are a verbatim element and the name of its tag
-    return "".join(FORMULA.sub(lambda match: _drawn(match, deadline), part) if i % 3 == 0 else part
-                   for i, part in enumerate(parts) if i % 3 != 2)
+    return "".join(part if verbatim else FORMULA.sub(lambda match: _drawn(match, deadline), part)
+                   for part, verbatim in _parts(page))
+
+
+def _parts(page: str) -> Iterator[Tuple[str, bool]]:
+    """The page in parts: the text of a part, and whether it is an element to be left as it is."""
+    done, at = 0, 0
+    unclosed: Set[str] = set()
+    while True:
+        tag = VERBATIM.search(page, at)
+        if not tag:
+            break
+        name, at = tag[1].lower(), tag.end()
+        end = None if name in unclosed else re.compile(f"</{name}>", re.IGNORECASE).search(page, at)
+        if not end:
+            unclosed.add(name)  # looked for once: a page may hold thousands
+            continue
+        at = end.end()
+        yield page[done:tag.start()], False
+        yield page[tag.start():at], True
+        done = at
+    yield page[done:], False
 
 
 def _drawn(match: re.Match[str], deadline: float) -> str:

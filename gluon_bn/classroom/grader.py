@@ -23,9 +23,7 @@ from .isolated import Limits, Stopped, run
 from .submissions import Submission
 from .table import Result
 
-NOT_GRADED = """<!doctype html><html lang=en><meta charset=utf-8><title>{student}</title><h1>{student}: not graded</h1>
-<p>{reason}.</p><p>Mend this, choose <i>Kernel, Restart and Run All</i>, save, and hand it in again.</p>
-"""
+PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>{student}</title><h1>{student}</h1><p>{text}</p>\n"
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class Grader:
             store(traceback.format_exc().encode("utf-8", "replace"), log)
             reason = f"the grader itself failed on it: {type(error).__name__}: {error} (traceback: {log})"
         if reason:
-            write_reason(self.page(submission.safe), submission.student, reason)
+            self.write_page(submission.student, submission.safe, f"Not graded: {reason}. Mend this, choose Kernel, "
+                            "Restart and Run All, save, and hand it in again.")
         return Result(submission.student, submission.safe, submission.file, submission.digest, reason, notes,
                       time.monotonic() - start, self.limits.unconfined, **points)
 
@@ -83,18 +82,18 @@ class Grader:
                 for kind in ("autograded", "feedback"):
                     shutil.rmtree(self.course.folder / kind / safe, ignore_errors=True)
             said = [message for _, message in perform("gluon_bn.classroom.record", [task], 1, {})]
-        failed = next((message["failed"] for message in said if "failed" in message), None)
-        if failed:
-            raise InputError(f"it ran, but {failed}")
-        return said[0]
+        points = [message for message in said if "failed" not in message]
+        failed = [message["failed"] for message in said if "failed" in message]
+        if not points:
+            raise InputError(f"it ran, but nbgrader could not count its points: {failed[0]}")
+        if failed:  # the points count all the same
+            self.write_page(student, safe, f"Graded: {points[0]['score']} points. There is no page of it: {failed[0]}.")
+        return points[0]
 
     def page(self, safe: str) -> Path:
         return self.course.out / "feedback" / f"{safe}.html"
 
-
-def write_reason(page: Path, student: str, reason: str) -> None:
-    """Write the feedback of a submission that has no grade."""
-    text = NOT_GRADED.format(student=html.escape(student), reason=html.escape(reason))
-    store(text.encode("utf-8", "replace"), page)
-
-
+    def write_page(self, student: str, safe: str, text: str) -> None:
+        """Write the feedback of a submission that has no page of nbgrader's."""
+        page = PAGE.format(student=html.escape(student), text=html.escape(text))
+        store(page.encode("utf-8", "replace"), self.page(safe))

@@ -102,6 +102,8 @@ def build(cells: Sequence[Cell], solution: NotebookNode, released: NotebookNode)
     notebook = nbformat.v4.new_notebook(cells=built, metadata=copy.deepcopy(solution.metadata))
     for number, made in enumerate(built):
         made.id = label_of(made) or f"own-{number}"
+    if any(len(cell.source) == LONGEST for cell in cells):
+        notes.append(f"a cell of more than {LONGEST >> 20} MB was cut")
     return Graded(notebook, notes)
 
 

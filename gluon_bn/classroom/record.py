@@ -44,7 +44,7 @@ class Points:
 
 
 def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None:
-    """Count a submission's points, write its feedback, and send its `Points`."""
+    """Count a submission's points and send its `Points`; then write its feedback."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     what = Task(**task)
@@ -52,18 +52,22 @@ def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None
     os.chdir(what.course)
     api = NbGraderAPI(coursedir=CourseDirectory(root=what.course, course_id=NAME))
     api.config.Execute.enabled = api.config.ClearOutput.enabled = False  # it has run, and its outputs are there
-    steps = ([api.autograde] if what.anew else []) + [api.generate_feedback]
-    for step in steps:
-        result = step(NAME, what.student)
-        if not result["success"]:
-            said = "\n".join(filter(None, (result.get("log"), result.get("error"))))
-            log = Path(what.course) / f"{what.student}.log"
-            store(said.encode("utf-8", "replace"), log)
-            send({"failed": f"nbgrader could not grade it: {said.strip().splitlines()[-1][:200]} (its log: {log})"})
-            return
+    if what.anew:
+        _call(api.autograde, what)
+    send(asdict(_points(what)))
+    _call(api.generate_feedback, what)
     page = Path(what.course) / "feedback" / what.student / NAME / f"{NAME}.html"
     store(offline(page.read_text(encoding="utf-8"), what.name).encode(), Path(what.page))
-    send(asdict(_points(what)))
+
+
+def _call(step: Callable[[str, str], Dict[str, Any]], task: Task) -> None:
+    """Let nbgrader do one thing for a student. It ends this process where it fails, and leaves a log."""
+    result = step(NAME, task.student)
+    if not result["success"]:
+        said = "\n".join(filter(None, (result.get("log"), result.get("error"))))
+        log = Path(task.course) / f"{task.student}.log"
+        store(said.encode("utf-8", "replace"), log)
+        raise SystemExit(f"nbgrader failed on {task.name}: see {log}")
 
 
 def _points(task: Task) -> Points:

@@ -121,14 +121,16 @@ def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Su
         if of_this_assignment(cells, released):
             taken.setdefault(hashlib.sha256(content).hexdigest(), (file, cells))  # the same one twice is one
         else:
-            reasons.append("a notebook, but not of this assignment: no cell of it is there")
+            reasons.append("a notebook, but not of this assignment, or its marks are lost: no cell has "
+                           "a grade id of it; copy the answers into a new copy")
     if not taken:
         said = reasons[0] if len(reasons) == 1 else f"{len(reasons)} notebooks, none of this assignment"
         return Submission(name, where, reason=said)
     if len(taken) > 1:
         paths = " and ".join(f'"{"/".join(file.path)}"' for file, _ in taken.values())
         return Submission(name, where, reason=f"{len(taken)} notebooks: {paths}; keep the one that counts, remove the "
-                                              "others, and grade again with the same command")
+                                              "others, and grade again with the same command. If they are of several "
+                                              "students, give each a file or a folder of its own")
     (digest, (file, cells)), = taken.items()
     notes = tuple(f"passed over: {other.path[-1]}" for other in notebooks if other is not file)
     return Submission(name, "/".join(file.path), cells, digest=digest, notes=notes)

@@ -3,6 +3,7 @@ import copy
 import html
 import math
 import re
+import time
 
 import nbformat
 import psutil
@@ -89,6 +90,14 @@ def test_a_formula_that_takes_too_long_is_shown_as_its_source(formula):
     shown = offline(f"<html><head></head><p>${formula}$ and $y$</p>", "ada")
     assert f"<code>${formula}$</code> <em>(a formula that takes too long to draw)</em>" in shown
     assert shown.count("<svg ") == 1
+
+
+@pytest.mark.fault("feedback with thousands of tags that are never closed", tries=3)
+@pytest.mark.parametrize("tag", ["<pre>", "<script ", "<!-- Load mathjax -->"])
+def test_tags_that_are_never_closed_take_no_time(tag):
+    start = time.process_time()
+    assert "<svg " in offline(f"<html><head></head>{tag * 30_000}<p>$y$</p>", "ada")
+    assert time.process_time() - start < 10  # one that looks for each end anew takes a minute and a half
 
 
 def test_feedback_runs_no_script_and_loads_nothing():

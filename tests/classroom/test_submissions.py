@@ -142,7 +142,8 @@ def test_what_is_no_submission_is_reported(put, released):
     assert reasons.pop("garbled").startswith("not a notebook")
     assert reasons.pop("broken").startswith("a zip archive that cannot be read")
     assert reasons == {"empty": "no notebook handed in", "essay": "no notebook handed in, but essay.pdf", "two": "",
-                       "other": "a notebook, but not of this assignment: no cell of it is there",
+                       "other": "a notebook, but not of this assignment, or its marks are lost: no cell has a grade id "
+                                "of it; copy the answers into a new copy",
                        "linked": "a link, not a file", "pipe": "a pipe or a device, not a file"}
 
 
