@@ -57,8 +57,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for name in ("cell_seconds", "seconds", "gigabytes", "jobs"):
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0, got {getattr(arguments, name)}")
-    if not arguments.again and (arguments.submissions is None or not arguments.submissions.exists()):
-        parser.error(f"SUBMISSIONS must be a folder of notebooks, got {arguments.submissions}")
+    if not arguments.again and arguments.submissions is None:
+        parser.error("SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder")
+    if not arguments.again and not arguments.submissions.exists():
+        parser.error(f"SUBMISSIONS must be a folder or a zip archive, got {arguments.submissions}, which is not there")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _again(arguments.out.resolve()) if arguments.again else _grade(arguments)

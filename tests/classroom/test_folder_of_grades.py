@@ -32,3 +32,13 @@ def test_a_folder_without_grades_takes_other_submissions(tmp_path):
     (course.results / "ada.json").write_text("{}")
     with pytest.raises(InputError, match="^--out must be a new folder, or the one of these submissions"):
         course.begin(tmp_path / "another")
+
+
+@pytest.mark.fault("submissions that are not named, or not there", tries=2)
+@pytest.mark.parametrize("arguments, said", [
+    ([], "SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder"),
+    (["nowhere"], "SUBMISSIONS must be a folder or a zip archive, got nowhere, which is not there")])
+def test_submissions_that_are_not_there_are_named(arguments, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        grade.main(arguments)
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
