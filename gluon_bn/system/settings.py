@@ -51,13 +51,12 @@ def check_path(name: str, value: Any, expected: str = 'a path', remedy: str = 'l
     """Return value as a Path, with ~ replaced. Raises: InputError, which calls it by name, for what can be none."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or '\0' in os.fsdecode(os.fspath(value)):
         raise InputError(f'must be {expected}, got {value!r}; {remedy}', name)
-    path = Path(os.fsdecode(os.fspath(value)))
-    try:
-        return path.expanduser()
-    except RuntimeError:  # neither HOME nor an entry for this user, or no such user
+    path = Path(os.path.expanduser(os.fsdecode(os.fspath(value))))
+    if path.parts and path.parts[0].startswith('~'):  # neither HOME nor an entry for this user, or no such user
         user = path.parts[0][1:]
         why = f'there is no user {user} here' if user else 'this user has no home folder, and HOME is not set'
-        raise InputError(f'must be {expected}, got {value}, but {why}; write the whole path', name) from None
+        raise InputError(f'must be {expected}, got {value}, but {why}; write the whole path', name)
+    return path
 
 
 def folder_from(variable: str) -> Optional[Path]:
@@ -68,11 +67,8 @@ def folder_from(variable: str) -> Optional[Path]:
 
 def home() -> Optional[Path]:
     """The user's home folder; None for a user who has none, as in a container run under another number."""
-    try:
-        found = Path.home()
-    except RuntimeError:
-        return None
-    return found if str(found) not in ('', '.') else None
+    found = os.path.expanduser('~')
+    return None if os.environ.get('HOME') == '' or found in ('~', '.') else Path(found)
 
 
 def check_before_matplotlib() -> None:
