@@ -36,7 +36,7 @@ test-portable: .venv/ready ## the fast tests of the layer and of training, witho
 	  $(parallel) $(ARGS)
 
 test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.11
-	$(py) -m nox $(ARGS)
+	$(py) -m nox -f tools/noxfile.py $(ARGS)
 
 test-browser: .venv/ready ## JupyterLab and the book in Chromium
 	$(py) -m pip install -q -r requirements/book.txt

@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import nox
 
@@ -9,12 +10,15 @@ if shutil.which("pyenv"):  # its python3.8 runs only where 3.8 is switched on: s
     versions = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=True)
     os.environ["PYENV_VERSION"] = ":".join(versions.stdout.split())
 
+TOP = Path(__file__).resolve().parents[1]
+nox.options.envdir = str(TOP / ".nox")
 nox.options.error_on_missing_interpreters = True
 nox.options.default_venv_backend = "venv"
 
 
 @nox.session(python=["3.8", "3.9", "3.10", "3.11"])
 def tests(session):
+    session.chdir(TOP)  # nox goes to the folder of this file
     session.install("-q", "-r", "requirements.txt", "-r", "requirements/test.txt")
     session.install("-q", "--no-deps", "--no-build-isolation", "-e", ".")
     session.run("python", "-m", "pip", "check")
