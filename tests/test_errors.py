@@ -150,7 +150,7 @@ def test_a_failed_comparison_fails_also_when_its_reader_has_gone():
 
 
 @pytest.mark.parametrize("closed", ["1", "2", "1 2", "0 1 2"])
-@pytest.mark.fault("a shell has closed standard output or error", tries=4)
+@pytest.mark.fault("a shell has closed standard output or error")
 def test_a_closed_standard_output_or_error_is_no_error(tmp_path, closed):
     redirections = " ".join(f"{number}>&-" for number in closed.split())
     done = command("train", "--norm", "none", "--epochs", 1, "--examples", 256, "--out", tmp_path / "run",
@@ -198,7 +198,7 @@ def begun(tmp_path):
     ('{"norms"', "is damaged: Expecting ':' delimiter"),
     ("\xff", "is damaged: it is no text"),
 ])
-@pytest.mark.fault("a configuration that is damaged, or of another version", tries=8)
+@pytest.mark.fault("a configuration that is damaged, or of another version")
 def test_a_configuration_that_cannot_be_gone_on_with_is_named(begun, capsys, content, why):
     (begun / "configuration.json").write_bytes(content.encode("latin-1"))
     assert cli.main(["compare", "--resume", str(begun)]) == 2
@@ -217,7 +217,7 @@ def test_a_configuration_that_cannot_be_gone_on_with_is_named(begun, capsys, con
     (".", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
     ("nets", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
 ])
-@pytest.mark.fault("a folder or file of a comparison to go on with that cannot be read or written", tries=5)
+@pytest.mark.fault("a folder or file of a comparison to go on with that cannot be read or written")
 def test_what_cannot_be_read_or_written_of_a_comparison_is_named(begun, closed, mode, said):
     (begun / "nets").mkdir()
     (begun / "summary.json").write_text('{"jobs": 2}')

@@ -8,7 +8,7 @@ from gluon_bn.classroom.course import Course
 from gluon_bn.errors import InputError
 
 
-@pytest.mark.fault("--out where nothing can be written", tries=3)
+@pytest.mark.fault("--out where nothing can be written")
 @pytest.mark.parametrize("out", ["file", "file/below", "read only"])
 def test_an_out_that_cannot_be_written_is_refused_by_name(out, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
@@ -34,7 +34,7 @@ def test_a_folder_without_grades_takes_other_submissions(tmp_path):
         course.begin(tmp_path / "another")
 
 
-@pytest.mark.fault("submissions that are not named, or not there", tries=2)
+@pytest.mark.fault("submissions that are not named, or not there")
 @pytest.mark.parametrize("arguments, said", [
     ([], "SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder"),
     (["nowhere"], "SUBMISSIONS must be a folder or a zip archive, got nowhere, which is not there")])

@@ -119,7 +119,7 @@ def test_fewer_examples_are_the_first_ones(iterators):
         assert (few.X.asnumpy() == whole.X[:n].asnumpy()).all() and (few.y.asnumpy() == whole.y[:n].asnumpy()).all()
 
 
-@pytest.mark.fault("the arguments of d2l's load_data_fashion_mnist", tries=2)
+@pytest.mark.fault("the arguments of d2l's load_data_fashion_mnist")
 @pytest.mark.parametrize('size', [96, (96, 64)])
 def test_d2ls_second_argument_is_a_keyword_here(size):
     with pytest.raises(ValueError, match='root must be the folder of the data, got .*; a size, .* resize=96'):

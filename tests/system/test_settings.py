@@ -106,7 +106,7 @@ except fashion_mnist.DataUnavailable as error:
                            "GLUON_BN_DATA to a folder that you can write, with 31 MB free.\n"), done.stderr
 
 
-@pytest.mark.fault("a user without a home folder", tries=2)
+@pytest.mark.fault("a user without a home folder")
 @pytest.mark.parametrize("code", ["import gluon_bn; gluon_bn.compare", "import sys; from gluon_bn import cli; "
                                   "sys.exit(cli.main(['train', '--norm', 'none', '--examples', '256']))"])
 def test_a_user_without_a_home_folder_is_told_what_matplotlib_needs(tmp_path, code):

@@ -180,7 +180,7 @@ ARGUMENTS = [("lr", value) for value in (float("nan"), 0, -1, None, True, 10 ** 
     ("on_epoch", 5), ("checkpoint", "run.checkpoint"), ("checkpoint", {}), ("net", lenet), ("net", nn.Flatten())]
 
 
-@pytest.mark.fault("bad arguments of train", tries=len(ARGUMENTS))
+@pytest.mark.fault("bad arguments of train")
 # a function by its name: its address differs between the workers of pytest-xdist
 @pytest.mark.parametrize("argument, value", ARGUMENTS, ids=lambda value: getattr(value, "__name__", repr(value)))
 def test_bad_arguments_are_refused_before_the_first_step(argument, value):
