@@ -163,8 +163,13 @@ def _again(out: Path) -> int:
         known = results_in(course.results)
         grader = Grader(course, Limits(), course.solution(), course.released())
         for student, result in known.items():
-            if not result.reason:
+            if result.reason:
+                continue
+            try:
                 known[student] = dataclasses.replace(result, **grader.record(student, result.safe, anew=False))
+            except InputError as error:
+                print(f"grade: {student}: {error}; the line in the table stays as it was", file=sys.stderr)
+            else:
                 known[student].keep(course.results)
         _write(course, known, course.most(), [])
     return _close(course, known)

@@ -52,7 +52,7 @@ class Grader:
             points, reason = self.record(submission.student, submission.safe, anew=True), ""
         except InputError as error:
             reason = str(error)
-        except (Stopped, MemoryError):
+        except Stopped:
             raise
         except Exception as error:  # a bug of ours that one submission meets costs no other its grade
             if isinstance(error, OSError) and error.errno in DISK_FULL:

@@ -1,7 +1,7 @@
 """Recording one submission that has run, with nbgrader, in a process of its own:  python -m gluon_bn.classroom.record
 
-See `gluon_bn.system.processes` for how it gets its task: a crash of nbgrader, or a page that takes too long, costs one
-submission its grade, and no other.
+See `gluon_bn.system.processes` for how it gets its task. A crash of nbgrader costs no other submission its grade, and a
+page that takes too long costs no points.
 """
 from __future__ import annotations
 
