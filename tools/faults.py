@@ -41,7 +41,9 @@ def main(argv=None):
 
 
 def table(notes):
-    """A row for each fault, in the order of its words; tests of the same name count together."""
+    """A row for each fault, in the order of its words, whatever the order of the tests; tests of the same name count
+    together.
+    """
     rows = {}
     for note in notes.values():
         for fault in note["faults"]:
@@ -49,6 +51,7 @@ def table(notes):
             outcomes[note["outcome"]] = outcomes.get(note["outcome"], 0) + fault["tries"]
     lines = ["| fault | tried | outcome |", "|---|---|---|"]
     for what, tests in sorted(rows.items()):
+        tests = dict(sorted(tests.items()))  # several processes end them in any order
         tried = sum(count for outcomes in tests.values() for outcome, count in outcomes.items() if outcome != "skipped")
         lines.append(f"| {what} | {tried} | {'<br>'.join(map(sentence, tests, tests.values()))} |")
     return lines

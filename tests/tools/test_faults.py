@@ -58,7 +58,7 @@ def test_each_fault_is_counted_with_its_outcome(folder):
 <!-- faults -->
 | fault | tried | outcome |
 |---|---|---|
-| a flood | 7 | [the house stands](test_house.py)<br>[the cellar is dry](test_house.py) (failed 1 times) |
+| a flood | 7 | [the cellar is dry](test_house.py) (failed 1 times)<br>[the house stands](test_house.py) |
 | fire | 0 | [the alarm rings](test_house.py) (skipped 1 times) |
 <!-- /faults -->
 after
@@ -83,6 +83,16 @@ def test_check_writes_nothing_and_tells_an_old_table(folder):
     (folder / "test_house.py").write_text(TESTS.replace('tries=3)', 'tries=3)\n@pytest.mark.skip'))
     run(folder, "-k", "house and not cellar")
     assert table(folder, "--check") == (0, "0 faults, none of which did harm\n")  # what is skipped is not compared
+
+
+def test_the_order_in_which_tests_end_does_not_change_the_table(folder):
+    run(folder, "-k", "house")
+    table(folder)
+    notes = json.loads((folder / "notes.json").read_text())
+    (folder / "notes.json").write_text(json.dumps(dict(reversed(notes.items()))).replace('"failed"', '"passed"'))
+    table(folder)
+    (folder / "notes.json").write_text(json.dumps(notes).replace('"failed"', '"passed"'))
+    assert table(folder, "--check")[0] == 0
 
 
 def test_without_notes_the_command_that_makes_them_is_named(folder):
