@@ -84,8 +84,8 @@ doctor:          ## what works on this machine, and what to do where it does not
 	done; \
 	echo "The doctor is written in Python, and there is none here that runs."; exit 1
 
-lint: .venv/ready        ## ruff, mypy, and the direction of imports
-	$(py) -m ruff check .
+lint: .venv/ready        ## ruff, the pairs of notebooks, mypy, and the direction of imports
+	$(py) -m pre_commit run --all-files
 	$(py) -m mypy
 	.venv/bin/lint-imports
 
