@@ -149,6 +149,7 @@ def test_a_failed_comparison_fails_also_when_its_reader_has_gone():
     assert process.wait(timeout=60) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["1", "2", "1 2", "0 1 2"])
 @pytest.mark.fault("a shell has closed standard output or error")
 def test_a_closed_standard_output_or_error_is_no_error(tmp_path, closed):
@@ -160,6 +161,7 @@ def test_a_closed_standard_output_or_error_is_no_error(tmp_path, closed):
     assert (tmp_path / "run" / "report.md").exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_without_a_character_gets_its_escape(tmp_path):
     out = tmp_path / "résultats"
     done = command("train", "--norm", "none", "--epochs", 1, "--examples", 256, "--out", out,

@@ -63,6 +63,7 @@ def test_the_command_writes_all_results(tmp_path, capsys):
     assert "gluon_bn: --out must be a folder without results in it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_at_the_same_time_come_to_the_same_as_runs_in_order(tmp_path):
     configuration = Configuration(norms=("fused",), seeds=(0, 1), num_epochs=2, num_train=1024)
     for jobs in (1, 2):
@@ -88,6 +89,7 @@ def gone(processes):
     return not alive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.fault("Ctrl-C or SIGTERM while a comparison trains", tries=1)
 def test_stopping_keeps_what_is_finished(tmp_path, signum):
@@ -111,6 +113,7 @@ def test_stopping_keeps_what_is_finished(tmp_path, signum):
     assert gone(children)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the command is killed while two runs train", tries=1)
 def test_no_run_outlives_the_command(tmp_path):
     process, children = start(tmp_path / "run", "--jobs", "2", "--epochs", "99", "--examples", "1024")
@@ -153,6 +156,7 @@ def test_processes_that_are_stopped_while_they_speak_end_in_silence(tmp_path, mo
     assert len(listeners) == 3 and not errors
 
 
+@pytest.mark.slow
 @pytest.mark.fault("one run of several is killed", tries=1)
 def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
     out, data = tmp_path / "a run", tmp_path / "data"
@@ -271,6 +275,7 @@ def test_a_configuration_takes_numpys_numbers_and_lists_and_refuses_what_is_neit
         Configuration(norms="fused")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the reader of the progress goes away", tries=1)
 def test_a_training_goes_on_when_nobody_reads_its_progress(tmp_path):
     out = tmp_path / "run"

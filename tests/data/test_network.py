@@ -27,6 +27,7 @@ def run(folder, *command):
     return done, (folder / "connections").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [
     ["data"], ["compare", "--norms", "fused", "--seeds", "0", "--epochs", "1", "--examples", "512", "--out"]])
 def test_a_command_opens_no_connection(command, tmp_path):

@@ -156,6 +156,7 @@ def test_the_cache_may_be_named_by_a_relative_path(tmp_path, monkeypatch, variab
     assert native.cache_folder() == tmp_path / folder
 
 
+@pytest.mark.slow
 @NEEDS_A_COMPILER
 @pytest.mark.fault("two processes that compile at once")
 def test_two_processes_may_compile_at_once(tmp_path):
@@ -196,6 +197,7 @@ def test_a_compiler_that_does_not_exist_is_done_without(tmp_path):
     falls_back("/nowhere/c++ cannot be run", CXX="/nowhere/c++", GLUON_BN_CACHE=str(tmp_path))
 
 
+@pytest.mark.slow
 @NEEDS_A_COMPILER
 def test_a_compiler_may_be_a_command_of_several_words(tmp_path):
     out, err = run("check(); print(fused.status())", CXX="env 'g++' -g0", GLUON_BN_CACHE=str(tmp_path))
@@ -211,6 +213,7 @@ DAMAGES = {"truncated": lambda content: content[:len(content) // 2], "zeroed": l
            "empty": lambda content: b"", "changed": lambda content: content[:-9] + b"?" + content[-8:]}
 
 
+@pytest.mark.slow
 @NEEDS_A_COMPILER
 @pytest.mark.fault("a damaged library in the compiler cache")
 @pytest.mark.parametrize("damage", DAMAGES)

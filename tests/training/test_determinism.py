@@ -25,6 +25,7 @@ if __name__ == "__main__":  # the other process
     print(json.dumps({norm: metrics(norm) for norm in NORMS}))
 
 
+@pytest.mark.slow
 def test_one_seed_gives_the_same_metrics_twice_in_one_process_and_in_another():
     here = {norm: metrics(norm) for norm in NORMS}
     assert {norm: metrics(norm) for norm in NORMS} == here

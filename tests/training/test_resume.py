@@ -238,6 +238,7 @@ def lines(out):
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.slow
 @pytest.mark.fault("two commands that go on in one folder", tries=1)
 def test_two_processes_do_not_go_on_with_the_same_comparison(tmp_path):
     out = tmp_path / "run"
@@ -253,6 +254,7 @@ def test_two_processes_do_not_go_on_with_the_same_comparison(tmp_path):
         first.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the disk is full", tries=2)
 def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path, finished):
     out = tmp_path / "run"
@@ -275,6 +277,7 @@ def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path
     assert without_seconds(out) == without_seconds(finished[1])
 
 
+@pytest.mark.slow
 @pytest.mark.fault("the disk is full", tries=1)
 def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
     out, small = tmp_path / "run", tmp_path / "small"
@@ -314,6 +317,7 @@ def without_seconds(out):
 RUN = ("--norms", "fused", "--seeds", "0", "--epochs", "6", "--batch-size", "64", "--examples", "1024")
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
     out = tmp_path / "run"
     process = command(out, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512")
