@@ -1,7 +1,7 @@
 """The same arrays for every framework, the float64 results that they ought to give, and the distance from those."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Dict, NamedTuple, Tuple
 
 import numpy
 
@@ -18,7 +18,7 @@ class Arrays(NamedTuple):
     beta: numpy.ndarray
 
 
-def make_arrays(shape, mean=0):
+def make_arrays(shape: Tuple[int, ...], mean: float = 0) -> Arrays:
     """Random arrays, the same wherever they are made; X has the mean given."""
     random = numpy.random.default_rng(0)
     X = random.standard_normal(shape, 'float32') + numpy.float32(mean)
@@ -41,7 +41,8 @@ def reference(arrays):
     return {'Y': gamma * X_hat + beta, 'dX': dX, 'dgamma': dgamma, 'dbeta': dbeta}
 
 
-def errors(arrays, Y, dX, dgamma, dbeta):
+def errors(arrays: Arrays, Y: numpy.ndarray[Any, Any], dX: numpy.ndarray[Any, Any], dgamma: numpy.ndarray[Any, Any],
+           dbeta: numpy.ndarray[Any, Any]) -> Dict[str, float]:
     """The relative error of each result: |result - reference| / |reference|, in Euclidean norms."""
     results = {'Y': Y, 'dX': dX, 'dgamma': dgamma, 'dbeta': dbeta}
     return {name: float(numpy.linalg.norm(results[name].ravel().astype('float64') - exact.ravel())

@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
+from mxnet.ndarray import NDArray
 
-from ..training import seed_everything, train
-from .modes import statistics_kept
+from ..training import Epoch, seed_everything, train
+from . import Array
+from .modes import Data, statistics_kept
 from .variants import PLACES, initialize
 
 WEIGHTS = (*PLACES, 'output')
@@ -18,19 +21,21 @@ WEIGHTS = (*PLACES, 'output')
 class Layer:
     """What one layer of LeNet gave for a minibatch in training mode; arrays of (m, units) or (m, c, h, w)."""
 
-    X: numpy.ndarray  # the layer's input: pixels, or the pooled activations of the layer below
-    H: numpy.ndarray  # X W + b
-    Z: numpy.ndarray  # what the activation gets: H, or batch_norm(H)
-    A: numpy.ndarray  # the activation
-    dA: numpy.ndarray  # the gradient of the mean loss
+    X: Array  # the layer's input: pixels, or the pooled activations of the layer below
+    H: Array  # X W + b
+    Z: Array  # what the activation gets: H, or batch_norm(H)
+    A: Array  # the activation
+    dA: Array  # the gradient of the mean loss
 
 
-def look(net, X, y):
+def look(net: nn.Sequential, X: NDArray, y: NDArray) -> Tuple[Dict[str, Layer], Dict[str, float]]:
     """Send one minibatch through LeNet and back, and change nothing but the gradients.
 
     Returns: ({place: Layer}, {layer: std(dL/dW) / std(W)}).
     """
-    layers, leaves, affine = [], [], []
+    layers: List[Tuple[NDArray, ...]] = []
+    leaves: List[NDArray] = []
+    affine: List[Tuple[gluon.Block, NDArray, NDArray]] = []
     with statistics_kept(net), autograd.record():
         for block in net:
             before, X = X, block(X)
@@ -49,7 +54,7 @@ def look(net, X, y):
     return {place: Layer(*five) for place, five in zip(PLACES, arrays)}, dict(zip(WEIGHTS, ratios))
 
 
-def shape_of(values):
+def shape_of(values: Array) -> Tuple[Array, Array]:
     """Skewness and excess kurtosis of each unit or channel, 0 and 0 for a Gaussian: two arrays.
 
     Units that are constant over the minibatch have none and are left out.
@@ -61,7 +66,7 @@ def shape_of(values):
     return (Z ** 3).mean(axis=1), (Z ** 4).mean(axis=1) - 3
 
 
-def typical_shapes(layers):
+def typical_shapes(layers: Dict[str, Layer]) -> Dict[str, Dict[str, Tuple[float, ...]]]:
     """{place: {array: (skewness, excess kurtosis)}}, each the median of the absolute value over the units.
 
     array: 'X', the layer's input; 'H', before the activation; 'A', after it.
@@ -70,7 +75,7 @@ def typical_shapes(layers):
                     for name in ('X', 'H', 'A')} for place, layer in layers.items()}
 
 
-def shapes_over(runs):
+def shapes_over(runs: Sequence[Watched]) -> Dict[Tuple[str, str, str], Array]:
     """Of the inputs X and of H = X W + b of the layers above the lowest: one number for each layer and seed.
 
     runs: [Watched, one a seed].
@@ -86,7 +91,7 @@ def shapes_over(runs):
     return found
 
 
-def saturated(A, margin=0.05):
+def saturated(A: Array, margin: float = 0.05) -> float:
     """The share of sigmoids within `margin` of 0 or 1, where their slope is below a fifth of its greatest value."""
     return float(((A < margin) | (A > 1 - margin)).mean())
 
@@ -95,21 +100,21 @@ def saturated(A, margin=0.05):
 class Watched:
     """A training as seen on one fixed minibatch, before it and after each epoch."""
 
-    losses: list  # (num_epochs,)
-    saturation: numpy.ndarray  # (num_epochs + 1, 4), by place
-    steps: numpy.ndarray  # (num_epochs + 1, 5), the size of the next step: std(lr dL/dW) / std(W), by layer
-    before: dict  # {place: Layer}
-    after: dict
+    losses: List[float]  # (num_epochs,)
+    saturation: Array  # (num_epochs + 1, 4), by place
+    steps: Array  # (num_epochs + 1, 5), the size of the next step: std(lr dL/dW) / std(W), by layer
+    before: Dict[str, Layer]  # by place
+    after: Dict[str, Layer]
 
 
-def watch(net, seed, lr, data, num_epochs, m=256):
+def watch(net: nn.Sequential, seed: int, lr: float, data: Data, num_epochs: int, m: int = 256) -> Watched:
     """Train a net from this seed and look at what the first m test examples do in it: `Watched`."""
     seed_everything(seed)
     (train_iter, test_iter), looks = data, []
     X, y = test_iter.X[:m], test_iter.y[:m]
     initialize(net, X)
 
-    def observe(epoch=None):
+    def observe(epoch: Optional[Epoch] = None) -> None:
         looks.append(look(net, X, y))
 
     observe()

@@ -2,16 +2,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Dict, Tuple
 
 import numpy
 from mxnet import autograd, nd
+from mxnet.ndarray import NDArray
 
+from . import Array
 from .chain import float64, standardize
 
 NUM_INPUTS, NUM_HIDDEN = 8, 16
 
+Parameters = Dict[str, NDArray]
 
-def regression(seed, m=128, offset=1.0, mix=0.5, white=False):
+
+def regression(seed: int, m: int = 128, offset: float = 1.0, mix: float = 0.5,
+               white: bool = False) -> Tuple[NDArray, NDArray]:
     """A small regression problem (X, y): inputs with an offset and correlations, a random ReLU network as teacher.
 
     white: take mean, variances and correlations out of X (exactly, over these m rows).
@@ -27,23 +33,23 @@ def regression(seed, m=128, offset=1.0, mix=0.5, white=False):
     return float64(X), float64((y - y.mean()) / y.std())
 
 
-def initial(seed):
+def initial(seed: int) -> Parameters:
     """W (8, 16) and b (16,) of the hidden layer H = X W + b, v (16, 1) and c (1,) of the output."""
     random = numpy.random.RandomState(seed + 1000)
-    params = {'W': random.randn(NUM_INPUTS, NUM_HIDDEN) / NUM_INPUTS ** 0.5, 'b': numpy.zeros(NUM_HIDDEN),
+    values = {'W': random.randn(NUM_INPUTS, NUM_HIDDEN) / NUM_INPUTS ** 0.5, 'b': numpy.zeros(NUM_HIDDEN),
               'v': random.randn(NUM_HIDDEN, 1) / NUM_HIDDEN ** 0.5, 'c': numpy.zeros(1)}
-    params = {name: float64(value) for name, value in params.items()}
-    for value in params.values():
-        value.attach_grad()
+    params = {name: float64(value) for name, value in values.items()}
+    for param in params.values():
+        param.attach_grad()
     return params
 
 
-def squared_error(hidden, params, y):
+def squared_error(hidden: NDArray, params: Parameters, y: NDArray) -> NDArray:
     """The mean squared error of relu(hidden) v + c."""
     return ((nd.dot(nd.relu(hidden), params['v']) + params['c'] - y) ** 2).mean()
 
 
-def descend(params, lr):
+def descend(params: Parameters, lr: float) -> None:
     """One step of gradient descent on every parameter."""
     for value in params.values():
         value[:] = value - lr * value.grad
@@ -53,12 +59,12 @@ def descend(params, lr):
 class Rest:
     """What a penalty leaves: by unit (16,), over the training set; and the cost without the penalty."""
 
-    mean: numpy.ndarray
-    var: numpy.ndarray
+    mean: Array
+    var: Array
     cost: float
 
 
-def train_with_penalty(weight, lr=0.02, num_steps=300, seed=0):
+def train_with_penalty(weight: float, lr: float = 0.02, num_steps: int = 300, seed: int = 0) -> Rest:
     """Minimize cost + weight * (average over the units of mean^2 + (var - 1)^2), full batch; returns the `Rest`.
 
     Above weight 1 the step shrinks with it: the penalty alone would make a fixed one diverge.
@@ -76,7 +82,7 @@ def train_with_penalty(weight, lr=0.02, num_steps=300, seed=0):
     return Rest(mean.asnumpy().ravel(), var.asnumpy().ravel(), float(cost.asscalar()))
 
 
-def batch_norm_leaves(seed=0, eps=1e-5):
+def batch_norm_leaves(seed: int = 0, eps: float = 1e-5) -> Rest:
     """The `Rest` of batch normalization on the same units, before any training: it is so by definition."""
     (X, y), params = regression(seed), initial(seed)
     H = standardize(nd.dot(X, params['W']) + params['b'], eps)
@@ -87,20 +93,21 @@ def batch_norm_leaves(seed=0, eps=1e-5):
 class Waste:
     """One training, step by step: arrays (num_steps,)."""
 
-    loss: numpy.ndarray
-    proposed: numpy.ndarray  # share of dL/dH (squared length) that merely moves means and variances
-    moved: numpy.ndarray  # the same share of the change of H that the step on W and b brings
+    loss: Array
+    proposed: Array  # share of dL/dH (squared length) that merely moves means and variances
+    moved: Array  # the same share of the change of H that the step on W and b brings
 
 
-def share_of_statistics(change, H):
+def share_of_statistics(change: Array, H: Array) -> float:
     """The share of `change` (m, d), in squared length, that lies along 1 or along the centred H, unit by unit."""
     centred = H - H.mean(axis=0)
     along_mean = len(H) * change.mean(axis=0) ** 2
     along_std = (change * centred).sum(axis=0) ** 2 / (centred ** 2).sum(axis=0)
-    return (along_mean + along_std).sum() / (change ** 2).sum()
+    return float((along_mean + along_std).sum() / (change ** 2).sum())
 
 
-def train_renormalizing(method, lr=0.1, num_steps=100, seed=0, white=False, eps=1e-8):
+def train_renormalizing(method: str, lr: float = 0.1, num_steps: int = 100, seed: int = 0, white: bool = False,
+                        eps: float = 1e-8) -> Waste:
     """Train relu(H') v + c on all examples at once and measure what each step proposes.
 
     method 'renormalize': H' = H, no gradient through the statistics; after each step W and b
@@ -127,7 +134,7 @@ def train_renormalizing(method, lr=0.1, num_steps=100, seed=0, white=False, eps=
     return Waste(*numpy.array(steps).T)
 
 
-def renormalize(X, params):
+def renormalize(X: NDArray, params: Parameters) -> None:
     """Rescale W and shift b so that each unit of X W + b has mean 0 and variance 1."""
     H = nd.dot(X, params['W']) + params['b']
     mean = H.mean(axis=0)

@@ -2,16 +2,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, List, Sequence, Tuple
 
 import numpy
 from mxnet import autograd, nd
+from mxnet.ndarray import NDArray
 
 from ..norm import batch_norm
+from . import Array
 
 SLOPE = 2.0  # the chain shall learn y = 2 x
 
 
-def chain(x, weights):
+def chain(x: NDArray, weights: NDArray) -> List[NDArray]:
     """The outputs h1, ..., hl of the chain's layers; x is (m, 1) or (1,), weights (l,)."""
     outputs = []
     for i in range(len(weights)):
@@ -20,35 +23,36 @@ def chain(x, weights):
     return outputs
 
 
-def standardize(H, eps=1e-5):
+def standardize(H: NDArray, eps: float = 1e-5) -> NDArray:
     """batch_norm over the minibatch H (m, d) with gamma = 1 and beta = 0, always in training mode."""
     one, zero = nd.ones((1, H.shape[1]), dtype=H.dtype), nd.zeros((1, H.shape[1]), dtype=H.dtype)
     with autograd.train_mode():
         return batch_norm(H, one, zero, zero, zero, eps, 0.9)[0]
 
 
-def predict(x, weights, normalize, eps=1e-5):
+def predict(x: NDArray, weights: NDArray, normalize: bool, eps: float = 1e-5) -> NDArray:
     """y = h(l-1) wl, with h(l-1) standardized over the minibatch or not."""
     h = chain(x, weights[:-1])[-1]
     return (standardize(h, eps) if normalize else h) * weights[-1]
 
 
-def float64(values):
+def float64(values: Any) -> NDArray:
     """An `mx.nd` array of float64."""
     return nd.array(values, dtype='float64')
 
 
-def gradient(x, weights):
+def gradient(x: float, weights: Array) -> Array:
     """dy/dw (l,) for the single number x, by autograd."""
     w = float64(weights)
     w.attach_grad()
     with autograd.record():
         y = chain(float64([x]), w)[-1]
     y.backward()
-    return w.grad.asnumpy()
+    found: Array = w.grad.asnumpy()
+    return found
 
 
-def effects_by_order(x, weights, step):
+def effects_by_order(x: float, weights: Array, step: float) -> Array:
     """What a step of gradient descent on all weights does to y, sorted by powers of the step.
 
         x (w1 - step g1) (w2 - step g2) ... (wl - step gl) = sum over k of effects[k]
@@ -58,36 +62,38 @@ def effects_by_order(x, weights, step):
     coefficients = numpy.array([float(x)])
     for w, g in zip(weights, gradient(x, weights)):
         coefficients = numpy.convolve(coefficients, [w, -g])  # times (w - g t)
-    return coefficients * float(step) ** numpy.arange(len(coefficients))
+    effects: Array = coefficients * float(step) ** numpy.arange(len(coefficients))
+    return effects
 
 
-def step_for(decrease, x, weights):
+def step_for(decrease: float, x: float, weights: Array) -> float:
     """The step that lowers y by `decrease` to first order: decrease / g.g."""
     g = gradient(x, weights)
-    return decrease / (g @ g)
+    return decrease / float(g @ g)
 
 
-def decrease_by_measure(weights, decrease=0.1, x=1.0):
+def decrease_by_measure(weights: Array, decrease: float = 0.1, x: float = 1.0) -> float:
     """The actual decrease of y by the step that `step_for` makes to measure."""
     return change(x, weights, step_for(decrease, x, weights))[1]
 
 
-def draw_weights(depth, spread, seed):
+def draw_weights(depth: int, spread: float, seed: int) -> Array:
     """Weights (depth,) around 1: 1 + spread * Gaussian."""
-    return 1 + spread * numpy.random.RandomState(seed).randn(depth)
+    weights: Array = 1 + spread * numpy.random.RandomState(seed).randn(depth)
+    return weights
 
 
-def change(x, weights, step):
+def change(x: float, weights: Array, step: float) -> Tuple[float, float]:
     """(predicted, actual): the decrease of y by first order, and the one that one step brings."""
     g = gradient(x, weights)
     before, after = (float(chain(float64([x]), float64(w))[-1].asscalar()) for w in (weights, weights - step * g))
     return step * (g @ g), before - after
 
 
-def second_order_term(x, weights, step):
+def second_order_term(x: float, weights: Array, step: float) -> float:
     """x step^2 g1 g2 w3 ... wl: one of the l (l - 1) / 2 terms of second order."""
     g = gradient(x, weights)
-    return step ** 2 * g[0] * g[1] * numpy.prod(weights[2:]) * x
+    return float(step ** 2 * g[0] * g[1] * numpy.prod(weights[2:]) * x)
 
 
 @dataclass
@@ -101,23 +107,25 @@ class Moments:
     correlation: float
 
 
-def moments(h, x):
+def moments(h: NDArray, x: NDArray) -> Moments:
     """The `Moments` of the unit h (m, 1) for the inputs x (m, 1)."""
-    h, x = h.asnumpy().ravel(), x.asnumpy().ravel()
-    centred = h - h.mean()
+    unit, inputs = h.asnumpy().ravel(), x.asnumpy().ravel()
+    centred = unit - unit.mean()
     std = centred.std()
     if std == 0:
-        return Moments(h.mean(), 0.0, *[float('nan')] * 3)
+        return Moments(unit.mean(), 0.0, *[float('nan')] * 3)
     z = centred / std
-    return Moments(h.mean(), std ** 2, (z ** 3).mean(), (z ** 4).mean() - 3, (z * (x - x.mean())).mean() / x.std())
+    correlation = (z * (inputs - inputs.mean())).mean() / inputs.std()
+    return Moments(unit.mean(), std ** 2, (z ** 3).mean(), (z ** 4).mean() - 3, correlation)
 
 
-def draw_x(m, seed):
+def draw_x(m: int, seed: int) -> NDArray:
     """m examples from a unit Gaussian, (m, 1)."""
     return float64(numpy.random.RandomState(seed).randn(m, 1))
 
 
-def moments_under_updates(size, num_updates=100, depth=10, m=1000, seed=0):
+def moments_under_updates(size: float, num_updates: int = 100, depth: int = 10, m: int = 1000,
+                          seed: int = 0) -> Tuple[List[Moments], List[Moments]]:
     """`Moments` of h(l-1) before and after standardizing, for random lower weights 1 + size * Gaussian.
 
     Returns: two lists (raw, standardized) of num_updates `Moments`.
@@ -127,28 +135,29 @@ def moments_under_updates(size, num_updates=100, depth=10, m=1000, seed=0):
     return [moments(h, x) for h in units], [moments(standardize(h), x) for h in units]
 
 
-def loss_surface(lower, last, normalize, m=256, seed=0):
+def loss_surface(lower: Sequence[float], last: Sequence[float], normalize: bool, m: int = 256, seed: int = 0) -> Array:
     """The mean squared error against y = 2 x over one lower weight and the last one.
 
     Returns: (len(last), len(lower)) losses.
     """
-    x = draw_x(m, seed)
-    x = standardize(x, eps=0)  # so that the best last weight is exactly SLOPE
-    return numpy.array([[float(((predict(x, float64([a, b]), normalize) - SLOPE * x) ** 2).mean().asscalar())
-                         for a in lower] for b in last])
+    x = standardize(draw_x(m, seed), eps=0)  # so that the best last weight is exactly SLOPE
+    losses: Array = numpy.array([[float(((predict(x, float64([a, b]), normalize) - SLOPE * x) ** 2).mean().asscalar())
+                                  for a in lower] for b in last])
+    return losses
 
 
 @dataclass
 class Training:
     """One training of the chain, step by step: arrays (num_steps,)."""
 
-    loss: numpy.ndarray
-    raw_var: numpy.ndarray  # of h(l-1)
-    seen_var: numpy.ndarray  # of what the last layer is given: h(l-1), or h(l-1) standardized
-    lower_gradient: numpy.ndarray  # the norm of dL/d(w1 ... w(l-1))
+    loss: Array
+    raw_var: Array  # of h(l-1)
+    seen_var: Array  # of what the last layer is given: h(l-1), or h(l-1) standardized
+    lower_gradient: Array  # the norm of dL/d(w1 ... w(l-1))
 
 
-def train_chain(normalize, lr, depth=10, num_steps=100, m=64, spread=0.1, seed=0):
+def train_chain(normalize: bool, lr: float, depth: int = 10, num_steps: int = 100, m: int = 64, spread: float = 0.1,
+                seed: int = 0) -> Training:
     """Teach y = 2 x to a chain with weights around 1 by SGD on all of them, a new minibatch each step.
 
     The variances are taken over one fixed minibatch, so that they move by the updates alone.
@@ -171,29 +180,32 @@ def train_chain(normalize, lr, depth=10, num_steps=100, m=64, spread=0.1, seed=0
     return Training(*numpy.array(steps).T)
 
 
-def largest_factor(variances):
+def largest_factor(variances: Array) -> float:
     """The largest factor, up or down, by which one step changes the variance."""
-    return numpy.exp(numpy.abs(numpy.diff(numpy.log(variances))).max())
+    return float(numpy.exp(numpy.abs(numpy.diff(numpy.log(variances))).max()))
 
 
-def lower_gradient(scale, eps, depth=4, m=64, seed=0):
+def lower_gradient(scale: float, eps: float, depth: int = 4, m: int = 64, seed: int = 0) -> Tuple[Array, Array]:
     """(dL/dw of all weights, that of the chain without normalization) where the lower weights multiply to scale.
 
     The loss has a random upstream gradient: L = sum(y * dY).
     """
     random, x = numpy.random.RandomState(seed), draw_x(m, seed)
     weights = numpy.append(numpy.full(depth - 1, scale ** (1 / (depth - 1))), 1.5)
-    dY, gradients = float64(random.randn(m, 1)), []
-    for normalize in (True, False):
+    dY = float64(random.randn(m, 1))
+
+    def gradient(normalize: bool) -> Array:
         w = float64(weights)
         w.attach_grad()
         with autograd.record():
             y = predict(x, w, normalize, eps)
         y.backward(dY)
-        gradients.append(w.grad.asnumpy())
-    return tuple(gradients)
+        found: Array = w.grad.asnumpy()
+        return found
+
+    return gradient(True), gradient(False)
 
 
-def var_after(product, eps=1e-5, m=1000, seed=0):
+def var_after(product: float, eps: float = 1e-5, m: int = 1000, seed: int = 0) -> float:
     """The variance of h(l-1) standardized where the lower weights multiply to product: v / (v + eps)."""
     return float(standardize(draw_x(m, seed) * product, eps).asnumpy().var())

@@ -2,25 +2,32 @@
 from __future__ import annotations
 
 import numbers
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ..drawing import COLORS, LABELS, STYLES
+from . import Array
+
+if TYPE_CHECKING:
+    from .alternatives import Rest, Waste
+    from .chain import Training
 
 NONE, OURS, GLUON = COLORS['none'], COLORS['scratch'], COLORS['gluon']
 OTHER = '#882255'  # a penalty, renormalizing, whitening: what is tried in the place of batch normalization
 
 
-def _shade(weight):
+def _shade(weight: float) -> Any:
     """The colour of chains of one weight, 0.8 to 1.2: a scale of its own, as a weight is no norm."""
     return colormaps['magma'](1.75 * (weight - 0.8))
 
 
-def _figure(panels=1, width=None, height=3.3):
+def _figure(panels: int = 1, width: Optional[float] = None, height: float = 3.3) -> Tuple[Any, ...]:
     figure = Figure(figsize=(width or (5.2 if panels == 1 else 4.6 * panels), height), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False)[0]
@@ -29,7 +36,7 @@ def _figure(panels=1, width=None, height=3.3):
     return (figure, *axes)
 
 
-def _band(ax, curves, color, label, style='-'):
+def _band(ax: Axes, curves: Any, color: str, label: str, style: str = '-') -> None:
     """The median of curves (seeds, steps) as a line, their range as a band; what has diverged is not drawn."""
     curves = numpy.array(curves, dtype=float)
     curves[~(numpy.abs(curves) < 1e6)] = 1e6
@@ -38,15 +45,16 @@ def _band(ax, curves, color, label, style='-'):
     ax.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0)
 
 
-def table(rows, headers):
+def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
     """Rows as an HTML table, which a notebook shows; columns of numbers are set right, with at most three digits."""
     rows = [list(row) for row in rows]
     sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
-    return tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
-                    disable_numparse=True)
+    found: str = tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
+                          disable_numparse=True)
+    return found
 
 
-def _digits(value):
+def _digits(value: Any) -> str:
     if isinstance(value, (str, numbers.Integral)):
         return str(value)
     if value and not 1e-3 <= abs(value) < 1e6:
@@ -55,7 +63,7 @@ def _digits(value):
     return f'{value:,.0f}' if abs(value) >= 999.5 else f'{value:.3g}'  # of 999.7 three digits would be 1e+03
 
 
-def orders(effects):
+def orders(effects: Array) -> Figure:
     """The effect of each order on y: bars, those of first order apart, and the sum of all."""
     figure, ax = _figure(width=6)
     k = numpy.arange(1, len(effects))
@@ -67,7 +75,7 @@ def orders(effects):
     return figure
 
 
-def changes_over_depth(depths, changes):
+def changes_over_depth(depths: Sequence[int], changes: Dict[float, List[Tuple[float, float]]]) -> Figure:
     """changes: {weight: list of (predicted, actual)} at one fixed step."""
     figure, *axes = _figure(len(changes), width=10.5)
     for ax, (weight, pairs) in zip(axes, changes.items()):
@@ -80,7 +88,7 @@ def changes_over_depth(depths, changes):
     return figure
 
 
-def intended_over_depth(depths, equal, random):
+def intended_over_depth(depths: Sequence[int], equal: Dict[float, List[float]], random: List[List[float]]) -> Figure:
     """The decrease by a step chosen for 0.1. equal: {weight: decreases}; random: (seeds, depths) decreases."""
     figure, left, right = _figure(2, width=10)
     for weight, actual in equal.items():
@@ -98,7 +106,7 @@ def intended_over_depth(depths, equal, random):
     return figure
 
 
-def second_order(depths, fixed, chosen):
+def second_order(depths: Sequence[int], fixed: Dict[float, List[float]], chosen: Dict[float, List[float]]) -> Figure:
     """One term of second order, for one fixed step and for the step chosen anew: {weight: sizes} each."""
     figure, left, right = _figure(2, width=10)
     for ax, terms, title in ((left, fixed, 'one step for all depths: 0.01'),
@@ -111,7 +119,7 @@ def second_order(depths, fixed, chosen):
     return figure
 
 
-def surfaces(lower, last, without, with_bn):
+def surfaces(lower: Array, last: Array, without: Array, with_bn: Array) -> Figure:
     """The loss over a lower weight and the last one, without and with batch normalization."""
     figure, *axes = _figure(2, width=9.5, height=3.8)
     levels = numpy.linspace(0, 4, 9) ** 2
@@ -124,7 +132,7 @@ def surfaces(lower, last, without, with_bn):
     return figure
 
 
-def corner_cases(weights, curves):
+def corner_cases(weights: Array, curves: Dict[float, List[float]]) -> Figure:
     """h(l-1) standardized, of the example x = 1, over one lower weight. curves: {product of the others: values}."""
     figure, ax = _figure(width=6)
     for style, (product, values) in zip(('-', '--', ':'), curves.items()):
@@ -134,7 +142,7 @@ def corner_cases(weights, curves):
     return figure
 
 
-def variances(sizes, raw, standardized):
+def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List[List[float]]) -> Figure:
     """The variance of h(l-1) after random updates of several sizes: one dot an update."""
     figure, ax = _figure(width=6.5)
     for i in range(len(sizes)):
@@ -149,7 +157,7 @@ def variances(sizes, raw, standardized):
     return figure
 
 
-def trainings(without, with_bn):
+def trainings(without: List[Training], with_bn: List[Training]) -> Figure:
     """Loss and the variance that the last layer sees: lists of `chain.Training`, one a seed."""
     figure, left, right = _figure(2, width=10)
     for runs, color, label in ((without, NONE, 'no normalization'), (with_bn, OURS, 'batch_norm')):
@@ -164,7 +172,7 @@ def trainings(without, with_bn):
     return figure
 
 
-def penalties(weights, rests, leaves):
+def penalties(weights: Sequence[float], rests: List[List[Rest]], leaves: Rest) -> Figure:
     """What a penalty leaves over its weight: lists over the weights of lists over the seeds of `alternatives.Rest`."""
     figure, left, right = _figure(2, width=10)
     for key, ideal, marker, label in (('mean', 0, 'o', 'mean'), ('var', 1, 's', 'variance - 1')):
@@ -181,13 +189,13 @@ def penalties(weights, rests, leaves):
     return figure
 
 
-def _over_weights(ax, weights, values, marker, label):
+def _over_weights(ax: Axes, weights: Sequence[float], values: Array, marker: str, label: Optional[str]) -> None:
     middle = numpy.median(values, axis=1)
     ax.errorbar(range(len(weights)), middle, (middle - values.min(1), values.max(1) - middle), fmt=f'{marker}-',
                 color=OTHER, capsize=3, label=label, markerfacecolor='white' if marker == 's' else OTHER)
 
 
-def wastes(renormalizing, with_bn):
+def wastes(renormalizing: List[Waste], with_bn: List[Waste]) -> Figure:
     """Lists of `alternatives.Waste`, one a seed: the shares and the loss over the steps."""
     figure, *axes = _figure(3, width=11)
     for ax, key, title in zip(axes, ('proposed', 'moved', 'loss'), (
@@ -204,7 +212,7 @@ def wastes(renormalizing, with_bn):
     return figure
 
 
-def times(widths, milliseconds):
+def times(widths: Sequence[int], milliseconds: Dict[str, List[float]]) -> Figure:
     """Forward and backward over the width of the layer."""
     figure, ax = _figure(width=6)
     for (name, values), color, marker in zip(milliseconds.items(), (OTHER, OURS, GLUON), 'so^'):
@@ -216,7 +224,8 @@ def times(widths, milliseconds):
     return figure
 
 
-def parametrizations(lrs, old, new, offset):
+def parametrizations(lrs: Sequence[float], old: Dict[float, List[Array]], new: Dict[float, List[Array]],
+                     offset: float) -> Figure:
     """Left the losses at lrs[1], right the last loss over the rate. old, new: {lr: list of losses, one a seed}."""
     figure, left, right = _figure(2, width=10)
     for runs, color, label, marker in ((old, NONE, 'old: XW + b', 'o'), (new, OURS, "new: gamma (XW)' + beta", 's')):
@@ -234,7 +243,7 @@ def parametrizations(lrs, old, new, offset):
     return figure
 
 
-def cosines(with_gradient, without):
+def cosines(with_gradient: Tuple[Array, Array], without: Tuple[Array, Array]) -> Figure:
     """Cosines of dL/dH with a shift and with a stretch of its unit: pairs of arrays, by unit."""
     figure, *axes = _figure(2, width=9.5)
     bins = numpy.linspace(-0.6, 0.6, 40)
@@ -249,7 +258,7 @@ def cosines(with_gradient, without):
     return figure
 
 
-def root_slopes(variances, slopes):
+def root_slopes(variances: Array, slopes: Dict[float, Array]) -> Figure:
     """The slope of sqrt(var + eps) over var. slopes: {eps: array}."""
     figure, ax = _figure(width=6)
     for style, color, (eps, values) in zip(('-', '--', ':'), (NONE, OURS, OURS), slopes.items()):
@@ -259,7 +268,7 @@ def root_slopes(variances, slopes):
     return figure
 
 
-def feature_maps(columns, num_examples=3):
+def feature_maps(columns: Dict[str, Array], num_examples: int = 3) -> Figure:
     """Feature maps of the first examples by row; columns: {title: (m, 1, p, q)}."""
     figure = Figure(figsize=(2.1 * len(columns), 1.9 * num_examples + 0.4), layout='constrained')
     FigureCanvasAgg(figure)
@@ -273,7 +282,7 @@ def feature_maps(columns, num_examples=3):
     return figure
 
 
-def errors_by_mean(errors, means):
+def errors_by_mean(errors: Dict[str, List[float]], means: Sequence[int]) -> Figure:
     """Relative error of Y over the mean of the input; errors: {name as in drawing.LABELS: [error, ...]}."""
     norms = {label: norm for norm, label in LABELS.items()}
     figure, ax = _figure(width=6)

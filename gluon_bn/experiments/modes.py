@@ -3,24 +3,31 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Sequence, Tuple
 
 import numpy
 from mxnet import autograd, nd
+from mxnet.gluon import Block
+from mxnet.ndarray import NDArray
 
 from ..data import Minibatches
 from ..model import lenet
 from ..norm import BatchNorm
-from ..training import estimate_statistics, evaluate_accuracy, seed_everything, statistics_of, train
+from ..training import Epoch, estimate_statistics, evaluate_accuracy, seed_everything, statistics_of, train
+from . import Array
+
+Data = Tuple[Minibatches, Minibatches]  # train_iter, test_iter
 
 # The five ways to call a layer.
-WAYS = {'plain': contextlib.nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
-        'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
+WAYS: Dict[str, Callable[[], ContextManager[Any]]] = {
+    'plain': contextlib.nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
+    'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
 
 
 @contextlib.contextmanager
-def statistics_kept(net):
+def statistics_kept(net: Block) -> Iterator[None]:
     """Put the moving statistics of net's `BatchNorm` layers back at the end."""
-    layers = []
+    layers: List[BatchNorm] = []
     net.apply(lambda block: layers.append(block) if isinstance(block, BatchNorm) else None)
     parameters = [parameter for layer in layers for parameter in statistics_of(layer)]
     before = [parameter.data().copy() for parameter in parameters]
@@ -42,7 +49,7 @@ class Way:
     gradient: str  # 'none', 'through the statistics' or 'past the statistics', which are constants then
 
 
-def ways(layer, X, seed=0):
+def ways(layer: Block, X: NDArray, seed: int = 0) -> Dict[str, Way]:
     """Call a trained layer, ours or Gluon's, in each of the five ways on X (m, d): {way: Way}."""
     # Another seed than X is likely to have: a dY in line with X has no gradient at all.
     dY = nd.array(numpy.random.RandomState(seed + 1000).randn(*X.shape))
@@ -50,7 +57,7 @@ def ways(layer, X, seed=0):
     return {name: _way(layer, X, other, dY, mode) for name, mode in WAYS.items()}
 
 
-def _way(layer, X, other, dY, mode):
+def _way(layer: Block, X: NDArray, other: NDArray, dY: NDArray, mode: Callable[[], ContextManager[Any]]) -> Way:
     parameters = statistics_of(layer)
     before = [parameter.data().copy() for parameter in parameters]
     X = X.copy()
@@ -75,7 +82,7 @@ def _way(layer, X, other, dY, mode):
     return Way(recording, training, bool(uses_batch), bool(moved), gradient)
 
 
-def trained(seed, data, num_epochs=2, lr=1.0, norm='fused'):
+def trained(seed: int, data: Data, num_epochs: int = 2, lr: float = 1.0, norm: str = 'fused') -> Block:
     """LeNet, trained from this seed on data = (train_iter, test_iter), with statistics estimated over train_iter."""
     seed_everything(seed)
     net = lenet(norm)
@@ -84,7 +91,7 @@ def trained(seed, data, num_epochs=2, lr=1.0, norm='fused'):
     return net
 
 
-def in_company(net, x, companions):
+def in_company(net: Block, x: NDArray, companions: Sequence[NDArray]) -> Dict[str, Array]:
     """Logits of the one example x (1, ...) beside each minibatch of companions: {mode: (len(companions), 10)}."""
     logits = {}
     for name, mode in (('prediction', autograd.predict_mode), ('training', autograd.train_mode)):
@@ -93,7 +100,7 @@ def in_company(net, x, companions):
     return logits
 
 
-def accuracy(net, data_iter, train_mode=False):
+def accuracy(net: Block, data_iter: Minibatches, train_mode: bool = False) -> float:
     """`evaluate_accuracy`, or with train_mode the same with each minibatch normalized by its own statistics."""
     if not train_mode:
         return evaluate_accuracy(net, data_iter)
@@ -102,7 +109,7 @@ def accuracy(net, data_iter, train_mode=False):
     return sum(int(count.asscalar()) for count in right) / len(data_iter.X)
 
 
-def accuracies_in_company(net, test_iter, batch_size=100):
+def accuracies_in_company(net: Block, test_iter: Minibatches, batch_size: int = 100) -> Dict[str, Dict[str, float]]:
     """Test accuracy by company and mode: {'mixed' or 'one class': {'prediction' or 'training': accuracy}}.
 
     mixed: minibatches as they come; one class: the same examples sorted by label.
@@ -118,17 +125,18 @@ def accuracies_in_company(net, test_iter, batch_size=100):
 class Accuracies:
     """Test accuracy after each epoch of one training, arrays (num_epochs,), by the statistics that normalize."""
 
-    moving: numpy.ndarray  # the moving averages of training
-    estimated: numpy.ndarray  # estimated once over the training set, the weights fixed
-    batch: numpy.ndarray  # each test minibatch by its own
+    moving: Array  # the moving averages of training
+    estimated: Array  # estimated once over the training set, the weights fixed
+    batch: Array  # each test minibatch by its own
 
 
-def accuracies_over_epochs(seed, lr, data, num_epochs):
+def accuracies_over_epochs(seed: int, lr: float, data: Data, num_epochs: int) -> Accuracies:
     """Train LeNet with batch normalization and test it after each epoch in the three ways of `Accuracies`."""
     seed_everything(seed)
-    net, (train_iter, test_iter), rows = lenet('fused'), data, []
+    net, (train_iter, test_iter) = lenet('fused'), data
+    rows: List[List[float]] = []
 
-    def measure(epoch):
+    def measure(epoch: Epoch) -> None:
         order = numpy.random.get_state()  # the estimate shuffles too; the training goes on as without it
         with statistics_kept(net):
             estimate_statistics(net, train_iter)
@@ -139,7 +147,7 @@ def accuracies_over_epochs(seed, lr, data, num_epochs):
     return Accuracies(*numpy.array(rows).T)
 
 
-def summarize(results):
+def summarize(results: Dict[float, List[Accuracies]]) -> Dict[Tuple[float, str], Dict[str, float]]:
     """Of {lr: [Accuracies, one a seed]}: {(lr, source): mean, worst epoch, mean distance between the seeds}."""
     summary = {}
     for lr, runs in results.items():

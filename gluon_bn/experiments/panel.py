@@ -1,6 +1,8 @@
 """Histograms of one unit before and after batch normalization, with controls to move them."""
 from __future__ import annotations
 
+from typing import Any, Dict, Tuple
+
 import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -8,8 +10,9 @@ from mxnet import autograd, nd
 
 from ..drawing import COLORS
 from ..norm import batch_norm
+from . import Array
 
-START = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offset': 0.0, 'scale': 1.0}
+START: Dict[str, Any] = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offset': 0.0, 'scale': 1.0}
 # name -> lowest, highest, step
 RANGES = {'gamma': (-2.0, 2.0, 0.25), 'beta': (-4.0, 4.0, 0.25), 'batch_size': (2, 512, 1),
           'offset': (-4.0, 4.0, 0.25), 'scale': (0.25, 2.0, 0.25)}
@@ -17,16 +20,16 @@ RANGES = {'gamma': (-2.0, 2.0, 0.25), 'beta': (-4.0, 4.0, 0.25), 'batch_size': (
 UNIT = numpy.random.RandomState(0).gamma(2.0, 1 / 2 ** 0.5, size=512) - 2 ** 0.5
 
 
-def before_and_after(gamma, beta, batch_size, offset, scale):
+def before_and_after(gamma: float, beta: float, batch_size: int, offset: float, scale: float) -> Tuple[Array, Array]:
     """(X, Y), each (batch_size,): offset + scale * unit, and what batch_norm makes of it in training mode."""
     X = nd.array(offset + scale * UNIT[:batch_size]).reshape((-1, 1))
-    parameters = [nd.full((1, 1), value) for value in (gamma, beta, 0, 0)]
+    one = nd.ones((1, 1))
     with autograd.train_mode():
-        Y, _, _ = batch_norm(X, *parameters, eps=1e-5, momentum=0.9)
+        Y, _, _ = batch_norm(X, gamma * one, beta * one, 0 * one, 0 * one, eps=1e-5, momentum=0.9)
     return X.asnumpy().ravel(), Y.asnumpy().ravel()
 
 
-def plot_settings(*settings):
+def plot_settings(*settings: Dict[str, Any]) -> Figure:
     """A column for each setting, a dict of what differs from START: X above, Y = BN(X) below, on one scale.
 
     Returns: a matplotlib Figure.
@@ -50,7 +53,7 @@ def plot_settings(*settings):
     return figure
 
 
-def show():
+def show() -> None:
     """In a notebook: sliders for everything in START, above a figure that follows them.
 
     The figure is an ordinary output, so it stays where the notebook is only read.
@@ -66,7 +69,7 @@ def show():
     values = {name: slider.value for name, slider in sliders.items()}
     picture = display(plot_settings(values), display_id=True)
 
-    def redraw(change):
+    def redraw(change: Dict[str, Any]) -> None:
         values[change['owner'].description] = change['new']
         picture.update(plot_settings(values))
 

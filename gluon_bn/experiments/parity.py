@@ -1,16 +1,21 @@
 """Our layer and Gluon's, side by side over training steps; and both beside float64."""
 from __future__ import annotations
 
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
 import numpy
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
+from mxnet.ndarray import NDArray
 
 from ..bench.accuracy import errors, make_arrays
 from ..norm import BatchNorm, batch_norm
 from ..training import statistics_of
+from . import Array
 
 
-def compare_with_gluon(shape, steps=5, fn=batch_norm):
+def compare_with_gluon(shape: Tuple[int, ...], steps: int = 5,
+                       fn: Callable[..., Any] = batch_norm) -> Dict[str, float]:
     """Train one layer of each kind on the same minibatches and upstream gradients.
 
     Gluon's variance starts at 1, so ours does too. The moving statistics are read after the
@@ -22,7 +27,7 @@ def compare_with_gluon(shape, steps=5, fn=batch_norm):
     for layer in pair:
         layer.initialize()
     trainers = [gluon.Trainer(layer.collect_params(), 'sgd', {'learning_rate': 0.1}) for layer in pair]
-    found = {}
+    found: Dict[str, float] = {}
     for step in range(steps):
         random = numpy.random.RandomState(step)
         X, dY = random.randn(*shape) * 2 + 1, nd.array(random.randn(*shape))
@@ -32,7 +37,7 @@ def compare_with_gluon(shape, steps=5, fn=batch_norm):
     return found
 
 
-def _one_step(layer, trainer, X, dY):
+def _one_step(layer: gluon.Block, trainer: gluon.Trainer, X: NDArray, dY: NDArray) -> Dict[str, Array]:
     X.attach_grad()
     with autograd.record():
         Y = layer(X)
@@ -45,12 +50,13 @@ def _one_step(layer, trainer, X, dY):
     return results
 
 
-def errors_by_mean(makers, means, shape=(256, 6, 24, 24)):
+def errors_by_mean(makers: Dict[str, Callable[[int], gluon.Block]], means: Sequence[float],
+                   shape: Tuple[int, ...] = (256, 6, 24, 24)) -> Dict[str, List[float]]:
     """Errors of Y against float64, |error| / |exact| in Euclidean norms, for inputs of unit variance around each mean.
 
     makers: {name: function num_features -> layer}. Returns: {name: [error for each mean]}.
     """
-    found = {name: [] for name in makers}
+    found: Dict[str, List[float]] = {name: [] for name in makers}
     for mean in means:
         arrays = make_arrays(shape, mean)
         X, dY = nd.array(arrays.X, dtype='float32'), nd.array(arrays.dY, dtype='float32')

@@ -1,16 +1,19 @@
 """Where batch normalization stands: behind a dense layer without its bias, behind a convolution by channel."""
 from __future__ import annotations
 
+from typing import Callable, Tuple
+
 import numpy
 from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from ..norm import BatchNorm
+from . import Array
 from .chain import float64
 from .gradient import draw, of_batch_norm
 
 
-def dense_by_hand():
+def dense_by_hand() -> Tuple[Array, ...]:
     """relu(BN(u W^T + b)) on the worked example: u, W and b are such that u W^T + b = ROWS.
 
     Returns: (what the dense layer gives, the normalized, the output of the ReLU), each (4, 2).
@@ -29,7 +32,7 @@ def dense_by_hand():
     return tuple(stages)
 
 
-def with_bias(bias, train_mode=True, seed=0):
+def with_bias(bias: float, train_mode: bool = True, seed: int = 0) -> Tuple[Array, Array, Array]:
     """A dense layer with this bias in every unit, then BatchNorm: (output, gradient of the bias, of the weights).
 
     The moving statistics are those of the same minibatch without a bias, as if training had ended there.
@@ -50,59 +53,64 @@ def with_bias(bias, train_mode=True, seed=0):
     return Y.asnumpy(), dense.bias.grad().asnumpy(), dense.weight.grad().asnumpy()
 
 
-def flatten_locations(X):
+def flatten_locations(X: Array) -> Array:
     """(m, c, p, q) as (m p q, c): every location an example of its own."""
     return X.transpose(0, 2, 3, 1).reshape(-1, X.shape[1])
 
 
-def convolution_as_dense(shape, eps=1e-5, seed=0):
+def convolution_as_dense(shape: Tuple[int, ...], eps: float = 1e-5,
+                         seed: int = 0) -> Tuple[Tuple[Array, Array], Tuple[Array, Array]]:
     """(Y, dX) of a convolution's output, and of the same numbers flattened as a dense layer's."""
     X, gamma, beta, dY = draw(shape, seed)
     Y, g = of_batch_norm(X, gamma, beta, eps, dY)
-    flat = [flatten_locations(array) for array in (X, gamma, beta, dY)]
-    Y_flat, g_flat = of_batch_norm(*flat[:3], eps, flat[3])
+    X_flat, gamma, beta, dY = (flatten_locations(array) for array in (X, gamma, beta, dY))
+    Y_flat, g_flat = of_batch_norm(X_flat, gamma, beta, eps, dY)
     return (flatten_locations(Y), flatten_locations(g['X'])), (Y_flat, g_flat['X'])
 
 
-def commutes(move, shape=(4, 3, 6, 6), eps=1e-5, seed=0):
+def commutes(move: Callable[[Array], Array], shape: Tuple[int, ...] = (4, 3, 6, 6), eps: float = 1e-5,
+             seed: int = 0) -> float:
     """The largest difference between BN(move(X)) and move(BN(X)), for a `move` of the locations of X."""
     X, gamma, beta, dY = draw(shape, seed)
-    return numpy.abs(of_batch_norm(move(X), gamma, beta, eps, dY)[0]
-                     - move(of_batch_norm(X, gamma, beta, eps, dY)[0])).max()
+    return float(numpy.abs(of_batch_norm(move(X), gamma, beta, eps, dY)[0]
+                           - move(of_batch_norm(X, gamma, beta, eps, dY)[0])).max())
 
 
-def roll(X, rows=2, columns=1):
+def roll(X: Array, rows: int = 2, columns: int = 1) -> Array:
     """X with its locations shifted cyclically."""
-    return numpy.roll(X, (rows, columns), axis=(2, 3))
+    moved: Array = numpy.roll(X, (rows, columns), axis=(2, 3))
+    return moved
 
 
-def permute(X, seed=0):
+def permute(X: Array, seed: int = 0) -> Array:
     """X with its locations in a random order, the same in every example and channel."""
     order = numpy.random.RandomState(seed).permutation(X.shape[2] * X.shape[3])
     return X.reshape(*X.shape[:2], -1)[:, :, order].reshape(X.shape)
 
 
-def shift_in_zeros(X, rows=2):
+def shift_in_zeros(X: Array, rows: int = 2) -> Array:
     """X shifted down, with zeros coming in at the top: locations are lost."""
     moved = numpy.zeros_like(X)
     moved[:, :, rows:] = X[:, :, :-rows]
     return moved
 
 
-def normalize_by_location(X):
+def normalize_by_location(X: Array) -> Array:
     """The other way, a mean and a variance for every location: what a convolution shall not do."""
-    return (X - X.mean(axis=0)) / numpy.sqrt(X.var(axis=0) + 1e-5)
+    Y: Array = (X - X.mean(axis=0)) / numpy.sqrt(X.var(axis=0) + 1e-5)
+    return Y
 
 
-def blobs(m=64, size=12, seed=0):
+def blobs(m: int = 64, size: int = 12, seed: int = 0) -> Array:
     """Feature maps (m, 1, size, size): one bright spot on a dark ground, mostly near the middle."""
     random = numpy.random.RandomState(seed)
     row, column = numpy.indices((size, size))
     centres = random.normal(size / 2 - 0.5, size / 10, (m, 2, 1, 1))
-    return numpy.exp(-((row - centres[:, 0]) ** 2 + (column - centres[:, 1]) ** 2) / 4)[:, None]
+    maps: Array = numpy.exp(-((row - centres[:, 0]) ** 2 + (column - centres[:, 1]) ** 2) / 4)[:, None]
+    return maps
 
 
-def change_one_channel(channel, shape=(8, 5, 4, 4), seed=0):
+def change_one_channel(channel: int, shape: Tuple[int, ...] = (8, 5, 4, 4), seed: int = 0) -> Tuple[Array, Array]:
     """By channel: the largest change of Y and of dX after another gamma and beta in one channel alone."""
     X, gamma, beta, dY = draw(shape, seed)
     changed = gamma.copy(), beta.copy()

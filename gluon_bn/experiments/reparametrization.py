@@ -1,34 +1,39 @@
 """gamma H' + beta in place of H: the same functions as before, in other parameters."""
 from __future__ import annotations
 
+from typing import Tuple
+
 import numpy
 from mxnet import autograd, nd
+from mxnet.ndarray import NDArray
 
 from ..norm import batch_norm
-from .alternatives import descend, regression
+from . import Array
+from .alternatives import Parameters, descend, regression
 from .chain import float64
 
 
-def normalize(H, gamma, beta, eps=1e-5):
+def normalize(H: NDArray, gamma: NDArray, beta: NDArray, eps: float = 1e-5) -> NDArray:
     """Y of batch_norm in training mode; gamma and beta (d,)."""
     zero = nd.zeros((1, H.shape[1]), dtype=H.dtype)
     with autograd.train_mode():
         return batch_norm(H, gamma.reshape((1, -1)), beta.reshape((1, -1)), zero, zero, eps, 0.9)[0]
 
 
-def statistics(H, eps=1e-5):
+def statistics(H: NDArray, eps: float = 1e-5) -> Tuple[NDArray, NDArray]:
     """(mean, sqrt(var + eps)) of each unit of H (m, d): the gamma and beta that undo the normalization."""
     mean = H.mean(axis=0)
     return mean, nd.sqrt(((H - mean) ** 2).mean(axis=0) + eps)
 
 
-def undone(H, eps=1e-5):
+def undone(H: NDArray, eps: float = 1e-5) -> NDArray:
     """batch_norm(H) with gamma = sqrt(var + eps) and beta = mean of the same minibatch: H again."""
     mean, std = statistics(H, eps)
     return normalize(H, std, mean, eps)
 
 
-def output_statistics(num_changes=50, beta=0.7, gamma=1.5, seed=0):
+def output_statistics(num_changes: int = 50, beta: float = 0.7, gamma: float = 1.5,
+                      seed: int = 0) -> Tuple[Array, Array]:
     """Mean and standard deviation of one unit, before and after normalization, for random layers below.
 
     The minibatch below passes a random affine layer each time, sizes and offsets over two orders of magnitude.
@@ -48,9 +53,10 @@ def output_statistics(num_changes=50, beta=0.7, gamma=1.5, seed=0):
 WIDTHS = (8, 16, 16, 16, 1)
 
 
-def initial_network(seed):
+def initial_network(seed: int) -> Parameters:
     """A ReLU network 8-16-16-16-1 in the new parametrization, as it usually starts: gamma = 1 and beta = 0."""
-    random, params = numpy.random.RandomState(seed + 1000), {}
+    random = numpy.random.RandomState(seed + 1000)
+    params: Parameters = {}
     for i, (a, b) in enumerate(zip(WIDTHS, WIDTHS[1:])):
         params[f'W{i}'] = float64(random.randn(a, b) / a ** 0.5)
     for i, width in enumerate(WIDTHS[1:-1]):
@@ -59,7 +65,7 @@ def initial_network(seed):
     return params
 
 
-def outputs(X, params):
+def outputs(X: NDArray, params: Parameters) -> NDArray:
     """The network's output (m, 1): layers with a gamma are normalized, gamma (XW)' + beta, the others are XW + b."""
     last = len(WIDTHS) - 2
     for i in range(last):
@@ -69,7 +75,7 @@ def outputs(X, params):
     return nd.dot(X, params[f'W{last}']) + params[f'b{last}']
 
 
-def to_new(X, params):
+def to_new(X: NDArray, params: Parameters) -> Parameters:
     """The same function of the minibatch X in the new parametrization: gamma = sigma and beta = mu + b."""
     new, last = dict(params), len(WIDTHS) - 2
     for i in range(last):
@@ -80,7 +86,7 @@ def to_new(X, params):
     return new
 
 
-def to_old(X, params):
+def to_old(X: NDArray, params: Parameters) -> Parameters:
     """The way back: W gamma / sigma and b = beta - mu gamma / sigma, with the statistics of the minibatch X."""
     old, last = dict(params), len(WIDTHS) - 2
     for i in range(last):
@@ -92,7 +98,8 @@ def to_old(X, params):
     return old
 
 
-def train_parametrization(new, lr=0.05, offset=0.0, num_steps=100, seed=0):
+def train_parametrization(new: bool, lr: float = 0.05, offset: float = 0.0, num_steps: int = 100,
+                          seed: int = 0) -> Tuple[Array, Parameters]:
     """Train one network from one and the same function in the old or the new parametrization, full batch.
 
     offset: added to each input; with 0 the inputs are centred.

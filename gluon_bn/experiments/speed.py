@@ -1,24 +1,28 @@
 """Where the time of the chapter's maths goes: eager, compiled, in its operators, in closed form."""
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
 import time
 from collections import Counter
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, TypeVar
 
 from mxnet import autograd, nd, sym
-from mxnet.gluon import nn
+from mxnet.gluon import Block, nn
 
 from ..norm import BatchNorm, batch_norm_portable, fused_batch_norm
 
 EPS = 1e-5
 
+Name = TypeVar('Name')
+
 
 class Compiled(nn.HybridBlock):
     """The operators of `batch_norm` in training, for (m, d) or (m, c, h, w), as one graph that MXNet compiles."""
 
-    def __init__(self, num_features, num_dims=4):
+    def __init__(self, num_features: int, num_dims: int = 4) -> None:
         super().__init__()
         shape = (1, num_features) + (1,) * (num_dims - 2)
         self.axes = (0,) if num_dims == 2 else (0, 2, 3)
@@ -26,26 +30,27 @@ class Compiled(nn.HybridBlock):
         self.beta = self.params.get('beta', shape=shape, init='zeros')
         self.hybridize(static_alloc=True, static_shape=True)
 
-    def hybrid_forward(self, F, X, gamma, beta):
+    def hybrid_forward(self, F: Any, X: Any, gamma: Any, beta: Any) -> Any:
         mean = F.mean(X, axis=self.axes, keepdims=True)
         var = F.mean(F.broadcast_sub(X, mean) ** 2, axis=self.axes, keepdims=True)
         X_hat = F.broadcast_div(F.broadcast_sub(X, mean), F.sqrt(var + EPS))
         return F.broadcast_add(F.broadcast_mul(gamma, X_hat), beta)
 
 
-def layers(num_features):
+def layers(num_features: int) -> Dict[str, Block]:
     """{what it is: a layer for (m, c, h, w)}, all of the same result."""
-    found = {'batch_norm, operator by operator': BatchNorm(num_features, 4),
-             'its operators, compiled into one graph': Compiled(num_features),
-             'fused_batch_norm, portable': BatchNorm(num_features, 4, fn=batch_norm_portable),
-             'fused_batch_norm, as chosen here': BatchNorm(num_features, 4, fn=fused_batch_norm),
-             'gluon.nn.BatchNorm': nn.BatchNorm(in_channels=num_features)}
+    found: Dict[str, Block] = {
+        'batch_norm, operator by operator': BatchNorm(num_features, 4),
+        'its operators, compiled into one graph': Compiled(num_features),
+        'fused_batch_norm, portable': BatchNorm(num_features, 4, fn=batch_norm_portable),
+        'fused_batch_norm, as chosen here': BatchNorm(num_features, 4, fn=fused_batch_norm),
+        'gluon.nn.BatchNorm': nn.BatchNorm(in_channels=num_features)}
     for layer in found.values():
         layer.initialize()
     return found
 
 
-def operators(shape):
+def operators(shape: Tuple[int, ...]) -> Dict[str, Counter[str]]:
     """{what it is: how often each operator stands in its forward pass}, of the layers that are made of operators."""
     X, found = nd.random.normal(shape=shape), {}
     X.attach_grad()
@@ -60,12 +65,12 @@ def operators(shape):
     return found
 
 
-def time_layers(shape, rounds=7):
+def time_layers(shape: Tuple[int, ...], rounds: int = 7) -> Dict[str, float]:
     """{what it is: median milliseconds of forward + backward}, in turns."""
     return _time_steps(layers(shape[1]), shape, rounds)
 
 
-def gain_from_compiling(shapes):
+def gain_from_compiling(shapes: Sequence[Tuple[int, ...]]) -> List[Tuple[Tuple[int, ...], float, float, float]]:
     """The same operators one by one and compiled: [(shape, milliseconds, compiled milliseconds, their ratio)].
 
     Short times vary more, so small shapes take more rounds.
@@ -82,20 +87,20 @@ def gain_from_compiling(shapes):
     return rows
 
 
-def _time_steps(layers, shape, rounds):
+def _time_steps(layers: Dict[str, Block], shape: Tuple[int, ...], rounds: int) -> Dict[str, float]:
     """{name: median milliseconds of forward + backward}, in turns."""
     X, dY = nd.random.normal(shape=shape), nd.random.normal(shape=shape)
     X.attach_grad()
 
-    def step(layer):
+    def step(layer: Block) -> None:
         with autograd.record():
             Y = layer(X)
         Y.backward(dY)
 
-    return time_in_turns({name: (lambda layer=layer: step(layer)) for name, layer in layers.items()}, rounds)
+    return time_in_turns({name: functools.partial(step, layer) for name, layer in layers.items()}, rounds)
 
 
-def time_operators(shape, rounds=7):
+def time_operators(shape: Tuple[int, ...], rounds: int = 7) -> Dict[str, float]:
     """{operator: median milliseconds}: those that `batch_norm` is made of, and what could stand in their place."""
     X, axes = nd.random.normal(shape=shape), (0, 2, 3)
     mean, flat = X.mean(axis=axes, keepdims=True), X.reshape((-1, shape[2] * shape[3]))
@@ -107,9 +112,9 @@ def time_operators(shape, rounds=7):
                           'X - mean': lambda: X - mean}, rounds)
 
 
-def time_in_turns(functions, rounds):
+def time_in_turns(functions: Mapping[Name, Callable[[], Any]], rounds: int) -> Dict[Name, float]:
     """Median milliseconds of each function, which take turns, so that a busy moment meets all of them."""
-    turns = {name: [] for name in functions}
+    turns: Dict[Name, List[float]] = {name: [] for name in functions}
     for i in range(rounds + 1):
         for name, function in functions.items():
             nd.waitall()

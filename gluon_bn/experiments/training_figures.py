@@ -1,27 +1,34 @@
 """The figures of the experiments that train LeNet: each takes results and returns a matplotlib Figure."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+
 import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..drawing import COLORS, LABELS, STYLES
-from .activations import WEIGHTS, shape_of
+from . import Array
+from .activations import WEIGHTS, Layer, Watched, shape_of
 from .figures import table
 from .variants import PLACES
+
+if TYPE_CHECKING:
+    from .modes import Accuracies
+    from .rates import Run
 
 NONE, FUSED = COLORS['none'], COLORS['fused']
 OTHER = '#882255'  # what stands in the place of a norm
 SHADES = ('#DDCC77', '#CC6677', '#332288', '#AA4499', '#88CCEE')  # no norm: layers, or statistics, in one picture
 
 
-def _grid(rows, columns, width, height, **kwargs):
+def _grid(rows: int, columns: int, width: float, height: float, **kwargs: Any) -> Tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
-def accuracies_by_statistics(results):
+def accuracies_by_statistics(results: Dict[float, List[Accuracies]]) -> Figure:
     """Test accuracy over the epochs by where the statistics are from; results: {lr: [modes.Accuracies, ...]}."""
     figure, (axes,) = _grid(1, len(results), 4.6 * len(results), 3.3, sharey=True)
     sources = (('moving', 'moving averages', ':', SHADES[1]),
@@ -40,7 +47,7 @@ def accuracies_by_statistics(results):
     return figure
 
 
-def shapes(layers):
+def shapes(layers: Dict[str, Layer]) -> Figure:
     """The inputs of each layer above the pixels, and X W + b: every unit standardized, beside a Gaussian."""
     places = list(PLACES)[1:]
     figure, axes = _grid(2, len(places), 9.5, 4, sharex=True, sharey='row')
@@ -62,7 +69,7 @@ def shapes(layers):
     return figure
 
 
-def moments(shapes):
+def moments(shapes: Dict[str, Dict[Tuple[str, str, str], Array]]) -> Figure:
     """The moments of inputs and of X W + b, a dot for each seed and layer; shapes: {net: activations.shapes_over}."""
     figure, (axes,) = _grid(1, 2 * len(shapes), 10, 3.2, sharey='row')
     for ax, (net, moment) in zip(axes, ((net, moment) for moment in ('skewness', 'kurtosis') for net in shapes)):
@@ -80,25 +87,25 @@ def moments(shapes):
     return figure
 
 
-def by_seed(values, what):
+def by_seed(values: Dict[str, Sequence[float]], what: str) -> str:
     """An HTML table of one number for each norm and seed; values: {norm: [number, one a seed]}."""
     count = len(next(iter(values.values())))
     return table([(LABELS[norm], *map(float, of_seeds)) for norm, of_seeds in values.items()],
                  [what, *(f'seed {seed}' for seed in range(count))])
 
 
-def activations(runs):
+def activations(runs: Dict[str, Watched]) -> Figure:
     """Histograms of the sigmoids after training; runs: {norm: activations.Watched}."""
     return _histograms(runs, lambda layer: layer.A, numpy.linspace(0, 1, 51), 'sigmoid')
 
 
-def gradients(runs):
+def gradients(runs: Dict[str, Watched]) -> Figure:
     """Histograms of the size of dL/dA after training, in powers of ten; runs: {norm: activations.Watched}."""
     return _histograms(runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])),
                        numpy.linspace(-9, -1, 49), 'log10 |dL/dA|')
 
 
-def _histograms(runs, values_of, bins, xlabel):
+def _histograms(runs: Dict[str, Watched], values_of: Callable[[Layer], Array], bins: Array, xlabel: str) -> Figure:
     figure, axes = _grid(len(runs), len(PLACES), 10, 3.6, sharex=True, sharey='col')
     for row, (norm, watched) in zip(axes, runs.items()):
         for ax, (place, layer) in zip(row, watched.after.items()):
@@ -113,7 +120,7 @@ def _histograms(runs, values_of, bins, xlabel):
     return figure
 
 
-def over_training(runs, key, ylabel, hint=None):
+def over_training(runs: Dict[str, List[Watched]], key: str, ylabel: str, hint: Optional[float] = None) -> Figure:
     """'saturation' or 'steps' by layer over the epochs; runs: {norm: [activations.Watched, one a seed]}."""
     figure, (axes,) = _grid(1, len(runs), 9.5, 3.4, sharey=True)
     for ax, (norm, of_seeds) in zip(axes, runs.items()):
@@ -134,7 +141,7 @@ def over_training(runs, key, ylabel, hint=None):
     return figure
 
 
-def accuracy_over_rates(runs, titles):
+def accuracy_over_rates(runs: List[Dict[str, Dict[float, List[Run]]]], titles: List[str]) -> Figure:
     """Test accuracy over the learning rate: a line for the median, a dot a seed.
 
     runs: a list of {norm: {lr: [rates.Run, ...]}}, a panel each; titles: one a panel.
@@ -157,7 +164,8 @@ def accuracy_over_rates(runs, titles):
     return figure
 
 
-def strips(runs, keys=(('loss', 'train loss'), ('test_acc', 'test accuracy'))):
+def strips(runs: Dict[str, List[Run]], keys: Sequence[Tuple[str, str]] = (
+        ('loss', 'train loss'), ('test_acc', 'test accuracy'))) -> Figure:
     """Variants one below the other: a dot a seed, a bar for the median; runs: {name: [rates.Run, ...]}."""
     figure, (axes,) = _grid(1, len(keys), 9, 0.9 + 0.36 * len(runs), sharey=True)
     for ax, (key, title) in zip(axes, keys):
@@ -170,7 +178,7 @@ def strips(runs, keys=(('loss', 'train loss'), ('test_acc', 'test accuracy'))):
     return figure
 
 
-def color_of(name):
+def color_of(name: str) -> str:
     """Grey without any norm, another colour for what stands in its place, else batch normalization's."""
     if name in ('none', 'neither'):
         return NONE
