@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from contextlib import nullcontext
 from tempfile import TemporaryDirectory
-from typing import Any, Callable, Iterable, List, Mapping, Optional
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ..system import before_mxnet  # noqa: F401  first: see there
 
@@ -30,7 +30,7 @@ from .guard import Guard
 from .observe import observe_function
 from .observe_layer import observe_layer
 from .properties import Properties
-from .result import Result, Row
+from .result import Finding, Result, Row
 
 SECONDS = 4  # for the student's code; the check itself takes less than one
 
@@ -48,7 +48,7 @@ MATHS = {
     'graph': ('the moving averages are cut from the graph', 'graph', (2, 4)),
 }
 # key: (what the table says, the judge, what it needs: entered outside the time limit, so that it is always left)
-LAYER = {
+LAYER: Dict[str, Tuple[str, Callable[[Any, Any], List[Finding]], Callable[[], ContextManager[Any]]]] = {
     'parameters': ('gamma and beta are learned, the averages are not', layer_probes.parameters, nullcontext),
     'start': ('starting values', layer_probes.start, nullcontext),
     'saving': ('saved and loaded whole', layer_probes.saving, TemporaryDirectory),
@@ -56,7 +56,7 @@ LAYER = {
 }
 
 
-def batch_norm(fn: Callable, only: Optional[Iterable[str]] = None, seconds: float = SECONDS) -> Result:
+def batch_norm(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds: float = SECONDS) -> Result:
     """Check a function fn(X, gamma, beta, moving_mean, moving_var, eps, momentum) -> (Y, moving_mean, moving_var).
 
     Arrays are of the front in use: mx.np after npx.set_np(), else mx.nd; X is (m, d) or (m, c, h, w), the others
@@ -73,8 +73,8 @@ def batch_norm(fn: Callable, only: Optional[Iterable[str]] = None, seconds: floa
     return Result(_title(fn), _maths_rows(probes, chosen), guard.printed)
 
 
-def layer(cls: Callable, only: Optional[Iterable[str]] = None, seconds: float = SECONDS, eps: float = 1e-5,
-          momentum: float = 0.9) -> Result:
+def layer(cls: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds: float = SECONDS,
+          eps: float = 1e-5, momentum: float = 0.9) -> Result:
     """Check a class cls(num_features, num_dims) that makes a gluon.nn.Block.
 
     Its parameters are found by name, as attributes or in collect_params(): gamma, beta, moving_mean and moving_var
@@ -92,12 +92,12 @@ def layer(cls: Callable, only: Optional[Iterable[str]] = None, seconds: float = 
     for key, (words, judge, needed) in LAYER.items():
         if key in chosen:
             with needed() as resource:
-                rows.append(probes.row(words, functools.partial(guard.run, functools.partial(judge, cls, resource))))
+                rows.append(probes.row(words, guard.limited(functools.partial(judge, cls, resource))))
     rows += _maths_rows(probes, chosen)
     return Result(_title(cls), rows, guard.printed)
 
 
-def gradient(fn: Callable, only: Optional[Iterable[str]] = None, seconds: float = SECONDS) -> Result:
+def gradient(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds: float = SECONDS) -> Result:
     """Check a backward pass by hand, fn(dY, X, gamma, eps) -> (dX, dgamma, dbeta), in training.
 
     dY is the gradient of the loss with respect to Y = gamma * (X - mean) / sqrt(var + eps) + beta, of X's shape.

@@ -2,18 +2,21 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy
 
-from .formulas import variable
+from .formulas import Formula, variable
+from .observe import Observed
 from .slips import BLENDED, RULES, SLIPS, mean, momentum, var
-from .variants import Variant, batch_statistics, channel_axes, close, other_axes, values, where, words
+from .trials import Array, Trial
+from .variants import Axes, Variant, batch_statistics, channel_axes, close, other_axes, values, where, words
 
-USUAL_RULES = {'blend': None, 'swapped': 'MomentumSwapped', 'overwritten': 'OverwritesRunning',
-               'kept': 'NeverUpdates', 'other': 'OtherMomentum'}
-KINDS = {'m': None, 'm-1': 'UnbiasedRunningVar', 'std': 'RunningStdNotVar', 'std, m-1': 'RunningStdNotVar',
-         'std with eps': 'RunningStdNotVar', 'std with eps, m-1': 'RunningStdNotVar'}
+USUAL_RULES: Dict[str, List[str]] = {'blend': [], 'swapped': ['MomentumSwapped'], 'overwritten': ['OverwritesRunning'],
+                                     'kept': ['NeverUpdates'], 'other': ['OtherMomentum']}
+KINDS: Dict[str, List[str]] = {
+    'm': [], 'm-1': ['UnbiasedRunningVar'],
+    **dict.fromkeys(('std', 'std, m-1', 'std with eps', 'std with eps, m-1'), ['RunningStdNotVar'])}
 QUANTITIES = ('moving_mean', 'moving_var')
 
 
@@ -25,7 +28,8 @@ class Cause(NamedTuple):
     words: str = ''
 
 
-def explain(trials, observed, variant, known):
+def explain(trials: Sequence[Trial], observed: Sequence[Observed], variant: Optional[Variant],
+            known: Collection[str]) -> Optional[List[Cause]]:
     """The Causes, of the fewest new mistakes, that give the observed averages; None if none do.
 
     `variant` is how the batch itself was normalized: an average of the same wrong statistic is no second mistake.
@@ -45,7 +49,7 @@ def explain(trials, observed, variant, known):
     return _of_slips(trials, observed, variant, known) if causes is None else causes
 
 
-def _follow(trials, observed, variant):
+def _follow(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant) -> bool:
     """Whether both averages are right but for the statistics, which are those that normalize the batch."""
     for trial, one in zip(trials, observed):
         given = values(variant, trial)
@@ -56,12 +60,13 @@ def _follow(trials, observed, variant):
     return True
 
 
-def _of_usual(trials, observed, variant, known, quantities=QUANTITIES):
+def _of_usual(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant, known: Collection[str],
+              quantities: Sequence[str] = QUANTITIES) -> Optional[List[Cause]]:
     rank = trials[0].X.ndim
     axes = dict.fromkeys([variant.axes, 'channel', *other_axes(rank)])
-    causes = []
+    causes: List[Cause] = []
     for quantity in quantities:
-        best = None
+        best: Optional[Tuple[int, List[str]]] = None
         for over, kind in itertools.product(axes, ['mean'] if quantity == 'moving_mean' else KINDS):
             if best is not None and best[0] == 0:
                 break
@@ -70,10 +75,10 @@ def _of_usual(trials, observed, variant, known, quantities=QUANTITIES):
             rule = _rule(trials, olds, batches, news)
             if rule is None:
                 continue
-            found = [] if USUAL_RULES[rule] is None else [USUAL_RULES[rule]]
+            found = USUAL_RULES[rule][:]
             if rule != 'kept':
                 found += ['WrongAxis'] if over != 'channel' else []
-                found += [] if kind in ('mean', variant.divide) or KINDS[kind] is None else [KINDS[kind]]
+                found += [] if kind in ('mean', variant.divide) else KINDS[kind]
             price = sum(name not in known for name in found)
             if best is None or price < best[0]:
                 best = price, found
@@ -83,7 +88,8 @@ def _of_usual(trials, observed, variant, known, quantities=QUANTITIES):
     return causes
 
 
-def _of_slips(trials, observed, variant, known):
+def _of_slips(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant,
+              known: Collection[str]) -> Optional[List[Cause]]:
     """The Causes, where one average or both come of a statistic that is wrong in Y already, or of a slip of its own."""
     named = []
     for trial, one in zip(trials, observed):
@@ -94,7 +100,7 @@ def _of_slips(trials, observed, variant, known):
                       'mean': right_mean, 'var': right_var,
                       'own mean': own_mean, 'own var': own_var, 'Y': one.Y,
                       'new_mean': one.moving_mean, 'new_var': one.moving_var})
-    causes = []
+    causes: List[Cause] = []
     for quantity in QUANTITIES:
         usual = _of_usual(trials, observed, variant, known, (quantity,))
         found = usual if usual is not None else _slip(named, [getattr(one, quantity) for one in observed], quantity)
@@ -104,16 +110,16 @@ def _of_slips(trials, observed, variant, known):
     return causes
 
 
-def _slip(named, news, quantity):
+def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str) -> Optional[List[Cause]]:
     """The Cause of one average by the first rule that gives it, if any."""
     old, right = variable(quantity), mean if quantity == 'moving_mean' else var
     own = variable(f'own {right}')
 
-    def blend(old, batch):
+    def blend(old: Formula, batch: Formula) -> Formula:
         return momentum * old + (1 - momentum) * batch
 
     usual = [blend, lambda old, batch: momentum * batch + (1 - momentum) * old, lambda old, batch: batch]
-    tried = [*itertools.product([blend], [own, *BLENDED[quantity]]),
+    tried: List[Tuple[Any, Formula]] = [*itertools.product([blend], [own, *BLENDED[quantity]]),
              *itertools.product([*usual[1:], *RULES], [right, own]),
              *itertools.product([*usual[1:], *RULES], BLENDED[quantity])]
     for rule, batch in tried:
@@ -127,16 +133,17 @@ def _slip(named, news, quantity):
     return None
 
 
-def _batch(trial, axes, kind):
+def _batch(trial: Trial, axes: Axes, kind: str) -> Array:
     mean, var = batch_statistics(Variant(axes=axes, divide='m-1' if 'm-1' in kind else 'm'), trial.X)
     if kind == 'mean':
         return mean
-    return numpy.sqrt(var + (trial.eps if 'eps' in kind else 0)) if 'std' in kind else var
+    return (var + (trial.eps if 'eps' in kind else 0)) ** 0.5 if 'std' in kind else var
 
 
-def _rule(trials, olds, batches, news):
+def _rule(trials: Sequence[Trial], olds: Sequence[Array], batches: Sequence[Array],
+          news: Sequence[Array]) -> Optional[str]:
     """How each new average came from the old one and the batch's; None if by no known rule."""
-    def fits(weights):
+    def fits(weights: Sequence[float]) -> bool:
         return all(close(new, weight * old + (1 - weight) * batch if weight else batch)
                    for weight, old, batch, new in zip(weights, olds, batches, news))
 

@@ -51,7 +51,7 @@ def variable(name: str) -> Formula:
     return Formula(name, lambda values: values[name])
 
 
-def call(name: str, function: Callable, *arguments: Operand) -> Formula:
+def call(name: str, function: Callable[..., Any], *arguments: Operand) -> Formula:
     """The formula name(arguments), computed by `function`."""
     formulas = [_formula(argument) for argument in arguments]
     return Formula(f'{name}({", ".join(map(str, formulas))})',
@@ -71,7 +71,8 @@ def _formula(operand: Operand) -> Formula:
     return operand if isinstance(operand, Formula) else Formula(f'{operand:g}', lambda values: operand)
 
 
-def _binary(left: Formula, sign: str, function: Callable, other: Operand, binding: int, right_binding: int) -> Formula:
+def _binary(left: Formula, sign: str, function: Callable[..., Any], other: Operand, binding: int,
+            right_binding: int) -> Formula:
     right = _formula(other)
     texts = [f'({side})' if side.binding < least else str(side)
              for side, least in ((left, binding + (sign == '**')), (right, right_binding))]

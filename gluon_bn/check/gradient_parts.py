@@ -7,24 +7,29 @@ For a right dX the three factors are 1. They are solved for, channel by channel,
 from __future__ import annotations
 
 import functools
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy
 
+from .formulas import Formula
 from .gradient_slips import PARAMETERS, dX_formulas
 from .properties import GRADIENT_RTOL
 from .raised import Trouble
+from .trials import Array, Trial
 from .variants import Variant, batch_statistics, channel_axes, same, where
+
+Seen = Dict[str, Any]  # what was returned for one trial, by name: an array, or the Trouble with it
 
 
 class Parts:
     """The right gradients of one trial, and the three parts of dX."""
 
-    def __init__(self, trial, variant=None):
+    def __init__(self, trial: Trial, variant: Optional[Variant] = None) -> None:
         variant = variant or Variant()
         self.axes = channel_axes(trial.X.ndim)
         self.m = trial.X.size // trial.X.shape[1]
         mean, var = batch_statistics(variant, trial.X)
-        eps = {'none': 0, 'outside': 0}.get(variant.eps, trial.eps)
+        eps = 0 if variant.eps in ('none', 'outside') else trial.eps
         self.spread = numpy.sqrt(var + eps) + (trial.eps if variant.eps == 'outside' else 0)
         self.X_hat = (trial.X - mean) / self.spread
         self.dgamma, self.dbeta = self.sum(trial.dY * self.X_hat), self.sum(trial.dY)
@@ -35,10 +40,11 @@ class Parts:
         self.values = {**trial._asdict(), 'mean': mean, 'var': var, 'X_hat': self.X_hat, 'axes': self.axes, 'm': self.m,
                        'n': trial.X.shape[0]}
 
-    def sum(self, array):
-        return array.sum(self.axes, keepdims=True)
+    def sum(self, array: Array) -> Array:
+        result: Array = array.sum(self.axes, keepdims=True)
+        return result
 
-    def factors(self, dX):
+    def factors(self, dX: Array) -> Optional[Array]:
         """(channels, 3): the factors of the three parts in a dX; None if it is no sum of them."""
         rows = []
         for channel in range(dX.shape[1]):
@@ -48,10 +54,11 @@ class Parts:
             if not same(basis @ factors, wanted, rtol=GRADIENT_RTOL, atol=1e-4):
                 return None
             rows.append(factors)
-        return numpy.array(rows)
+        result: Array = numpy.array(rows)
+        return result
 
 
-def explain_dX(seen, parts):
+def explain_dX(seen: Sequence[Seen], parts: Sequence[Parts]) -> Tuple[Optional[List[str]], str]:
     """The names of what is wrong with dX, and the formula that gives it, in words; (None, '') if none is known.
 
     It may be built from dgamma and dbeta as they were returned.
@@ -64,7 +71,7 @@ def explain_dX(seen, parts):
     return None, ''
 
 
-def explain_parameter(name, seen, parts):
+def explain_parameter(name: str, seen: Sequence[Seen], parts: Sequence[Parts]) -> str:
     """The formula that gives dgamma or dbeta, in words; '' if none is known."""
     values = [part.values for part in parts]
     found = (formula for formula in PARAMETERS[name] if _gives(formula, values, [one[name] for one in seen]))
@@ -74,13 +81,13 @@ def explain_parameter(name, seen, parts):
 _dX_formulas = functools.lru_cache(maxsize=None)(dX_formulas)
 
 
-def _gives(formula, values, wanted):
+def _gives(formula: Formula, values: Sequence[Mapping[str, Any]], wanted: Sequence[Any]) -> bool:
     with numpy.errstate(all='ignore'):
         return all(same(array, formula.compute(each) + 0 * array, rtol=GRADIENT_RTOL, atol=1e-4)
                    for each, array in zip(values, wanted))
 
 
-def diagnose(tried, seen, parts):
+def diagnose(tried: Sequence[Trial], seen: Sequence[Seen], parts: Sequence[Parts]) -> Tuple[List[str], str]:
     """What is wrong with dX, by names, and the factors that tell it."""
     factors = [part.factors(one['dX']) for part, one in zip(parts, seen)]
     if any(f is None for f in factors):
@@ -106,7 +113,7 @@ def diagnose(tried, seen, parts):
     return found or ['WrongGradientGamma' if not _all(var, 1) else 'WrongGradientBeta'], numbers
 
 
-def _miscounts(tried):
+def _miscounts(tried: Sequence[Trial]) -> Iterator[Array]:
     """By what a part is off where m is taken for 1, m - 1, the examples, the locations, or the whole size."""
     shapes = [trial.X.shape for trial in tried]
     counts = [[1, m - 1, shape[0], m // shape[0], m * shape[1]]
@@ -117,10 +124,10 @@ def _miscounts(tried):
             yield numpy.concatenate(factors)
 
 
-def _all(values, expected):
+def _all(values: Array, expected: Any) -> bool:
     return bool(numpy.allclose(values, expected, rtol=5e-3, atol=5e-3))
 
 
-def _times(values):
+def _times(values: Array) -> str:
     low, high = round(float(values.min()), 2) + 0.0, round(float(values.max()), 2) + 0.0
     return f'{low:g} times' if abs(high - low) < 0.011 else f'{low:g} to {high:g} times'

@@ -2,18 +2,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from typing import Any, Callable, Collection, Iterator, List, Sequence, Set, Tuple
 from unittest import mock
 
 import numpy
 from mxnet import autograd, nd
 
-from .gradient_parts import Parts, diagnose, explain_dX, explain_parameter
-from .guard import is_checked
+from .gradient_parts import Parts, Seen, diagnose, explain_dX, explain_parameter
+from .guard import Guard, is_checked
 from .observe import front, to_numpy, unpack
 from .properties import GRADIENT_RTOL
 from .raised import Trouble
 from .result import Finding, Row, difference
-from .trials import RANKS, trials, upstream
+from .trials import RANKS, Trial, trials, upstream
 from .variants import Variant, same
 
 NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
@@ -23,11 +25,12 @@ SPREADS = {'NoEps': Variant(eps='none'), 'EpsOutsideSqrt': Variant(eps='outside'
            'UnbiasedBatchVar': Variant(divide='m-1')}
 
 
-def judge_gradient(fn, guard, keys):
+def judge_gradient(fn: Callable[..., Any], guard: Guard, keys: Collection[str]) -> List[Row]:
     """The rows of the result: for each rank dgamma, dbeta and dX."""
-    rows, told = [], set()
+    rows: List[Row] = []
+    told: Set[Tuple[str, str]] = set()
 
-    def troubled(word, trouble):
+    def troubled(word: str, trouble: Trouble) -> Row:
         new = (trouble.name, trouble.text) not in told and not (told and trouble.name == 'TooSlow')
         told.add((trouble.name, trouble.text))
         return Row(word, (Finding(trouble.name, trouble.text),) if new else (), f'not tried, because of {trouble.name}')
@@ -36,7 +39,7 @@ def judge_gradient(fn, guard, keys):
         tried = [trials(rank)[1], trials(rank)[3]]
         try:
             with _by_hand():  # outside the time limit: code that cannot be stopped must not leave it behind
-                seen = [guard.run(lambda trial=trial: observe(fn, trial)) for trial in tried]
+                seen = [guard.run(functools.partial(observe, fn, trial)) for trial in tried]
         except Trouble as trouble:
             seen = [dict.fromkeys(NAMES, trouble)]
         for name in ('dgamma', 'dbeta', 'dX'):
@@ -46,7 +49,7 @@ def judge_gradient(fn, guard, keys):
     return rows
 
 
-def observe(fn, trial):
+def observe(fn: Callable[..., Any], trial: Trial) -> Seen:
     """Call fn on one trial: {name: its array in float64, or the Trouble with it}."""
     arrays = [front().array(value, dtype='float32') for value in (trial.dY, trial.X, trial.gamma)]
     before = [array.asnumpy() for array in arrays]
@@ -74,10 +77,10 @@ def observe(fn, trial):
 
 
 @contextlib.contextmanager
-def _by_hand():
+def _by_hand() -> Iterator[None]:
     """Autograd, from which one could copy, is out of the checked code's reach; other threads may use it."""
-    def refused(method):
-        def call(*args, **kwargs):
+    def refused(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
             if is_checked():
                 raise Trouble('UsesAutograd', 'the gradient is asked from autograd')
             return method(*args, **kwargs)
@@ -90,7 +93,7 @@ def _by_hand():
         yield
 
 
-def _judge(name, tried, seen):
+def _judge(name: str, tried: Sequence[Trial], seen: Sequence[Seen]) -> List[Finding]:
     right = [Parts(trial) for trial in tried]
     wrong = [i for i in range(len(tried)) if not _same(seen[i][name], getattr(right[i], name))]
     if not wrong:
@@ -119,5 +122,5 @@ def _judge(name, tried, seen):
     return [Finding(mistake, text + told) for mistake in names]
 
 
-def _same(actual, expected):
+def _same(actual: Any, expected: Any) -> bool:
     return not isinstance(actual, Trouble) and same(actual, expected, rtol=GRADIENT_RTOL)

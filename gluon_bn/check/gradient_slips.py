@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import List, Tuple
 
 from .formulas import Formula, sqrt, total, variable
 from .slips import X, eps, gamma, m, mean, n, var
@@ -33,13 +34,14 @@ PARAMETERS = {
 }
 
 
-def dX_formulas():
+def dX_formulas() -> List[Tuple[List[str], Formula]]:
     """Pairs of the names of what is wrong and the formula that comes of it, from the fewest names to the most."""
-    made = []
-    signed = [[*((term, '-') for term in terms), (terms[0], '+')] for terms in (THROUGH_MEAN, THROUGH_VARIANCE)]
-    for scale, mean_term, variance_term in itertools.product(SCALES, *signed):
-        chosen = zip((scale, mean_term, variance_term), (SCALES[0], (THROUGH_MEAN[0], '-'), (THROUGH_VARIANCE[0], '-')))
-        names = [name for name, (one, right) in zip(NAMES, chosen) if one != right]
+    made: List[Tuple[List[str], Formula]] = []
+    means, variances = ([*((term, '-') for term in terms), (terms[0], '+')]
+                        for terms in (THROUGH_MEAN, THROUGH_VARIANCE))
+    for scale, mean_term, variance_term in itertools.product(SCALES, means, variances):
+        wrong = scale != SCALES[0], mean_term != means[0], variance_term != variances[0]
+        names = list(itertools.compress(NAMES, wrong))
         inner = dY
         for term, sign in (mean_term, variance_term):
             if term is not NONE:

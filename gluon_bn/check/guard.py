@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from typing import Any, Callable, ClassVar, Iterator, List, Optional, Tuple, TypeVar
 from unittest import mock
 
 import numpy
@@ -19,6 +20,8 @@ from .raised import Trouble, place, trouble
 
 LINES = 10  # that are kept of what the code prints
 
+T = TypeVar('T')
+
 
 class _Stop(BaseException):
     """Raised inside code that has run out of time."""
@@ -27,20 +30,21 @@ class _Stop(BaseException):
 class _Worker(threading.Thread):
     """The thread that runs the code: one for all checks, since MXNet keeps 5 MB for every thread that ever used it."""
 
-    current = None
+    current: ClassVar[Optional[_Worker]] = None
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(daemon=True, name='gluon_bn.check')
-        self.tasks, self.retired, self.over = queue.SimpleQueue(), False, False
+        self.tasks: queue.SimpleQueue[Tuple[Callable[[], None], threading.Event]] = queue.SimpleQueue()
+        self.retired, self.over = False, False
         self.start()
 
     @classmethod
-    def get(cls):
+    def get(cls) -> _Worker:
         if cls.current is None or cls.current.retired or not cls.current.is_alive():
             cls.current = cls()
         return cls.current
 
-    def run(self):
+    def run(self) -> None:
         try:
             while not self.retired:
                 task, done = self.tasks.get()
@@ -50,19 +54,19 @@ class _Worker(threading.Thread):
             pass
         self.over = True
 
-    def retire(self):
+    def retire(self) -> bool:
         """Raise inside the thread until it ends; False if it does not, as in native code or under a bare `except:`."""
         self.retired = True
         for _ in range(5):
             if not self.over:  # while it ends, Python would print what is raised
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_Stop))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident or 0), ctypes.py_object(_Stop))
             self.join(0.1)
             if not self.is_alive():
                 return True
         return self.over
 
 
-def is_checked():
+def is_checked() -> bool:
     """Whether the caller runs in code that is being checked."""
     return isinstance(threading.current_thread(), _Worker)
 
@@ -73,10 +77,10 @@ class _Clock:
     So code on a busy machine is not taken for code that hangs; and what waits for ever ends after three times as long.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.wall, self.processor = time.monotonic(), time.process_time()
 
-    def read(self):
+    def read(self) -> float:
         wall = time.monotonic() - self.wall
         return min(wall, max(2 * (time.process_time() - self.processor), wall / 3))
 
@@ -91,30 +95,37 @@ class Guard:
     `os._exit` and the like are out of reach here: they take a process of their own.
     """
 
-    def __init__(self, code, seconds):
-        self.left, self.timed_out, self._limit, self._printed = seconds, False, seconds, []
+    def __init__(self, code: Any, seconds: float) -> None:
+        self.left, self.timed_out, self._limit = seconds, False, seconds
+        self._printed: List[str] = []
         self._file = getattr(getattr(code, '__code__', None), 'co_filename', None) or _file_of_class(code)
 
     @property
-    def printed(self):
+    def printed(self) -> str:
         """What the code has printed, cut after a few lines."""
         rest = len(self._printed) - LINES
         return ''.join(self._printed[:LINES] + ([f'... and {rest:,} lines more'] if rest > 0 else []))
 
-    def run(self, task):
+    def limited(self, task: Callable[[], T]) -> Callable[[], T]:
+        """The task, which runs in here when it is called."""
+        return lambda: self.run(task)
+
+    def run(self, task: Callable[[], T]) -> T:
         """The value of task(). Raises: Trouble for whatever went wrong in it."""
         if self.timed_out:
             raise Trouble('TooSlow', 'not tried: the time was used up before')
-        outcome, is_np, is_shape = {}, npx.is_np_array(), npx.is_np_shape()
+        values: List[T] = []
+        errors: List[BaseException] = []
+        is_np, is_shape = npx.is_np_array(), npx.is_np_shape()
 
-        def work():
+        def work() -> None:
             autograd.set_recording(False)
             autograd.set_training(False)
             npx.set_np(shape=is_shape, array=is_np)
             try:
-                outcome['value'] = task()
+                values.append(task())
             except BaseException as error:  # also SystemExit, and a KeyboardInterrupt that the code raised itself
-                outcome['error'] = error
+                errors.append(error)
 
         worker, done, output, clock = _Worker.get(), threading.Event(), io.StringIO(), _Clock()
         with _generators_kept(), _exit_raises(), contextlib.redirect_stdout(output), warnings.catch_warnings():
@@ -134,27 +145,27 @@ class Guard:
         if self.timed_out:
             raise Trouble('TooSlow', f'no answer within {self._limit:g} seconds{where}'
                           + ('' if stopped else '; it cannot be stopped and still runs: restart the kernel'))
-        if 'error' in outcome:
-            raise trouble(outcome['error'], self._file)
-        return outcome['value']
+        if errors:
+            raise trouble(errors[0], self._file)
+        return values[0]
 
-    def _line(self, worker):
+    def _line(self, worker: _Worker) -> str:
         """Where in the student's own file the thread is just now."""
-        frame = sys._current_frames().get(worker.ident)
+        frame = sys._current_frames().get(worker.ident or 0)
         while frame is not None and frame.f_code.co_filename != self._file:
             frame = frame.f_back
         return place(frame.f_code, frame.f_lineno) if frame is not None else ''
 
 
-def _file_of_class(code):
+def _file_of_class(code: Any) -> Optional[str]:
     for member in vars(code).values() if isinstance(code, type) else ():
         if hasattr(member, '__code__'):
-            return member.__code__.co_filename
+            return str(member.__code__.co_filename)
     return None
 
 
 @contextlib.contextmanager
-def _generators_kept():
+def _generators_kept() -> Iterator[None]:
     """Python's and NumPy's random numbers go on as if the code had not run; MXNet's cannot be read back."""
     states = random.getstate(), numpy.random.get_state()
     try:
@@ -165,7 +176,7 @@ def _generators_kept():
 
 
 @contextlib.contextmanager
-def _exit_raises():
+def _exit_raises() -> Iterator[None]:
     """In Jupyter exit() asks the kernel to end after the cell; here it raises SystemExit, as everywhere else."""
     ipython = sys.modules.get('IPython')
     shell = ipython.get_ipython() if ipython else None

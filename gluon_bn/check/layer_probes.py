@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, Callable, List
 from unittest import mock
 
 import mxnet as mx
@@ -12,15 +13,17 @@ from mxnet.ndarray import NDArray
 
 from .observe import front
 from .observe_layer import Layer
+from .raised import remember
 from .result import Finding, difference
 from .trials import ROWS
 
 DEVICE = mx.cpu(1)  # a second device on any machine
 
 
-def parameters(cls, _):
+def parameters(cls: Callable[..., Any], _: None) -> List[Finding]:
     """gamma and beta are learned, the averages are not."""
-    layer, findings = Layer(cls, 2), []
+    layer = Layer(cls, 2)
+    findings: List[Finding] = []
     layer.refuse_other_names()
     for word in ('gamma', 'beta'):
         value = layer.find(word)[1]
@@ -28,7 +31,7 @@ def parameters(cls, _):
             findings.append(Finding(f'Missing{word.title()}', f'the layer has no Parameter named {word}'))
         elif not isinstance(value, gluon.Parameter) or value.grad_req == 'null':
             findings.append(Finding('NotLearned', f'{word} is no Parameter that takes a gradient'))
-    trained = [layer.find(word)[0] for word, value in zip(('mean', 'var'), layer.statistics())
+    trained = [str(layer.find(word)[0]) for word, value in zip(('mean', 'var'), layer.statistics())
                if isinstance(value, gluon.Parameter) and value.grad_req != 'null']
     if trained:
         text = f'{" and ".join(trained)} would get a gradient (grad_req is not "null") and a Trainer would move them'
@@ -36,9 +39,10 @@ def parameters(cls, _):
     return findings
 
 
-def start(cls, _):
+def start(cls: Callable[..., Any], _: None) -> List[Finding]:
     """An untrained layer: gamma 1, beta 0, moving mean 0, moving variance 1, or 0 as in the chapter."""
-    layer, findings = Layer(cls, 2), []
+    layer = Layer(cls, 2)
+    findings: List[Finding] = []
     for word, wanted in (('gamma', 1), ('beta', 0), ('mean', 0), ('var', 1)):
         if layer.find(word)[1] is None:
             continue
@@ -52,7 +56,7 @@ def start(cls, _):
     return findings
 
 
-def saving(cls, folder):
+def saving(cls: Callable[..., Any], folder: str) -> List[Finding]:
     """What is saved in a folder and loaded again is the whole layer."""
     layer = Layer(cls, 2)
     layer.statistics()
@@ -70,7 +74,7 @@ def saving(cls, folder):
     return []
 
 
-def device(cls, copied):
+def device(cls: Callable[..., Any], copied: List[Any]) -> List[Finding]:
     """X may come on another device than the one where the layer was made; `copied` lists the arrays that follow it."""
     layer, values = Layer(cls, 2), {'mean': numpy.array([1.0, 2.0]), 'var': numpy.array([5.0, 12.0])}
     layer.statistics()  # they must be there
@@ -88,7 +92,7 @@ def device(cls, copied):
             Y = layer.block(X.copyto(DEVICE))
         except Exception as error:  # a student's code raises anything
             if not re.search(r'\b(context|ctx|device|[cg]pu\()', str(error)):  # another mistake
-                error.during = f'with X on {DEVICE}, '
+                remember(error, f'with X on {DEVICE}, ')
                 raise
             return [Finding('DeviceNotCopied', f'with X on {DEVICE}, the layer raises {type(error).__name__}: '
                                                f'{str(error).splitlines()[0].rstrip(".")}')]
@@ -110,8 +114,9 @@ def device(cls, copied):
 class copies:
     """Lists the arrays that are copied to DEVICE within the block, by whatever method."""
 
-    def __enter__(self):
-        self._patches, seen = [], []
+    def __enter__(self) -> List[Any]:
+        self._patches: List[Any] = []
+        seen: List[Any] = []
         for owner in (NDArray, mx.np.ndarray):
             for name in ('copyto', 'as_in_context', 'as_in_ctx'):
                 if name in vars(owner):
@@ -120,13 +125,13 @@ class copies:
             patch.start()
         return seen
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         for patch in self._patches:
             patch.stop()
 
 
-def _watched(method, seen):
-    def call(self, other):
+def _watched(method: Callable[..., Any], seen: List[Any]) -> Callable[..., Any]:
+    def call(self: Any, other: Any) -> Any:
         if getattr(other, 'context', other) == DEVICE:
             seen.append(self)
         return method(self, other)

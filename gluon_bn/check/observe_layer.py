@@ -1,12 +1,15 @@
 """A student's layer: its parameters and averages found by name, and what comes out of it on a trial."""
 from __future__ import annotations
 
+from typing import Any, Callable, List, Optional, Tuple
+
 import numpy
 from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
 from .observe import MODES, Observed, differentiate, front, in_graph, kind, to_numpy
-from .raised import Trouble, is_empty, not_written
+from .raised import Trouble, is_empty, not_written, remember
+from .trials import Array, Trial
 
 WORDS = ('gamma', 'beta', 'mean', 'var')
 PASSING = ('batch', 'last', 'old', 'prev', 'init', 'grad', 'new')  # in names of arrays that a layer keeps beside them
@@ -15,12 +18,12 @@ PASSING = ('batch', 'last', 'old', 'prev', 'init', 'grad', 'new')  # in names of
 class Layer:
     """A freshly made layer of the class under test, its parameters and statistics found by name."""
 
-    def __init__(self, cls, rank, num_features=2, load=None):
+    def __init__(self, cls: Callable[..., Any], rank: int, num_features: int = 2, load: Optional[str] = None) -> None:
         self._num_features = num_features
         try:
             self.block = cls(num_features, rank)
         except Exception as error:  # a student's code raises anything
-            error.during = f'in making the layer by {getattr(cls, "__name__", "cls")}({num_features}, {rank}), '
+            remember(error, f'in making the layer by {getattr(cls, "__name__", "cls")}({num_features}, {rank}), ')
             raise
         if not isinstance(self.block, gluon.Block):
             raise Trouble('NotABlock', f'the class should be a gluon.nn.Block, yours makes {kind(self.block)}')
@@ -32,15 +35,15 @@ class Layer:
             with autograd.predict_mode():  # sizes that are inferred need an input
                 self.block(front().ones((2, num_features) + (1,) * (rank - 2)))
 
-    def find(self, word):
+    def find(self, word: str) -> Tuple[Optional[str], Any]:
         """The array whose name fits a word ('gamma', 'mean') best: (name, Parameter or array), or (None, None)."""
         named = [(name, value) for name, value in vars(self.block).items()
                  if word in name.lower() and isinstance(value, (gluon.Parameter, NDArray))]
         named = named or [(name, value) for name, value in self.block.collect_params().items()
                           if word in name.split('_', 1)[-1]]
-        return min(named, key=lambda pair: self._misfit(word, *pair), default=(None, None))
+        return min(named, key=lambda pair: self._misfit(word, *pair)) if named else (None, None)
 
-    def _misfit(self, word, name, value):
+    def _misfit(self, word: str, name: str, value: Any) -> Tuple[Any, ...]:
         """How far an array is from what is looked for: a layer may keep others beside it, such as `batch_mean`."""
         name, prefixes = name.lower(), ('moving', 'running') if word in ('mean', 'var') else ()
         return (numpy.prod(value.shape) != self._num_features,
@@ -48,7 +51,7 @@ class Layer:
                 not any(prefix in name for prefix in prefixes), name.strip('_') != word,
                 any(passing in name for passing in PASSING), len(name))
 
-    def refuse_other_names(self):
+    def refuse_other_names(self) -> None:
         """Raises: Trouble if gamma, beta or an average is not there, but others are of its size that could be it."""
         known = [self.find(word)[0] for word in WORDS]
         others = {name: value for name, value in vars(self.block).items()
@@ -63,7 +66,7 @@ class Layer:
                 raise Trouble('WrongName', f'the layer has no {sort} named {" or ".join(named)}, '
                                            f'but one named {" and one named ".join(there)}')
 
-    def statistics(self):
+    def statistics(self) -> List[Any]:
         self.refuse_other_names()
         found = [self.find(word)[1] for word in ('mean', 'var')]
         if any(value is None for value in found):
@@ -71,25 +74,25 @@ class Layer:
                                            'that hold arrays or Parameters')
         return found
 
-    def output(self, Y):
+    def output(self, Y: Any) -> Array:
         """Y as a NumPy array. Raises: Trouble if it is none."""
         if Y is None and is_empty(self.block.forward):
             raise not_written(self.block.forward)
         return to_numpy('Y', Y)
 
-    def write(self, word, value):
+    def write(self, word: str, value: Array) -> None:
         name, old = self.find(word)
         if isinstance(old, gluon.Parameter):
             old.set_data(front().array(value.reshape(old.shape), dtype='float32'))
-        elif old is not None and old.size == value.size:
+        elif name is not None and old.size == value.size:
             setattr(self.block, name, front().array(value.reshape(old.shape), dtype='float32'))
 
-    def read(self, word):
+    def read(self, word: str) -> Array:
         value = self.find(word)[1]
         return to_numpy(f'the moving {word}', value.data() if isinstance(value, gluon.Parameter) else value)
 
 
-def observe_layer(cls, trial, mode):
+def observe_layer(cls: Callable[..., Any], trial: Trial, mode: str) -> Observed:
     """Run a new layer of the class, started from the trial's parameters and statistics, in one of the MODES."""
     layer = Layer(cls, trial.X.ndim, trial.X.shape[1])
     layer.statistics()  # they must be there
@@ -101,15 +104,15 @@ def observe_layer(cls, trial, mode):
     with MODES[mode]():
         Y = layer.block(X)
     value = layer.output(Y)
-    changed = () if numpy.array_equal(X.asnumpy(), before) else ('X',)
+    changed: Tuple[str, ...] = () if numpy.array_equal(X.asnumpy(), before) else ('X',)
 
-    def grads():
+    def grads() -> List[Any]:
         learned = [layer.find(word)[1] for word in ('gamma', 'beta')]
         return [X.grad, *(p.grad() if isinstance(p, gluon.Parameter) and p.grad_req != 'null' else None
                           for p in learned)]
 
     # Gluon's own layer moves its statistics in the backward pass: they are read after it.
-    gradients = differentiate(Y, trial, grads) if mode == 'training' else None
+    gradients = differentiate(Y, trial, grads) if mode == 'training' else ()
     plain = [array for array in layer.statistics() if not isinstance(array, gluon.Parameter)]
     kept = mode == 'training' and any(map(in_graph, plain))
     # a layer may keep its averages in any shape of that size, as Gluon's does: (c,)

@@ -1,12 +1,16 @@
 """Y in training and in prediction: right, or by which mistakes it comes out."""
 from __future__ import annotations
 
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
 import numpy
 
 from . import variants
+from .observe import Observed
 from .probes import Open, Probes
 from .raised import Trouble
 from .result import Finding, difference
+from .trials import Array, Trial
 from .variants import FAMILIAR_AXES, Variant, same
 
 TRAINING, PREDICTION = Variant(), Variant(source='moving')
@@ -17,19 +21,20 @@ ABOUT_TRAINING, ABOUT_PREDICTION = ('gamma', 'beta', 'eps'), ('gamma', 'beta', '
 class Outputs(Probes):
     """The properties of Y; the others build on how the code normalizes."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._variants = {}
+        self._variants: Dict[int, Optional[Variant]] = {}
 
-    def variant(self, rank):
+    def variant(self, rank: int) -> Variant:
         """How the code normalizes in training, as far as it is understood. Raises: Open if it is not."""
         if rank not in self._variants:
             self.training(rank)
-        if self._variants[rank] is None:
+        variant = self._variants[rank]
+        if variant is None:
             raise Open('cannot be judged before Y is right')
-        return self._variants[rank]
+        return variant
 
-    def training(self, rank):
+    def training(self, rank: int) -> List[Finding]:
         """Y in training."""
         self._variants[rank] = None
         tried = self.trials[rank]
@@ -41,7 +46,7 @@ class Outputs(Probes):
             raise lost
         return findings
 
-    def prediction(self, rank):
+    def prediction(self, rank: int) -> List[Finding]:
         """Y in prediction."""
         tried = self.trials[rank]
         seen = [self.observed(trial, 'prediction') for trial in tried]
@@ -54,7 +59,8 @@ class Outputs(Probes):
             return keep + [Finding('RunningStdNotVar', findings[0].text)]
         return findings
 
-    def _judge_Y(self, tried, seen, source, right, about):
+    def _judge_Y(self, tried: Sequence[Trial], seen: Sequence[Observed], source: str, right: Variant,
+                 about: Sequence[str]) -> Tuple[Optional[Variant], List[Finding]]:
         rank = tried[0].X.ndim
         where = 'in training' if source == 'batch' else 'in prediction'
         for trial, one in zip(tried, seen):
@@ -80,9 +86,9 @@ class Outputs(Probes):
         for name in names:
             i = next((i for i in wrong if _shows(name, variant, right, tried[i], source)), wrong[0])
             text = f'{where}, ' + difference(tried[i].told(*about), 'Y', expected[i], Ys[i])
-            if name == 'WrongAxis' and variant.axes != 'channel' and (rank == 2 or variant.axes in FAMILIAR_AXES):
-                text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
             if variant is not None:
+                if name == 'WrongAxis' and variant.axes != 'channel' and (rank == 2 or variant.axes in FAMILIAR_AXES):
+                    text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
                 text += variants.words(variant, name)
             elif name == 'WrongOutput':
                 text += _line(tried, Ys, right, i)
@@ -90,17 +96,17 @@ class Outputs(Probes):
         return variant, findings
 
 
-def exchanged(where):
+def exchanged(where: str) -> Finding:
     return Finding('WrongReturn', f'{where}, moving_mean and moving_var come back in exchanged order')
 
 
-def are_exchanged(tried, seen):
+def are_exchanged(tried: Sequence[Trial], seen: Sequence[Observed]) -> bool:
     """Whether the averages come back unmoved, each in the other's place."""
     return all(same(one.moving_mean, trial.moving_var) and same(one.moving_var, trial.moving_mean)
                for trial, one in zip(tried, seen))
 
 
-def _line(tried, Ys, right, told):
+def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, told: int) -> str:
     """', which is a * X_hat + b ...' if it is so, channel by channel, in every trial; told: whose numbers."""
     for trial, Y, number in zip(tried, Ys, range(len(tried))):
         one = numpy.ones_like(trial.gamma)
@@ -118,12 +124,12 @@ def _line(tried, Ys, right, told):
     return f', which is a * X_hat + b with a = ({a}) and b = ({b}), channel by channel'
 
 
-def _broadcasts(tried):
+def _broadcasts(tried: Sequence[Trial]) -> bool:
     return all(old.ndim == trial.X.ndim and all(n in (1, size) for n, size in zip(old.shape, trial.X.shape))
                for trial in tried for old in (trial.moving_mean, trial.moving_var))
 
 
-def _shows(name, variant, right, trial, source):
+def _shows(name: str, variant: Optional[Variant], right: Variant, trial: Trial, source: str) -> bool:
     """Whether this mistake alone would be seen in this trial, so that its numbers make an example of it."""
     for field in right._fields if variant is not None else ():
         alone = right._replace(**{field: getattr(variant, field)})
@@ -132,5 +138,5 @@ def _shows(name, variant, right, trial, source):
     return False
 
 
-def _scope(axes, rank):
+def _scope(axes: Any, rank: int) -> str:
     return FAMILIAR_AXES[axes] if rank == 4 else 'per example' if axes == (1,) else 'for all values'

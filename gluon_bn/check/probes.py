@@ -1,9 +1,13 @@
 """Running the trials: each once, when a property first asks for it, and what went wrong told once."""
 from __future__ import annotations
 
+from typing import Callable, Dict, List, Optional, Set, Tuple, Union
+
+from .guard import Guard
+from .observe import Observed
 from .raised import Trouble
 from .result import Finding, Row
-from .trials import RANKS, offset_trial, trials
+from .trials import RANKS, Trial, offset_trial, trials
 
 
 class Open(Exception):
@@ -13,26 +17,30 @@ class Open(Exception):
 class Probes:
     """Runs the trials once each, when a property first asks for them, and remembers the names found so far."""
 
-    def __init__(self, observe, guard, eps=None, momentum=None):
+    def __init__(self, observe: Callable[[Trial, str], Observed], guard: Guard, eps: Optional[float] = None,
+                 momentum: Optional[float] = None) -> None:
         self._observe, self._guard = observe, guard
         self.trials = {rank: trials(rank, eps, momentum) for rank in RANKS}
         self.offset = {rank: offset_trial(rank, eps, momentum) for rank in RANKS}
-        self._seen, self.known, self._told = {}, [], set()
-        self._secret = None  # the Trouble with code that remembers between calls
+        self.known: List[str] = []
+        self._seen: Dict[Tuple[int, str], Union[Observed, Trouble]] = {}
+        self._told: Set[Tuple[str, str]] = set()
+        self._secret: Optional[Trouble] = None  # the Trouble with code that remembers between calls
 
-    def observed(self, trial, mode):
+    def observed(self, trial: Trial, mode: str) -> Observed:
         """What came out. Raises: Trouble, the same for the same trial."""
         if self._secret is not None:  # whatever it answers now depends on what was tried before
             raise self._secret
         key = id(trial), mode
         if key not in self._seen:
             self._seen[key] = self._run(trial, mode)
-        if isinstance(self._seen[key], Trouble):
-            self._secret = self._seen[key] if self._seen[key].name == 'RemembersBetweenCalls' else None
-            raise self._seen[key]
-        return self._seen[key]
+        seen = self._seen[key]
+        if isinstance(seen, Trouble):
+            self._secret = seen if seen.name == 'RemembersBetweenCalls' else None
+            raise seen
+        return seen
 
-    def _run(self, trial, mode):
+    def _run(self, trial: Trial, mode: str) -> Union[Observed, Trouble]:
         """What came out of a trial, or the Trouble."""
         try:
             return self._guard.run(lambda: self._observe(trial, mode))
@@ -44,9 +52,10 @@ class Probes:
                     return Trouble('MutatesInput', trouble.text)
             return trouble
 
-    def row(self, words, *judges):
+    def row(self, words: str, *judges: Callable[[], List[Finding]]) -> Row:
         """Run the judges of one property; each returns findings, or raises Trouble or Open."""
-        findings, reason = [], ''
+        findings: List[Finding] = []
+        reason = ''
         for judge in judges:
             try:
                 findings += judge()

@@ -1,15 +1,18 @@
 """What else a right batch normalization does: its averages, modes, gradients, and what it leaves alone."""
 from __future__ import annotations
 
+from typing import Dict, List, Optional, Sequence
+
 import numpy
 
 from . import averages, variants
+from .observe import Gradients
 from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs, are_exchanged, exchanged
 from .probes import Open
 from .raised import Trouble
 from .result import Finding, difference
 from .trials import upstream
-from .variants import close, same
+from .variants import Variant, close, same
 
 GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
 # what is seen in Y and in the averages
@@ -20,11 +23,11 @@ ABOUT_AVERAGES = ('moving_mean', 'moving_var', 'momentum')
 class Properties(Outputs):
     """Each method judges one property for dense (2) or convolutional (4) input: a list of findings."""
 
-    def averages(self, rank):
+    def averages(self, rank: int) -> List[Finding]:
         """The moving averages after one training batch."""
         tried = self.trials[rank]
         seen = [self.observed(trial, 'training') for trial in tried]
-        texts = {}
+        texts: Dict[str, str] = {}
         for trial, one in zip(tried, seen):
             mean, var = variants.batch_statistics(TRAINING, trial.X)
             for name, batch in (('moving_mean', mean), ('moving_var', var)):
@@ -39,7 +42,7 @@ class Properties(Outputs):
             return []
         text = next(iter(texts.values()))
         try:
-            variant = self.variant(rank)
+            variant: Optional[Variant] = self.variant(rank)
         except Open:
             variant = None
         turned = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in seen]
@@ -48,15 +51,15 @@ class Properties(Outputs):
         causes = averages.explain(tried, seen, variant, self.known)
         if causes is None:
             return [Finding('WrongStatistics', text)]
-        if not causes:  # wrong only as Y is wrong
+        if variant is not None and not causes:  # wrong only as Y is wrong
             return [Finding(name, text + variants.words(variant, name))
                     for name in variants.mistakes(variant, 'batch') if name in ABOUT_BATCH]
-        findings = {}
+        findings: Dict[str, Finding] = {}
         for cause in causes:
             findings.setdefault(cause.name, Finding(cause.name, texts.get(cause.quantity, text) + cause.words))
         return list(findings.values())
 
-    def unmoved(self, rank):
+    def unmoved(self, rank: int) -> List[Finding]:
         """The moving averages after a prediction."""
         tried = self.trials[rank]
         seen = [self.observed(trial, 'prediction') for trial in tried]
@@ -69,7 +72,7 @@ class Properties(Outputs):
                     return [Finding('UpdatesAtPredict', f'after a prediction, {text}')]
         return []
 
-    def modes(self, rank):
+    def modes(self, rank: int) -> List[Finding]:
         """Training is told by autograd.is_training(), not by recording: four modes, compared with each other."""
         trial = self.trials[rank][1]
         Y = {mode: self.observed(trial, mode).Y for mode in ('training', 'prediction', 'recording', 'unrecorded')}
@@ -90,7 +93,7 @@ class Properties(Outputs):
             raise Open('cannot be judged before training and prediction differ')
         return []
 
-    def gradients(self, rank):
+    def gradients(self, rank: int) -> List[Finding]:
         """The gradient that autograd finds through the code, against that of the same formula."""
         variant = self.variant(rank)
         # of a slip's formula the batch by numbers may be a point without a slope, as where two numbers are equal
@@ -98,10 +101,12 @@ class Properties(Outputs):
                  # at a variance of 0, as a wrong axis can give, the root has no gradient
                  if variant.source == 'moving'
                  or variants.batch_statistics(variant, trial.X, others=trial._asdict())[1].min() > 1e-9]
-        seen = [self.observed(trial, 'training').gradients for trial in tried]
-        for gradients in seen:
+        seen: List[Gradients] = []
+        for trial in tried:
+            gradients = self.observed(trial, 'training').gradients
             if isinstance(gradients, Trouble):
                 raise gradients
+            seen.append(gradients)
         expected = [variants.gradients(variant, trial) for trial in tried]
         text = ''
         for trial, mine, right in zip(tried, seen, expected):
@@ -117,9 +122,9 @@ class Properties(Outputs):
                 return [Finding('StatsDetachedInForward', text)]
         return [Finding('WrongGradient', text + _parts(seen, expected))]
 
-    def inputs(self, rank):
+    def inputs(self, rank: int) -> List[Finding]:
         """No array that came in is written to."""
-        findings = []
+        findings: List[Finding] = []
         for mode in ('unrecorded', 'training', 'prediction'):
             for trial in self.trials[rank]:
                 changed = self.observed(trial, mode).changed
@@ -128,7 +133,7 @@ class Properties(Outputs):
                                         f'{"holds" if len(changed) == 1 else "hold"} other numbers than before')]
         return findings
 
-    def rounding(self, rank):
+    def rounding(self, rank: int) -> List[Finding]:
         """The worked example far from 0."""
         variant, trial = self.variant(rank), self.offset[rank]
         Y = self.observed(trial, 'training').Y
@@ -139,7 +144,7 @@ class Properties(Outputs):
         text = difference(trial.told(*ABOUT_TRAINING), 'Y', expected, Y)
         return [Finding('VarianceCancellation', f'in training, {text}')]
 
-    def graph(self, rank):
+    def graph(self, rank: int) -> List[Finding]:
         """The averages do not hang on the autograd graph."""
         if self.observed(self.trials[rank][1], 'training').kept:
             text = 'after a training batch the moving averages still belong to the autograd graph'
@@ -147,13 +152,14 @@ class Properties(Outputs):
         return []
 
 
-def _parts(seen, expected):
+def _parts(seen: Sequence[Gradients], expected: Sequence[Gradients]) -> str:
     """'; dX is 2 times what it should be, dgamma and dbeta are right', as far as it is so in every trial."""
-    right, factors = [], []
-    for name, mine, wanted in zip(('dX', 'dgamma', 'dbeta'), zip(*seen), zip(*expected)):
-        if any(got is None for got in mine):
+    right: List[str] = []
+    factors: List[str] = []
+    for name, *pairs in zip(('dX', 'dgamma', 'dbeta'), zip(*seen), zip(*expected)):
+        if any(got is None for got in pairs[0]):
             continue
-        mine, wanted = (numpy.concatenate([array.ravel() for array in arrays]) for arrays in (mine, wanted))
+        mine, wanted = (numpy.concatenate([array.ravel() for array in arrays]) for arrays in pairs)
         if same(mine, wanted, rtol=GRADIENT_RTOL):
             right.append(name)
         elif numpy.isfinite(mine).all():

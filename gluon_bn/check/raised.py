@@ -4,6 +4,8 @@ from __future__ import annotations
 import dis
 import linecache
 import os
+from types import CodeType
+from typing import Any, List, Optional, Tuple
 
 import numpy
 
@@ -28,30 +30,38 @@ CALLERS = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py')
 # a function of these alone computes nothing: pass, ..., or only the return that the exercise gives
 IDLE = {'RESUME', 'NOP', 'LOAD_CONST', 'LOAD_FAST', 'LOAD_GLOBAL', 'BUILD_TUPLE', 'RETURN_VALUE', 'RETURN_CONST'}
 
+Frame = Tuple[CodeType, int]  # with the line number
+
 
 class Trouble(Exception):
     """A mistake of the code under test that ends a trial: its name, and what was seen."""
 
-    def __init__(self, name, text):
+    def __init__(self, name: str, text: str) -> None:
         super().__init__(f'{name}: {text}')
         self.name, self.text = name, text
 
 
-def is_empty(code):
+def is_empty(code: Any) -> bool:
     """Whether a function has nothing in it that computes, as `pass` or `...`."""
     code = getattr(code, '__code__', code)
     return hasattr(code, 'co_code') and all(step.opname in IDLE for step in dis.get_instructions(code))
 
 
-def not_written(code, line=''):
+def not_written(code: Any, line: str = '') -> Trouble:
     return Trouble('NotWritten', f'{getattr(code, "co_name", "") or code.__name__} holds no code of yours yet{line}')
 
 
-def trouble(error, file):
+def remember(error: Exception, during: str) -> None:
+    """Note what the code was doing when it raised `error`, for the message of its Trouble."""
+    vars(error)['during'] = during
+
+
+def trouble(error: BaseException, file: Optional[str]) -> Trouble:
     """The Trouble that an exception stands for; `file` is the student's, as frames name it."""
     if isinstance(error, Trouble):
         return error
-    frames, step = [], error.__traceback__
+    frames: List[Frame] = []
+    step = error.__traceback__
     while step is not None:
         frames.append((step.tb_frame.f_code, step.tb_lineno))
         step = step.tb_next
@@ -70,13 +80,13 @@ def trouble(error, file):
     return Trouble(name, f'{getattr(error, "during", "")}{text}{line}')
 
 
-def place(code, number):
+def place(code: CodeType, number: int) -> str:
     """' (line 3: return Y)': where in the student's own file it happened."""
     source = linecache.getline(code.co_filename, number).strip()
     return f' (line {number}' + (f': {source}' if source else '') + ')'
 
 
-def _message(error):
+def _message(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or ['']
     if len(lines) > 1 and 'Check failed' in lines[-1]:  # MXNet's own C++ position tells a student nothing
         lines[0] = lines[-1].split(': ', 3)[-1]
@@ -84,7 +94,7 @@ def _message(error):
     return text if len(text) < 300 else text[:300] + '...'
 
 
-def _name(error, frames, own):
+def _name(error: BaseException, frames: List[Frame], own: Optional[Frame]) -> str:
     if isinstance(error, RecursionError):
         return 'CallsItself'
     last = frames[-1][0].co_filename

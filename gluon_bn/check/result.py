@@ -8,6 +8,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 import numpy
 
 from .mistakes import HINTS, NOTES
+from .trials import Array
 
 MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'todo': 'todo', 'open': '?'}
 COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'todo': '#4078c0', 'open': '#888888'}
@@ -128,7 +129,7 @@ def _wrapped(text: str, indent: str) -> List[str]:
     return textwrap.wrap(text, 98, initial_indent=indent, subsequent_indent='    ', break_long_words=False)
 
 
-def difference(words: str, quantity: str, expected: numpy.ndarray, actual: numpy.ndarray) -> str:
+def difference(words: str, quantity: str, expected: Array, actual: Array) -> str:
     """'for <words>, Y[0, 1] should be 2, yours is 3': the first number that is clearly off, or the shapes."""
     if expected.size != actual.size:
         return f'for {words}, {quantity} should have the shape {expected.shape}, yours has {actual.shape}'

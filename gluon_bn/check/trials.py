@@ -1,9 +1,14 @@
 """The batches by numbers that the code under test is tried on."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy
+
+if TYPE_CHECKING:
+    Array = numpy.ndarray[Any, Any]
+else:  # Python 3.8 cannot subscript it
+    Array = numpy.ndarray
 
 RANKS = {2: 'dense', 4: 'convolution'}
 ROWS = numpy.array([[1, 2], [3, 2], [5, 6], [7, 6]], dtype='float64')  # means 4 and 4, variances 5 and 4
@@ -14,20 +19,20 @@ class Trial(NamedTuple):
     """A minibatch with everything that goes in, in float64, and how a sentence names X."""
 
     words: str
-    X: Any
-    gamma: Any
-    beta: Any
-    moving_mean: Any
-    moving_var: Any
-    dY: Any
+    X: Array
+    gamma: Array
+    beta: Array
+    moving_mean: Array
+    moving_var: Array
+    dY: Array
     eps: float
     momentum: float
 
     @property
-    def arrays(self):
+    def arrays(self) -> Tuple[Array, ...]:
         return self.X, self.gamma, self.beta, self.moving_mean, self.moving_var
 
-    def told(self, *names):
+    def told(self, *names: str) -> str:
         """'X = ..., gamma = (2, 3), eps = 4': the trial as a sentence names it; random numbers are not told."""
         if 'random' in self.words:
             return self.words
@@ -38,21 +43,22 @@ class Trial(NamedTuple):
         return ', '.join(parts)
 
 
-def images(rows):
+def images(rows: Array) -> Array:
     """The same numbers as two images of two channels, each one pixel high and two wide."""
     return rows.reshape(2, 2, 2).transpose(0, 2, 1).reshape(2, 2, 1, 2)
 
 
-def trials(rank, eps=None, momentum=None):
+def trials(rank: int, eps: Optional[float] = None, momentum: Optional[float] = None) -> List[Trial]:
     """The trials for dense (2) or convolutional (4) input; a layer fixes eps and momentum, a function takes any."""
     column = (1, 2) if rank == 2 else (1, 2, 1, 1)
     X, dY = (ROWS, UPSTREAM) if rank == 2 else (images(ROWS), images(UPSTREAM))
     words = ('X = [[1, 2], [3, 2], [5, 6], [7, 6]]' if rank == 2 else
              'X of shape (2, 2, 1, 2), channel 0 holding 1, 3 and 5, 7, channel 1 holding 2, 2 and 6, 6')
 
-    def by_hand(X, gamma, beta, mean, var, trial_eps, trial_momentum, divided=''):
-        row = [numpy.array(value, dtype='float64').reshape(column) for value in (gamma, beta, mean, var)]
-        return Trial(words + divided, X, *row, dY, trial_eps if eps is None else eps,
+    def by_hand(X: Array, gamma: Sequence[float], beta: Sequence[float], mean: Sequence[float], var: Sequence[float],
+                trial_eps: float, trial_momentum: float, divided: str = '') -> Trial:
+        rows = [numpy.array(value, dtype='float64').reshape(column) for value in (gamma, beta, mean, var)]
+        return Trial(words + divided, X, rows[0], rows[1], rows[2], rows[3], dY, trial_eps if eps is None else eps,
                      trial_momentum if momentum is None else momentum)
 
     random = numpy.random.RandomState(rank)
@@ -68,12 +74,12 @@ def trials(rank, eps=None, momentum=None):
               0.7 if eps is None else eps, 0.6 if momentum is None else momentum)]
 
 
-def offset_trial(rank, eps=None, momentum=None):
+def offset_trial(rank: int, eps: Optional[float] = None, momentum: Optional[float] = None) -> Trial:
     """The worked example far from 0, where float32 holds X and X - mean exactly, but not X * X."""
     trial = trials(rank, eps, momentum)[0]
     return trial._replace(X=trial.X + 30000, words=trial.words + ', all plus 30000')
 
 
-def upstream(trial):
+def upstream(trial: Trial) -> str:
     """The gradient that comes from above, as the sentence goes on with it."""
     return '' if 'random' in trial.words else f' and dY = {trial.dY.astype(int).tolist()}'

@@ -7,12 +7,13 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from typing import NamedTuple, Tuple
+from typing import Any, Collection, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
-from .formulas import sqrt
-from .slips import MEAN, SLIPS, VAR, Slip, X, axis_slips, beta, eps, gamma, m, mean, total, var
+from .formulas import Formula, sqrt, total
+from .slips import MEAN, SLIPS, VAR, Slip, X, axis_slips, beta, eps, gamma, m, mean, var
+from .trials import Array, Trial
 
 # float32 and any order of summation on a few dozen values: 1e-6; two different choices below: 4e-4 and more
 RTOL, ATOL = 1e-4, 1e-5
@@ -22,32 +23,35 @@ FAMILIAR_AXES = {  # of X (m, c, h, w)
     (0, 1, 2, 3): 'for all values', (1,): 'per pixel of each example'}
 # whose mean and whose variance, where they come from two places
 MIXED = {'batch mean': ('batch', 'moving'), 'batch variance': ('moving', 'batch')}
-
-
 UNBIASED = total((X - mean) ** 2) / (m - 1)
+
+
+Axes = Union[str, Tuple[int, ...]]
+Statistics = Tuple[Array, Array]  # mean and variance
 
 
 class Variant(NamedTuple):
     """One way to compute Y; the defaults are right in training."""
 
-    axes: object = 'channel'  # or the tuple of axes that the mean is taken over
+    axes: Axes = 'channel'  # or the tuple of axes that the mean is taken over
     source: str = 'batch'     # or 'moving', or one of MIXED: the statistics that normalize
     divide: str = 'm'         # or 'm-1'
-    eps: object = 'inside'    # or 'outside' the root, 'none', or a number of its own
+    eps: Union[str, float] = 'inside'  # or 'outside' the root, 'none', or a number of its own
     root: bool = True         # False divides by the variance
     gamma: bool = True
     beta: str = 'added'       # or 'missing', or 'scaled' by gamma
     slips: Tuple[Slip, ...] = ()
 
     @property
-    def steps(self):
+    def steps(self) -> Dict[str, Any]:
         return dict(step for slip in self.slips for step in slip.steps)
 
 
+Named = Tuple[Variant, Tuple[str, ...]]  # with the names of its mistakes
 RIGHT = {source: Variant(source=source) for source in ('batch', 'moving')}
 
 
-def mistakes(variant, source):
+def mistakes(variant: Variant, source: str) -> List[str]:
     """The names of the mistakes that a variant makes where `source` is right ('batch' or 'moving')."""
     names = []
     if variant.source != source:
@@ -59,7 +63,7 @@ def mistakes(variant, source):
     slips = [slip.name for slip in variant.slips]
     if 'WrongFormula' not in slips:  # else the formula tells all of these
         if variant.eps != 'inside':
-            names.append({'outside': 'EpsOutsideSqrt', 'none': 'NoEps'}.get(variant.eps, 'OtherEps'))
+            names.append({'outside': 'EpsOutsideSqrt', 'none': 'NoEps'}.get(str(variant.eps), 'OtherEps'))
         if not variant.root:
             names.append('MissingSqrt')
         if not variant.gamma:
@@ -70,22 +74,24 @@ def mistakes(variant, source):
 
 
 @functools.lru_cache(maxsize=None)
-def formula(variant):
+def formula(variant: Variant) -> Formula:
     """Y from X, mean, var, gamma, beta and eps."""
     steps = variant.steps
-    inside = var if variant.eps in ('none', 'outside') else var + (eps if variant.eps == 'inside' else variant.eps)
+    inside = var + variant.eps if not isinstance(variant.eps, str) else var + eps if variant.eps == 'inside' else var
     spread = sqrt(inside) if variant.root else inside
     spread = steps.get('spread', spread + eps if variant.eps == 'outside' else spread)
     if 'whole' in steps:
-        return steps['whole'](spread)
+        whole: Formula = steps['whole'](spread)
+        return whole
     X_hat = steps['X_hat'](spread) if 'X_hat' in steps else steps.get('centred', X - mean) / spread
     if variant.beta == 'scaled':
         X_hat = X_hat + beta
     scaled = steps['scaled'](X_hat) if 'scaled' in steps else gamma * X_hat if variant.gamma else X_hat
-    return steps['Y'](scaled) if 'Y' in steps else scaled + beta if variant.beta == 'added' else scaled
+    Y: Formula = steps['Y'](scaled) if 'Y' in steps else scaled + beta if variant.beta == 'added' else scaled
+    return Y
 
 
-def words(variant, name):
+def words(variant: Variant, name: str) -> str:
     """', which is ...': the formulas that this mistake comes down to; '' if the name alone tells it."""
     found = [f'comes of {slip.words}' for slip in variant.slips if slip.name == name and slip.words]
     if name == 'WrongFormula':
@@ -101,7 +107,7 @@ def words(variant, name):
     return ''.join(f', which {one}' for one in found)
 
 
-def where(text):
+def where(text: str) -> str:
     """What the letters in a formula stand for that no argument is named after."""
     letters = {'m': 'X.size / X.shape[1]', 'n': 'X.shape[0]', 'size': 'X.size', 'new_mean': 'the new moving_mean',
                'new_var': 'the new moving_var'}
@@ -109,17 +115,18 @@ def where(text):
     return f', where {" and ".join(used)}' if used else ''
 
 
-def channel_axes(rank):
+def channel_axes(rank: int) -> Tuple[int, ...]:
     return (0,) if rank == 2 else (0, 2, 3)
 
 
-def other_axes(rank):
+def other_axes(rank: int) -> List[Tuple[int, ...]]:
     """All wrong sets of axes."""
     subsets = (subset for size in range(1, rank + 1) for subset in itertools.combinations(range(rank), size))
     return [subset for subset in subsets if subset != channel_axes(rank)]
 
 
-def batch_statistics(variant, X, X_mean=None, X_var=None, others=None):
+def batch_statistics(variant: Variant, X: Array, X_mean: Optional[Array] = None, X_var: Optional[Array] = None,
+                     others: Optional[Dict[str, Any]] = None) -> Statistics:
     """(mean, var); X_mean and X_var are what stays fixed where the path through the mean or variance is cut.
 
     others: the values of the trial's other arguments, by name.
@@ -127,11 +134,12 @@ def batch_statistics(variant, X, X_mean=None, X_var=None, others=None):
     X_mean, X_var, steps = X if X_mean is None else X_mean, X if X_var is None else X_var, variant.steps
     axes = channel_axes(X.ndim) if variant.axes == 'channel' else variant.axes
 
-    def compute(step, default, X, **known):
+    def compute(step: str, default: Formula, X: Array, **known: Array) -> Array:
         over = steps.get(f'axes of {step}', axes)
         values = {**(others or {}), 'X': X, 'axes': over, 'n': X.shape[0], 'size': X.size,
                   'm': numpy.prod([X.shape[axis] for axis in over]), **known}
-        return steps.get(step, default).compute(values)
+        result: Array = steps.get(step, default).compute(values)
+        return result
 
     with numpy.errstate(all='ignore'):
         mean = compute('mean', MEAN, X_mean)
@@ -139,7 +147,7 @@ def batch_statistics(variant, X, X_mean=None, X_var=None, others=None):
         return mean, compute('var', VAR if variant.divide == 'm' else UNBIASED, X_var, mean=around)
 
 
-def values(variant, trial, **given):
+def values(variant: Variant, trial: Trial, **given: Optional[Array]) -> Dict[str, Any]:
     """The arguments by name, or those given in their place, as the variant gets them."""
     named = {name: value for name, value in trial._asdict().items() if name not in ('words', 'dY')}
     named.update({name: value for name, value in given.items() if value is not None})
@@ -149,7 +157,9 @@ def values(variant, trial, **given):
     return named
 
 
-def forward(variant, trial, X=None, gamma=None, beta=None, X_mean=None, X_var=None, statistics=None):
+def forward(variant: Variant, trial: Trial, X: Optional[Array] = None, gamma: Optional[Array] = None,
+            beta: Optional[Array] = None, X_mean: Optional[Array] = None, X_var: Optional[Array] = None,
+            statistics: Optional[Dict[Any, Statistics]] = None) -> Array:
     """Y of the trial's arrays, or of those given in their place.
 
     statistics: a dict that remembers those of this trial from one variant to the next.
@@ -165,14 +175,15 @@ def forward(variant, trial, X=None, gamma=None, beta=None, X_mean=None, X_var=No
         batch = remembered[key]
     mean, var = (batch[i] if source == 'batch' else moving[i] for i, source in enumerate(sources))
     with numpy.errstate(all='ignore'):
-        return formula(variant).compute({**named, 'mean': mean, 'var': var}) + 0 * named['X']
+        Y: Array = formula(variant).compute({**named, 'mean': mean, 'var': var}) + 0 * named['X']
+        return Y
 
 
-def gradients(variant, trial, cut=()):
+def gradients(variant: Variant, trial: Trial, cut: Collection[str] = ()) -> Tuple[Array, Array, Array]:
     """(dX, dgamma, dbeta) by central differences; `cut` holds 'mean' or 'var' where the gradient does not flow."""
-    frozen = {f'X_{path}': trial.X for path in cut}
+    frozen: Dict[str, Any] = {f'X_{path}': trial.X for path in cut}
 
-    def slope(name, value):
+    def slope(name: str, value: Array) -> Array:
         result, step = numpy.empty_like(value), 1e-5
         for index in numpy.ndindex(value.shape):
             sides = []
@@ -186,7 +197,7 @@ def gradients(variant, trial, cut=()):
     return slope('X', trial.X), slope('gamma', trial.gamma), slope('beta', trial.beta)
 
 
-def same(actual, expected, rtol=RTOL, atol=ATOL, equal_nan=False):
+def same(actual: Array, expected: Array, rtol: float = RTOL, atol: float = ATOL, equal_nan: bool = False) -> bool:
     """Whether two arrays agree but for rounding, whatever axes of length 1 they have."""
     if actual.size != expected.size:
         return False
@@ -195,18 +206,18 @@ def same(actual, expected, rtol=RTOL, atol=ATOL, equal_nan=False):
     return bool(numpy.allclose(actual, expected, rtol=rtol, atol=atol * largest, equal_nan=equal_nan))
 
 
-def close(actual, expected):
+def close(actual: Array, expected: Array) -> bool:
     """Whether two arrays agree but for rounding, however small both are."""
     return same(actual, expected, atol=ATOL * min(1, abs(expected).max()))
 
 
 @functools.lru_cache(maxsize=None)
-def candidates(rank, source, all_eps):
+def candidates(rank: int, source: str, all_eps: FrozenSet[float]) -> List[Named]:
     """Every variant with at most three usual mistakes, and those with slips, and their names."""
     other_eps = [value for value in OTHER_EPS if all_eps != {value}]
-    choices = {'axes': other_axes(rank), 'source': ['moving'] if source == 'batch' else ['batch'], 'divide': ['m-1'],
-               'eps': ['outside', 'none', *other_eps], 'root': [False], 'gamma': [False],
-               'beta': ['missing', 'scaled']}
+    choices: Dict[str, List[Any]] = {
+        'axes': other_axes(rank), 'source': ['moving'] if source == 'batch' else ['batch'], 'divide': ['m-1'],
+        'eps': ['outside', 'none', *other_eps], 'root': [False], 'gamma': [False], 'beta': ['missing', 'scaled']}
     made = [Variant(*choice) for choice in itertools.product(
         *[(default, *choices[name]) if name != 'source' else ('batch', 'moving')
           for name, default in Variant._field_defaults.items() if name != 'slips'])]
@@ -221,18 +232,19 @@ def candidates(rank, source, all_eps):
     return [pair for pair in named if len(pair[1]) <= 3]
 
 
-def _differ(*slips):
+def _differ(*slips: Slip) -> bool:
     """Whether no step is taken twice."""
     steps = [step for slip in slips for step, _ in slip.steps]
     return len(set(steps)) == len(steps)
 
 
-def explain(trials, Ys, source, known=(), slips=True):
+def explain(trials: Sequence[Trial], Ys: Sequence[Array], source: str, known: Collection[str] = (),
+            slips: bool = True) -> Optional[Variant]:
     """The variant with the fewest mistakes not yet known that gives every Y; None if none or several do.
 
     Of as many mistakes, those of the usual ones come first.
     """
-    by_price = {}
+    by_price: Dict[Tuple[int, int], List[Named]] = {}
     for variant, names in candidates(trials[0].X.ndim, source, frozenset(trial.eps for trial in trials)):
         if variant.slips and not slips:
             continue
@@ -241,9 +253,10 @@ def explain(trials, Ys, source, known=(), slips=True):
             price = len(variant.slips) + sum(value != default for value, default in zip(variant[:-1], RIGHT[source]))
         by_price.setdefault((price, len(variant.slips) + (variant.source in MIXED)), []).append((variant, names))
     # the random batch first: its first number tells most variants apart
-    tried = [(trial, Y, {}) for trial, Y in zip(trials, Ys)][::-1]
+    tried: List[Tuple[Trial, Array, Dict[Any, Statistics]]] = [
+        (trial, Y, {}) for trial, Y in reversed(list(zip(trials, Ys)))]
 
-    def fits(variant):
+    def fits(variant: Variant) -> bool:
         for trial, Y, statistics in tried:
             expected = forward(variant, trial, statistics=statistics)
             with numpy.errstate(invalid='ignore'):  # infinity - infinity
@@ -252,8 +265,8 @@ def explain(trials, Ys, source, known=(), slips=True):
                 return False
         return True
 
-    for price in sorted(by_price):
-        fitting = [(variant, names) for variant, names in by_price[price] if fits(variant)]
+    for key in sorted(by_price):
+        fitting = [(variant, names) for variant, names in by_price[key] if fits(variant)]
         if fitting:
-            return fitting[0][0] if price[1] or len({names for _, names in fitting}) == 1 else None
+            return fitting[0][0] if key[1] or len({names for _, names in fitting}) == 1 else None
     return None
