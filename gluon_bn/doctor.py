@@ -13,7 +13,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 from .errors import InputError
 from .system.interpreter import command_line
@@ -150,7 +150,7 @@ def check_matplotlib(found: Answer | None = None) -> Result:
     return Result("matplotlib", not error, error or version, INSTALL if error else "")
 
 
-def check_data(find: Callable | None = None) -> Result:
+def check_data(find: Callable[..., Any] | None = None) -> Result:
     from .data import DataMissing, find_files
 
     fetch = f"`{command_line('data')}`"

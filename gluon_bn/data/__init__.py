@@ -7,7 +7,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .fashion_mnist import DataMissing, DataUnavailable, DataWarning, find_files, lacking
+from .errors import DataMissing, DataUnavailable, DataWarning
+from .fashion_mnist import find_files, lacking
 
 if TYPE_CHECKING:
     from .minibatches import TEXT_LABELS, Minibatches, load_data_fashion_mnist, read_idx

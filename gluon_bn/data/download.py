@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, Callable, Collection, Dict, Optional
 
 TIMEOUT = 15  # seconds without a byte
 DEADLINE = 900  # seconds for one file: 26 MB at 30 kB/s
@@ -25,7 +26,7 @@ DEADLINE = 900  # seconds for one file: 26 MB at 30 kB/s
 FAILURES = (OSError, ValueError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
 
 
-def fetch(url, limit, timeout=None, deadline=None):
+def fetch(url: str, limit: int, timeout: Optional[float] = None, deadline: Optional[float] = None) -> bytes:
     """Return the bytes at a URL, at most `limit` of them, with a progress bar.
 
     Raises: one of FAILURES: refused, not found, silent for `timeout` seconds, not done after `deadline` seconds,
@@ -58,52 +59,54 @@ class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.r
     What does not read, to connect and to shake hands for TLS, takes the timeout at most.
     """
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         super().__init__()
         self.response = functools.partial(_Response, seconds=seconds, end=time.monotonic() + seconds)
 
-    def do_open(self, connect, request, **arguments):
-        def connect_bounded(*where, **how):
-            connection = connect(*where, **how)
+    def do_open(self, http_class: Callable[..., Any], req: urllib.request.Request,
+                **http_conn_args: Any) -> http.client.HTTPResponse:
+        def connect_bounded(*where: Any, **how: Any) -> Any:
+            connection = http_class(*where, **how)
             connection.response_class = self.response
             return connection
-        return super().do_open(connect_bounded, request, **arguments)
+        return super().do_open(connect_bounded, req, **http_conn_args)
 
-    def redirect_request(self, request, response, code, reason, headers, url):
-        response.close()  # urllib would read its body, however long that is
-        if not url.startswith(('http:', 'https:')):
-            raise urllib.error.HTTPError(url, code, f'{reason}, and away from HTTP', headers, response)
-        return super().redirect_request(request, response, code, reason, headers, url)
+    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
+                         headers: http.client.HTTPMessage, newurl: str) -> Optional[urllib.request.Request]:
+        fp.close()  # urllib would read its body, however long that is
+        if not newurl.startswith(('http:', 'https:')):
+            raise urllib.error.HTTPError(newurl, code, f'{msg}, and away from HTTP', headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, sock, *arguments, seconds, end, **more):
-        super().__init__(sock, *arguments, **more)
-        self.fp = io.BufferedReader(_Received(self.fp.detach(), seconds, end))
+    def __init__(self, *arguments: Any, seconds: float, end: float, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.fp: Any = io.BufferedReader(_Received(self.fp.detach(), seconds, end))
 
 
 class _Received(io.RawIOBase):
     """What comes out of a socket, looking at the clock each time."""
 
-    def __init__(self, socket, seconds, end):
+    def __init__(self, socket: Any, seconds: float, end: float) -> None:
         self.socket, self.seconds, self.end, self.size = socket, seconds, end, 0
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
         if time.monotonic() > self.end:
             raise TimeoutError(f'only {self.size:,} bytes after {self.seconds} seconds')
-        size = self.socket.readinto(buffer)
+        size: int = self.socket.readinto(buffer)
         self.size += size
         return size
 
-    def close(self):
+    def close(self) -> None:
         self.socket.close()
         super().close()
 
 
-def fetch_debian(package, members, limit):
+def fetch_debian(package: str, members: Collection[str], limit: int) -> Dict[str, bytes]:
     """Return {member: bytes} of a Debian package that `apt-get download` brings; no root is needed.
 
     Raises: one of FAILURES: no apt-get, no such package, no network, or not a .deb.
@@ -117,7 +120,7 @@ def fetch_debian(package, members, limit):
         return read_deb(deb, members, limit)
 
 
-def read_deb(deb, members, limit):
+def read_deb(deb: Path, members: Collection[str], limit: int) -> Dict[str, bytes]:
     """Return {member: bytes} for those of `members` that a .deb holds as regular files of at most `limit` bytes.
 
     The archive is read as a stream and never extracted, so whatever its paths are, nothing is written.
@@ -129,12 +132,14 @@ def read_deb(deb, members, limit):
         with tarfile.open(fileobj=process.stdout, mode='r|') as archive:
             for member in archive:
                 name = str(PurePosixPath(member.name))  # './usr/x' is 'usr/x'; '..' and a leading '/' stay
-                if name in members and member.isfile() and member.size <= limit:
-                    contents[name] = archive.extractfile(member).read()
+                wanted = name in members and member.isfile() and member.size <= limit
+                file = archive.extractfile(member) if wanted else None
+                if file:
+                    contents[name] = file.read()
     return contents
 
 
-def _apt_download(package, folder):
+def _apt_download(package: str, folder: str) -> None:
     command = ['apt-get', 'download', package, '-o', 'Acquire::Retries=1',
                '-o', f'Acquire::http::Timeout={TIMEOUT}', '-o', f'Acquire::https::Timeout={TIMEOUT}']
     end = time.monotonic() + DEADLINE
@@ -157,7 +162,7 @@ def _apt_download(package, folder):
                       + '; `apt-get update`, as root, renews its lists')
 
 
-def _bar(description, total):
+def _bar(description: str, total: Optional[int]) -> Any:
     from tqdm.auto import tqdm  # here, because looking for files that are there needs no tqdm
     # disable=None: only on a terminal
     return tqdm(desc=description, total=total, disable=None, unit='B', unit_scale=True, unit_divisor=1024)

@@ -21,7 +21,7 @@ from .fashion_mnist import find_files
 TEXT_LABELS = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
 
 
-def load_data_fashion_mnist(batch_size: int, root: Union[str, os.PathLike, None] = None, *,
+def load_data_fashion_mnist(batch_size: int, root: Union[str, os.PathLike[str], None] = None, *,
                             num_train: Optional[int] = None, num_test: Optional[int] = None,
                             ctx: Optional[Context] = None, download: bool = True,
                             resize: Union[None, int, Tuple[int, int]] = None) -> Tuple[Minibatches, Minibatches]:
@@ -90,7 +90,7 @@ class Minibatches:
             yield (X.as_np_ndarray(), y.as_np_ndarray()) if util.is_np_array() else (X, y)
 
 
-def read_idx(content: bytes) -> numpy.ndarray:
+def read_idx(content: bytes) -> numpy.ndarray[Any, Any]:
     """Return the array in the bytes of an IDX file of unsigned bytes; it is a view, nothing is copied.
 
     Raises: InputError if the header does not fit the content.
@@ -100,7 +100,7 @@ def read_idx(content: bytes) -> numpy.ndarray:
         raise InputError(f'an IDX file of bytes must start with 00 00 08, its rank and its sizes, got '
                          f'{content[:8].hex(" ") or "nothing"}; unpack it, or fetch it again')
     shape = tuple(int(size) for size in numpy.frombuffer(content, '>u4', header[3], 4))
-    values = numpy.frombuffer(content, numpy.uint8, offset=4 + 4 * len(shape))
+    values: numpy.ndarray[Any, Any] = numpy.frombuffer(content, numpy.uint8, offset=4 + 4 * len(shape))
     if math.prod(shape) != len(values) or len(shape) > 32:  # more axes than NumPy's arrays have
         raise InputError(f'the IDX header promises {shape}, got {len(values):,} bytes; fetch the file again')
     return values.reshape(shape)

@@ -1,10 +1,11 @@
-"""What a file must hold, and the only way in which one is read: bounded, unpacked, its SHA-256 compared."""
+"""What each file must hold, and the only way in which one is read: bounded, unpacked, its SHA-256 compared."""
 from __future__ import annotations
 
 import gzip
 import hashlib
 import zlib
-from typing import NamedTuple
+from pathlib import Path
+from typing import IO, Dict, NamedTuple, Tuple
 
 from ..errors import InputError
 
@@ -22,7 +23,37 @@ class File(NamedTuple):
     sha256: str
 
 
-def unpack(stream, expected) -> bytes:
+class DataSet(NamedTuple):
+    """The files by name, and where to download them, each as `<name>.gz`."""
+
+    files: Dict[str, File]
+    mirrors: Tuple[str, ...]
+    package: str  # Debian's
+    system: Path  # where that package installs them
+
+
+FASHION_MNIST = DataSet(
+    files={
+        'train-images-idx3-ubyte': File(
+            47_040_016, 'c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888'),
+        'train-labels-idx1-ubyte': File(
+            60_008, 'bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9'),
+        't10k-images-idx3-ubyte': File(
+            7_840_016, '5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b'),
+        't10k-labels-idx1-ubyte': File(
+            10_008, '0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34'),
+    },
+    mirrors=(
+        'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com',  # Zalando's
+        'https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset/fashion-mnist',  # MXNet's
+        'https://storage.googleapis.com/tensorflow/tf-keras-datasets',  # Keras's
+    ),
+    package='dataset-fashion-mnist',
+    system=Path('/usr/share/datasets/fashion-mnist'),
+)
+
+
+def unpack(stream: IO[bytes], expected: File) -> bytes:
     """Return the content of an open file, packed by gzip or not, if it is the expected one.
 
     Never takes more memory than the expected size, whatever the file or a header in it claims.

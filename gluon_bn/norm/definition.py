@@ -38,8 +38,8 @@ def batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, 
     if X.dtype == numpy.float16:
         arrays = (X, gamma, beta, moving_mean, moving_var)
         X, gamma, beta, moving_mean, moving_var = (array.astype('float32') for array in arrays)
-        new = batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum)
-        return tuple(array.astype('float16') for array in new)
+        Y, moving_mean, moving_var = batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        return Y.astype('float16'), moving_mean.astype('float16'), moving_var.astype('float16')
     if not autograd.is_training():
         X_hat = (X - moving_mean) / sqrt(moving_var + eps)
         return gamma * X_hat + beta, moving_mean, moving_var
@@ -61,7 +61,8 @@ def blend(old: NDArray, batch: NDArray, momentum: float) -> NDArray:
 
 def sqrt(x: NDArray) -> NDArray:
     """The square root, in the front (`mx.nd` or `mx.np`) that x comes from."""
-    return np.sqrt(x) if isinstance(x, np.ndarray) else nd.sqrt(x)
+    root: NDArray = np.sqrt(x) if isinstance(x, np.ndarray) else nd.sqrt(x)
+    return root
 
 
 def check_input(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,

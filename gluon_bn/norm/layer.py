@@ -11,7 +11,8 @@ from ..arguments import is_whole
 from ..errors import InputError
 from .definition import batch_norm, check_array, check_constants
 
-Maths = Callable[..., Tuple[NDArray, NDArray, NDArray]]  # of batch_norm's arguments
+# the signature of batch_norm
+Maths = Callable[[NDArray, NDArray, NDArray, NDArray, NDArray, float, float], Tuple[NDArray, NDArray, NDArray]]
 
 
 class BatchNorm(nn.HybridBlock):

@@ -13,9 +13,11 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any, List, Sequence, Tuple
 
 import mxnet
 from mxnet import autograd, nd, np, sym
+from mxnet.ndarray import NDArray
 
 from ..errors import GluonBnError
 from ..system.settings import folder_from, home
@@ -32,7 +34,8 @@ class NativeError(GluonBnError, RuntimeError):
     """The native path is unavailable; the message says why in one line."""
 
 
-def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+def batch_norm_native(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
+                      eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
     """`batch_norm` by the compiled operators; they must be loaded, and X on the CPU in float32 or float64.
 
     Source: the formulas at the head of native.cc.
@@ -49,13 +52,13 @@ def batch_norm_native(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     graph = _graph(training, float(eps), float(momentum), X.shape, threading.get_ident())
     # Detached: a recorded call would forbid the caller to write to its own moving statistics.
     outputs = graph(X, gamma, beta, moving_mean.detach(), moving_var.detach())
-    Y, *statistics = outputs if training else (outputs, moving_mean, moving_var)
-    statistics = [a.detach() for a in statistics]
-    return tuple(a.as_np_ndarray() for a in (Y, *statistics)) if is_np else (Y, *statistics)
+    Y, mean, var = outputs if training else (outputs, moving_mean, moving_var)
+    mean, var = mean.detach(), var.detach()
+    return (Y.as_np_ndarray(), mean.as_np_ndarray(), var.as_np_ndarray()) if is_np else (Y, mean, var)
 
 
 @functools.lru_cache(maxsize=256)
-def _graph(training, eps, momentum, shape, thread):
+def _graph(training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int) -> Any:
     """The operators of one call as one compiled graph, which Python starts once.
 
     One for each shape, or it would plan its memory anew at each change of shape; one for each
@@ -71,7 +74,7 @@ def _graph(training, eps, momentum, shape, thread):
     return nd.CachedOp(graph, [('static_alloc', True)])
 
 
-def load():
+def load() -> None:
     """Compile native.cc if no earlier run has, and load it. Raises: NativeError if that cannot be done."""
     with _loading:
         if hasattr(nd, 'gluon_bn_train'):
@@ -80,15 +83,15 @@ def load():
         try:
             mxnet.library.load(str(library), verbose=False)
         except Exception as error:  # MXNetError for most reasons, but its Python side raises others for a foreign file
-            said = last_line(str(error))
+            said = (str(error).strip().splitlines() or ['no reason given'])[-1]
             remedy = ('its folder may not run programs (noexec): set GLUON_BN_CACHE to a folder that may'
-                      if 'map segment' in said or 'Operation not permitted' in said or 'not permitted' in said
+                      if 'map segment' in said or 'not permitted' in said
                       else 'set CXX to another compiler')
             raise NativeError(f'MXNet does not load {library}, which {shlex.join(find_compiler())} has made: '
                               f'{said}; {remedy}') from error
 
 
-def build():
+def build() -> Path:
     """The path of the compiled library, from the cache or newly made.
 
     Its name ends in a digest of its content: loading a damaged one could end the process, so it is compiled anew.
@@ -105,31 +108,37 @@ def build():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / 'native.so'
-            run([*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE), str(package / 'src' / 'lib_api.cc'),
-                 '-o', str(made)])
+            compile_source([*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE),
+                            str(package / 'src' / 'lib_api.cc'), '-o', str(made)])
             if not made.is_file():
                 raise NativeError(f'{shlex.join(compiler)} reports success but has written no library; set CXX to a '
                                   'C++ compiler')
             content = made.read_bytes()
         library = cache / f'{name}-{digest(content)}.so'
         store(content, library)
-    except OSError as error:  # of the cache: `run` and `fingerprint` raise their own errors
+    except OSError as error:  # of the cache: the compiler's are NativeErrors already
         remedy = 'make room there, or set' if error.errno in DISK_FULL else 'set'
         raise NativeError(f'the cache {cache} cannot be used: {error.strerror or error}; '
                           f'{remedy} GLUON_BN_CACHE to a folder that can be written') from error
     return library
 
 
-def run(command):
-    """Run the compiler. Raises: NativeError with the line of its output that says why it failed."""
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run the compiler. Raises: NativeError if it cannot be run, or does not end in time."""
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
                               timeout=SECONDS_TO_COMPILE)
     except subprocess.TimeoutExpired:
-        raise NativeError(f'{command[0]} took more than {SECONDS_TO_COMPILE} seconds') from None
+        raise NativeError(f'{command[0]} took more than {SECONDS_TO_COMPILE} seconds; set CXX to another C++ compiler, '
+                          'or unset it') from None
     except OSError as error:
         raise NativeError(f'{command[0]} cannot be run: {error.strerror}; set CXX to a C++ compiler, or '
                           'unset it') from error
+
+
+def compile_source(command: Sequence[str]) -> None:
+    """Raises: NativeError with the line of the compiler's output that says why it failed."""
+    done = run(command)
     if done.returncode:
         said = done.stdout.splitlines()
         # ld tells a full disk in a line of its own, before g++ says that ld has failed
@@ -140,7 +149,7 @@ def run(command):
         raise NativeError(f'{command[0]} failed: {lines[0]}{remedy}')
 
 
-def find_compiler():
+def find_compiler() -> List[str]:
     """The words of the compiler's command: those of $CXX, 'ccache g++' for one, else g++, else clang++."""
     try:
         words = shlex.split(os.environ.get('CXX', ''))
@@ -155,35 +164,32 @@ def find_compiler():
                       'install g++')
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """$GLUON_BN_CACHE, or gluon_bn in the user's cache folder. Raises: NativeError if this user has none."""
     own = folder_from('GLUON_BN_CACHE')
     if own:
         return own.absolute()  # MXNet loads from no other path
     users, at_home = folder_from('XDG_CACHE_HOME'), home()
-    if not users and not at_home:
+    if at_home and not users:
+        users = at_home / '.cache'
+    if not users:
         raise NativeError('there is no folder for its cache: this user has no home folder, and HOME is not set; '
                           'set GLUON_BN_CACHE to a folder that can be written')
-    return (users or at_home / '.cache').absolute() / 'gluon_bn'
+    return users.absolute() / 'gluon_bn'
 
 
-def fingerprint(compiler):
+def fingerprint(compiler: Sequence[str]) -> str:
     """What the machine code depends on: the source, MXNet, the compiler and the processor."""
-    try:
-        version = subprocess.run([*compiler, '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                 errors='replace', timeout=SECONDS_TO_COMPILE).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NativeError(f'{shlex.join(compiler)} cannot be run: {getattr(error, "strerror", None) or error}; '
-                          'set CXX to a C++ compiler, or unset it') from error
+    version = run([*compiler, '--version']).stdout
     parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor())
     return digest('\n'.join(parts).encode())
 
 
-def digest(content):
+def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def processor():
+def processor() -> str:
     """The model and the instruction sets, since -march=native compiles for these alone."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
@@ -191,7 +197,3 @@ def processor():
         return platform.processor()
     kept = ('model name', 'flags', 'Features')
     return '\n'.join(sorted({line for line in lines if line.split(':')[0].strip() in kept}))
-
-
-def last_line(text):
-    return text.strip().splitlines()[-1] if text.strip() else 'no reason given'

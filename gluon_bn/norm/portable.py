@@ -1,13 +1,17 @@
 """The portable path: the same mathematics in operators that MXNet has for every device and runs fast on a CPU."""
 from __future__ import annotations
 
+from typing import Tuple
+
 import numpy
 from mxnet import autograd, nd, np
+from mxnet.ndarray import NDArray
 
 from .definition import blend
 
 
-def batch_norm_portable(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+def batch_norm_portable(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
+                        eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
     """`batch_norm` in fast MXNet operators, on any device and in any dtype.
 
         D = X - K,  Y = gamma * (D - mean(D)) / sqrt(var(D) + eps) + beta
@@ -23,32 +27,32 @@ def batch_norm_portable(X, gamma, beta, moving_mean, moving_var, eps, momentum):
 
     Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
     """
-    arrays = gamma, beta, moving_mean, moving_var
-    is_np, dtype = isinstance(X, np.ndarray), numpy.dtype(X.dtype)
+    arrays = [X, gamma, beta, moving_mean, moving_var]
+    is_np, is_half = isinstance(X, np.ndarray), X.dtype == numpy.float16
     if is_np:
-        X, *arrays = (array.as_nd_ndarray() for array in (X, *arrays))
-    if dtype == 'float16':
-        X, *arrays = (array.astype('float32') for array in (X, *arrays))
-    results = standardize(X, *arrays, eps, momentum)
-    if dtype == 'float16':
-        results = (array.astype('float16') for array in results)
-    if is_np:
-        results = (array.as_np_ndarray() for array in results)
-    return tuple(results)
+        arrays = [array.as_nd_ndarray() for array in arrays]
+    if is_half:
+        arrays = [array.astype('float32') for array in arrays]
+    X, gamma, beta, moving_mean, moving_var = arrays
+    Y, mean, var = standardize(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    if is_half:
+        Y, mean, var = (array.astype('float16') for array in (Y, mean, var))
+    return (Y.as_np_ndarray(), mean.as_np_ndarray(), var.as_np_ndarray()) if is_np else (Y, mean, var)
 
 
-def standardize(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+def standardize(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
+                eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
     m, c = X.shape[:2]
     s = X.size // (m * c)  # the pixels of a plane; 1 for X (m, d)
     n = m * s
     ones_m, ones_s = (nd.ones((1, size), ctx=X.context, dtype=X.dtype) for size in (m, s))
     X_planes, gamma_row, beta_row = X.reshape((m * c, s)), gamma.reshape((1, c)), beta.reshape((1, c))
 
-    def total(A):
+    def total(A: NDArray) -> NDArray:
         """(m * c, s) -> (1, c): the sum over each channel."""
         return nd.dot(ones_m, nd.dot(A, ones_s, transpose_b=True).reshape((m, c)))
 
-    def spread(v):
+    def spread(v: NDArray) -> NDArray:
         """(1, c) -> (m * c, s): each channel's value at each of its places."""
         return nd.dot(nd.dot(ones_m, v, transpose_a=True).reshape((m * c, 1)), ones_s)
 

@@ -35,7 +35,7 @@ class Checkpoint:
     Raises: InputError for a path that can be no file, or a configuration without a seed or that JSON cannot hold.
     """
 
-    def __init__(self, path: Union[str, os.PathLike], configuration: Dict[str, Any]) -> None:
+    def __init__(self, path: Union[str, os.PathLike[str]], configuration: Dict[str, Any]) -> None:
         if not isinstance(path, (str, os.PathLike)) or os.path.isdir(path):
             raise InputError(f'must be a file to write, got {path!r}', 'path')
         if not isinstance(configuration, dict) or not is_whole(configuration.get('seed'), 0):
@@ -109,7 +109,7 @@ class Checkpoint:
         found = self._read()
         return (found[1]['history'], found[1]['results']) if found else ([], None)
 
-    def _read(self) -> Optional[Tuple[Dict[str, numpy.ndarray], Dict[str, Any]]]:
+    def _read(self) -> Optional[Tuple[Dict[str, numpy.ndarray[Any, Any]], Dict[str, Any]]]:
         try:
             line, _, packed = self.path.read_bytes().partition(b'\n')
         except FileNotFoundError:
@@ -137,4 +137,5 @@ class Checkpoint:
 
 
 def _parameters(net: Block) -> Dict[str, Parameter]:
-    return net._collect_params_with_prefix()  # the names under which Gluon's save_parameters saves them
+    parameters: Dict[str, Parameter] = net._collect_params_with_prefix()
+    return parameters  # the names under which Gluon's save_parameters saves them

@@ -22,7 +22,8 @@ from .totals import check_labels, check_output
 def check_schedule(num_epochs: Any, lr: Any) -> Tuple[int, float]:
     """Return both as plain numbers. Raises: InputError unless num_epochs is a count and lr finite and positive."""
     num_epochs = check_count('num_epochs', num_epochs)
-    if isinstance(lr, (bool, numpy.bool_)) or not isinstance(lr, numbers.Real) or not 0 < lr <= sys.float_info.max:
+    is_number = isinstance(lr, numbers.Real) and not isinstance(lr, bool)
+    if not is_number or not 0 < lr <= sys.float_info.max:
         raise InputError(f'must be a finite number > 0, got {lr!r}; LeNet with batch normalization takes 1.0', 'lr')
     return num_epochs, float(lr)
 
@@ -121,7 +122,8 @@ def to_devices(net: Block, array: Any, devices: List[mx.Context], label: bool = 
         array = array.as_np_ndarray() if is_np else array.as_nd_ndarray()
         if label and array.dtype == numpy.bool_:  # which the loss cannot take
             array = array.astype('int32')
-    return gluon.utils.split_and_load(array, devices, even_split=False)
+    arrays: List[NDArray] = gluon.utils.split_and_load(array, devices, even_split=False)
+    return arrays
 
 
 def check_minibatch(net: Block, X: Any, y: Any, devices: List[mx.Context]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterable, List, Optional, Tuple, Union
 import mxnet as mx
 import numpy
 from mxnet import autograd, gluon, init
+from mxnet.ndarray import NDArray
 from tqdm.auto import tqdm
 
 from ..arguments import is_whole
@@ -33,7 +34,7 @@ def seed_everything(seed: int) -> None:
 
 
 def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr: float, device: Device = None,
-          initialize: bool = True, plot: Optional[bool] = None, progress: Union[bool, Callable] = True,
+          initialize: bool = True, plot: Optional[bool] = None, progress: Union[bool, Callable[..., Any]] = True,
           description: Optional[str] = None, on_epoch: Optional[Callable[[Epoch], None]] = None,
           checkpoint: Optional[Checkpoint] = None) -> List[Epoch]:
     """Train a classifier by minibatch SGD on the softmax cross-entropy.
@@ -130,7 +131,7 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
     return history
 
 
-def train_batch(net: gluon.Block, X: Any, y: Any, loss_fn: Callable, trainer: gluon.Trainer,
+def train_batch(net: gluon.Block, X: Any, y: Any, loss_fn: Callable[..., NDArray], trainer: gluon.Trainer,
                 devices: List[mx.Context], totals: Totals) -> None:
     """Take one step of SGD on the minibatch (X, y), split over the devices, and add its results to totals."""
     shards = inputs.shares(net, X, y, devices)

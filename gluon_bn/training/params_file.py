@@ -22,7 +22,7 @@ TYPES = {0: 'float32', 1: 'float64', 2: 'float16', 3: 'uint8', 4: 'int32', 5: 'i
 MOST_AXES = 32  # as in NumPy
 
 
-def read(path: Any) -> Dict[str, numpy.ndarray]:
+def read(path: Any) -> Dict[str, numpy.ndarray[Any, Any]]:
     """Return the arrays of a file by their names.
 
     Raises: InputError, which names the file, if it cannot be read, is no such file, truncated, or garbled.
@@ -39,7 +39,7 @@ def read(path: Any) -> Dict[str, numpy.ndarray]:
         return _read(_Cursor(path, file))
 
 
-def _read(cursor: _Cursor) -> Dict[str, numpy.ndarray]:
+def _read(cursor: _Cursor) -> Dict[str, numpy.ndarray[Any, Any]]:
     start = cursor.file.read(16)
     if start != struct.pack('<QQ', LIST, 0):
         raise InputError(f'{cursor.path} must be a file that save_parameters of MXNet has written, but it begins with '
@@ -54,7 +54,7 @@ def _read(cursor: _Cursor) -> Dict[str, numpy.ndarray]:
         raise cursor.garbled('a name is no text') from None
 
 
-def _array(cursor: _Cursor) -> numpy.ndarray:
+def _array(cursor: _Cursor) -> numpy.ndarray[Any, Any]:
     magic, storage, axes = cursor.numbers('Iii')
     if magic not in (ARRAY_ND, ARRAY_NP) or storage != DENSE:
         raise cursor.garbled('an array in it is sparse, or of an MXNet before 1.5')
@@ -65,7 +65,8 @@ def _array(cursor: _Cursor) -> numpy.ndarray:
     if kind not in TYPES or min(shape, default=0) < 0:
         raise cursor.garbled(f'an array in it has shape {shape} and type {kind}')
     dtype = numpy.dtype(TYPES[kind])
-    values = numpy.frombuffer(cursor.take(math.prod(shape) * dtype.itemsize), dtype.newbyteorder('<'))
+    content = cursor.take(math.prod(shape) * dtype.itemsize)
+    values: numpy.ndarray[Any, Any] = numpy.frombuffer(content, dtype.newbyteorder('<'))
     try:
         return values.reshape(shape)
     except ValueError:  # it has an axis of 0 and others of any size, so that it takes no room in the file

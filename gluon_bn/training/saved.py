@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Match, Optional, Set, Tuple, Union
+from typing import Any, Collection, Dict, List, Match, Optional, Set, Tuple, Union
 
 import mxnet as mx
 import numpy
@@ -100,7 +100,7 @@ def _ranked(names: List[str]) -> List[str]:
     return [re.sub(r'\d+(?=_)', rank, name) for name in names]
 
 
-def _check_names(path: Union[str, Path], parameters: Dict[str, Parameter], saved: Dict[str, numpy.ndarray]) -> None:
+def _check_names(path: Union[str, Path], parameters: Collection[str], saved: Collection[str]) -> None:
     missing = [name for name in parameters if name not in saved]
     foreign = [name for name in saved if name not in parameters]
     if missing and not foreign and all(name.endswith(('moving_mean', 'moving_var')) for name in missing):
@@ -120,7 +120,8 @@ def _abbreviated(names: List[str]) -> str:
     return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
-def _converted(path: Union[str, Path], name: str, parameter: Parameter, value: numpy.ndarray) -> numpy.ndarray:
+def _converted(path: Union[str, Path], name: str, parameter: Parameter,
+               value: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
     """Return the saved value in the parameter's own shape and type."""
     shape = tuple(known if known > 0 else 0 for known in parameter.shape)  # 0: not yet inferred
     expected, actual = (shape, value.shape) if name.rpartition('.')[2] not in NORM_PARAMETERS else (
@@ -132,7 +133,8 @@ def _converted(path: Union[str, Path], name: str, parameter: Parameter, value: n
     if not numpy.can_cast(value.dtype, dtype):
         raise InputError(f'{name} in {path} must be {dtype}, as the net has it, got {value.dtype}, which would be '
                          f"rounded; cast the net first: net.cast('{value.dtype}')")
-    return value.reshape(actual if 0 in shape else shape).astype(dtype)
+    converted: numpy.ndarray[Any, Any] = value.reshape(actual if 0 in shape else shape).astype(dtype)
+    return converted
 
 
 def _channels(shape: Tuple[int, ...]) -> Tuple[int, ...]:

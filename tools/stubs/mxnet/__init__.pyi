@@ -11,6 +11,7 @@ __version__: str
 nd = nd
 sym = sym
 context: Any
+library: Any
 np: Any
 npx: Any
 profiler: Any

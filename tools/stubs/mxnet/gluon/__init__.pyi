@@ -12,7 +12,7 @@ parameter: Any
 
 class Parameter:
     name: str
-    shape: Optional[Tuple[int, ...]]
+    shape: Tuple[int, ...]
     dtype: Any
     grad_req: str
     init: Any

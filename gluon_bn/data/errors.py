@@ -1,0 +1,43 @@
+"""What is raised where Fashion-MNIST is incomplete; each message says what to do."""
+from __future__ import annotations
+
+from typing import Any, List, Mapping, Tuple
+
+from ..errors import GluonBnError
+
+
+class DataUnavailable(GluonBnError, OSError):
+    """Fashion-MNIST cannot be had, or a folder that the user named holds a wrong file; the message says what to do.
+
+    source: what the message begins with, if that is where the data was looked for: 'root' is an argument.
+    """
+
+    def __init__(self, text: str, source: str = '') -> None:
+        super().__init__(source + text)
+        self.text, self.source = text, source
+
+    def message(self, options: Mapping[str, str]) -> str:
+        return options.get(self.source, self.source) + self.text
+
+
+class DataMissing(DataUnavailable):
+    """No place has the files. tried: (source, what was found there) of each."""
+
+    def __init__(self, missing: List[str], tried: List[Tuple[str, str]], package: str) -> None:
+        self.missing, self.tried, self.package = missing, tried, package
+        super().__init__(self.message({}))
+
+    def __reduce__(self) -> Tuple[Any, ...]:  # or a process that is sent one could not make it from the message alone
+        return DataMissing, (self.missing, self.tried, self.package)
+
+    def message(self, options: Mapping[str, str]) -> str:
+        return (f'Fashion-MNIST is not complete: {", ".join(self.missing)} cannot be had. Tried:\n'
+                + ''.join(f'  - {options.get(source, source)}{text}\n' for source, text in self.tried)
+                + 'Ways out:\n'
+                f'  - on Debian or Ubuntu: sudo apt-get update && sudo apt-get install {self.package}\n'
+                '  - copy the four .gz files from a machine that has them into a folder, and set GLUON_BN_DATA to it\n'
+                '  - behind a proxy: set http_proxy and https_proxy, and try again')
+
+
+class DataWarning(UserWarning):
+    """A place that the user did not name holds a wrong file or cannot be read; the search goes on."""
