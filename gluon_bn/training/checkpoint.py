@@ -53,7 +53,8 @@ class Checkpoint:
         """Put the present state in the place of the one before: the file holds one or the other, whole."""
         arrays = {f'parameter {name} {i}': array.asnumpy() for name, parameter in _parameters(net).items()
                   for i, array in enumerate(parameter.list_data())}
-        _, keys, *rest = numpy.random.get_state()
+        state: Any = numpy.random.get_state()
+        _, keys, *rest = state
         content = {'configuration': self.configuration, 'random': rest, 'results': results,
                    'history': [dataclasses.asdict(epoch) for epoch in history]}
         arrays['random'] = keys
