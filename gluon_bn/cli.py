@@ -225,6 +225,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from . import compare
     from .comparison import RESULTS, Configuration, configuration_of
     from .comparison.report import beside, caption, failures, table
+    from .comparison.summary import Summary
     given: Dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
         if value is not None and name in Configuration.__dataclass_fields__}
@@ -233,14 +234,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     else:
         configuration = Configuration(**{**vars(arguments).get('defaults', {}), **given})
     _say_what_is_taken_instead(arguments)
-    summary, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs, resume=arguments.resume)
-    failed, stopped = failures(summary), summary['interrupted']
-    if summary['results']:
-        print(table(summary['results']), caption(summary), *filter(None, [beside(summary)]), sep='\n')
+    content, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs, resume=arguments.resume)
+    summary = Summary.of(content)
+    failed, stopped = failures(summary), summary.interrupted
+    if summary.results:
+        print(table(summary.results), caption(summary.jobs), *filter(None, [beside(summary)]), sep='\n')
     for line in failed:
         print(f'gluon_bn: {line}', file=sys.stderr)
     print(f'{"Stopped; what had finished" if stopped else "Everything"} is in {out}{os.sep}: {", ".join(RESULTS)}')
-    worth_another_try = [run for run in summary['runs'] if run['failed'] and not run['diverged']]
+    worth_another_try = [run for run in summary.runs if run.failed and not run.diverged]
     if stopped or worth_another_try:
         data = ['--data', arguments.data] if arguments.data else []
         print('To go on from where it was:', command_line('compare', '--resume', str(out), *data))

@@ -18,6 +18,8 @@ from rights import without
 import gluon_bn
 from gluon_bn import cli
 from gluon_bn.comparison import Configuration, comparison, report, run
+from gluon_bn.comparison.summary import SideBySide, Summary
+from gluon_bn.comparison.task import Task
 from gluon_bn.data import DataMissing, DataUnavailable, find_files, read_idx
 from gluon_bn.errors import GluonBnError, InputError, LoadError
 from gluon_bn.norm import NativeError
@@ -31,7 +33,7 @@ def comparison_stopped_before_training(monkeypatch):
     def stop(*arguments):
         raise KeyError("here")
 
-    monkeypatch.setattr(comparison, "perform", stop)
+    monkeypatch.setattr(comparison, "run_tasks", stop)
     with pytest.raises(KeyError, match="here"):
         yield
 
@@ -96,13 +98,12 @@ def test_a_run_that_fails_leaves_its_traceback_in_its_log_and_one_line(tmp_path,
 
     monkeypatch.setattr(run, "train", train)
     sent = []
-    task = {"do": "train", "norm": "none", "seed": 3, "folder": str(tmp_path), "batch_size": 64, "root": None,
-            "num_train": 128, "pool": "max", "num_epochs": 1, "lr": 1.0}
-    run.work(task, sent.append)
+    configuration = Configuration(norms=["none"], seeds=[3], num_epochs=1, batch_size=64, num_train=128)
+    run.run_task(Task(configuration, "none", 3, str(tmp_path), None), sent.append)
     (message,) = sent
     log = tmp_path / "none-3.log"
     assert re.fullmatch(rf"unexpected ValueError: from deep inside \(at {__file__}:\d+, called from .*/run.py:\d+\); "
-                        rf"the traceback is in {log}", message["failed"])
+                        rf"the traceback is in {log}", message.text)
     assert "in train_one" in log.read_text() and log.read_text().endswith("ValueError: from deep inside\nNumPy\n")
 
 
@@ -129,9 +130,10 @@ FAILS = """
 import sys
 import gluon_bn
 from gluon_bn import cli
-summary = {"results": [], "interrupted": False, "runs": [{"norm": "none", "seed": 0, "history": [], "failed": "it",
-                                                           "diverged": False}]}
-gluon_bn.compare = lambda *arguments, **more: (summary, "run")
+from gluon_bn.comparison import Configuration
+from gluon_bn.comparison.summary import Run, Summary
+summary = Summary(Configuration(), None, False, {}, {}, 1, [Run("none", 0, [], failed="it")])
+gluon_bn.compare = lambda *arguments, **more: (summary.content(), "run")
 sys.stdin.readline()  # until the reader has gone
 sys.exit(cli.main(["train", "--examples", "512"]))
 """
@@ -281,12 +283,10 @@ def test_a_minibatch_of_more_than_all_examples_is_refused(batch_size, num_train,
 
 
 def test_an_epoch_beside_the_others_is_of_the_examples_that_are_trained_on():
-    summary = {"beside": {"minibatches": 10, "loss": {"scratch": 1.0, "fused": 1.0},
-                          "seconds_a_minibatch": {"scratch": 0.25, "fused": 0.01}},
-               "configuration": {"batch_size": 256, "num_train": 2560}}
-    assert report.beside(summary).endswith("250 ms each, which makes 2.5 s an epoch.")
-    summary["configuration"]["num_train"] = None
-    assert report.beside(summary).endswith("which makes 58.8 s an epoch.")
+    measured = SideBySide(10, {"scratch": 1.0, "fused": 1.0}, {"scratch": 0.25, "fused": 0.01})
+    for num_train, words in (2560, "250 ms each, which makes 2.5 s an epoch."), (None, "which makes 58.8 s an epoch."):
+        summary = Summary(Configuration(batch_size=256, num_train=num_train), measured, False, {}, {}, 1, [])
+        assert report.beside(summary).endswith(words)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x08\x01", b"\0\0\x08\x02\0\0\0\1",

@@ -14,7 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from ..errors import InputError
-from ..system.processes import perform
+from ..system.processes import Crashed, run_tasks
 from ..system.store import DISK_FULL, store
 from .assignment import NAME
 from .course import Course
@@ -81,9 +81,9 @@ class Grader:
             if anew:  # what a process that was killed has left half written
                 for kind in ("autograded", "feedback"):
                     shutil.rmtree(self.course.folder / kind / safe, ignore_errors=True)
-            said = [message for _, message in perform("gluon_bn.classroom.record", [task], 1, {})]
-        points = [message for message in said if "failed" not in message]
-        failed = [message["failed"] for message in said if "failed" in message]
+            said = [message for _, message in run_tasks("gluon_bn.classroom.record", [task], 1, {})]
+        points = [message for message in said if not isinstance(message, Crashed)]
+        failed = [message.reason for message in said if isinstance(message, Crashed)]
         if not points:
             raise InputError(f"it ran, but nbgrader could not count its points: {failed[0]}")
         if failed:  # the points count all the same

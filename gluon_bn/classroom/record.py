@@ -16,7 +16,7 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 
-from ..system.processes import serve
+from ..system.processes import serve_task
 from ..system.store import store
 from . import assignment
 from .assignment import NAME
@@ -80,4 +80,4 @@ def _points(task: Task) -> Points:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", module="nbgrader")  # of its use of SQLAlchemy
-    serve(record)
+    serve_task(record)

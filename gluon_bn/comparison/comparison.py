@@ -7,7 +7,7 @@ import errno
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, TextIO, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, TextIO, Tuple, Union
 
 from ..arguments import check_count
 from ..data import find_files
@@ -15,14 +15,18 @@ from ..drawing import pictures
 from ..errors import GluonBnError, InputError, OutputError
 from ..norm import choose
 from ..system.environment import cores, machine, versions
-from ..system.processes import perform
+from ..system.processes import run_tasks
 from ..system.settings import check_path
 from ..system.store import DISK_FULL, check_writable, store
+from ..training import Epoch
 from . import folder, report
 from .configuration import Configuration
 from .plots import plot_curves
 from .progress import Progress
-from .run import checkpoint_of, net_of, threads
+from .summary import Run, SideBySide, Summary
+from .task import Failed, Finished, Said, Started, Task, Trained, message_from, threads
+
+Pending = Tuple[Task, Optional[Run]]  # without a run: the chapter's maths beside the fused one
 
 
 def compare(configuration: Optional[Configuration] = None, out: Union[None, str, Path] = None,
@@ -63,13 +67,13 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
         out = (Path('runs') / time.strftime(f'{kind}-%Y%m%d-%H%M%S') if out is None else
                check_path('out', out, 'the folder for the results', 'leave it out for a new one below runs/'))
     jobs = check_count('jobs', cores() if jobs is None else jobs)
-    find_files(root)  # what is missing is missed before anything is written
+    find_files(root)  # fails on missing data before anything is written
     environment = {'OMP_NUM_THREADS': threads()}
     if 'fused' in configuration.norms:
         environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once, for all runs, before a clock starts
-    with folder.locked(out) if resume is not None else folder.new(out, configuration):
+    with folder.locked(out) if resume is not None else folder.create(out, configuration):
         try:
-            return _summarize(out, configuration, root, Progress(progress), jobs, environment), out
+            return _run(out, configuration, root, Progress(progress), jobs, environment).content(), out
         except OSError as error:
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_in(error.filename, out)
             if isinstance(error, GluonBnError) or error.errno not in DISK_FULL and not refused:
@@ -92,104 +96,100 @@ def _is_in(filename: Union[None, str, bytes, int], out: Path) -> bool:
     return isinstance(filename, str) and Path(out).resolve() in Path(filename).resolve().parents
 
 
-def _summarize(out: Path, configuration: Configuration, root: Union[None, str, Path], progress: Progress, jobs: int,
-               environment: Dict[str, str]) -> Dict[str, Any]:
+def _run(out: Path, configuration: Configuration, root: Union[None, str, Path], progress: Progress, jobs: int,
+         environment: Dict[str, str]) -> Summary:
     """Train what is not finished yet, write all results, and return the summary."""
-    common = {**dataclasses.asdict(configuration), 'root': None if root is None else str(root), 'folder': str(out)}
-    runs: List[Dict[str, Any]] = []
-    tasks: List[Dict[str, Any]] = []
-    for seed in configuration.seeds:
-        for norm in configuration.norms:
-            tasks.append({'do': 'train', 'norm': norm, 'seed': seed, **common})
-            checkpoint = checkpoint_of(tasks[-1])
-            history, results = checkpoint.peek()
-            finished = results is not None and net_of(checkpoint).exists()
-            runs.append({'norm': norm, 'seed': seed, 'history': history, 'finished': finished,
-                         'failed': None, 'diverged': False, **(results or {})})
+    where, norms = (str(out), None if root is None else str(root)), configuration.norms
+    tasks = [Task(configuration, norm, seed, *where) for seed in configuration.seeds for norm in norms]
+    runs = [_earlier_run(task) for task in tasks]
     # Of a process that was killed, the last line may be broken, or missing: the checkpoints have what is true.
-    store(''.join(_line(run, epoch) for run in runs for epoch in run['history']).encode(), out / 'metrics.jsonl')
-    earlier = _earlier(out)
-    found: Dict[str, Any] = {'beside': earlier.get('beside'), 'interrupted': False}
-    if not found['beside'] and 'fused' in configuration.norms and 'scratch' not in configuration.norms and (
-            len(configuration.norms) > 1):
-        tasks.append({'do': 'beside', 'norm': 'fused', 'seed': configuration.seeds[0], **common})
-    if all(run['finished'] for run in runs):
-        sitting = earlier.get('jobs')
+    store(''.join(_line(run, epoch) for run in runs for epoch in run.history).encode(), out / 'metrics.jsonl')
+    earlier = _earlier_summary(out)
+    if all(run.finished for run in runs):
+        jobs_used = earlier.jobs if earlier else None
         progress.say(f'Every run in {out} is finished')
     else:
-        sitting = None if any(run['history'] for run in runs) else min(jobs, len(runs))
+        jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
         progress.say(f'The results go to {out}; whatever ends this, --resume {out} goes on')
+    summary = Summary(configuration, earlier.beside if earlier else None, False, versions(),
+                      {**machine(), **environment}, jobs_used, runs)
+    pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]
+    if not summary.beside and 'fused' in norms and 'scratch' not in norms and len(norms) > 1:
+        pending.append((Task(configuration, None, configuration.seeds[0], *where), None))
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
         try:
-            _train_all(runs, tasks, found, metrics, progress, jobs, environment)
+            _train(pending, summary, metrics, progress, jobs, environment)
         except KeyboardInterrupt:
-            found['interrupted'] = True
-    summary = {'configuration': dataclasses.asdict(configuration), **found, 'versions': versions(),
-               'machine': {**machine(), **environment}, 'jobs': sitting,
-               'results': report.summarize(runs), 'runs': runs}
+            summary.interrupted = True
     _write(out, summary)
     return summary
 
 
-def _train_all(runs: List[Dict[str, Any]], tasks: List[Dict[str, Any]], found: Dict[str, Any], metrics: TextIO,
-               progress: Progress, jobs: int, environment: Dict[str, str]) -> None:
-    """Do the tasks, one for each of the runs and then perhaps one more; fills in runs and found as results come."""
-    todo = [i for i in range(len(tasks)) if i >= len(runs) or not runs[i]['finished']]
-    coming = perform('gluon_bn.comparison.worker', [tasks[i] for i in todo], jobs, environment)
-    with contextlib.closing(progress), contextlib.closing(coming):
-        for index, message in coming:
-            (kind, content), = message.items()
-            if todo[index] == len(runs):
-                if kind == 'finished':
-                    found['beside'] = content
-                else:
-                    progress.say(f"the chapter's batch_norm beside the others: {content}")
+def _earlier_run(task: Task) -> Run:
+    """The run as its checkpoint has it."""
+    assert task.norm
+    history, results = task.checkpoint().peek()
+    return Run(task.norm, task.seed, [Epoch(**epoch) for epoch in history],
+               finished=results is not None and task.net_file.exists(), **(results or {}))
+
+
+def _train(pending: Sequence[Pending], summary: Summary, metrics: TextIO, progress: Progress, jobs: int,
+           environment: Dict[str, str]) -> None:
+    """Run the tasks; fills in each one's run, or the summary for the one without a run, as results come."""
+    messages = run_tasks('gluon_bn.comparison.worker', [dataclasses.asdict(task) for task, _ in pending], jobs,
+                         environment)
+    with contextlib.closing(progress), contextlib.closing(messages):
+        for index, content in messages:
+            run, message = pending[index][1], message_from(content)
+            if run is None:
+                if isinstance(message, SideBySide):
+                    summary.beside = message
+                elif isinstance(message, (Said, Failed)):
+                    progress.say(f"the chapter's batch_norm beside the others: {message.text}")
                 continue
-            run = runs[todo[index]]
-            name = f"{run['norm']}, seed {run['seed']}"
-            if kind == 'started':
-                progress.started(name, **content)
-            elif kind == 'update':
-                progress.update(name, **content)
-            elif kind == 'epoch':
-                run['history'].append(content)
-                metrics.write(_line(run, content))
+            name = f'{run.norm}, seed {run.seed}'
+            if isinstance(message, Started):
+                progress.started(name, message)
+            elif isinstance(message, Trained):
+                progress.trained(name, message)
+            elif isinstance(message, Epoch):
+                run.history.append(message)
+                metrics.write(_line(run, message))
                 metrics.flush()
-                progress.epoch(name, tasks[0]['num_epochs'], content)
-            elif kind == 'finished':
-                run.update(content, finished=True)
+                progress.epoch(name, summary.configuration.num_epochs, message)
+            elif isinstance(message, Finished):
+                run.finished, run.test_acc_estimated = True, message.test_acc_estimated
                 progress.ended(name)
-            elif not run['finished'] and not run['failed']:  # of a process that says why and then crashes, the first
-                run.update(failed=content, diverged=kind == 'diverged')
-                progress.ended(name, content)
+            elif isinstance(message, Failed) and not run.finished and not run.failed:  # the first reason counts
+                run.failed, run.diverged = message.text, message.diverged
+                progress.ended(name, message.text)
 
 
-def _earlier(out: Path) -> Dict[str, Any]:
-    """The summary of an earlier sitting; empty if there is none, or it is damaged.
+def _earlier_summary(out: Path) -> Optional[Summary]:
+    """The summary that a resumed comparison left; None if there is none, or it is damaged.
 
     Raises: InputError if it cannot be read: what it says of the seconds would be lost.
     """
-    path = out / 'summary.json'
     try:
-        earlier = json.loads(path.read_bytes())
+        return Summary.of(json.loads((out / 'summary.json').read_bytes()))
     except FileNotFoundError:
-        return {}
+        return None
     except OSError as error:
         raise InputError(f'must be a folder whose files can be read, got {out}: summary.json cannot be: '
                          f'{error.strerror or error}; check its permissions', 'resume') from error
-    except ValueError:  # no JSON, or no UTF-8: of a process that was killed on a machine without atomic renames
-        return {}
-    return earlier if isinstance(earlier, dict) else {}
+    except (ValueError, TypeError, KeyError):  # no JSON: the process was killed on a machine without atomic renames
+        return None
 
 
-def _line(run: Dict[str, Any], epoch: Dict[str, Any]) -> str:
-    return json.dumps({'norm': run['norm'], 'seed': run['seed'], **epoch}, allow_nan=False) + '\n'
+def _line(run: Run, epoch: Epoch) -> str:
+    return json.dumps({'norm': run.norm, 'seed': run.seed, **dataclasses.asdict(epoch)}, allow_nan=False) + '\n'
 
 
-def _write(out: Path, summary: Dict[str, Any]) -> None:
-    """Write each result so that none is ever half there."""
-    curves = pictures(plot_curves(summary['runs']))
-    store((json.dumps(summary, indent=1, allow_nan=False) + '\n').encode(), out / 'summary.json')
+def _write(out: Path, summary: Summary) -> None:
+    """Write each result atomically."""
+    content = summary.content()
+    curves = pictures(plot_curves(content['runs']))
+    store((json.dumps(content, indent=1, allow_nan=False) + '\n').encode(), out / 'summary.json')
     for extension, picture in curves.items():
         store(picture, out / f'curves.{extension}')
     store(report.markdown(summary).encode(), out / 'report.md')

@@ -1,6 +1,8 @@
 """The figure of a comparison."""
 from __future__ import annotations
 
+from typing import Any, Mapping, Sequence
+
 import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,10 +13,10 @@ from ..drawing import COLORS, LABELS, STYLES
 PANELS = (('loss', 'train loss'), ('train_acc', 'train accuracy'), ('test_acc', 'test accuracy'))
 
 
-def plot_curves(runs):
+def plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and accuracies over the epochs: the median over seeds as a line, their range as a band.
 
-    runs: dicts with 'norm', 'seed' and 'history', a list of dicts as `training.Epoch` has.
+    runs: as summary.json has them, dicts with 'norm', 'seed' and 'history', a list of dicts with the fields of `Epoch`.
     Returns: a matplotlib Figure.
     """
     norms = list(dict.fromkeys(run['norm'] for run in runs if run['history']))

@@ -3,49 +3,50 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Any, Dict, Optional
 
 from tqdm.auto import tqdm
 
 from ..system.interpreter import in_notebook
+from ..training import Epoch
 from .report import three_digits
+from .task import Started, Trained
 
 
 class Progress:
     """Shows the messages of runs that train at the same time, each under its name."""
 
-    def __init__(self, show):
-        self.show = show
-        self.bars = {} if sys.stderr.isatty() or in_notebook() else None
+    def __init__(self, show: bool) -> None:
+        self.show, self.bars = show, show and (sys.stderr.isatty() or in_notebook())
+        self.open: Dict[str, Any] = {}
 
-    def started(self, name, total, initial):
-        """A run begins, with `initial` of its `total` minibatches behind it."""
-        if self.show and self.bars is not None:
-            self.bars[name] = tqdm(desc=name, total=total, initial=initial, unit='batch', leave=False)
+    def started(self, name: str, message: Started) -> None:
+        if self.bars:
+            self.open[name] = tqdm(desc=name, total=message.total, initial=message.initial, unit='batch', leave=False)
 
-    def update(self, name, minibatches, shown):
-        if self.show and self.bars is not None:
-            self.bars[name].set_postfix(shown, refresh=False)
-            self.bars[name].update(minibatches)
+    def trained(self, name: str, message: Trained) -> None:
+        if self.bars:
+            self.open[name].set_postfix(message.shown, refresh=False)
+            self.open[name].update(message.minibatches)
 
-    def epoch(self, name, num_epochs, epoch):
-        """A run has measured an epoch, a dict as `training.Epoch` has."""
-        if self.show and self.bars is None:
-            self.say(f"{name}: epoch {epoch['epoch']}/{num_epochs}, loss {three_digits(epoch['loss'])}, train acc "
-                     f"{epoch['train_acc']:.3f}, test acc {epoch['test_acc']:.3f}, {epoch['seconds']:.1f} s")
+    def epoch(self, name: str, num_epochs: int, epoch: Epoch) -> None:
+        if not self.bars:
+            self.say(f'{name}: epoch {epoch.epoch}/{num_epochs}, loss {three_digits(epoch.loss)}, train acc '
+                     f'{epoch.train_acc:.3f}, test acc {epoch.test_acc:.3f}, {epoch.seconds:.1f} s')
 
-    def ended(self, name, how=None):
-        """A run is over; `how` is said if something is to be said."""
-        if self.bars and name in self.bars:
-            self.bars.pop(name).close()
-        if how:
-            self.say(f'{name}: {how}')
+    def ended(self, name: str, reason: Optional[str] = None) -> None:
+        """A run is over; the reason is said if it failed."""
+        if name in self.open:
+            self.open.pop(name).close()
+        if reason:
+            self.say(f'{name}: {reason}')
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         if self.show:
-            with contextlib.suppress(BrokenPipeError):  # whoever read it is gone: no reason to stop
+            with contextlib.suppress(BrokenPipeError):  # its reader is gone: no reason to stop
                 tqdm.write(text, file=sys.stderr)
 
-    def close(self):
+    def close(self) -> None:
         """Take away the bars that are left."""
-        for name in list(self.bars or ()):
+        for name in list(self.open):
             self.ended(name)

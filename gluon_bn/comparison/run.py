@@ -1,13 +1,13 @@
 """One run of a comparison, LeNet by one norm from one seed: `compare` starts it as a process of its own."""
 from __future__ import annotations
 
-import dataclasses
 import functools
-import os
 import tempfile
 from pathlib import Path
+from typing import Any, Callable
 
 from mxnet import MXNetError
+from mxnet.gluon import Block
 
 from ..data import load_data_fashion_mnist
 from ..errors import GluonBnError, InputError, OutputError
@@ -15,54 +15,57 @@ from ..model import NORMS, lenet
 from ..norm import choose
 from ..system.store import store
 from ..system.unexpected import describe_and_keep
-from ..training import Checkpoint, Diverged, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
+from ..training import Diverged, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
+from .summary import SideBySide
+from .task import Failed, Finished, Message, Said, Started, Task, Trained
 
-BESIDE = 24  # minibatches: a tenth of an epoch
+SIDE_BY_SIDE_BATCHES = 24  # a tenth of an epoch
+Send = Callable[[Message], None]
 
 
-def work(task, send):
-    """Do a task and send what comes of it; an error is sent too, as {'failed': why} or {'diverged': why}.
+def run_task(task: Task, send: Send) -> None:
+    """Run a task and send its result; an error is sent too, as `Failed`.
 
-    The traceback of an error that nobody expected goes to the log of the run, a file in the comparison's folder.
+    The traceback of an unexpected error goes to the log of the run, a file in the comparison's folder.
     """
     try:
-        if task['norm'] == 'fused':
-            choose()  # compiled and loaded before a clock runs
-        send({'finished': {'train': train_one, 'beside': beside}[task['do']](task, send)})
+        if task.norm in ('fused', None):
+            choose()  # compiles and loads the operator before a clock runs
+        send(train_one(task, task.norm, send) if task.norm else compare_with_scratch(task, send))
     except Diverged as error:
-        send({'diverged': str(error)})
+        send(Failed(str(error), diverged=True))
     except GluonBnError as error:  # which says itself what to do
-        send({'failed': str(error)})
+        send(Failed(str(error)))
     except Exception as error:  # whatever it is, the run is over, and the others go on
-        send({'failed': describe_and_keep(error, log_of(task))})
+        send(Failed(describe_and_keep(error, task.log)))
 
 
-def train_one(task, send):
-    """Train by task['norm'] from task['seed']; sends its progress and each epoch, returns what was measured after."""
-    seed_everything(task['seed'])
-    train_iter, test_iter = load_data_fashion_mnist(task['batch_size'], task['root'], num_train=task['num_train'])
-    net, checkpoint = lenet(task['norm'], task['pool']), checkpoint_of(task)
+def train_one(task: Task, norm: str, send: Send) -> Finished:
+    """Train by one norm from one seed; sends the progress and each epoch, returns what was measured after them."""
+    seed_everything(task.seed)
+    what, checkpoint = task.configuration, task.checkpoint()
+    train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=what.num_train)
+    net = lenet(norm, what.pool)
     _, results = checkpoint.peek()  # of a run that is over, but for the file of its net
-    history = train(net, train_iter, test_iter, task['num_epochs'], task['lr'], plot=False,
-                    progress=functools.partial(_SentBar, send), checkpoint=checkpoint,
-                    on_epoch=lambda epoch: send({'epoch': dataclasses.asdict(epoch)}))
+    history = train(net, train_iter, test_iter, what.num_epochs, what.lr, plot=False,
+                    progress=functools.partial(_ProgressSender, send), checkpoint=checkpoint, on_epoch=send)
     if results is None:
         results = {}
-        if NORMS[task['norm']] is not None:
+        if NORMS[norm] is not None:
             estimate_statistics(net, train_iter)
             results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
     try:
-        store(saved(net), net_of(checkpoint))
+        store(parameter_bytes(net), task.net_file)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise OutputError(f'{net_of(checkpoint)} cannot be written: {error.strerror or error}; make room or check its '
+        raise OutputError(f'{task.net_file} cannot be written: {error.strerror or error}; make room or check its '
                           'permissions, and go on with --resume') from error
     checkpoint.save(net, history, results)  # the last: a run with results is over
-    return results
+    return Finished(**results)
 
 
-def saved(net):
+def parameter_bytes(net: Block) -> bytes:
     """The content of the file that save_parameters writes. Raises: OutputError if there is no room for it."""
     try:
         with tempfile.TemporaryDirectory() as folder:  # MXNet would leave half a file behind where it is stopped
@@ -70,7 +73,8 @@ def saved(net):
             try:
                 net.save_parameters(str(path))
             except MXNetError:  # which names no reason where it cannot write
-                Path(folder, 'as much').write_bytes(bytes(saved_size(net)))  # raises OSError if there is no room
+                size = sum(parameter.data().size * 8 for parameter in net.collect_params().values())
+                Path(folder, 'as much').write_bytes(bytes(size))  # raises OSError if there is no room
                 raise
             params_file.read(path)  # MXNet may not notice that a disk is full
             return path.read_bytes()
@@ -79,64 +83,35 @@ def saved(net):
                           'files: make room there, or set TMPDIR to another, and go on with --resume') from error
 
 
-def saved_size(net):
-    """How many bytes the file of a net has, about."""
-    return sum(parameter.data().size * 8 for parameter in net.collect_params().values())
-
-
-def net_of(checkpoint):
-    """The file of the trained net, beside the checkpoint of its run."""
-    return checkpoint.path.with_suffix('.params')
-
-
-def checkpoint_of(task):
-    """The checkpoint of a run, in the folder of its comparison."""
-    configuration = {key: task[key] for key in ('norm', 'seed', 'num_epochs', 'lr', 'batch_size', 'pool', 'num_train')}
-    if task['norm'] == 'fused':
-        configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
-    configuration['OMP_NUM_THREADS'] = threads()  # which split a sum, and so round differently too
-    return Checkpoint(Path(task['folder']) / 'nets' / f"{task['norm']}-{task['seed']}.checkpoint", configuration)
-
-
-def log_of(task):
-    """The file for the traceback of a run that fails; it is made only then."""
-    return Path(task['folder']) / ('beside.log' if task['do'] == 'beside' else f"{task['norm']}-{task['seed']}.log")
-
-
-def threads():
-    """How many threads a run has, as OMP_NUM_THREADS says it: one, unless that is set."""
-    return os.environ.get('OMP_NUM_THREADS') or '1'
-
-
-def beside(task, send):
-    """The chapter's own maths beside the fused one: both on the same minibatches, too few to take long."""
-    send({'said': f'{BESIDE} minibatches, some seconds'})
-    losses, seconds = {}, {}
-    num_train = min(BESIDE * task['batch_size'], task['num_train'] or 60_000)
+def compare_with_scratch(task: Task, send: Send) -> SideBySide:
+    """Train by the chapter's own maths and by the fused one on the same minibatches, too few to take long."""
+    send(Said(f'{SIDE_BY_SIDE_BATCHES} minibatches, some seconds'))
+    what, losses, seconds = task.configuration, {}, {}
+    num_train = min(SIDE_BY_SIDE_BATCHES * what.batch_size, what.num_train or 60_000)
     for norm in ('fused', 'scratch'):
-        seed_everything(task['seed'])
-        train_iter, test_iter = load_data_fashion_mnist(task['batch_size'], task['root'], num_train=num_train,
-                                                        num_test=1)
-        (epoch,) = train(lenet(norm, task['pool']), train_iter, test_iter, 1, task['lr'], plot=False, progress=False)
+        seed_everything(task.seed)
+        train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=num_train, num_test=1)
+        (epoch,) = train(lenet(norm, what.pool), train_iter, test_iter, 1, what.lr, plot=False, progress=False)
         losses[norm], seconds[norm] = epoch.loss, epoch.seconds / len(train_iter)
-    return {'minibatches': len(train_iter), 'loss': losses, 'seconds_a_minibatch': seconds}
+    return SideBySide(len(train_iter), losses, seconds)
 
 
-class _SentBar:
-    """In the place of tqdm's bar: sends what that would show."""
+class _ProgressSender:
+    """Used instead of tqdm's bar: sends what that would show."""
 
-    def __init__(self, send, total, initial, **kwargs):
-        self.send, self.shown = send, {}
-        send({'started': {'total': total, 'initial': initial}})
+    def __init__(self, send: Send, total: int, initial: int, **kwargs: Any) -> None:
+        self.send = send
+        self.shown: Any = {}
+        send(Started(total, initial))
 
-    def __enter__(self):
+    def __enter__(self) -> _ProgressSender:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         pass
 
-    def set_postfix(self, **shown):
+    def set_postfix(self, **shown: str) -> None:
         self.shown = shown
 
-    def update(self, minibatches):
-        self.send({'update': {'minibatches': minibatches, 'shown': self.shown}})
+    def update(self, minibatches: int) -> None:
+        self.send(Trained(minibatches, self.shown))

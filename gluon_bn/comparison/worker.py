@@ -5,9 +5,10 @@ A module of its own, because the room imports `run` and Python warns of a module
 import warnings
 
 from ..data import DataWarning
-from ..system.processes import serve
-from .run import work
+from ..system.processes import serve_task
+from .run import run_task
+from .task import content_of, task_from
 
 if __name__ == '__main__':
     warnings.simplefilter('ignore', DataWarning)  # `compare` has said so
-    serve(work)
+    serve_task(lambda task, send: run_task(task_from(task), lambda message: send(content_of(message))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from typing import Any, Dict
 
 import mxnet
 import numpy
@@ -11,13 +12,13 @@ import numpy
 from .. import __version__
 
 
-def versions():
+def versions() -> Dict[str, str]:
     """The versions of what computes, by name."""
     return {'gluon_bn': __version__, 'python': platform.python_version(), 'mxnet': mxnet.__version__,
             'numpy': numpy.__version__}
 
 
-def machine():
+def machine() -> Dict[str, Any]:
     """The processor, the number of cores that this process may use, and the thread setting."""
     kernel = platform.release().split('-')[0]
     system = [platform.system(), kernel, platform.machine(), *filter(None, platform.libc_ver())]
@@ -25,12 +26,12 @@ def machine():
             'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS')}
 
 
-def cores():
+def cores() -> int:
     """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def _processor():
+def _processor() -> str:
     if sys.platform.startswith('linux'):
         with open('/proc/cpuinfo', encoding='utf-8') as lines:
             for line in lines:

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own, several at a time, that end when this one does."""
+"""Runs tasks in child processes, several at a time; they exit with the parent."""
 from __future__ import annotations
 
 import contextlib
@@ -9,81 +9,103 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, Callable, Dict, Generator, Optional, Sequence, Tuple, Union, cast
+
+Content = Dict[str, Any]  # what a line of JSON holds
 
 
-def perform(module, tasks, jobs, environment):
-    """Run `python -m module` once for each task, `jobs` at a time, and yield (index, message) as they come.
+@dataclass(frozen=True)
+class Crashed:
+    """The last word on a process that ended badly."""
 
-    A task goes to the process's standard input as a line of JSON, and messages, dicts too, come as lines
-    from its standard output. The pipe to its input stays open as long as this process lives: see `serve`.
-    A process that ends badly is followed by the message {'failed': why}. Closing the generator kills all.
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+
+def run_tasks(module: str, tasks: Sequence[Any], jobs: int, environment: Dict[str, str],
+              ) -> Generator[Tuple[int, Union[Content, Crashed]], None, None]:
+    """Run `python -m module` once for each task, `jobs` at a time, and yield (index, message) as messages come.
+
+    A task goes to the process's standard input as a line of JSON, and messages come as lines of JSON from its
+    standard output. The pipe to its input stays open as long as this process lives: see `serve_task`.
+    A process that ends badly is followed by `Crashed`. Closing the generator kills all.
     """
-    waiting, running, messages = list(enumerate(tasks)), {}, queue.SimpleQueue()
+    waiting = list(enumerate(tasks))
+    running: Dict[int, _Child] = {}
+    lines: queue.SimpleQueue[Tuple[int, Optional[bytes]]] = queue.SimpleQueue()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 index, task = waiting.pop(0)
                 running[index] = _start(module, task, environment)
-                threading.Thread(target=_listen, args=(index, running[index], messages), daemon=True).start()
-            index, line = messages.get()
+                threading.Thread(target=_listen, args=(index, running[index].stdout, lines), daemon=True).start()
+            index, line = lines.get()
             if line:
                 yield index, json.loads(line)
             else:
-                code = _end(running.pop(index))
+                code = _reap(running.pop(index))
                 if code:
-                    yield index, {'failed': 'its process was ended by ' + signal.Signals(-code).name
-                                  if code < 0 else f'its process ended with exit code {code}'}
+                    yield index, Crashed('its process was ended by ' + signal.Signals(-code).name if code < 0 else
+                                         f'its process ended with exit code {code}')
     finally:
-        for process in running.values():
-            process.kill()
-            _end(process)
+        for child in running.values():
+            child.process.kill()
+            _reap(child)
 
 
-def serve(work):
-    """In such a process: run work(task, send), send being a function of one message.
+def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> None:
+    """In such a process: run work(task, send), where send sends a message to the parent.
 
-    The process ends at once when its parent is gone, however that ended.
+    The process ends as soon as its parent is gone, however that ended.
     """
     channel = os.fdopen(os.dup(1), 'w', encoding='utf-8')
-    os.dup2(2, 1)  # what a library prints is no message
+    os.dup2(2, 1)  # keeps library output off the message channel
     with open(0, 'rb', buffering=0, closefd=False) as stdin:
         line = stdin.readline()
-    if not line.endswith(b'\n'):  # the parent was stopped before it had said what to do
+    if not line.endswith(b'\n'):  # the parent was stopped before it had sent the task
         os._exit(1)
     task = json.loads(line)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work(task, lambda message: print(json.dumps(message, allow_nan=False), file=channel, flush=True))
 
 
-def _start(module, task, environment):
+def _start(module: str, task: Any, environment: Dict[str, str]) -> _Child:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
     # A session of its own: Ctrl-C and other signals to the terminal's group reach the parent alone, which decides.
     process = subprocess.Popen([sys.executable, '-m', module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                env={**os.environ, **environment, 'PYTHONPATH': path}, start_new_session=True)
-    with contextlib.suppress(BrokenPipeError):  # it has ended already, and how is seen at the end of its output
-        process.stdin.write(json.dumps(task).encode() + b'\n')
-        process.stdin.flush()
-    return process
+    child = _Child(process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout))
+    with contextlib.suppress(BrokenPipeError):  # it has ended already; how is seen at the end of its output
+        child.stdin.write(json.dumps(task).encode() + b'\n')
+        child.stdin.flush()
+    return child
 
 
-def _listen(index, process, messages):
-    with process.stdout:
-        for line in process.stdout:
-            messages.put((index, line))
-    messages.put((index, None))
+def _listen(index: int, stdout: IO[bytes], lines: queue.SimpleQueue[Tuple[int, Optional[bytes]]]) -> None:
+    with stdout:
+        for line in stdout:
+            lines.put((index, line))
+    lines.put((index, None))
 
 
-def _end(process):
-    """Wait for its end; returns the exit code."""
-    code = process.wait()  # before the pipe is closed, at which it would end early
+def _reap(child: _Child) -> int:
+    """Wait until the process ends; returns its exit code."""
+    code = child.process.wait()  # before the pipe is closed, at which it would end early
     with contextlib.suppress(BrokenPipeError):  # of a task that it never read
-        process.stdin.close()
+        child.stdin.close()
     return code
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)

@@ -18,11 +18,13 @@ import pytest
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, comparison, folder
 from gluon_bn.comparison.plots import plot_curves
-from gluon_bn.comparison.report import caption, failures, spread, summarize, table, three_digits
+from gluon_bn.comparison.report import caption, failures, table, three_digits
+from gluon_bn.comparison.summary import Run, Spread, Summary, spread, summarize
 from gluon_bn.drawing import LABELS
 from gluon_bn.errors import InputError
 from gluon_bn.system.interpreter import command_line
-from gluon_bn.system.processes import perform
+from gluon_bn.system.processes import run_tasks
+from gluon_bn.training import Epoch
 
 FILES = {"configuration.json", "metrics.jsonl", "nets", "summary.json", "curves.svg", "curves.png", "report.md"}
 
@@ -130,13 +132,13 @@ def test_a_run_whose_command_was_stopped_while_it_started_ends_in_silence():
 
 
 TALKER = """
-from gluon_bn.system.processes import serve
+from gluon_bn.system.processes import serve_task
 
 def work(task, send):
     while True:
         send({"said": task})
 
-serve(work)
+serve_task(work)
 """
 
 
@@ -147,7 +149,7 @@ def test_processes_that_are_stopped_while_they_speak_end_in_silence(tmp_path, mo
     monkeypatch.setattr(threading, "excepthook", errors.append)
     for _ in range(10):
         before = set(threading.enumerate())
-        with contextlib.closing(perform("talker", [0, 1, 2], 3, {})) as messages:
+        with contextlib.closing(run_tasks("talker", [0, 1, 2], 3, {})) as messages:
             for _ in range(100):
                 next(messages)
             listeners = set(threading.enumerate()) - before
@@ -176,20 +178,20 @@ def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
 
 QUITTER = """
 import os
-from gluon_bn.system.processes import serve
+from gluon_bn.system.processes import serve_task
 
 def work(task, send):
-    send({"failed": "the reason"})
+    send({"Failed": {"text": "the reason"}})
     os._exit(3)
 
-serve(work)
+serve_task(work)
 """
 
 
 def test_of_a_run_that_says_why_and_then_crashes_the_reason_is_kept(tmp_path, monkeypatch, capsys):
     (tmp_path / "quitter.py").write_text(QUITTER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(comparison, "perform", lambda module, *rest: perform("quitter", *rest))
+    monkeypatch.setattr(comparison, "run_tasks", lambda module, *rest: run_tasks("quitter", *rest))
     summary, _ = compare(Configuration(norms=["none"], seeds=[0]), tmp_path / "run")
     assert [run["failed"] for run in summary["runs"]] == ["the reason"]
     assert capsys.readouterr().err.splitlines()[1:] == ["none, seed 0: the reason"]
@@ -232,7 +234,7 @@ def test_what_is_there_is_never_written_over(tmp_path, capsys, name):
 def test_of_two_that_begin_in_one_folder_one_is_refused(tmp_path):
     def begin(i):
         try:
-            with folder.new(tmp_path / str(i // 2), Configuration()):
+            with folder.create(tmp_path / str(i // 2), Configuration()):
                 return "begun"
         except ValueError as error:
             return str(error)
@@ -335,27 +337,26 @@ def test_the_help_says_what_the_table_calls_each_norm(capsys, command):
 
 
 def test_the_summary_is_median_and_range_over_seeds():
-    runs = [{"norm": "fused", "seed": seed, "finished": seed < 3, "failed": None, "test_acc_estimated": 0.9,
-             "history": [{"loss": 9, "train_acc": 0, "test_acc": 0, "seconds": 9},
-                         {"loss": loss, "train_acc": 0.5, "test_acc": 0.5, "seconds": 1}]}
-            for seed, loss in enumerate((3, 1, 2, 100))]
+    runs = [Run("fused", seed, [Epoch(1, 9, 0, 0, 9, 1), Epoch(2, loss, 0.5, 0.5, 1, 1)], finished=seed < 3,
+                test_acc_estimated=0.9) for seed, loss in enumerate((3, 1, 2, 100))]
     (result,) = summarize(runs)
-    assert result["loss"] == {"median": 2, "min": 1, "max": 3}
-    assert (result["seeds"], result["epochs"], result["seconds"]["median"]) == (3, 2, 5)
+    assert result.loss == Spread(median=2, min=1, max=3)
+    assert (result.seeds, result.epochs, result.seconds.median) == (3, 2, 5)
     assert "2.000 (1.000 to 3.000)" in table([result])
-    assert spread([1.0]) == {"median": 1.0, "min": 1.0, "max": 1.0}
+    assert spread([1.0]) == Spread(median=1.0, min=1.0, max=1.0)
 
 
 def test_a_norm_whose_runs_all_failed_has_a_row_without_numbers():
-    runs = [{"norm": "none", "seed": 0, "finished": False, "failed": "no room", "history": []}]
+    runs = [Run("none", 0, [], failed="no room")]
     assert "no normalization (1 of 1 failed)  -" in table(summarize(runs))
-    assert failures({"runs": runs}) == ["no normalization, seed 0, failed after 0 epochs: no room"]
+    summary = Summary(Configuration(), None, False, {}, {}, None, runs)
+    assert failures(summary) == ["no normalization, seed 0, failed after 0 epochs: no room"]
 
 
 def test_the_caption_says_how_many_runs_shared_the_machine():
-    assert caption({"jobs": 2}).endswith("Seconds: with 2 runs at a time.")
-    assert caption({"jobs": 1}).endswith("Seconds: one run at a time.")
-    assert caption({"jobs": None}).endswith("Seconds: of more than one sitting.")
+    assert caption(2).endswith("Seconds: with 2 runs at a time.")
+    assert caption(1).endswith("Seconds: one run at a time.")
+    assert caption(None).endswith("Seconds: of more than one sitting.")
 
 
 @pytest.mark.parametrize("number, text", [(0.24649, "0.246"), (9999, "9999.000"), (1.01e31, "1.01e+31")])

@@ -1,0 +1,118 @@
+"""The results of a comparison, and their file, summary.json."""
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import Any, Dict, List, Optional, Sequence
+
+from ..training import Epoch
+from .configuration import Configuration
+
+
+@dataclasses.dataclass
+class Run:
+    """One training. finished: its net is written; failed: the reason, if it did not get there."""
+
+    norm: str
+    seed: int
+    history: List[Epoch]
+    finished: bool = False
+    failed: Optional[str] = None
+    diverged: bool = False
+    test_acc_estimated: Optional[float] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Of several values."""
+
+    median: float
+    min: float
+    max: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What the runs of one norm came to; seeds: how many finished, failed: how many did not."""
+
+    norm: str
+    seeds: int
+    failed: int
+    epochs: Optional[int]
+    loss: Optional[Spread]
+    train_acc: Optional[Spread]
+    test_acc: Optional[Spread]
+    test_acc_estimated: Optional[Spread]
+    seconds: Optional[Spread]
+
+
+@dataclasses.dataclass(frozen=True)
+class SideBySide:
+    """The chapter's maths and the fused one on the same minibatches; means by norm, 'scratch' and 'fused'."""
+
+    minibatches: int
+    loss: Dict[str, float]
+    seconds_a_minibatch: Dict[str, float]
+
+
+@dataclasses.dataclass
+class Summary:
+    """What summary.json holds. jobs: how many runs trained at a time, None if the training was ever resumed."""
+
+    configuration: Configuration
+    beside: Optional[SideBySide]
+    interrupted: bool
+    versions: Dict[str, str]
+    machine: Dict[str, Any]
+    jobs: Optional[int]
+    runs: List[Run]
+
+    @property
+    def results(self) -> List[Result]:
+        return summarize(self.runs)
+
+    def content(self) -> Dict[str, Any]:
+        """The content of summary.json."""
+        content = dataclasses.asdict(self)
+        runs = content.pop('runs')
+        for run in runs:
+            if run['test_acc_estimated'] is None:
+                del run['test_acc_estimated']
+        return {**content, 'results': [dataclasses.asdict(result) for result in self.results], 'runs': runs}
+
+    @classmethod
+    def of(cls, content: Dict[str, Any]) -> Summary:
+        """Read the content of a summary.json. Raises: ValueError, TypeError or KeyError if it is none."""
+        values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+        values['configuration'] = Configuration(**values['configuration'])
+        values['beside'] = SideBySide(**values['beside']) if values['beside'] else None
+        values['runs'] = [Run(**{**run, 'history': [Epoch(**epoch) for epoch in run['history']]})
+                          for run in values['runs']]
+        return cls(**values)
+
+
+def summarize(runs: Sequence[Run]) -> List[Result]:
+    """The last epoch of each norm's finished runs: the median over seeds, with the lowest and highest.
+
+    Seconds an epoch are the median over all epochs, so that the first, which warms up, does not count.
+    Runs that failed are counted; a norm with neither has no result.
+    """
+    results = []
+    for norm in dict.fromkeys(run.norm for run in runs):
+        finished = [run for run in runs if run.norm == norm and run.finished]
+        failed = sum(run.norm == norm and run.failed is not None for run in runs)
+        if not finished and not failed:
+            continue
+        last = [run.history[-1] for run in finished]
+        results.append(Result(
+            norm, len(finished), failed, len(finished[0].history) if finished else None,
+            spread([epoch.loss for epoch in last]), spread([epoch.train_acc for epoch in last]),
+            spread([epoch.test_acc for epoch in last]),
+            spread([run.test_acc_estimated for run in finished if run.test_acc_estimated is not None]),
+            spread([epoch.seconds for run in finished for epoch in run.history])))
+    return results
+
+
+def spread(values: Sequence[float]) -> Optional[Spread]:
+    """Median, lowest and highest; None of no values."""
+    return Spread(statistics.median(values), min(values), max(values)) if values else None
