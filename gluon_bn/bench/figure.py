@@ -1,42 +1,44 @@
 """The benchmark as a figure: layer times relative to Gluon's, and time against size with the floor of memory."""
 from __future__ import annotations
 
+import math
+from typing import Any, Optional, Sequence
+
 import numpy
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..drawing import COLORS
+from .report import HEADERS, shape
+from .results import LayerResult, Result
 from .rounds import ratio
-from .tables import HEADERS, shape
 
 FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm would leave no room for the others' bars
 
 WIDEST = 4  # longer bars are cut, and keep their number
 
 
-def color(name):
+def color(name: str) -> str:
     return COLORS['fused' if name == 'native' else name]
 
 
-def draw(result):
+def draw(result: Result) -> Optional[Figure]:
     """A matplotlib Figure with a panel for each of 'layers' and 'sizes' that was measured; None without either."""
-    panels = [(part, paint) for part, paint in (('layers', bars), ('sizes', curves)) if part in result]
+    panels = [(entries, paint) for entries, paint in ((result.layers, bars), (result.sizes, curves)) if entries]
     if not panels:
         return None
     figure = Figure(figsize=(6 * len(panels), 4.4), layout='constrained')
-    FigureCanvasAgg(figure)
-    for ax, (part, paint) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        paint(ax, result[part], [name for name in HEADERS if name in result['columns']])
+    for ax, (entries, paint) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        paint(ax, entries, [name for name in HEADERS if name in result.columns])
         ax.grid(alpha=0.3, axis='x' if paint is bars else 'both', which='major')
         ax.set_axisbelow(True)
     return figure
 
 
-def bars(ax, entries, columns):
+def bars(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> None:
     columns = [name for name in FASTEST if name in columns]
     y, height = numpy.arange(len(entries)), 0.8 / len(columns)
     for i, name in enumerate(columns):
-        values = [ratio(entry['both'][name], entry['both']['gluon']) for entry in entries]
+        values = [ratio(entry.both[name], entry.both['gluon']) for entry in entries]
         offset = (i - (len(columns) - 1) / 2) * height
         ax.barh(y + offset, values, height * 0.9, color=color(name), label=HEADERS[name])
         for place, value in zip(y + offset, values):
@@ -50,12 +52,13 @@ def bars(ax, entries, columns):
     ax.legend(frameon=False, fontsize=8, ncol=len(columns), loc='upper center', bbox_to_anchor=(0.5, -0.12))
 
 
-def curves(ax, entries, columns):
+def curves(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> None:
     for name in [*columns, 'floor']:
-        points = [(entry['megabytes'], entry['both'][name]) for entry in entries if name in entry['both']]
-        values = numpy.array([entry['megabytes'] * 1e6 / 4 for entry in entries[:len(points)]])
-        size = [megabytes for megabytes, _ in points]
-        line = {key: [found[key] for _, found in points] / values * 1e9 for key in ('median', 'q1', 'q3')}
+        measured = [entry for entry in entries if name in entry.both]
+        size = [entry.megabytes for entry in measured]
+        values = numpy.array([math.prod(entry.shape) for entry in measured])
+        line = {key: [getattr(entry.both[name], key) for entry in measured] / values * 1e9
+                for key in ('median', 'q1', 'q3')}
         floor = name == 'floor'
         ax.plot(size, line['median'], ':' if floor else '-', marker=None if floor else 'o', markersize=3,
                 color='black' if floor else color(name), label='memory floor (2.5 copies)' if floor else HEADERS[name])

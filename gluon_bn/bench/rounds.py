@@ -1,21 +1,129 @@
-"""Interleaved measurement: in each round every column has its turn, so that a slow minute slows all of them.
+"""One process for each framework, and one turn at a time.
 
-A measurement is the list of a column's times, one a round, None where it had no turn. Medians and quartiles are
-taken over the rounds, ratios within each round.
+MXNet and PyTorch each keep a pool of threads. Two pools in one process would spin against each other, so each
+framework lives in a process of its own, started fresh, and waits on a pipe, without spinning, while another measures.
+
+In each round every column has its turn, so that a slow minute slows all of them. Medians and quartiles are taken over
+the rounds, ratios within each round.
 """
 from __future__ import annotations
 
+import functools
+import importlib
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-TURN = 0.04  # seconds that a turn should take
-SLOW = 0.3   # a column whose single call takes longer has only few turns
-FEW = 3
-FEWEST = 5   # rounds
-PAUSE = 0.02  # libgomp's threads spin for some milliseconds after their last loop: let them fall asleep
+from ..system.memory import keep_freed_memory
+
+TURN_SECONDS = 0.04  # that a turn should take
+SLOW_CALL_SECONDS, TURNS_WHEN_SLOW = 0.3, 3  # a column whose single call takes longer has only few turns
+MIN_ROUNDS = 5
+PAUSE_SECONDS = 0.02  # libgomp's threads spin for some milliseconds after their last loop: let them fall asleep
+
+Times = List[Optional[float]]  # one a round, None where a column had no turn
 
 
-def interleave(columns, rounds, budget):
+class Worker:
+    """A process with the `Framework` of one module: `Worker(module).call('name', *args)` calls its methods.
+
+    keep_memory: whether it keeps freed memory for the next array, see `keep_freed_memory`.
+    """
+
+    def __init__(self, module: str, keep_memory: bool = True) -> None:
+        self.module = f'{__package__}.{module}'
+        self.process = ProcessPoolExecutor(1, get_context('spawn'))
+        self.process.submit(keep_freed_memory if keep_memory else int).result()  # it starts now, with this environment
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call a method there and wait for what it returns, or raises."""
+        return self.process.submit(_call, self.module, name, args).result()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.shutdown()
+
+
+Workers = Mapping[str, Worker]  # by column
+
+
+def call_each(workers: Workers, columns: Sequence[str], name: str, *args: Any) -> None:
+    """Call a method once in each process that has one of the columns."""
+    for worker in dict.fromkeys(workers[column] for column in columns):
+        worker.call(name, *args)
+
+
+def _call(module: str, name: str, args: Sequence[Any]) -> Any:
+    return getattr(_framework(module), name)(*args)
+
+
+@functools.lru_cache(maxsize=None)
+def _framework(module: str) -> Any:
+    return importlib.import_module(module).Framework()
+
+
+# What a framework's methods return.
+@dataclass(frozen=True)
+class Description:
+    """The columns that a framework can measure; missing: those that it cannot, and why."""
+
+    columns: List[str]
+    versions: Dict[str, str]
+    missing: Dict[str, str]
+
+
+@dataclass(frozen=True)
+class EpochTurn:
+    """One epoch: seconds of training and of the test after it, and the metrics."""
+
+    train: float
+    test: float
+    loss: float
+    train_acc: float
+    test_acc: float
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """Seconds in all, and of each operator."""
+
+    seconds: float
+    operators: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Median and quartiles of a column's times; floors: the median as a multiple of the memory floor."""
+
+    median: float
+    q1: float
+    q3: float
+    rounds: Times
+    floors: Optional[float] = None
+
+
+def summary(times: Times) -> Measurement:
+    """Median and quartiles of the times, in their unit."""
+    values = sorted(present(times))
+    quartiles = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else values * 3
+    return Measurement(statistics.median(values), quartiles[0], quartiles[2], times)
+
+
+def ratio(a: Measurement, b: Measurement) -> float:
+    """The median of a / b within the rounds in which both had their turn."""
+    return statistics.median(x / y for x, y in zip(a.rounds, b.rounds) if x is not None and y is not None)
+
+
+def present(times: Times) -> List[float]:
+    return [value for value in times if value is not None]
+
+
+def interleave(columns: Mapping[Any, Callable[[int], float]], rounds: int, budget: float) -> Dict[Any, Times]:
     """Measure {name: call}, where call(repeat) makes that many runs and returns the seconds of one.
 
     After `budget` seconds no further round begins, but there are at least five.
@@ -27,33 +135,17 @@ def interleave(columns, rounds, budget):
     for name, call in columns.items():
         call(1)  # warms up
         seconds = call(1)
-        repeats[name] = min(200, max(1, round(TURN / seconds)))
-        turns[name] = min(rounds, FEW) if seconds > SLOW else rounds
-    times = {name: [] for name in columns}
+        repeats[name] = min(200, max(1, round(TURN_SECONDS / seconds)))
+        turns[name] = min(rounds, TURNS_WHEN_SLOW) if seconds > SLOW_CALL_SECONDS else rounds
+    times: Dict[Any, Times] = {name: [] for name in columns}
     names = list(columns)
     for i in range(rounds):
-        if i >= FEWEST and time.perf_counter() - start > budget:
+        if i >= MIN_ROUNDS and time.perf_counter() - start > budget:
             break
         for name in names[i % len(names):] + names[:i % len(names)]:  # nobody always follows the same neighbour
             if i < turns[name]:
-                time.sleep(PAUSE)
+                time.sleep(PAUSE_SECONDS)
                 times[name].append(columns[name](repeats[name]))
             else:
                 times[name].append(None)
     return times
-
-
-def summary(times):
-    """Median and quartiles of a measurement, with its rounds; in the unit of its times."""
-    values = sorted(taken(times))
-    quartiles = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else values * 3
-    return {'median': statistics.median(values), 'q1': quartiles[0], 'q3': quartiles[2], 'rounds': times}
-
-
-def ratio(a, b):
-    """The median of a / b within the rounds in which both had their turn."""
-    return statistics.median(x / y for x, y in zip(a['rounds'], b['rounds']) if x is not None and y is not None)
-
-
-def taken(times):
-    return [value for value in times if value is not None]

@@ -1,4 +1,4 @@
-"""The benchmark as one run: it starts the sides, measures the parts, and writes what came of it."""
+"""The benchmark as one run: it starts the workers, measures the parts, and writes what came of it."""
 from __future__ import annotations
 
 import contextlib
@@ -6,23 +6,25 @@ import json as json_format
 import os
 import time
 from pathlib import Path
+from typing import Sequence, Tuple, Union
 
 from ..drawing import pictures
 from ..errors import InputError, OutputError
 from ..system.environment import cores, machine, versions
 from ..system.settings import check_path
 from ..system.store import check_writable, store
-from . import epochs, layers, profile
 from .figure import draw
-from .goals import check
-from .method import method
-from .side import Side
-from .tables import HEADERS, markdown, sections
+from .parts import measure_accuracy, measure_epochs, measure_profile, measure_shapes, measure_sizes
+from .report import HEADERS, markdown, method, sections
+from .results import Result, check, content
+from .rounds import Description, Worker
 
+File = Union[None, str, Path]
 PARTS = ('layers', 'sizes', 'accuracy', 'epochs', 'profile')
 
 
-def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=None):
+def main(json: File = None, readme: File = None, figure: File = None, parts: Sequence[str] = PARTS,
+         quick: bool = False, root: File = None) -> int:
     """Run the parts, print their tables, and write JSON, a page and a figure; returns 0.
 
     json, readme: files to write; without json, bench.json in a new folder below runs/. figure: where
@@ -49,78 +51,73 @@ def main(json=None, readme=None, figure=None, parts=PARTS, quick=False, root=Non
     for title, note, table in sections(result):
         print(f'\n{title}\n{note}\n\n{table}')
     drawing = draw(result)
-    contents = {json: (json_format.dumps(result, indent=1) + '\n').encode()}
+    contents = {json: (json_format.dumps(content(result), indent=1) + '\n').encode()}
     if drawing:
-        contents.update((Path(f'{figure}.{extension}'), content) for extension, content in pictures(drawing).items())
+        contents.update((Path(f'{figure}.{extension}'), image) for extension, image in pictures(drawing).items())
     if readme:
         picture = os.path.relpath(f'{figure}.svg', readme.parent) if drawing else None
         contents[readme] = markdown(result, picture).encode()
-    for path, content in contents.items():
+    for path, data in contents.items():
         try:
-            store(content, path)
+            store(data, path)
         except OSError as error:
             raise OutputError(f'{path} cannot be written: {error.strerror or error}; the tables above are the '
                               'result') from error
     written = map(str, contents)
-    print(f"\nIt took {result['seconds'] / 60:.1f} minutes, and wrote {', '.join(written)}")
+    print(f"\nIt took {result.seconds / 60:.1f} minutes, and wrote {', '.join(written)}")
     return 0
 
 
-def measure(parts=PARTS, quick=False, root=None, say=lambda text: print(f'bench: {text}', flush=True)):
-    """Measure the parts; returns the content of the JSON file."""
+def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = None) -> Result:
+    """Measure the parts."""
     start, threads, load = time.perf_counter(), cores(), os.getloadavg()[0]
     if load > 0.5:
-        say(f'other programs are running (load average {load:.1f}); what uses all cores suffers most from them, '
+        _say(f'other programs are running (load average {load:.1f}); what uses all cores suffers most from them, '
             'so run this on a quiet machine')
-    result = {'date': time.strftime('%Y-%m-%d'), 'command': command(parts, quick), 'machine': machine(),
-              'versions': versions(), 'load': load, 'method': method(threads)}
+    result = Result(time.strftime('%Y-%m-%d'), command(parts, quick), machine(), versions(), load, method(threads))
     with contextlib.ExitStack() as stack:
-        def start_side(module, keep_memory=True):
-            return stack.enter_context(Side(module, keep_memory))
+        def start_worker(module: str, keep_memory: bool = True) -> Worker:
+            return stack.enter_context(Worker(module, keep_memory))
 
-        sides, missing = {'copy': start_side('copy_side')}, {}
-        for module in ('mxnet_side', 'torch_side'):
-            side = start_side(module)
+        workers = {'copy': start_worker('copy_worker')}
+        for module in ('mxnet_worker', 'torch_worker'):
+            worker = start_worker(module)
             try:
-                about = side.call('describe')
+                about: Description = worker.call('describe')
             except ImportError as error:  # PyTorch is optional
-                if module == 'mxnet_side':
+                if module == 'mxnet_worker':
                     raise
-                about = {'columns': [], 'versions': {}, 'missing': {
-                    'torch': f'{error}; pip install -r requirements/torch.txt brings it'}}
-            sides.update(dict.fromkeys(about['columns'], side))
-            missing.update(about['missing'])
-            result['versions'].update(about['versions'])
-        for name, reason in missing.items():
-            say(f'no column {HEADERS[name]}: {reason}')
-        columns = [name for name in HEADERS if name in sides]
-        result.update(columns=columns, missing=missing)
+                about = Description([], {}, {'torch': f'{error}; pip install -r requirements/torch.txt brings it'})
+            workers.update(dict.fromkeys(about.columns, worker))
+            result.missing.update(about.missing)
+            result.versions.update(about.versions)
+        for name, reason in result.missing.items():
+            _say(f'no column {HEADERS[name]}: {reason}')
+        result.columns = columns = [name for name in HEADERS if name in workers]
 
-        rounds = 2 if quick else 21
         if 'layers' in parts:
-            shapes = layers.SHAPES[:3:2] if quick else layers.SHAPES
-            result['layers'] = layers.measure_shapes(sides, threads, columns, rounds, shapes, say)
+            result.layers = measure_shapes(workers, threads, columns, quick, _say)
         if 'sizes' in parts:
-            batches = layers.BATCHES[2:4] if quick else layers.BATCHES
-            result['sizes'] = layers.measure_sizes(sides, threads, columns, min(rounds, 9), batches, say)
+            result.sizes = measure_sizes(workers, threads, columns, quick, _say)
         if 'accuracy' in parts:
-            shapes = layers.SHAPES[:1] if quick else layers.SHAPES[:4]
-            result['accuracy'] = layers.measure_accuracy(sides, threads, columns, shapes, say=say)
+            result.accuracy = measure_accuracy(workers, threads, columns, quick, _say)
         if 'epochs' in parts:
-            book = start_side('d2l_side', keep_memory=False)
-            trained = {'none': sides['gluon'], **{name: sides[name] for name in columns},
+            book = start_worker('d2l_worker', keep_memory=False)
+            trained = {'none': workers['gluon'], **{name: workers[name] for name in columns},
                        'd2l gluon': book, 'd2l scratch': book}
-            result['epochs'] = epochs.measure_epochs(trained, threads, list(trained), 1 if quick else 5,
-                                                     0.05 if quick else 1, root, say)
+            result.epochs = measure_epochs(trained, threads, quick, root, _say)
         if 'profile' in parts:
-            result['profile'] = profile.measure_profile(
-                sides['gluon'], ['none', *(name for name in ('native', 'gluon') if name in columns)], root, quick, say)
-    result['goals'] = check(result)
-    result['seconds'] = time.perf_counter() - start
+            result.profile = measure_profile(workers, quick, root, _say)
+    result.goals = check(result)
+    result.seconds = time.perf_counter() - start
     return result
 
 
-def command(parts, quick):
+def command(parts: Tuple[str, ...], quick: bool) -> str:
     """The command that makes such a result."""
     return ' '.join(['python -m gluon_bn bench', *(['--quick'] if quick else []),
                      *([f"--parts {' '.join(parts)}"] if parts != PARTS else [])])
+
+
+def _say(text: str) -> None:
+    print(f'bench: {text}', flush=True)

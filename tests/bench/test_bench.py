@@ -1,4 +1,5 @@
 """The benchmark measures what it says, and what it writes agrees with what it measured."""
+import dataclasses
 import importlib.util
 import json
 import os
@@ -13,8 +14,9 @@ import numpy
 import pytest
 
 from gluon_bn import cli
-from gluon_bn.bench import accuracy, goals, mxnet_side, profile, rounds, run, tables
-from gluon_bn.bench.side import Side
+from gluon_bn.bench import accuracy, mxnet_worker, parts, report, results, rounds, run
+from gluon_bn.bench.results import LayerResult, Result, content
+from gluon_bn.bench.rounds import Profiled, Worker
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -31,11 +33,11 @@ def test_a_ratio_is_taken_within_its_rounds():
 
 def test_median_and_quartiles_by_hand():
     summary = measurement(5, None, 1, 2, 4, 3)
-    assert (summary['q1'], summary['median'], summary['q3']) == (2, 3, 4)
+    assert (summary.q1, summary.median, summary.q3) == (2, 3, 4)
 
 
 def test_every_round_gives_each_column_its_turn(monkeypatch):
-    monkeypatch.setattr(rounds, 'PAUSE', 0)
+    monkeypatch.setattr(rounds, 'PAUSE_SECONDS', 0)
     order = []
 
     def column(name, seconds):
@@ -52,11 +54,11 @@ def test_every_round_gives_each_column_its_turn(monkeypatch):
 
 
 def test_the_budget_ends_the_rounds_but_not_before_five(monkeypatch):
-    monkeypatch.setattr(rounds, 'PAUSE', 0)
+    monkeypatch.setattr(rounds, 'PAUSE_SECONDS', 0)
     assert len(rounds.interleave({'a': lambda repeat: 0.1}, 50, budget=0)['a']) == 5
 
 
-def test_every_side_gets_the_same_arrays():
+def test_every_worker_gets_the_same_arrays():
     first, second = accuracy.make_arrays((4, 3, 2, 2), 100), accuracy.make_arrays((4, 3, 2, 2), 100)
     assert all(numpy.array_equal(a, b) for a, b in zip(first, second))
     assert abs(first.X.mean() - 100) < 1
@@ -86,28 +88,29 @@ def test_an_error_is_relative_to_the_exact_result():
 
 
 def test_goals_are_met_or_not_by_the_ratios_of_the_rounds():
-    both = {'native': {**measurement(2, 20), 'floors': 3.5}, 'gluon': measurement(10, 100), 'torch': measurement(3, 30)}
-    result = {'layers': [{'shape': [64, 64, 56, 56], 'both': both}],
-              'sizes': [{'megabytes': megabytes, 'both': {'native': measurement(seconds)}}
-                        for megabytes, seconds in ((0.1, 9), (1, 2), (100, 100))]}
-    found = {goal['goal'].split(': ', 1)[1]: (goal['value'], goal['met']) for goal in goals.check(result)}
+    both = {'native': dataclasses.replace(measurement(2, 20), floors=3.5), 'gluon': measurement(10, 100),
+            'torch': measurement(3, 30)}
+    result = Result('', '', {}, {}, 0, [], layers=[LayerResult((64, 64, 56, 56), None, None, both)],
+                    sizes=[LayerResult((1,), megabytes, None, {'native': measurement(seconds)})
+                           for megabytes, seconds in ((0.1, 9), (1, 2), (100, 100))])
+    found = {goal.goal.split(': ', 1)[1]: (goal.value, goal.met) for goal in results.check(result)}
     assert found == {'native / Gluon': (0.2, True), 'native / PyTorch': (pytest.approx(2 / 3), False),
                      'native / memory floor': (3.5, False), 'highest / lowest, native': (2, False)}
 
 
 def test_a_profile_adds_up_to_the_whole():
-    kinds = profile.by_kind({'seconds': 10, 'operators': {'_backward_Convolution': 3, 'Convolution': 2, 'take': 1}})
+    kinds = parts.by_kind(Profiled(10, {'_backward_Convolution': 3, 'Convolution': 2, 'take': 1}))
     assert {kind: seconds for kind, seconds in kinds.items() if seconds} == {
-        'convolutions': 5, profile.OTHER: 1, profile.BETWEEN: 4}
+        'convolutions': 5, parts.OTHER: 1, parts.BETWEEN: 4}
 
 
 PROFILED = """
 import os, tempfile
-from gluon_bn.bench import mxnet_side
+from gluon_bn.bench import mxnet_worker
 found = {}
-with mxnet_side._profiled(found):
+with mxnet_worker._profiled(found):
     print(len(os.listdir(tempfile.gettempdir())))
-    (mxnet_side.nd.ones(3) + 1).wait_to_read()
+    (mxnet_worker.nd.ones(3) + 1).wait_to_read()
 assert any(found.values()), found
 """
 
@@ -124,11 +127,11 @@ def test_the_profiler_has_a_file_of_its_own_and_leaves_none(tmp_path):
 
 @pytest.mark.parametrize('value, text', [(1234.5, '1,234'), (12.34, '12.3'), (1.234, '1.23'), (0.01234, '0.012')])
 def test_numbers_are_readable(value, text):
-    assert tables.number(value) == text
+    assert report.three_digits(value) == text
 
 
 def test_the_profiler_is_off_again_whatever_happens():
-    with pytest.raises(ZeroDivisionError), mxnet_side._profiled({}):
+    with pytest.raises(ZeroDivisionError), mxnet_worker._profiled({}):
         mx.nd.ones(3).sqrt().wait_to_read()
         raise ZeroDivisionError
     mx.nd.ones(3).exp().wait_to_read()
@@ -158,32 +161,35 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a file', 'a folder.svg']
 
 
-@pytest.mark.parametrize('parts, quick', [(('layers', 'accuracy'), False), (run.PARTS, True)])
-def test_the_command_that_a_result_names_makes_such_a_result(parts, quick):
-    python, _, package, *arguments = shlex.split(run.command(parts, quick))
+@pytest.mark.parametrize('chosen, quick', [(('layers', 'accuracy'), False), (run.PARTS, True)])
+def test_the_command_that_a_result_names_makes_such_a_result(chosen, quick):
+    python, _, package, *arguments = shlex.split(run.command(chosen, quick))
     assert (python, package) == ('python', 'gluon_bn')
     read = cli._parser().parse_args(arguments)
-    assert (tuple(read.parts), read.quick) == (parts, quick)
+    assert (tuple(read.parts), read.quick) == (chosen, quick)
 
 
-def test_a_side_raises_here_what_its_function_raised_there():
-    with Side('copy_side') as side, pytest.raises(TypeError, match='positional argument'):
-        side.call('prepare', (2, 3), 1, 'one too many', 'and another')
+def test_a_worker_raises_here_what_its_function_raised_there():
+    with Worker('copy_worker') as worker, pytest.raises(TypeError, match='positional argument'):
+        worker.call('prepare', (2, 3), 1, 'one too many', 'and another')
 
 
 def test_a_copy_takes_longer_the_more_there_is_to_copy():
-    with Side('copy_side') as side:
+    with Worker('copy_worker') as worker:
         seconds = []
         for size in (10_000, 10_000_000):
-            side.call('prepare', (size,), 2)
-            seconds.append(min(side.call('time_layer', 'copy', 'copy', 5) for _ in range(3)))
+            worker.call('prepare', (size,), 2)
+            seconds.append(min(worker.call('time_layer', 'copy', 'copy', 5) for _ in range(3)))
     assert seconds[1] > 10 * seconds[0]  # a thousand times as much, less what the caches and the start make of it
 
 
 @pytest.mark.slow
-def test_a_quick_run_measures_every_part_and_writes_it(tmp_path, capsys):
+def test_a_quick_run_measures_every_part_and_writes_it(tmp_path, capsys, monkeypatch):
+    measure, measured = run.measure, []
+    monkeypatch.setattr(run, 'measure', lambda *arguments: measured.append(measure(*arguments)) or measured[0])
     assert run.main(json=tmp_path / 'bench.json', readme=tmp_path / 'README.md', quick=True) == 0
     result = json.loads((tmp_path / 'bench.json').read_text())
+    assert result == content(measured[0])
     columns, printed = result['columns'], capsys.readouterr().out
     assert {'scratch', 'portable', 'gluon'} <= set(columns)
     if importlib.util.find_spec('torch') is None:  # an optional column is left out with a word
@@ -211,5 +217,5 @@ def test_a_quick_run_measures_every_part_and_writes_it(tmp_path, capsys):
     assert all(kinds['convolutions'] > 0 and kinds['pooling'] > 0 for kinds in minibatch.values())
     page = (tmp_path / 'README.md').read_text()
     assert '(bench.svg)' in page and result['date'] in page and str(tmp_path) not in page
-    for title, _, table in tables.sections(result):
+    for title, _, table in report.sections(measured[0]):
         assert title in printed and table in printed and f'## {title}' in page

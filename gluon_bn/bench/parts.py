@@ -1,0 +1,145 @@
+"""The parts of the benchmark: what a layer costs, how exact it is, what an epoch costs, and where its time goes."""
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from .copy_worker import COPIES
+from .results import AccuracyResult, EpochResult, LayerResult, ProfileResult, Shape
+from .rounds import PAUSE_SECONDS, EpochTurn, Measurement, Profiled, Workers, call_each, interleave, ratio, summary
+
+Say = Callable[[str], None]
+
+SHAPES: Sequence[Shape] = (
+    (256, 6, 24, 24), (256, 16, 8, 8), (256, 120), (256, 84), (64, 64, 56, 56), (32, 256, 14, 14))
+LAYER_BUDGET = 20  # seconds for one shape
+PLANE = (32, 28, 28)  # an example of 0.1 MB; the batch makes the size
+BATCHES = (1, 3, 10, 30, 100, 300, 1000, 2000)
+SLOW_UP_TO = 100  # examples of a batch for batch_norm, which takes a second for each 30 MB
+MEANS = (0, 1e2, 1e4)
+
+NUM_TRAIN, BATCH_SIZE, LR = 60_000, 256, 1.0
+MIN_EXAMPLES = 10 * BATCH_SIZE
+EPOCH_BUDGET, MIN_EPOCH_ROUNDS = 300, 3  # seconds after which no further round begins, but after three
+# The share of an epoch that the slow ones train, in every second round.
+SHARES = {'scratch': 0.1, 'd2l scratch': 0.1, 'd2l gluon': 0.5}
+
+PROFILED_SHAPE = (256, 84)
+PROFILED_EXAMPLES, PROFILED_RUNS = 30 * BATCH_SIZE, 200  # enough that Python and the engine keep pace
+# What a row of the table adds up, by the operator's name without `_backward_`; any other is 'other operators'.
+KINDS = {'Convolution': 'convolutions', 'Pooling': 'pooling', 'Activation': 'sigmoids',
+         'FullyConnected': 'dense layers', 'BatchNorm': 'normalization', 'gluon_bn_train': 'normalization',
+         'gluon_bn_predict': 'normalization', 'Concat': 'normalization'}  # Concat: of gamma and beta
+OTHER, BETWEEN = 'other operators', 'between operators'
+
+
+def measure_layer(workers: Workers, threads: int, shape: Shape, rounds: int, columns: Sequence[str],
+                  modes: Sequence[str]) -> Dict[str, Dict[str, Measurement]]:
+    """{mode: {column: its times}} for one shape, with the 'floor' of memory from the copies of an array."""
+    def timed_call(column: str, mode: str) -> Callable[[int], float]:
+        return lambda repeat: float(workers[column].call('time_layer', column, mode, repeat))
+
+    call_each(workers, list(workers), 'prepare', shape, threads)
+    calls = {(name, mode): timed_call(name, mode) for name in columns for mode in modes}
+    calls['copy', 'copy'] = timed_call('copy', 'copy')
+    times = interleave(calls, rounds, LAYER_BUDGET)
+    found = {}
+    for mode in modes:
+        floor = summary([seconds and seconds * COPIES[mode] for seconds in times['copy', 'copy']])
+        measured = {name: summary(times[name, mode]) for name in columns}
+        found[mode] = {**{name: dataclasses.replace(each, floors=ratio(each, floor))
+                          for name, each in measured.items()}, 'floor': floor}
+    return found
+
+
+def measure_shapes(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say) -> List[LayerResult]:
+    """Forward, and forward + backward, one entry for each shape."""
+    entries = []
+    for shape in SHAPES[:3:2] if quick else SHAPES:
+        say(f'layer {shape}')
+        found = measure_layer(workers, threads, shape, 2 if quick else 21, columns, ('forward', 'both'))
+        entries.append(LayerResult(shape, None, found['forward'], found['both']))
+    return entries
+
+
+def measure_sizes(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say) -> List[LayerResult]:
+    """Forward + backward, one entry for each size."""
+    entries = []
+    for batch in BATCHES[2:4] if quick else BATCHES:
+        shape = (batch, *PLANE)
+        megabytes = math.prod(shape) * 4 / 1e6
+        say(f'size {megabytes:.1f} MB')
+        fast = [name for name in columns if name != 'scratch' or batch <= SLOW_UP_TO]
+        found = measure_layer(workers, threads, shape, 2 if quick else 9, fast, ('both',))
+        entries.append(LayerResult(shape, megabytes, None, found['both']))
+    return entries
+
+
+def measure_accuracy(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say,
+                     ) -> List[AccuracyResult]:
+    """The relative errors of each result against float64, for X of each mean."""
+    entries = []
+    for shape in SHAPES[:1] if quick else SHAPES[:4]:
+        say(f'accuracy {shape}')
+        for mean in MEANS:
+            call_each(workers, columns, 'prepare', shape, threads, mean)
+            entries.append(AccuracyResult(shape, mean, {name: workers[name].call('measure_errors', name)
+                                                        for name in columns}))
+    return entries
+
+
+def measure_epochs(workers: Workers, threads: int, quick: bool, root: Any, say: Say) -> Dict[str, EpochResult]:
+    """Seconds of training and of the test that follows, for a full epoch, by column.
+
+    workers: by 'none' and norms, 'torch', and 'd2l ' before the name of a norm for the book's loop. The slow ones train
+    `SHARES` of what the others do.
+    """
+    rounds, share = (1, 0.05) if quick else (5, 1)
+    call_each(workers, list(workers), 'load_data', root, BATCH_SIZE, threads)
+    turns: Dict[str, List[Optional[EpochTurn]]] = {name: [] for name in workers}
+    examples = {name: max(MIN_EXAMPLES, round(NUM_TRAIN * share * SHARES.get(name, 1))) for name in workers}
+    start = time.perf_counter()
+    for i in range(-1, rounds):  # the first round warms up: ten batches each
+        if i >= MIN_EPOCH_ROUNDS and time.perf_counter() - start > EPOCH_BUDGET:
+            break
+        say('epochs, warming up' if i < 0 else f'epochs, round {i + 1} of {rounds}')
+        for name, worker in workers.items():
+            if name in SHARES and i % 2 and i >= 0:
+                turns[name].append(None)
+                continue
+            num_train = MIN_EXAMPLES if i < 0 else examples[name]
+            time.sleep(PAUSE_SECONDS)
+            turn: EpochTurn = worker.call('time_epoch', name.replace('d2l ', ''), num_train, LR)
+            if i >= 0:
+                turns[name].append(dataclasses.replace(turn, train=turn.train * NUM_TRAIN / num_train))
+    return {name: _epoch_result(turns[name], max(MIN_EXAMPLES / NUM_TRAIN, share * SHARES.get(name, 1)))
+            for name in workers}
+
+
+def _epoch_result(turns: Sequence[Optional[EpochTurn]], share: float) -> EpochResult:
+    last = next(turn for turn in reversed(turns) if turn)
+    train, test = (summary([getattr(turn, name, None) for turn in turns]) for name in ('train', 'test'))
+    return EpochResult(share, train, test, last.loss, last.train_acc, last.test_acc)
+
+
+def measure_profile(workers: Workers, quick: bool, root: Any, say: Say) -> ProfileResult:
+    """MXNet's profiler over minibatches of LeNet's training, and over a layer of a stack, forward and backward."""
+    say('profile')
+    worker, columns = workers['gluon'], ['none', *(name for name in ('native', 'gluon') if name in workers)]
+    num_train, repeat = (count // 10 if quick else count for count in (PROFILED_EXAMPLES, PROFILED_RUNS))
+    worker.call('load_data', root, BATCH_SIZE, None)
+    minibatch = {name: by_kind(worker.call('profile_epoch', name, num_train, LR)) for name in columns}
+    worker.call('prepare', PROFILED_SHAPE, None)
+    layer = {name: by_kind(worker.call('profile_layer', name, repeat)) for name in columns if name != 'none'}
+    return ProfileResult(minibatch, layer, PROFILED_SHAPE)
+
+
+def by_kind(profile: Profiled) -> Dict[str, float]:
+    """{kind: seconds}, with what lies between the operators."""
+    kinds = dict.fromkeys([*KINDS.values(), OTHER], 0.0)
+    for name, seconds in profile.operators.items():
+        kinds[KINDS.get(name.replace('_backward_', ''), OTHER)] += seconds
+    # The device works behind Python: what no operator has is what it waited for.
+    return {**kinds, BETWEEN: max(0.0, profile.seconds - sum(kinds.values()))}

@@ -1,0 +1,144 @@
+"""The result of the benchmark, as its JSON file holds it, and the goals: each ratio that matters, with its limit."""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .rounds import Measurement, ratio
+
+Shape = Tuple[int, ...]
+LARGE: Sequence[Shape] = ((256, 6, 24, 24), (64, 64, 56, 56))
+SMALL: Sequence[Shape] = ((256, 16, 8, 8), (32, 256, 14, 14))
+DENSE: Sequence[Shape] = ((256, 120), (256, 84))
+# (largest share of Gluon's time, of PyTorch's) for the native path, forward + backward
+LAYER_LIMITS: Dict[Shape, Tuple[float, float]] = {
+    **dict.fromkeys(LARGE, (0.3, 0.5)), **dict.fromkeys(SMALL, (0.5, 1.0)), **dict.fromkeys(DENSE, (0.7, 2.0))}
+NAMES = {'gluon': 'Gluon', 'torch': 'PyTorch'}
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """The times of one layer, by column, with the 'floor' of memory; forward is not measured against the size."""
+
+    shape: Shape
+    megabytes: Optional[float]
+    forward: Optional[Dict[str, Measurement]]
+    both: Dict[str, Measurement]
+
+
+@dataclass(frozen=True)
+class AccuracyResult:
+    """The relative errors of each result against float64, by column, for X of one mean."""
+
+    shape: Shape
+    mean: float
+    errors: Dict[str, Dict[str, float]]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """share: of an epoch, that was trained in each turn; the times are scaled up, the metrics are of the last turn."""
+
+    share: float
+    train: Measurement
+    test: Measurement
+    loss: float
+    train_acc: float
+    test_acc: float
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """Where the time of a minibatch of LeNet and of a dense layer goes: {column: {kind: seconds}}."""
+
+    minibatch: Dict[str, Dict[str, float]]
+    layer: Dict[str, Dict[str, float]]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Goal:
+    goal: str
+    value: float
+    sense: str
+    limit: float
+    met: bool
+
+
+@dataclass
+class Result:
+    """All of it; a part is None where it was not measured."""
+
+    date: str
+    command: str
+    machine: Dict[str, Any]
+    versions: Dict[str, str]
+    load: float
+    method: List[str]
+    columns: List[str] = field(default_factory=list)
+    missing: Dict[str, str] = field(default_factory=dict)
+    layers: Optional[List[LayerResult]] = None
+    sizes: Optional[List[LayerResult]] = None
+    accuracy: Optional[List[AccuracyResult]] = None
+    epochs: Optional[Dict[str, EpochResult]] = None
+    profile: Optional[ProfileResult] = None
+    goals: List[Goal] = field(default_factory=list)
+    seconds: float = 0
+
+
+def content(value: Any) -> Any:
+    """A result as JSON holds it: dataclasses as objects, without the fields that are None."""
+    if dataclasses.is_dataclass(value):
+        return {name: content(each) for name, each in vars(value).items() if each is not None}
+    if isinstance(value, dict):
+        return {name: content(each) for name, each in value.items()}
+    return [content(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def check(result: Result) -> List[Goal]:
+    """Every goal that the result has figures for."""
+    found = []
+
+    def goal(text: str, value: float, sense: str, limit: float) -> None:
+        met = value <= limit if sense == '<=' else value >= limit
+        found.append(Goal(text, value, sense, limit, bool(met)))
+
+    def quotient(text: str, entry: Mapping[str, Measurement], a: str, b: str, sense: str, limit: float) -> None:
+        if a in entry and b in entry:
+            goal(text, ratio(entry[a], entry[b]), sense, limit)
+
+    for layer in result.layers or ():
+        shape, both = layer.shape, layer.both
+        if shape in LAYER_LIMITS:
+            for other, limit in zip(NAMES, LAYER_LIMITS[shape]):
+                quotient(f'layer {shape}: native / {NAMES[other]}', both, 'native', other, '<=', limit)
+        if shape == LARGE[0]:
+            quotient(f'layer {shape}: batch_norm / native', both, 'scratch', 'native', '>=', 150)
+            quotient(f'layer {shape}: batch_norm / portable', both, 'scratch', 'portable', '>=', 10)
+        if shape == LARGE[1] and 'native' in both:
+            goal(f'layer {shape}: native / memory floor', both['native'].floors or 0, '<=', 3)
+
+    train = {name: entry.train for name, entry in (result.epochs or {}).items()}
+    quotient('epoch: native / Gluon', train, 'native', 'gluon', '<=', 0.9)
+    quotient('epoch: native / PyTorch', train, 'native', 'torch', '<=', 1.1)
+    quotient('epoch: native / no normalization', train, 'native', 'none', '<=', 1.15)
+    quotient("epoch: batch_norm in d2l's loop / native in ours", train, 'd2l scratch', 'native', '>=', 15)
+    quotient("epoch: Gluon in d2l's loop / Gluon in ours", train, 'd2l gluon', 'gluon', '>=', 1.5)
+
+    errors = [(entry.mean, entry.errors) for entry in result.accuracy or () if 'native' in entry.errors]
+    if errors and 'torch' in errors[0][1]:
+        goal('error of Y: native / PyTorch, worst case',
+             max(of['native']['Y'] / of['torch']['Y'] for _, of in errors), '<=', 2)
+        goal('error of the gradients: native / PyTorch, worst case',
+             max(of['native'][name] / of['torch'][name] for _, of in errors for name in ('dX', 'dgamma', 'dbeta')),
+             '<=', 2)
+    if errors:
+        goal('error of Y at mean 10,000: Gluon / native, least case',
+             min(of['gluon']['Y'] / of['native']['Y'] for mean, of in errors if mean == 1e4), '>=', 1000)
+
+    by_size = [entry.both['native'].median / entry.megabytes for entry in result.sizes or ()
+               if entry.megabytes and entry.megabytes >= 1 and 'native' in entry.both]
+    if len(by_size) > 1:
+        goal('time per element, 1 to 200 MB: highest / lowest, native', max(by_size) / min(by_size), '<=', 1.5)
+    return found
