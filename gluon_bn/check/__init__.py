@@ -13,8 +13,8 @@ They are named all the same, and an exercise on them can ask `'StatsNotSaved' no
 """
 from __future__ import annotations
 
-import functools
 from contextlib import nullcontext
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, ContextManager, Dict, Iterable, List, Mapping, Optional, Tuple
 
@@ -23,36 +23,38 @@ from ..system import before_mxnet  # noqa: F401  first: see there
 # isort: split
 from mxnet.gluon import Block
 
-from . import layer_probes
-from .gradient_probes import PROPERTIES as GRADIENT
-from .gradient_probes import judge_gradient
-from .guard import Guard
-from .observe import observe_function
-from .observe_layer import observe_layer
+from . import layers
+from .gradients import PROPERTIES as GRADIENT
+from .gradients import judge_gradient
 from .properties import Properties
 from .result import Finding, Result, Row
+from .student_code import TimeLimitedRunner
+from .trials import observe_function
 
 SECONDS = 4  # for the student's code; the check itself takes less than one
 
-# key: (what the table says, the judge of Properties, the ranks it is tried on)
-MATHS = {
-    'dense': ('dense layer: Y in training', 'training', (2,)),
-    'convolution': ('convolution: Y in training', 'training', (4,)),
-    'statistics': ('moving averages after a training batch', 'averages', (2, 4)),
-    'prediction': ('Y in prediction', 'prediction', (2, 4)),
-    'unmoved': ('a prediction leaves the moving averages alone', 'unmoved', (2, 4)),
-    'modes': ('autograd tells training from prediction', 'modes', (2, 4)),
-    'gradients': ('the gradient flows through mean and variance', 'gradients', (2, 4)),
-    'inputs': ('the arrays that came in are left alone', 'inputs', (2, 4)),
-    'rounding': ('an X far from 0 does no harm', 'rounding', (2, 4)),
-    'graph': ('the moving averages are cut from the graph', 'graph', (2, 4)),
+Judge = Callable[[Properties, int], List[Finding]]
+LayerJudge = Callable[[Any, Any], List[Finding]]
+
+# key: (what the table says, the judge, the ranks it is tried on)
+MATHS: Dict[str, Tuple[str, Judge, Tuple[int, ...]]] = {
+    'dense': ('dense layer: Y in training', Properties.training, (2,)),
+    'convolution': ('convolution: Y in training', Properties.training, (4,)),
+    'statistics': ('moving averages after a training batch', Properties.averages, (2, 4)),
+    'prediction': ('Y in prediction', Properties.prediction, (2, 4)),
+    'unmoved': ('a prediction leaves the moving averages alone', Properties.unmoved, (2, 4)),
+    'modes': ('autograd tells training from prediction', Properties.modes, (2, 4)),
+    'gradients': ('the gradient flows through mean and variance', Properties.gradients, (2, 4)),
+    'inputs': ('the arrays that came in are left alone', Properties.inputs, (2, 4)),
+    'rounding': ('an X far from 0 does no harm', Properties.rounding, (2, 4)),
+    'graph': ('the moving averages are cut from the graph', Properties.graph, (2, 4)),
 }
 # key: (what the table says, the judge, what it needs: entered outside the time limit, so that it is always left)
-LAYER: Dict[str, Tuple[str, Callable[[Any, Any], List[Finding]], Callable[[], ContextManager[Any]]]] = {
-    'parameters': ('gamma and beta are learned, the averages are not', layer_probes.parameters, nullcontext),
-    'start': ('starting values', layer_probes.start, nullcontext),
-    'saving': ('saved and loaded whole', layer_probes.saving, TemporaryDirectory),
-    'device': ('follows X to another device', layer_probes.device, layer_probes.copies),
+LAYER: Dict[str, Tuple[str, LayerJudge, Callable[[], ContextManager[Any]]]] = {
+    'parameters': ('gamma and beta are learned, the averages are not', layers.parameters, nullcontext),
+    'start': ('starting values', layers.start, nullcontext),
+    'saving': ('saved and loaded whole', layers.saving, TemporaryDirectory),
+    'device': ('follows X to another device', layers.device, layers.copies),
 }
 
 
@@ -68,9 +70,9 @@ def batch_norm(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, sec
     Raises: ValueError for an fn that is no function, or an unknown key.
     """
     chosen = _chosen(fn, only, MATHS)
-    guard = Guard(fn, seconds)
-    probes = Properties(lambda trial, mode: observe_function(fn, trial, mode), guard)
-    return Result(_title(fn), _maths_rows(probes, chosen), guard.printed)
+    runner = TimeLimitedRunner(fn, seconds)
+    properties = Properties(partial(observe_function, fn), runner)
+    return Result(_title(fn), _maths_rows(properties, chosen), runner.printed)
 
 
 def layer(cls: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds: float = SECONDS,
@@ -86,15 +88,14 @@ def layer(cls: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds
     Returns: a Result. Raises: ValueError for a cls that is no class, as a layer is none, or an unknown key.
     """
     chosen = _chosen(cls, only, {**MATHS, **LAYER})
-    guard = Guard(cls, seconds)
-    probes = Properties(lambda trial, mode: observe_layer(cls, trial, mode), guard, eps, momentum)
+    runner = TimeLimitedRunner(cls, seconds)
+    properties = Properties(partial(layers.observe_layer, cls), runner, eps, momentum)
     rows = []
     for key, (words, judge, needed) in LAYER.items():
         if key in chosen:
             with needed() as resource:
-                rows.append(probes.row(words, guard.limited(functools.partial(judge, cls, resource))))
-    rows += _maths_rows(probes, chosen)
-    return Result(_title(cls), rows, guard.printed)
+                rows.append(properties.row(words, partial(runner.run, partial(judge, cls, resource))))
+    return Result(_title(cls), rows + _maths_rows(properties, chosen), runner.printed)
 
 
 def gradient(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds: float = SECONDS) -> Result:
@@ -109,17 +110,14 @@ def gradient(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, secon
     Returns: a Result. Raises: ValueError for an fn that is no function, or an unknown key.
     """
     chosen = _chosen(fn, only, GRADIENT)
-    guard = Guard(fn, seconds)
-    rows = judge_gradient(fn, guard, [key for key in GRADIENT if key in chosen])
-    return Result(_title(fn), rows, guard.printed)
+    runner = TimeLimitedRunner(fn, seconds)
+    rows = judge_gradient(fn, runner, [key for key in GRADIENT if key in chosen])
+    return Result(_title(fn), rows, runner.printed)
 
 
-def _maths_rows(probes: Properties, chosen: List[str]) -> List[Row]:
-    rows = []
-    for key, (words, judge, ranks) in MATHS.items():
-        if key in chosen:
-            rows.append(probes.row(words, *[functools.partial(getattr(probes, judge), rank) for rank in ranks]))
-    return rows
+def _maths_rows(properties: Properties, chosen: List[str]) -> List[Row]:
+    return [properties.row(words, *[partial(judge, properties, rank) for rank in ranks])
+            for key, (words, judge, ranks) in MATHS.items() if key in chosen]
 
 
 def _chosen(code: Any, only: Optional[Iterable[str]], keys: Mapping[str, Any]) -> List[str]:

@@ -1,4 +1,4 @@
-"""What each known mistake would make of the moving averages after one training batch."""
+"""The moving averages after one training batch: right, or what each known mistake would make of them."""
 from __future__ import annotations
 
 import itertools
@@ -6,11 +6,22 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, 
 
 import numpy
 
-from .formulas import Formula, variable
-from .observe import Observed
-from .slips import BLENDED, RULES, SLIPS, mean, momentum, var
-from .trials import Array, Trial
-from .variants import Axes, Variant, batch_statistics, channel_axes, close, other_axes, values, where, words
+from .formulas import BLENDED, RULES, SLIPS, Formula, mean, momentum, var, variable
+from .result import Array, Finding, StudentError, difference
+from .trials import Observed, Trial
+from .variants import (
+    RIGHT,
+    Axes,
+    Variant,
+    batch_statistics,
+    close,
+    describe,
+    dimensions,
+    mistakes,
+    other_axes,
+    values,
+    where,
+)
 
 USUAL_RULES: Dict[str, List[str]] = {'blend': [], 'swapped': ['MomentumSwapped'], 'overwritten': ['OverwritesRunning'],
                                      'kept': ['NeverUpdates'], 'other': ['OtherMomentum']}
@@ -18,6 +29,9 @@ KINDS: Dict[str, List[str]] = {
     'm': [], 'm-1': ['UnbiasedRunningVar'],
     **dict.fromkeys(('std', 'std, m-1', 'std with eps', 'std with eps, m-1'), ['RunningStdNotVar'])}
 QUANTITIES = ('moving_mean', 'moving_var')
+ABOUT_AVERAGES = (*QUANTITIES, 'momentum')  # what decides an average, and so is shown with it
+# what is seen in Y and in the averages
+ABOUT_BATCH = ('UnbiasedBatchVar', 'WrongAxis', 'WrongCount', 'WrongMean', 'WrongVariance')
 
 
 class Cause(NamedTuple):
@@ -25,7 +39,41 @@ class Cause(NamedTuple):
 
     name: str
     quantity: str
-    words: str = ''
+    description: str = ''
+
+
+def differences(trials: Sequence[Trial], observed: Sequence[Observed]) -> Dict[str, str]:
+    """For each average that is wrong, numbers that show it. Raises: StudentError for a wrong shape."""
+    texts: Dict[str, str] = {}
+    for trial, one in zip(trials, observed):
+        for name, batch in zip(QUANTITIES, batch_statistics(RIGHT['batch'], trial.X)):
+            old, new = getattr(trial, name), getattr(one, name)
+            right = trial.momentum * old + (1 - trial.momentum) * batch
+            if name not in texts and not close(new, right):
+                texts[name] = 'after one batch, ' + difference(trial.describe(*ABOUT_AVERAGES), name, right, new)
+            # (d,) broadcasts over a dense X as (1, d) does
+            if not texts and new.shape != old.shape and (trial.X.ndim, new.ndim) != (2, 1):
+                raise StudentError('WrongShape', f'{name} should keep the shape {old.shape}, yours has {new.shape}')
+    return texts
+
+
+def judge(trials: Sequence[Trial], observed: Sequence[Observed], texts: Dict[str, str], variant: Optional[Variant],
+          known: Collection[str]) -> List[Finding]:
+    """The mistakes that lead to these `differences`; variant: how the batch itself was normalized, None if unknown."""
+    text = next(iter(texts.values()))
+    turned = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in observed]
+    if explain(trials, turned, variant, known) == []:
+        return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
+    causes = explain(trials, observed, variant, known)
+    if causes is None:
+        return [Finding('WrongStatistics', text)]
+    if variant is not None and not causes:  # wrong only as Y is wrong
+        return [Finding(name, text + describe(variant, name))
+                for name in mistakes(variant, 'batch') if name in ABOUT_BATCH]
+    findings: Dict[str, Finding] = {}
+    for cause in causes:
+        findings.setdefault(cause.name, Finding(cause.name, texts.get(cause.quantity, text) + cause.description))
+    return list(findings.values())
 
 
 def explain(trials: Sequence[Trial], observed: Sequence[Observed], variant: Optional[Variant],
@@ -45,7 +93,7 @@ def explain(trials: Sequence[Trial], observed: Sequence[Observed], variant: Opti
         exchange = Variant(slips=(slip,))
         given = [trial._replace(**{key: values(exchange, trial)[key] for key, _ in slip.steps}) for trial in trials]
         if _of_usual(given, observed, variant._replace(slips=()), known) == []:
-            return [Cause(slip.name, quantity, words(exchange, slip.name)) for quantity in QUANTITIES]
+            return [Cause(slip.name, quantity, describe(exchange, slip.name)) for quantity in QUANTITIES]
     return _of_slips(trials, observed, variant, known) if causes is None else causes
 
 
@@ -79,9 +127,9 @@ def _of_usual(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
             if rule != 'kept':
                 found += ['WrongAxis'] if over != 'channel' else []
                 found += [] if kind in ('mean', variant.divide) else KINDS[kind]
-            price = sum(name not in known for name in found)
-            if best is None or price < best[0]:
-                best = price, found
+            num_new = sum(name not in known for name in found)
+            if best is None or num_new < best[0]:
+                best = num_new, found
         if best is None:
             return None
         causes += [Cause(name, quantity) for name in best[1]]
@@ -95,9 +143,7 @@ def _of_slips(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
     for trial, one in zip(trials, observed):
         own_mean, own_var = batch_statistics(variant, trial.X, others=values(variant, trial))
         right_mean, right_var = batch_statistics(Variant(), trial.X)
-        named.append({**values(Variant(), trial), 'axes': channel_axes(trial.X.ndim),
-                      'm': trial.X.size // trial.X.shape[1], 'n': trial.X.shape[0], 'size': trial.X.size,
-                      'mean': right_mean, 'var': right_var,
+        named.append({**trial._asdict(), **dimensions(trial.X), 'mean': right_mean, 'var': right_var,
                       'own mean': own_mean, 'own var': own_var, 'Y': one.Y,
                       'new_mean': one.moving_mean, 'new_var': one.moving_var})
     causes: List[Cause] = []
@@ -127,9 +173,8 @@ def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str)
         with numpy.errstate(all='ignore'):
             if all(close(new, formula.compute(values)) for new, values in zip(news, named)):
                 text = str(formula).replace('own ', '')
-                told = [] if rule is blend and batch is own else [
-                    Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
-                return told
+                right_rule = rule is blend and batch is own
+                return [] if right_rule else [Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
     return None
 
 

@@ -1,8 +1,13 @@
-"""Formulas that can be computed and read: from names, `gamma * X_hat + beta` makes both the number and the words."""
+"""Formulas that can be computed and read, and the formulas that known slips in batch normalization lead to.
+
+From names, `gamma * X_hat + beta` makes both the number and the words. Each slip is written as the formula that comes
+of it, so that it can be tried on numbers and shown to whoever wrote it.
+"""
 from __future__ import annotations
 
+import itertools
 import operator
-from typing import Any, Callable, Mapping, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple, Union
 
 import numpy
 
@@ -78,3 +83,161 @@ def _binary(left: Formula, sign: str, function: Callable[..., Any], other: Opera
              for side, least in ((left, binding + (sign == '**')), (right, right_binding))]
     return Formula(f' {sign} '.join(texts) if sign != '**' else '**'.join(texts),
                    lambda values: function(left.compute(values), right.compute(values)), binding)
+
+
+# --- the forward pass
+
+X, mean, var, gamma, beta, eps, moving_mean, moving_var, m, n, size = map(variable, (
+    'X', 'mean', 'var', 'gamma', 'beta', 'eps', 'moving_mean', 'moving_var', 'm', 'n', 'size'))
+momentum, new_mean, new_var, Y = map(variable, ('momentum', 'new_mean', 'new_var', 'Y'))
+
+MEAN, VAR = total(X) / m, total((X - mean) ** 2) / m  # the right ones
+ZERO = Formula('0', lambda values: 0 * values['X'].sum(values['axes'], keepdims=True))
+
+
+class Slip(NamedTuple):
+    """name: the mistake. steps: pairs of a step and what takes its place. description: how a sentence names it."""
+
+    name: str
+    steps: Tuple[Tuple[str, Any], ...]
+    description: str = ''
+
+
+def _maximum(left: Formula, right: Any) -> Formula:
+    return call('maximum', numpy.maximum, left, right)
+
+
+def _absolute(argument: Formula) -> Formula:
+    return call('abs', abs, argument)
+
+
+# what may stand in the place of a step; 'scaled' follows X_hat, and Y follows what is scaled
+FORMULAS: Dict[str, List[Any]] = {
+    'centred': [X, X + mean, mean - X, _absolute(X - mean)],
+    'spread': [sqrt(var) + sqrt(eps), sqrt(var + eps) + eps, sqrt(var + eps ** 2), sqrt(var - eps),
+               sqrt(_maximum(var, eps)), _maximum(sqrt(var), eps), sqrt(var + sqrt(eps)), var ** 2 + eps,
+               (var + eps) ** 2, sqrt(var ** 2 + eps), sqrt(sqrt(var + eps)), sqrt(var * eps)],
+    'X_hat': [lambda spread: X - mean, lambda spread: (X - mean) * spread, lambda spread: X - mean / spread,
+              lambda spread: X / spread - mean, lambda spread: ((X - mean) / spread) ** 2],
+    'scaled': [lambda X_hat: X_hat / gamma, lambda X_hat: X_hat + gamma, lambda X_hat: gamma ** 2 * X_hat,
+               lambda X_hat: (gamma + 1) * X_hat, lambda X_hat: sqrt(gamma) * X_hat, lambda X_hat: X_hat - gamma,
+               lambda X_hat: beta * X_hat],
+    'Y': [lambda scaled: scaled - beta, lambda scaled: scaled + eps + beta, lambda scaled: scaled + eps,
+          lambda scaled: beta * scaled, lambda scaled: scaled + gamma, lambda scaled: scaled + beta + mean,
+          lambda scaled: scaled + beta ** 2, lambda scaled: _maximum(scaled + beta, 0), lambda scaled: scaled / beta],
+    'whole': [lambda spread: gamma * (X - mean) / var + eps + beta, lambda spread: gamma * (X - mean) / var + eps,
+              # gamma and beta before the normalization, which undoes them
+              lambda spread: gamma * (X - mean) / sqrt(gamma ** 2 * var + eps) + beta,
+              lambda spread: gamma * (X - mean) / sqrt(gamma ** 2 * var + eps),
+              lambda spread: gamma * X - mean / spread + beta, lambda spread: (gamma * X - mean) / spread + beta,
+              lambda spread: (gamma * (X - mean) + beta) / spread, lambda spread: (gamma * X + beta - mean) / spread,
+              lambda spread: gamma * X / spread - mean + beta, lambda spread: gamma * (X - mean) / (spread + beta),
+              lambda spread: gamma * (X - mean / spread + beta), lambda spread: X, lambda spread: gamma * X + beta,
+              lambda spread: (gamma * X + beta) / spread, lambda spread: mean, lambda spread: spread],
+}
+MEANS = [total(X), total(X) / (m - 1), total(X) / (n - 1), total(X) / size, ZERO, total(_absolute(X)) / m]
+VARS = [total((X - mean) ** 2) / (n - 1), total((X - mean) ** 2), total((X - mean) ** 2) / size,
+        total((X - mean) ** 2) / (m + 1), VAR * n / (n - 1), total(_absolute(X - mean)) / m, total(X - mean) / m,
+        total(X ** 2) / m, total(X ** 2) / m + mean ** 2, total(X ** 2) / m - mean, mean ** 2 - total(X ** 2) / m,
+        sqrt(VAR), VAR ** 2, total((X - moving_mean) ** 2) / m, VAR + eps, 1 / sqrt(VAR + eps)]
+COUNTS = [n, n - 1, size]
+
+
+def _all() -> Tuple[Slip, ...]:
+    slips = [Slip('ExchangedArguments', ((first, second), (second, first)), f'{first} and {second} exchanged')
+             for first, second in [('eps', 'momentum'), *itertools.combinations(
+                 ('gamma', 'beta', 'moving_mean', 'moving_var'), 2)]]
+    for step, formulas in FORMULAS.items():
+        slips += [Slip('WrongFormula', ((step, formula),)) for formula in formulas]
+    about_mean = total((X - MEAN) ** 2) / m  # as X.var() has it, whatever `mean` is
+    for count in COUNTS:
+        squares = total((X - mean) ** 2) / count
+        slips += [Slip('WrongCount', (('mean', total(X) / count), ('var', squares))),
+                  Slip('WrongCount', (('mean', total(X) / count),)), Slip('WrongCount', (('var', squares),)),
+                  Slip('WrongCount', (('mean', total(X) / count), ('var', about_mean)))]
+    for wrong in MEANS:
+        slips += [Slip('WrongMean', (('mean', wrong),)), Slip('WrongMean', (('mean', wrong), ('var', about_mean)))]
+    slips.append(Slip('WrongMean', (('mean', total(X)), ('var', total((X - mean) ** 2)))))
+    slips += [Slip('WrongVariance', (('var', wrong),)) for wrong in VARS]
+    return tuple(slips)
+
+
+SLIPS = _all()
+
+
+def axis_slips(axes: Tuple[int, ...]) -> Tuple[Slip, Slip]:
+    """The mean, or the variance, alone taken over wrong axes."""
+    return (Slip('WrongAxis', (('axes of mean', axes),), f'a mean over the axes {axes}'),
+            Slip('WrongAxis', (('axes of var', axes),), f'a variance over the axes {axes}'))
+
+
+# the new average of an old one and the batch's statistic
+RULES = [
+    lambda old, batch: momentum * old, lambda old, batch: (1 - momentum) * batch, lambda old, batch: momentum * batch,
+    lambda old, batch: (1 - momentum) * old, lambda old, batch: old + batch,
+    lambda old, batch: momentum * old + batch, lambda old, batch: old + (1 - momentum) * batch,
+    lambda old, batch: old + momentum * batch, lambda old, batch: (1 - momentum) * old + batch,
+    lambda old, batch: momentum * (old + batch), lambda old, batch: (1 - momentum) * (old + batch),
+    lambda old, batch: momentum * old - (1 - momentum) * batch,
+    lambda old, batch: (1 - momentum) * batch - momentum * old,
+    lambda old, batch: old - (1 - momentum) * (batch - old), lambda old, batch: old - momentum * (batch - old),
+    lambda old, batch: momentum * (momentum * old + (1 - momentum) * batch) + (1 - momentum) * batch,
+    lambda old, batch: momentum * old + (1 - momentum) * sqrt(batch), lambda old, batch: (old + batch) / 2,
+    lambda old, batch: batch - old, lambda old, batch: ZERO,
+]
+# what may be blended in the place of the batch's mean and variance; new_mean and new_var are the new averages
+BLENDED = {
+    'moving_mean': [var, new_var, gamma * mean, total(Y) / m, mean ** 2, sqrt(var + eps), total(X), total(X) / n,
+                    *MEANS[1:4]],
+    'moving_var': [var + eps, mean, new_mean, gamma ** 2 * var, gamma * var, 1 / sqrt(var + eps), 1 / sqrt(var),
+                   1 / (var + eps), total((X - new_mean) ** 2) / m, total((X - moving_mean) ** 2) / m,
+                   total((X - new_mean) * (X - moving_mean)) / m, total((X - new_mean) ** 2) / (m - 1),
+                   total((X - moving_mean) ** 2) / (m - 1), total((Y - total(Y) / m) ** 2) / m,
+                   total((X - mean) ** 2) / n, var * n / (n - 1), *VARS[:-2]],
+}
+
+
+# --- a backward pass by hand
+
+dY, X_hat, dgamma, dbeta = map(variable, ('dY', 'X_hat', 'dgamma', 'dbeta'))
+NONE = Formula('0', lambda values: 0)
+
+# what may stand in the place of the right terms, which are the first
+SCALES = [gamma / sqrt(var + eps), 1 / sqrt(var + eps), gamma, gamma * sqrt(var + eps), gamma / (var + eps),
+          gamma ** 2 / sqrt(var + eps)]
+THROUGH_MEAN = [dbeta / m, NONE, X_hat * dbeta / m, dgamma / m, X_hat * dgamma / m, gamma * dbeta / m, dY / m,
+                mean * dbeta / m]
+THROUGH_VARIANCE = [X_hat * dgamma / m, NONE, dgamma / m, X * dgamma / m, (X - mean) * dgamma / m,
+                    X_hat ** 2 * dgamma / m, X_hat * dbeta / m, dbeta / m, dY * dgamma / m, X_hat / m,
+                    X_hat * total(dY * X) / m, X_hat * total(dY * (X - mean)) / m, X_hat * total(X_hat) / m,
+                    (X - mean) * dgamma / (var + eps) / m, gamma * X_hat * dgamma / m, X_hat * dgamma / m ** 2,
+                    X_hat * dgamma * 2 / m, X_hat * dgamma / (m * 2)]
+DX_MISTAKES = ('WrongGradientScale', 'WrongGradientThroughMean', 'WrongGradientThroughVariance')
+# of two terms at once
+WHOLE = [(gamma * dY - dbeta / m - X_hat * dgamma / m) / sqrt(var + eps),
+         gamma / sqrt(var + eps) * dY - dbeta / m - X_hat * dgamma / m,
+         gamma * dY - (dbeta / m + X_hat * dgamma / m) / sqrt(var + eps)]
+PARAMETERS = {
+    'dgamma': [total(dY * X), total(dY * (X - mean)), total(dY * X_hat) / m, total(dY * X_hat) / n,
+               gamma * total(dY * X_hat), total(X_hat), total(dY), total(X), total(dY) * total(X_hat),
+               total(dY * (X - mean) / (var + eps)), -total(dY * X_hat), total(dY * X_hat) / gamma],
+    'dbeta': [total(dY) / m, total(dY) / n, gamma * total(dY), total(dY * X_hat), -total(dY), m,
+              total(dY) / sqrt(var + eps), total(dY) / gamma],
+}
+
+
+def dX_formulas() -> List[Tuple[List[str], Formula]]:
+    """Pairs of the names of what is wrong and the formula that comes of it, from the fewest names to the most."""
+    made: List[Tuple[List[str], Formula]] = []
+    means, variances = ([*((term, '-') for term in terms), (terms[0], '+')]
+                        for terms in (THROUGH_MEAN, THROUGH_VARIANCE))
+    for scale, mean_term, variance_term in itertools.product(SCALES, means, variances):
+        wrong = scale != SCALES[0], mean_term != means[0], variance_term != variances[0]
+        names = list(itertools.compress(DX_MISTAKES, wrong))
+        inner = dY
+        for term, sign in (mean_term, variance_term):
+            if term is not NONE:
+                inner = inner - term if sign == '-' else inner + term
+        made.append((names, scale * inner))
+    made += [(list(DX_MISTAKES[1:]), formula) for formula in WHOLE]
+    return sorted((pair for pair in made if pair[0]), key=lambda pair: len(pair[0]))

@@ -1,74 +1,121 @@
-"""What else a right batch normalization does: its averages, modes, gradients, and what it leaves alone."""
+"""The properties of batch normalization, each judged by what came out of the trials: Y, the averages, the gradients."""
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 
 from . import averages, variants
-from .observe import Gradients
-from .outputs import ABOUT_PREDICTION, ABOUT_TRAINING, TRAINING, Outputs, are_exchanged, exchanged
-from .probes import Open
-from .raised import Trouble
-from .result import Finding, difference
-from .trials import upstream
-from .variants import Variant, close, same
+from .averages import ABOUT_AVERAGES
+from .result import Array, Finding, StudentError, difference
+from .trials import Gradients, NotJudgeable, Observed, Trial, TrialRunner
+from .variants import FAMILIAR_AXES, RIGHT, Variant, same
 
 GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
-# what is seen in Y and in the averages
-ABOUT_BATCH = ('UnbiasedBatchVar', 'WrongAxis', 'WrongCount', 'WrongMean', 'WrongVariance')
-ABOUT_AVERAGES = ('moving_mean', 'moving_var', 'momentum')
+# what decides a number, and so is shown with it
+ABOUT_TRAINING, ABOUT_PREDICTION = ('gamma', 'beta', 'eps'), ('gamma', 'beta', 'moving_mean', 'moving_var', 'eps')
 
 
-class Properties(Outputs):
-    """Each method judges one property for dense (2) or convolutional (4) input: a list of findings."""
+class Properties(TrialRunner):
+    """Each public method judges one property for dense (2) or convolutional (4) input: a list of findings."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._variants: Dict[int, Optional[Variant]] = {}
+
+    def _all_observed(self, rank: int, mode: str) -> List[Observed]:
+        return [self.observed(trial, mode) for trial in self.trials[rank]]
+
+    def variant(self, rank: int) -> Variant:
+        """How the code normalizes in training, as far as it is understood. Raises: NotJudgeable if it is not."""
+        if rank not in self._variants:
+            self.training(rank)
+        variant = self._variants[rank]
+        if variant is None:
+            raise NotJudgeable('cannot be judged before Y is right')
+        return variant
+
+    def training(self, rank: int) -> List[Finding]:
+        """Y in training."""
+        self._variants[rank] = None
+        seen = self._all_observed(rank, 'training')
+        self._variants[rank], findings = self._judge_Y(self.trials[rank], seen, 'batch')
+        for one in seen:
+            if isinstance(one.gradients, StudentError) and not findings:  # report early: later checks depend on it
+                raise one.gradients
+        return findings
+
+    def prediction(self, rank: int) -> List[Finding]:
+        """Y in prediction."""
+        variant, findings = self._judge_Y(self.trials[rank], self._all_observed(rank, 'prediction'), 'moving')
+        consistent = 'RunningStdNotVar' in self.known and 'MissingSqrt' not in self.known
+        if consistent and variant is not None and not variant.root:
+            # whoever remembers the standard deviation rightly divides by it, with eps or without
+            about_spread = ('MissingSqrt', 'NoEps', 'EpsOutsideSqrt', 'OtherEps')
+            others = [finding for finding in findings if finding.name not in about_spread]
+            return others + [Finding('RunningStdNotVar', findings[0].text)]
+        return findings
+
+    def _judge_Y(self, tried: Sequence[Trial], seen: Sequence[Observed],
+                 source: str) -> Tuple[Optional[Variant], List[Finding]]:
+        """How Y was computed, if that is understood, and the mistakes; `source` tells whose statistics are right."""
+        rank, right = tried[0].X.ndim, RIGHT[source]
+        where, about = (('in training', ABOUT_TRAINING) if source == 'batch' else ('in prediction', ABOUT_PREDICTION))
+        for trial, one in zip(tried, seen):
+            if one.Y.shape != trial.X.shape:
+                raise StudentError('WrongShape', f'{where}, Y should have the shape {trial.X.shape}, '
+                                                 f'yours has {one.Y.shape}')
+        Ys = [one.Y for one in seen]
+        expected = [variants.forward(right, trial) for trial in tried]
+        wrong = [i for i in range(len(tried)) if not same(Ys[i], expected[i])]
+        exchanged = [_exchanged(where)] if _are_exchanged(tried, seen) else []
+        if not wrong:
+            return right, exchanged
+        variant = variants.explain(tried, Ys, source, self.known)
+        names = ['WrongOutput'] if variant is None else variants.mistakes(variant, source)
+        if variant is None:  # perhaps normalized by the averages after they had taken in this batch
+            moved = [trial._replace(moving_mean=one.moving_mean, moving_var=one.moving_var)
+                     for trial, one in zip(tried, seen)]
+            after = variants.explain(moved, Ys, source, self.known, slips=False) if _broadcasts(moved) else None
+            if after is not None and after.source == 'moving':
+                names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
+            elif any(one.changed for one in seen):
+                names = ['MutatesInput']
+        findings = exchanged if 'ExchangedArguments' not in names else []
+        for name in names:
+            i = next((i for i in wrong if _shows(name, variant, right, tried[i], source)), wrong[0])
+            text = f'{where}, ' + difference(tried[i].describe(*about), 'Y', expected[i], Ys[i])
+            if variant is not None:
+                if name == 'WrongAxis' and variant.axes != 'channel' and (rank == 2 or variant.axes in FAMILIAR_AXES):
+                    text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
+                text += variants.describe(variant, name)
+            elif name == 'WrongOutput':
+                text += _line(tried, Ys, right, i)
+            findings.append(Finding(name, text))
+        return variant, findings
 
     def averages(self, rank: int) -> List[Finding]:
         """The moving averages after one training batch."""
-        tried = self.trials[rank]
-        seen = [self.observed(trial, 'training') for trial in tried]
-        texts: Dict[str, str] = {}
-        for trial, one in zip(tried, seen):
-            mean, var = variants.batch_statistics(TRAINING, trial.X)
-            for name, batch in (('moving_mean', mean), ('moving_var', var)):
-                old, new = getattr(trial, name), getattr(one, name)
-                right = trial.momentum * old + (1 - trial.momentum) * batch
-                if name not in texts and not close(new, right):
-                    texts[name] = 'after one batch, ' + difference(trial.told(*ABOUT_AVERAGES), name, right, new)
-                # (d,) broadcasts over a dense X as (1, d) does
-                if not texts and new.shape != old.shape and (rank, new.ndim) != (2, 1):
-                    raise Trouble('WrongShape', f'{name} should keep the shape {old.shape}, yours has {new.shape}')
+        tried, seen = self.trials[rank], self._all_observed(rank, 'training')
+        texts = averages.differences(tried, seen)
         if not texts:
             return []
-        text = next(iter(texts.values()))
         try:
             variant: Optional[Variant] = self.variant(rank)
-        except Open:
+        except NotJudgeable:
             variant = None
-        turned = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in seen]
-        if averages.explain(tried, turned, variant, self.known) == []:
-            return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
-        causes = averages.explain(tried, seen, variant, self.known)
-        if causes is None:
-            return [Finding('WrongStatistics', text)]
-        if variant is not None and not causes:  # wrong only as Y is wrong
-            return [Finding(name, text + variants.words(variant, name))
-                    for name in variants.mistakes(variant, 'batch') if name in ABOUT_BATCH]
-        findings: Dict[str, Finding] = {}
-        for cause in causes:
-            findings.setdefault(cause.name, Finding(cause.name, texts.get(cause.quantity, text) + cause.words))
-        return list(findings.values())
+        return averages.judge(tried, seen, texts, variant, self.known)
 
     def unmoved(self, rank: int) -> List[Finding]:
         """The moving averages after a prediction."""
-        tried = self.trials[rank]
-        seen = [self.observed(trial, 'prediction') for trial in tried]
-        if are_exchanged(tried, seen):
-            return [] if 'ExchangedArguments' in self.known else [exchanged('in prediction')]
+        tried, seen = self.trials[rank], self._all_observed(rank, 'prediction')
+        if _are_exchanged(tried, seen):
+            return [] if 'ExchangedArguments' in self.known else [_exchanged('in prediction')]
         for trial, one in zip(tried, seen):
             for name in ('moving_mean', 'moving_var'):
-                if not same(getattr(one, name), getattr(trial, name), rtol=1e-6, atol=1e-9):
-                    text = difference(trial.told(*ABOUT_AVERAGES[:2]), name, getattr(trial, name), getattr(one, name))
+                old, new = getattr(trial, name), getattr(one, name)
+                if not same(new, old, rtol=1e-6, atol=1e-9):
+                    text = difference(trial.describe('moving_mean', 'moving_var'), name, old, new)
                     return [Finding('UpdatesAtPredict', f'after a prediction, {text}')]
         return []
 
@@ -77,20 +124,18 @@ class Properties(Outputs):
         trial = self.trials[rank][1]
         Y = {mode: self.observed(trial, mode).Y for mode in ('training', 'prediction', 'recording', 'unrecorded')}
         alike = same(Y['training'], Y['prediction'])
-        if not alike:
-            for mode, twin, other, call in (
-                    ('recording', 'prediction', 'training', 'autograd.record(train_mode=False)'),
-                    ('unrecorded', 'training', 'prediction', 'autograd.train_mode()')):
-                if not same(Y[mode], Y[twin]):
-                    name = 'IsRecordingNotTraining' if same(Y[mode], Y[other]) else 'WrongOutput'
-                    return [Finding(name, f'under {call}, '
-                                    + difference(trial.told(*ABOUT_PREDICTION), 'Y', Y[twin], Y[mode]))]
+        for mode, twin, other, call in (('recording', 'prediction', 'training', 'autograd.record(train_mode=False)'),
+                                        ('unrecorded', 'training', 'prediction', 'autograd.train_mode()')):
+            if not alike and not same(Y[mode], Y[twin]):
+                name = 'IsRecordingNotTraining' if same(Y[mode], Y[other]) else 'WrongOutput'
+                text = difference(trial.describe(*ABOUT_PREDICTION), 'Y', Y[twin], Y[mode])
+                return [Finding(name, f'under {call}, {text}')]
         moved, still = (self.observed(trial, mode).moving_mean for mode in ('recording', 'prediction'))
         if not same(moved, still):
-            return [Finding('IsRecordingNotTraining', 'under autograd.record(train_mode=False), '
-                            + difference(trial.told(*ABOUT_AVERAGES), 'moving_mean', still, moved))]
+            text = difference(trial.describe(*ABOUT_AVERAGES), 'moving_mean', still, moved)
+            return [Finding('IsRecordingNotTraining', f'under autograd.record(train_mode=False), {text}')]
         if alike:
-            raise Open('cannot be judged before training and prediction differ')
+            raise NotJudgeable('cannot be judged before training and prediction differ')
         return []
 
     def gradients(self, rank: int) -> List[Finding]:
@@ -104,34 +149,31 @@ class Properties(Outputs):
         seen: List[Gradients] = []
         for trial in tried:
             gradients = self.observed(trial, 'training').gradients
-            if isinstance(gradients, Trouble):
+            if isinstance(gradients, StudentError):
                 raise gradients
             seen.append(gradients)
         expected = [variants.gradients(variant, trial) for trial in tried]
         text = ''
-        for trial, mine, right in zip(tried, seen, expected):
-            for name, got, wanted in zip(('dX', 'dgamma', 'dbeta'), mine, right):
-                if not text and got is not None and not same(got, wanted, rtol=GRADIENT_RTOL):
-                    text = difference(trial.told('gamma', 'beta', 'eps') + upstream(trial), name, wanted, got)
+        for trial, actual, right in zip(tried, seen, expected):
+            for name, mine, wanted in zip(('dX', 'dgamma', 'dbeta'), actual, right):
+                if not text and mine is not None and not _agree(mine, wanted):
+                    text = difference(trial.describe(*ABOUT_TRAINING) + trial.describe_dY(), name, wanted, mine)
         if not text:
             return []
         for cut in (('mean',), ('var',), ('mean', 'var')):
-            if variant.source == 'batch' and all(
-                    got is None or same(got, wanted, rtol=GRADIENT_RTOL) for trial, mine in zip(tried, seen)
-                    for got, wanted in zip(mine, variants.gradients(variant, trial, cut))):
+            if variant.source == 'batch' and all(_agree(*pair) for trial, actual in zip(tried, seen)
+                                                 for pair in zip(actual, variants.gradients(variant, trial, cut))):
                 return [Finding('StatsDetachedInForward', text)]
         return [Finding('WrongGradient', text + _parts(seen, expected))]
 
     def inputs(self, rank: int) -> List[Finding]:
         """No array that came in is written to."""
-        findings: List[Finding] = []
-        for mode in ('unrecorded', 'training', 'prediction'):
-            for trial in self.trials[rank]:
-                changed = self.observed(trial, mode).changed
-                if changed and not findings:
-                    findings = [Finding('MutatesInput', f'after the call {" and ".join(changed)} '
-                                        f'{"holds" if len(changed) == 1 else "hold"} other numbers than before')]
-        return findings
+        seen = [one for mode in ('unrecorded', 'training', 'prediction') for one in self._all_observed(rank, mode)]
+        changed = next((one.changed for one in seen if one.changed), ())
+        if not changed:
+            return []
+        return [Finding('MutatesInput', f'after the call {" and ".join(changed)} '
+                        f'{"holds" if len(changed) == 1 else "hold"} other numbers than before')]
 
     def rounding(self, rank: int) -> List[Finding]:
         """The worked example far from 0."""
@@ -141,15 +183,67 @@ class Properties(Outputs):
         # X - mean is exact in float32; a * X + b in one step loses 30000 * 6e-8 of Y, some 0.002
         if same(Y, expected, rtol=0.02, atol=0.02):
             return []
-        text = difference(trial.told(*ABOUT_TRAINING), 'Y', expected, Y)
+        text = difference(trial.describe(*ABOUT_TRAINING), 'Y', expected, Y)
         return [Finding('VarianceCancellation', f'in training, {text}')]
 
     def graph(self, rank: int) -> List[Finding]:
         """The averages do not hang on the autograd graph."""
-        if self.observed(self.trials[rank][1], 'training').kept:
+        if self.observed(self.trials[rank][1], 'training').in_graph:
             text = 'after a training batch the moving averages still belong to the autograd graph'
             return [Finding('StatsKeptInGraph', text)]
         return []
+
+
+def _exchanged(where: str) -> Finding:
+    return Finding('WrongReturn', f'{where}, moving_mean and moving_var come back in exchanged order')
+
+
+def _are_exchanged(tried: Sequence[Trial], seen: Sequence[Observed]) -> bool:
+    """Whether the averages come back unmoved, each in the other's place."""
+    return all(same(one.moving_mean, trial.moving_var) and same(one.moving_var, trial.moving_mean)
+               for trial, one in zip(tried, seen))
+
+
+def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: int) -> str:
+    """', which is a * X_hat + b ...' if it is so, channel by channel, in every trial; shown: whose a and b."""
+    coefficients = []
+    for trial, Y in zip(tried, Ys):
+        one = numpy.ones_like(trial.gamma)
+        X_hat = variants.forward(right, trial, gamma=one, beta=0 * one)
+        lines = []
+        for x, y in zip(numpy.moveaxis(X_hat, 1, 0), numpy.moveaxis(Y, 1, 0)):
+            basis = numpy.stack([x.ravel(), numpy.ones(x.size)], axis=1)
+            if not numpy.isfinite(y).all():
+                return ''
+            lines.append(numpy.linalg.lstsq(basis, y.ravel(), rcond=None)[0])
+            if not same(basis @ lines[-1], y.ravel()):
+                return ''
+        coefficients.append(zip(*lines))
+    a, b = (', '.join(f'{value + 0.0:.4g}' for value in numpy.round(column, 5)) for column in coefficients[shown])
+    return f', which is a * X_hat + b with a = ({a}) and b = ({b}), channel by channel'
+
+
+def _broadcasts(tried: Sequence[Trial]) -> bool:
+    return all(old.ndim == trial.X.ndim and all(n in (1, size) for n, size in zip(old.shape, trial.X.shape))
+               for trial in tried for old in (trial.moving_mean, trial.moving_var))
+
+
+def _shows(name: str, variant: Optional[Variant], right: Variant, trial: Trial, source: str) -> bool:
+    """Whether this mistake alone would be seen in this trial, so that its numbers make an example of it."""
+    for field in right._fields if variant is not None else ():
+        alone = right._replace(**{field: getattr(variant, field)})
+        if variants.mistakes(alone, source) == [name]:
+            return not same(variants.forward(alone, trial), variants.forward(right, trial), rtol=0.01)
+    return False
+
+
+def _scope(axes: Any, rank: int) -> str:
+    return FAMILIAR_AXES[axes] if rank == 4 else 'per example' if axes == (1,) else 'for all values'
+
+
+def _agree(actual: Optional[Array], expected: Array) -> bool:
+    """Whether a gradient is right, or there is none to judge."""
+    return actual is None or same(actual, expected, rtol=GRADIENT_RTOL)
 
 
 def _parts(seen: Sequence[Gradients], expected: Sequence[Gradients]) -> str:
@@ -157,14 +251,14 @@ def _parts(seen: Sequence[Gradients], expected: Sequence[Gradients]) -> str:
     right: List[str] = []
     factors: List[str] = []
     for name, *pairs in zip(('dX', 'dgamma', 'dbeta'), zip(*seen), zip(*expected)):
-        if any(got is None for got in pairs[0]):
+        if any(gradient is None for gradient in pairs[0]):
             continue
-        mine, wanted = (numpy.concatenate([array.ravel() for array in arrays]) for arrays in pairs)
-        if same(mine, wanted, rtol=GRADIENT_RTOL):
+        actual, wanted = (numpy.concatenate([array.ravel() for array in arrays]) for arrays in pairs)
+        if _agree(actual, wanted):
             right.append(name)
-        elif numpy.isfinite(mine).all():
-            factor = mine @ wanted / (wanted @ wanted)
-            if same(mine, factor * wanted, rtol=GRADIENT_RTOL):
+        elif numpy.isfinite(actual).all():
+            factor = actual @ wanted / (wanted @ wanted)
+            if _agree(actual, factor * wanted):
                 factors.append(f'{name} is {factor:.4g} times what it should be')
     parts = factors + [f'{" and ".join(right)} {"are" if len(right) > 1 else "is"} right'] * bool(right)
     return f'; {", ".join(parts)}' if parts else ''

@@ -3,12 +3,16 @@ from __future__ import annotations
 
 import html
 import textwrap
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Sequence, Tuple
 
 import numpy
 
 from .mistakes import HINTS, NOTES
-from .trials import Array
+
+if TYPE_CHECKING:
+    Array = numpy.ndarray[Any, Any]
+else:  # Python 3.8 cannot subscript it
+    Array = numpy.ndarray
 
 MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'todo': 'todo', 'open': '?'}
 COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'todo': '#4078c0', 'open': '#888888'}
@@ -19,6 +23,14 @@ class Finding(NamedTuple):
 
     name: str
     text: str
+
+
+class StudentError(Exception):
+    """A mistake that ends a run of the code under test."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f'{name}: {text}')
+        self.finding = Finding(name, text)
 
 
 class Row(NamedTuple):

@@ -1,24 +1,29 @@
-"""The batches by numbers that the code under test is tried on."""
+"""The batches by numbers, what comes out of the code under test on each, and the rows that report it."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tuple
+import re
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy
+from mxnet import MXNetError, autograd, nd, np, npx
+from mxnet.ndarray import NDArray
 
-if TYPE_CHECKING:
-    Array = numpy.ndarray[Any, Any]
-else:  # Python 3.8 cannot subscript it
-    Array = numpy.ndarray
+from .result import Array, Finding, Row, StudentError
+from .student_code import TimeLimitedRunner, is_empty, not_written
 
 RANKS = {2: 'dense', 4: 'convolution'}
 ROWS = numpy.array([[1, 2], [3, 2], [5, 6], [7, 6]], dtype='float64')  # means 4 and 4, variances 5 and 4
 UPSTREAM = numpy.array([[1, -2], [0, 1], [3, 2], [-1, 4]], dtype='float64')  # never all ones: dX would be 0
+MODES: Dict[str, Callable[[], ContextManager[Any]]] = {
+    'training': autograd.record, 'prediction': autograd.predict_mode,
+    'recording': lambda: autograd.record(train_mode=False), 'unrecorded': autograd.train_mode}
+Gradients = Tuple[Optional[Array], ...]  # (dX, dgamma, dbeta), None for what takes no gradient
 
 
 class Trial(NamedTuple):
-    """A minibatch with everything that goes in, in float64, and how a sentence names X."""
+    """A minibatch with all other inputs, in float64, and how a sentence names X."""
 
-    words: str
+    description: str
     X: Array
     gamma: Array
     beta: Array
@@ -32,54 +37,210 @@ class Trial(NamedTuple):
     def arrays(self) -> Tuple[Array, ...]:
         return self.X, self.gamma, self.beta, self.moving_mean, self.moving_var
 
-    def told(self, *names: str) -> str:
-        """'X = ..., gamma = (2, 3), eps = 4': the trial as a sentence names it; random numbers are not told."""
-        if 'random' in self.words:
-            return self.words
-        parts = [self.words]
+    def describe(self, *names: str) -> str:
+        """'X = ..., gamma = (2, 3), eps = 4': the trial as a sentence names it; random numbers are left out."""
+        if 'random' in self.description:
+            return self.description
+        parts = [self.description]
         for name in names:
             values = [f'{value:g}' for value in numpy.ravel(getattr(self, name))]
             parts.append(f'{name} = ' + (values[0] if len(set(values)) == 1 else f'({", ".join(values)})'))
         return ', '.join(parts)
 
-
-def images(rows: Array) -> Array:
-    """The same numbers as two images of two channels, each one pixel high and two wide."""
-    return rows.reshape(2, 2, 2).transpose(0, 2, 1).reshape(2, 2, 1, 2)
+    def describe_dY(self) -> str:
+        """' and dY = ...': how such a sentence goes on."""
+        return '' if 'random' in self.description else f' and dY = {self.dY.astype(int).tolist()}'
 
 
 def trials(rank: int, eps: Optional[float] = None, momentum: Optional[float] = None) -> List[Trial]:
     """The trials for dense (2) or convolutional (4) input; a layer fixes eps and momentum, a function takes any."""
-    column = (1, 2) if rank == 2 else (1, 2, 1, 1)
-    X, dY = (ROWS, UPSTREAM) if rank == 2 else (images(ROWS), images(UPSTREAM))
-    words = ('X = [[1, 2], [3, 2], [5, 6], [7, 6]]' if rank == 2 else
-             'X of shape (2, 2, 1, 2), channel 0 holding 1, 3 and 5, 7, channel 1 holding 2, 2 and 6, 6')
+    one = (1, 2) if rank == 2 else (1, 2, 1, 1)
+    # the same numbers as two images of two channels, each one pixel high and two wide
+    X, dY = (rows if rank == 2 else rows.reshape(2, 2, 2).transpose(0, 2, 1).reshape(2, 2, 1, 2)
+             for rows in (ROWS, UPSTREAM))
+    description = ('X = [[1, 2], [3, 2], [5, 6], [7, 6]]' if rank == 2 else
+                   'X of shape (2, 2, 1, 2), channel 0 holding 1, 3 and 5, 7, channel 1 holding 2, 2 and 6, 6')
 
-    def by_hand(X: Array, gamma: Sequence[float], beta: Sequence[float], mean: Sequence[float], var: Sequence[float],
-                trial_eps: float, trial_momentum: float, divided: str = '') -> Trial:
-        rows = [numpy.array(value, dtype='float64').reshape(column) for value in (gamma, beta, mean, var)]
-        return Trial(words + divided, X, rows[0], rows[1], rows[2], rows[3], dY, trial_eps if eps is None else eps,
-                     trial_momentum if momentum is None else momentum)
+    def by_hand(description: str, X: Array, gamma: Sequence[float], beta: Sequence[float], mean: Sequence[float],
+                var: Sequence[float], eps: float, momentum: float) -> Trial:
+        rows = [numpy.array(value, dtype='float64').reshape(one) for value in (gamma, beta, mean, var)]
+        return Trial(description, X, rows[0], rows[1], rows[2], rows[3], dY, eps, momentum)
 
     random = numpy.random.RandomState(rank)
     shape = (6, 3) if rank == 2 else (3, 2, 2, 3)
-    one = (1, shape[1]) + (1,) * (rank - 2)
-    return [
-        by_hand(X, (1, 1), (0, 0), (0, 0), (0, 0), 1e-5, 0.9),
-        by_hand(X, (2, 3), (1, 10), (1, 2), (5, 12), 4.0, 0.75),
+    row = (1, shape[1]) + (1,) * (rank - 2)
+    made = [
+        by_hand(description, X, (1, 1), (0, 0), (0, 0), (0, 0), 1e-5, 0.9),
+        by_hand(description, X, (2, 3), (1, 10), (1, 2), (5, 12), 4.0, 0.75),
         # so small that eps counts
-        by_hand(X / 1000, (2, 3), (1, 10), (0, 1e-3), (5e-6, 1e-5), 1e-5, 0.9, divided=', all divided by 1000'),
-        Trial(f'a random X of shape {shape}', random.randn(*shape) * 2 + 1, random.uniform(0.5, 2, one),
-              random.randn(*one), random.randn(*one), random.uniform(1, 2, one), random.randn(*shape),
-              0.7 if eps is None else eps, 0.6 if momentum is None else momentum)]
+        by_hand(f'{description}, all divided by 1000', X / 1000, (2, 3), (1, 10), (0, 1e-3), (5e-6, 1e-5), 1e-5, 0.9),
+        Trial(f'a random X of shape {shape}', random.randn(*shape) * 2 + 1, random.uniform(0.5, 2, row),
+              random.randn(*row), random.randn(*row), random.uniform(1, 2, row), random.randn(*shape), 0.7, 0.6)]
+    return [trial._replace(eps=trial.eps if eps is None else eps,
+                           momentum=trial.momentum if momentum is None else momentum) for trial in made]
 
 
-def offset_trial(rank: int, eps: Optional[float] = None, momentum: Optional[float] = None) -> Trial:
-    """The worked example far from 0, where float32 holds X and X - mean exactly, but not X * X."""
-    trial = trials(rank, eps, momentum)[0]
-    return trial._replace(X=trial.X + 30000, words=trial.words + ', all plus 30000')
+class Observed(NamedTuple):
+    """What came out of one trial, as float64 NumPy arrays."""
+
+    Y: Array
+    moving_mean: Array
+    moving_var: Array
+    gradients: Union[Gradients, StudentError] = ()  # in training
+    changed: Tuple[str, ...] = ()  # inputs that were overwritten
+    in_graph: bool = False         # the averages belong to the autograd graph
 
 
-def upstream(trial: Trial) -> str:
-    """The gradient that comes from above, as the sentence goes on with it."""
-    return '' if 'random' in trial.words else f' and dY = {trial.dY.astype(int).tolist()}'
+def observe_function(fn: Callable[..., Any], trial: Trial, mode: str) -> Observed:
+    """Call a function of batch_norm's signature in one of the MODES."""
+    names = ('Y', 'moving_mean', 'moving_var')
+
+    def call() -> Tuple[List[Any], Sequence[Any], List[Array]]:
+        arrays = [front().array(value, dtype='float32') for value in trial.arrays]
+        for array in arrays[:3]:
+            array.attach_grad()
+        with MODES[mode]():
+            returned = unpack(fn, (*arrays, trial.eps, trial.momentum), names)
+        values = [to_numpy(*pair) for pair in zip(names, returned)]
+        for name, value in zip(names[1:], values[1:]):
+            if value.shape == trial.X.shape != values[0].shape:
+                raise StudentError('WrongReturn', f'Y comes back in the place of {name}: it should come first')
+        return arrays, returned, values
+
+    training = mode == 'training'
+    arrays, (Y, *averages), values = call()
+    again = call()[2] if training else values
+    if not all(numpy.array_equal(*pair, equal_nan=True) for pair in zip(values, again)):
+        raise StudentError('RemembersBetweenCalls', 'called twice with the same arrays, the function gives two answers')
+    changed = tuple(name for name, array, value in zip(('X', 'gamma', 'beta', *names[1:]), arrays, trial.arrays)
+                    if not numpy.array_equal(array.asnumpy(), value.astype('float32')))
+    gradients = differentiate(Y, trial, lambda: [array.grad for array in arrays[:3]]) if training else ()
+    return Observed(values[0], values[1], values[2], gradients, changed, training and any(map(in_graph, averages)))
+
+
+def front() -> Any:
+    """The module whose arrays are in use: mx.np after npx.set_np(), else mx.nd."""
+    return np if npx.is_np_array() else nd
+
+
+def to_numpy(name: str, array: Any) -> Array:
+    """A float64 NumPy array, if `array` is an MXNet array."""
+    if array is None:
+        raise StudentError('ReturnsNone', f'{name} is None')
+    if not isinstance(array, NDArray):
+        raise StudentError('WrongReturn', f'{name} should be an MXNet array, yours is {type_name(array)}')
+    values: Array = array.asnumpy().astype('float64')
+    return values
+
+
+def type_name(value: Any) -> str:
+    return f'of type {type(value).__module__.split(".")[0]}.{type(value).__name__}'
+
+
+def unpack(fn: Callable[..., Any], arguments: Sequence[Any], names: Sequence[str]) -> Sequence[Any]:
+    """The arrays that a function returns, if they are as many as the names."""
+    returned = fn(*arguments)
+    if returned is None and is_empty(fn):
+        raise not_written(fn)
+    expected = f'the function should return ({", ".join(names)}), yours returns'
+    if returned is None:
+        raise StudentError('ReturnsNone', f'{expected} None')
+    if not isinstance(returned, (tuple, list)):
+        raise StudentError('WrongReturn', f'{expected} one value {type_name(returned)}')
+    if len(returned) != len(names):
+        raise StudentError('WrongReturn', f'{expected} {len(returned)} values')
+    return returned
+
+
+def differentiate(Y: Any, trial: Trial, grads: Callable[[], Sequence[Any]]) -> Union[Gradients, StudentError]:
+    """The gradients for the trial's upstream dY as NumPy arrays, or why there are none."""
+    if Y.shape != trial.X.shape:
+        return StudentError('WrongShape', f'Y should have the shape {trial.X.shape}, yours has {Y.shape}')
+    if not in_graph(Y, front().array(trial.dY, dtype='float32')):
+        return StudentError('NoGradient', 'Y does not hang together with X, gamma and beta in the autograd graph')
+    return tuple(None if grad is None else grad.asnumpy().astype('float64').reshape(value.shape)
+                 for grad, value in zip(grads(), trial.arrays))
+
+
+def in_graph(array: Any, gradient: Any = None) -> bool:
+    """Whether an array belongs to an autograd graph, found by a backward pass: MXNet has no other way to ask."""
+    try:
+        array.backward(gradient, retain_graph=True)
+    except MXNetError as error:
+        if re.search('computation(al)? graph', str(error)):  # it is in none, or in one that needs no gradient
+            return False
+        raise
+    return True
+
+
+class NotJudgeable(Exception):
+    """A property that cannot be judged yet."""
+
+
+class Reporter:
+    """Makes the rows of a result: each mistake is reported once, where it is first seen."""
+
+    def __init__(self) -> None:
+        self.known: List[str] = []  # the names reported so far
+        self._reported: Set[Finding] = set()
+
+    def row(self, words: str, *judges: Callable[[], List[Finding]]) -> Row:
+        """Run the judges of one property; each returns findings, or raises StudentError or NotJudgeable."""
+        findings: List[Finding] = []
+        reason = ''
+        for judge in judges:
+            try:
+                findings += judge()
+            except NotJudgeable as error:
+                reason = str(error)
+            except StudentError as error:
+                finding = error.finding
+                if finding.name in ('MutatesInput', 'WritesWhileRecording') and 'StatsTrainable' in self.known:
+                    finding = finding._replace(name='StatsTrainable')  # the cause: nobody may write to such an array
+                if finding in self._reported or (finding.name == 'TooSlow' and 'TooSlow' in self.known):
+                    reason = f'not tried, because of {finding.name}'
+                else:
+                    self._reported.add(finding)
+                    findings.append(finding)
+        self.known += [finding.name for finding in findings]
+        return Row(words, tuple(findings), reason)
+
+
+class TrialRunner(Reporter):
+    """Runs each trial once, when a property first asks for it."""
+
+    def __init__(self, observe: Callable[[Trial, str], Observed], runner: TimeLimitedRunner,
+                 eps: Optional[float] = None, momentum: Optional[float] = None) -> None:
+        super().__init__()
+        self._observe, self._runner = observe, runner
+        self.trials = {rank: trials(rank, eps, momentum) for rank in RANKS}
+        # the worked example far from 0, where float32 holds X and X - mean exactly, but not X * X
+        self.offset = {rank: trial._replace(X=trial.X + 30000, description=trial.description + ', all plus 30000')
+                       for rank, (trial, *_) in self.trials.items()}
+        self._outcomes: Dict[Tuple[int, str], Union[Observed, StudentError]] = {}
+        self._remembers: Optional[StudentError] = None  # set if the code remembers between calls
+
+    def observed(self, trial: Trial, mode: str) -> Observed:
+        """What came out. Raises: StudentError, the same for the same trial."""
+        if self._remembers is not None:  # its answers now depend on what was tried before
+            raise self._remembers
+        key = id(trial), mode
+        if key not in self._outcomes:
+            self._outcomes[key] = self._run(trial, mode)
+        outcome = self._outcomes[key]
+        if isinstance(outcome, StudentError):
+            if outcome.finding.name == 'RemembersBetweenCalls':
+                self._remembers = outcome
+            raise outcome
+        return outcome
+
+    def _run(self, trial: Trial, mode: str) -> Union[Observed, StudentError]:
+        try:
+            return self._runner.run(lambda: self._observe(trial, mode))
+        except StudentError as error:
+            if error.finding.name == 'WritesWhileRecording' and mode == 'training':
+                # into whose array? Without a record MXNet writes, and it shows
+                other = self._run(trial, 'unrecorded')
+                if isinstance(other, Observed) and other.changed:
+                    return StudentError('MutatesInput', error.finding.text)
+            return error

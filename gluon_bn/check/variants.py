@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
 from typing import Any, Collection, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
-from .formulas import Formula, sqrt, total
-from .slips import MEAN, SLIPS, VAR, Slip, X, axis_slips, beta, eps, gamma, m, mean, var
-from .trials import Array, Trial
+from .formulas import MEAN, SLIPS, VAR, Formula, Slip, X, axis_slips, beta, eps, gamma, m, mean, sqrt, total, var
+from .result import Array
+from .trials import Trial
 
 # float32 and any order of summation on a few dozen values: 1e-6; two different choices below: 4e-4 and more
 RTOL, ATOL = 1e-4, 1e-5
@@ -76,14 +77,11 @@ def mistakes(variant: Variant, source: str) -> List[str]:
 @functools.lru_cache(maxsize=None)
 def formula(variant: Variant) -> Formula:
     """Y from X, mean, var, gamma, beta and eps."""
-    steps = variant.steps
-    inside = var + variant.eps if not isinstance(variant.eps, str) else var + eps if variant.eps == 'inside' else var
-    spread = sqrt(inside) if variant.root else inside
-    spread = steps.get('spread', spread + eps if variant.eps == 'outside' else spread)
+    steps, std = variant.steps, spread(variant)
     if 'whole' in steps:
-        whole: Formula = steps['whole'](spread)
+        whole: Formula = steps['whole'](std)
         return whole
-    X_hat = steps['X_hat'](spread) if 'X_hat' in steps else steps.get('centred', X - mean) / spread
+    X_hat = steps['X_hat'](std) if 'X_hat' in steps else steps.get('centred', X - mean) / std
     if variant.beta == 'scaled':
         X_hat = X_hat + beta
     scaled = steps['scaled'](X_hat) if 'scaled' in steps else gamma * X_hat if variant.gamma else X_hat
@@ -91,17 +89,25 @@ def formula(variant: Variant) -> Formula:
     return Y
 
 
-def words(variant: Variant, name: str) -> str:
+def spread(variant: Variant) -> Formula:
+    """What X - mean is divided by."""
+    inside = var + variant.eps if not isinstance(variant.eps, str) else var + eps if variant.eps == 'inside' else var
+    root = sqrt(inside) if variant.root else inside
+    result: Formula = variant.steps.get('spread', root + eps if variant.eps == 'outside' else root)
+    return result
+
+
+def describe(variant: Variant, name: str) -> str:
     """', which is ...': the formulas that this mistake comes down to; '' if the name alone tells it."""
-    found = [f'comes of {slip.words}' for slip in variant.slips if slip.name == name and slip.words]
+    found = [f'comes of {slip.description}' for slip in variant.slips if slip.name == name and slip.description]
     if name == 'WrongFormula':
         text = str(formula(variant))
         if variant.source == 'moving':
             text = re.sub(r'\b(mean|var)\b', r'moving_\1', text)
         found = [f'is Y = {text}']
     elif not found:
-        told = [f'{step} = {value}' for slip in variant.slips if slip.name == name for step, value in slip.steps]
-        found = [f'comes of {" and ".join(told)}{where(" ".join(told))}'] if told else []
+        steps = [f'{step} = {value}' for slip in variant.slips if slip.name == name for step, value in slip.steps]
+        found = [f'comes of {" and ".join(steps)}{where(" ".join(steps))}'] if steps else []
     if name in ('TrainsOnMovingStats', 'BatchStatsAtPredict') and variant.source in MIXED:
         found = [f'comes of a {MIXED[variant.source][0]} mean with a {MIXED[variant.source][1]} variance']
     return ''.join(f', which {one}' for one in found)
@@ -119,6 +125,12 @@ def channel_axes(rank: int) -> Tuple[int, ...]:
     return (0,) if rank == 2 else (0, 2, 3)
 
 
+def dimensions(X: Array, axes: Optional[Tuple[int, ...]] = None) -> Dict[str, Any]:
+    """X and what formulas need to know of its shape; axes: those that the sums run over, if not the channel's."""
+    axes = channel_axes(X.ndim) if axes is None else axes
+    return {'X': X, 'axes': axes, 'm': math.prod(X.shape[axis] for axis in axes), 'n': X.shape[0], 'size': X.size}
+
+
 def other_axes(rank: int) -> List[Tuple[int, ...]]:
     """All wrong sets of axes."""
     subsets = (subset for size in range(1, rank + 1) for subset in itertools.combinations(range(rank), size))
@@ -132,12 +144,10 @@ def batch_statistics(variant: Variant, X: Array, X_mean: Optional[Array] = None,
     others: the values of the trial's other arguments, by name.
     """
     X_mean, X_var, steps = X if X_mean is None else X_mean, X if X_var is None else X_var, variant.steps
-    axes = channel_axes(X.ndim) if variant.axes == 'channel' else variant.axes
+    axes = variant.axes if isinstance(variant.axes, tuple) else channel_axes(X.ndim)
 
     def compute(step: str, default: Formula, X: Array, **known: Array) -> Array:
-        over = steps.get(f'axes of {step}', axes)
-        values = {**(others or {}), 'X': X, 'axes': over, 'n': X.shape[0], 'size': X.size,
-                  'm': numpy.prod([X.shape[axis] for axis in over]), **known}
+        values = {**(others or {}), **dimensions(X, steps.get(f'axes of {step}', axes)), **known}
         result: Array = steps.get(step, default).compute(values)
         return result
 
@@ -149,7 +159,7 @@ def batch_statistics(variant: Variant, X: Array, X_mean: Optional[Array] = None,
 
 def values(variant: Variant, trial: Trial, **given: Optional[Array]) -> Dict[str, Any]:
     """The arguments by name, or those given in their place, as the variant gets them."""
-    named = {name: value for name, value in trial._asdict().items() if name not in ('words', 'dY')}
+    named = {name: value for name, value in trial._asdict().items() if name not in ('description', 'dY')}
     named.update({name: value for name, value in given.items() if value is not None})
     for slip in variant.slips:
         if slip.name == 'ExchangedArguments':
@@ -244,14 +254,14 @@ def explain(trials: Sequence[Trial], Ys: Sequence[Array], source: str, known: Co
 
     Of as many mistakes, those of the usual ones come first.
     """
-    by_price: Dict[Tuple[int, int], List[Named]] = {}
+    ranked: Dict[Tuple[int, int], List[Named]] = {}
     for variant, names in candidates(trials[0].X.ndim, source, frozenset(trial.eps for trial in trials)):
         if variant.slips and not slips:
             continue
-        price = sum(name not in known for name in names)
-        if price and 'WrongFormula' in names:  # one name for all that is wrong in the formula
-            price = len(variant.slips) + sum(value != default for value, default in zip(variant[:-1], RIGHT[source]))
-        by_price.setdefault((price, len(variant.slips) + (variant.source in MIXED)), []).append((variant, names))
+        num_new = sum(name not in known for name in names)
+        if num_new and 'WrongFormula' in names:  # one name for all that is wrong in the formula
+            num_new = len(variant.slips) + sum(value != default for value, default in zip(variant[:-1], RIGHT[source]))
+        ranked.setdefault((num_new, len(variant.slips) + (variant.source in MIXED)), []).append((variant, names))
     # the random batch first: its first number tells most variants apart
     tried: List[Tuple[Trial, Array, Dict[Any, Statistics]]] = [
         (trial, Y, {}) for trial, Y in reversed(list(zip(trials, Ys)))]
@@ -265,8 +275,8 @@ def explain(trials: Sequence[Trial], Ys: Sequence[Array], source: str, known: Co
                 return False
         return True
 
-    for key in sorted(by_price):
-        fitting = [(variant, names) for variant, names in by_price[key] if fits(variant)]
+    for key in sorted(ranked):
+        fitting = [(variant, names) for variant, names in ranked[key] if fits(variant)]
         if fitting:
             return fitting[0][0] if key[1] or len({names for _, names in fitting}) == 1 else None
     return None
