@@ -50,7 +50,7 @@ faults: .venv/ready      ## the tests of faults, and their table in tests/README
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
 	$(py) $(RUN) tools/notebooks.py $(ARGS)
 
-readme: .venv/ready      ## write the tables in README.md anew: claims, and speed from docs/benchmark/README.md
+tables: .venv/ready      ## write the claims, and the speeds of docs/benchmark/README.md, into the pages
 	$(py) tools/claims.py
 	$(py) tools/speed.py
 
@@ -112,4 +112,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-browser faults notebooks readme book assignment grade lab bench soak doctor lint lock clean
+.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-browser faults notebooks tables book assignment grade lab bench soak doctor lint lock clean

@@ -9,7 +9,7 @@
 # You need what the first chapters of *Dive into Deep Learning* teach: arrays, `autograd.record()`, a `Block`.
 # Reading takes about 45 minutes, with a good place for a break after *The layer*; running takes two or three on two
 # cores. Wherever the text asks you to predict, do it before you look at the output. *Claim*, with a number such as C04,
-# names a row in the [README's table](../README.md) of what the chapter claims.
+# names a row in the [table](../docs/claims.md) of what the chapter claims.
 
 # %%
 # %matplotlib inline

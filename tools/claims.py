@@ -1,4 +1,4 @@
-"""Write the table of the chapter's claims into README.md:  python tools/claims.py [--check]
+"""Write the table of the chapter's claims into docs/claims.md:  python tools/claims.py [--check]
 
 A claim is shown where a notebook says *Claim C01* in a section, and asserted where a test is marked
 @pytest.mark.claim("C01"). The table goes between <!-- claims --> and <!-- /claims -->.
@@ -73,7 +73,7 @@ def main(argv=None):
                for claim in CLAIMS if claim not in found]
     missing += [f"{claim} is no claim, but is named in {where[0]}" for found in (shown, tested)
                 for claim, where in found.items() if claim not in CLAIMS]
-    missing += block.update(TOP / "README.md", "claims", table(shown, tested), arguments.check)
+    missing += block.update(TOP / "docs" / "claims.md", "claims", table(shown, tested), arguments.check)
     if missing:
         print("\n".join(missing), file=sys.stderr)
     else:
@@ -107,7 +107,7 @@ def sections():
                 heading = title.group(1).strip() if title else heading
                 for mention in re.findall(r"\*Claims? ([^*]+)\*", line):
                     for claim in re.findall(r"\bC\d\d\b", mention):
-                        place = f"[{path.stem[:2]}: {heading}](notebooks/{path.name})"
+                        place = f"[{path.stem[:2]}: {heading}](../notebooks/{path.name})"
                         if place not in found.setdefault(claim, []):
                             found[claim].append(place)
     return found
@@ -122,7 +122,8 @@ def tests():
             if isinstance(node, ast.FunctionDef):
                 for decorator in node.decorator_list:
                     if isinstance(decorator, ast.Call) and _is_claim(decorator.func):
-                        link = f"[{node.name.split('_', 1)[1].replace('_', ' ')}]({path.relative_to(TOP).as_posix()})"
+                        sentence = node.name.split("_", 1)[1].replace("_", " ")
+                        link = f"[{sentence}](../{path.relative_to(TOP).as_posix()})"
                         for argument in decorator.args:
                             found.setdefault(ast.literal_eval(argument), []).append(link)
     return found

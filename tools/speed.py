@@ -1,9 +1,9 @@
-"""Write the times and errors of the layers into README.md:  python tools/speed.py [--check]
+"""Write the times and errors of the layers into docs/speed.md and README.md:  python tools/speed.py [--check]
 
 They are those of the benchmark's page, docs/benchmark/README.md, which `python -m gluon_bn bench` writes. They go
-between <!-- speed --> and <!-- /speed -->.
+between <!-- speed --> and <!-- /speed -->: the tables into docs/speed.md, the ratios in words into README.md.
 
---check writes nothing, and exits with 1 if README.md is not up to date.
+--check writes nothing, and exits with 1 if a page is not up to date.
 """
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ COLUMNS = {"batch_norm": "`batch_norm`", "portable": "`fused_batch_norm`, portab
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and say whether README.md is up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing, and say whether the pages are up to date")
     arguments = parser.parse_args(argv)
     page = (TOP / "docs" / "benchmark" / "README.md").read_text(encoding="utf-8")
-    complaints = block.update(TOP / "README.md", "speed", summary(page), arguments.check)
+    complaints = block.update(TOP / "docs" / "speed.md", "speed", summary(page), arguments.check)
+    complaints += block.update(TOP / "README.md", "speed", sentence(page), arguments.check)
     print("\n".join(complaints), end="\n" if complaints else "", file=sys.stderr)
     return 1 if complaints else 0
 
@@ -35,20 +36,29 @@ def summary(page):
     times, errors, ratios = (rows(page, title) for title in (
         "Layer, forward + backward", "Error against float64", "Ratios"))
     columns = [name for name in COLUMNS if times[0].get(name, "-") != "-"]
-    cores, date = (re.search(pattern, page).group(1) for pattern in (r"(\d+) cores", r"# The benchmark, (\S+)"))
-    machine = re.search(r"\n\n(.+?), \d+ cores", page).group(1)
-    torch = re.search(r"torch (\d+\.\d+)", page)
-    where = f"on {machine} with {cores} cores, measured on {date}"
-    where += f" with PyTorch {torch.group(1)}" if torch else ""
     return "\n".join([
-        textwrap.fill(f"Forward + backward of one layer in milliseconds, {where}, each framework in its own process:",
-                      120),
+        textwrap.fill(f"Forward + backward of one layer in milliseconds, {where(page)}, each framework in its own "
+                      "process:", 120),
         "",
         table("X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times]),  # no multiples
         "", textwrap.fill(in_words(ratios), 120), "",
         "The relative error of Y against float64, by the mean of X in standard deviations:", "",
         table("mean", columns, [(row["mean"], [row[name] for name in columns]) for row in errors if row["of"] == "Y"]),
         ""])
+
+
+def sentence(page):
+    """The ratios of the times in words, and where they were measured."""
+    return textwrap.fill(f"Forward + backward of `fused_batch_norm`, {where(page)}. {in_words(rows(page, 'Ratios'))}",
+                         120) + "\n"
+
+
+def where(page):
+    """The machine, the date and PyTorch's version, as the benchmark's page has them."""
+    cores, date = (re.search(pattern, page).group(1) for pattern in (r"(\d+) cores", r"# The benchmark, (\S+)"))
+    machine = re.search(r"\n\n(.+?), \d+ cores", page).group(1)
+    torch = re.search(r"torch (\d+\.\d+)", page)
+    return f"on {machine} with {cores} cores, measured on {date}" + (f" with PyTorch {torch.group(1)}" if torch else "")
 
 
 def table(first, columns, lines):
@@ -79,7 +89,7 @@ def in_words(ratios):
             values = [1 / number(row["measured"]) for row in ratios
                       if re.fullmatch(f"layer {shape}: native / {other}", row[""])]
             times += [f"{min(values):.1f} to {max(values):.1f} times as fast as {other}"] if values else []
-        parts.append(f"On these {kind}, native is {' and '.join(times)}.")
+        parts.append(f"On {kind}, native is {' and '.join(times)}.")
     return " ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What README.md tells a reader to type does what it says."""
+"""What README.md and the pages in docs tell a reader to type does what they say."""
 import code
 import re
 import subprocess
@@ -11,7 +11,9 @@ import pytest
 from gluon_bn import estimate_statistics, evaluate_accuracy, lenet, load_data_fashion_mnist, train
 
 TOP = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (TOP / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+BLOCKS = [block for page in PAGES
+          for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
 
 
 def block(opening):

@@ -1,4 +1,4 @@
-"""The table of claims: what is collected, what is missed, and that README.md has it as it is now."""
+"""The table of claims: what is collected, what is missed, and that its page has it as it is now."""
 import json
 
 import claims  # tools/claims.py
@@ -7,10 +7,11 @@ import pytest
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A project with two claims, one notebook, one file of tests, and a README."""
+    """A project with two claims, one notebook, one file of tests, and a page."""
     monkeypatch.setattr(claims, "TOP", tmp_path)
     monkeypatch.setattr(claims, "CLAIMS", {"C01": ("one", ""), "C02": ("two", "if it is so")})
-    (tmp_path / "README.md").write_text("above\n<!-- claims -->\n<!-- /claims -->\nbelow\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "claims.md").write_text("above\n<!-- claims -->\n<!-- /claims -->\nbelow\n")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(
@@ -27,11 +28,11 @@ def write_notebook(tree, *markdown):
 def test_the_table_names_claim_condition_section_and_test(tree):
     write_notebook(tree, "# Title\n*Claim C01.* See.", "## Part\ntext\n\n### Last\n*Claims C01 and C02*: see")
     assert claims.main([]) == 0
-    text = (tree / "README.md").read_text()
+    text = (tree / "docs" / "claims.md").read_text()
     assert text.startswith("above\n<!-- claims -->\n|") and text.endswith("|\n<!-- /claims -->\nbelow\n")
-    place = "(notebooks/01_x.ipynb)"
-    assert f"| C01 | one | [01: Title]{place}<br>[01: Last]{place} | [both](tests/test_it.py) and 1 more |" in text
-    assert f"| C02 | two; *if it is so* | [01: Last]{place} | [both](tests/test_it.py) |" in text
+    place = "(../notebooks/01_x.ipynb)"
+    assert f"| C01 | one | [01: Title]{place}<br>[01: Last]{place} | [both](../tests/test_it.py) and 1 more |" in text
+    assert f"| C02 | two; *if it is so* | [01: Last]{place} | [both](../tests/test_it.py) |" in text
 
 
 def test_a_claim_without_section_or_test_is_named(tree, capsys):
@@ -49,9 +50,9 @@ def test_a_claim_that_does_not_exist_is_named(tree, capsys):
 
 def test_check_sees_a_table_that_is_not_up_to_date_and_leaves_it(tree, capsys):
     write_notebook(tree, "# Title\n*Claim C01*, *Claim C02*")
-    before = (tree / "README.md").read_text()
+    before = (tree / "docs" / "claims.md").read_text()
     assert claims.main(["--check"]) == 1 and "not up to date" in capsys.readouterr().err
-    assert (tree / "README.md").read_text() == before
+    assert (tree / "docs" / "claims.md").read_text() == before
     assert claims.main([]) == 0 and claims.main(["--check"]) == 0
 
 
@@ -59,5 +60,5 @@ def test_all_31_claims_are_in_the_table():
     assert list(claims.CLAIMS) == [f"C{number:02}" for number in range(1, 32)]
 
 
-def test_the_readme_has_the_table_and_no_claim_is_without_section_or_test(capsys):
+def test_the_page_has_the_table_and_no_claim_is_without_section_or_test(capsys):
     assert claims.main(["--check"]) == 0, capsys.readouterr().err

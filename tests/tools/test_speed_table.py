@@ -1,4 +1,4 @@
-"""The layers' times and errors in README.md: what is taken from the benchmark's page, and that it is up to date."""
+"""The layers' times and errors in the pages: what is taken from the benchmark's page, and that they are up to date."""
 
 import pytest
 import speed  # tools/speed.py
@@ -52,8 +52,8 @@ each framework in its own process:
 | (8, 6, 9, 9) | 99 | 2.00 | 4.00 | **1.5** |
 | (8, 120) | 3.56 | 0.28 | 0.25 | **0.1** |
 
-On these convolutions, native is 2.0 to 4.2 times as fast as Gluon and 0.8 to 1.4 times as fast as PyTorch. On these
-dense layers, native is 0.9 to 0.9 times as fast as Gluon and 0.4 to 0.4 times as fast as PyTorch.
+On convolutions, native is 2.0 to 4.2 times as fast as Gluon and 0.8 to 1.4 times as fast as PyTorch. On dense layers,
+native is 0.9 to 0.9 times as fast as Gluon and 0.4 to 0.4 times as fast as PyTorch.
 
 The relative error of Y against float64, by the mean of X in standard deviations:
 
@@ -68,14 +68,15 @@ def tree(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "TOP", tmp_path)
     (tmp_path / "docs" / "benchmark").mkdir(parents=True)
     (tmp_path / "docs" / "benchmark" / "README.md").write_text(PAGE)
-    (tmp_path / "README.md").write_text("above\n<!-- speed -->\nold\n<!-- /speed -->\nbelow\n")
+    for page in ("README.md", "docs/speed.md"):
+        (tmp_path / page).write_text("above\n<!-- speed -->\nold\n<!-- /speed -->\nbelow\n")
     return tmp_path
 
 
 def test_only_what_stands_between_the_marks_is_written_anew(tree):
     assert speed.main([]) == 0
-    text = (tree / "README.md").read_text()
-    assert text == f"above\n<!-- speed -->\n{speed.summary(PAGE)}<!-- /speed -->\nbelow\n"
+    for page, text in (("docs/speed.md", speed.summary(PAGE)), ("README.md", speed.sentence(PAGE))):
+        assert (tree / page).read_text() == f"above\n<!-- speed -->\n{text}<!-- /speed -->\nbelow\n"
     assert speed.main(["--check"]) == 0
 
 
@@ -85,11 +86,11 @@ def test_check_sees_that_it_is_not_up_to_date_and_leaves_it(tree, capsys):
     assert (tree / "README.md").read_text() == before
 
 
-def test_a_readme_without_the_marks_is_left_alone_and_named(tree, capsys):
+def test_a_page_without_the_marks_is_left_alone_and_named(tree, capsys):
     (tree / "README.md").write_text("nothing\n")
     assert speed.main([]) == 1 and "<!-- speed -->" in capsys.readouterr().err
     assert (tree / "README.md").read_text() == "nothing\n"
 
 
-def test_the_readme_agrees_with_the_benchmarks_page(capsys):
+def test_the_pages_agree_with_the_benchmarks_page(capsys):
     assert speed.main(["--check"]) == 0, capsys.readouterr().err
