@@ -13,9 +13,8 @@ from ..errors import InputError, OutputError
 from ..system.environment import cores, machine, versions
 from ..system.settings import check_path
 from ..system.store import check_writable, store
-from .figure import draw
 from .parts import measure_accuracy, measure_epochs, measure_profile, measure_shapes, measure_sizes
-from .report import HEADERS, markdown, method, sections
+from .report import HEADERS, draw, markdown, method, sections
 from .results import Result, check, content
 from .rounds import Description, Worker
 

@@ -32,7 +32,7 @@ Pending = Tuple[Task, Optional[Run]]  # without a run: the chapter's maths besid
 def compare(configuration: Optional[Configuration] = None, out: Union[None, str, Path] = None,
             root: Union[None, str, Path] = None, progress: bool = True, jobs: Optional[int] = None,
             resume: Union[None, str, Path] = None) -> Tuple[Dict[str, Any], Path]:
-    """Train LeNet by each norm and seed and write what came of it to a run folder.
+    """Train LeNet by each norm and seed and write the results to a run folder.
 
     Within a seed every norm has the same initial weights, minibatches, pooling and rate.
     Each run has a process of its own, with OMP_NUM_THREADS=1 unless that is set; `jobs` of
@@ -56,7 +56,7 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
     """
     if resume is not None:
         if out is not None:
-            raise InputError(f'must be left out with resume, which goes on in its own folder, got {out}', 'out')
+            raise InputError(f'must not be given with resume, which continues in its own folder, got {out}', 'out')
         out = check_path('resume', resume, 'the folder of a comparison', folder.NAME_IT)
         configuration = configuration or folder.configuration_of(out)
         folder.check_same(configuration, out)
@@ -110,7 +110,7 @@ def _run(out: Path, configuration: Configuration, root: Union[None, str, Path], 
         progress.say(f'Every run in {out} is finished')
     else:
         jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
-        progress.say(f'The results go to {out}; whatever ends this, --resume {out} goes on')
+        progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
     summary = Summary(configuration, earlier.beside if earlier else None, False, versions(),
                       {**machine(), **environment}, jobs_used, runs)
     pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]

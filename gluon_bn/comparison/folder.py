@@ -82,7 +82,7 @@ def check_same(configuration: Configuration, folder: Path) -> None:
     for key, expected in dataclasses.asdict(configuration_of(folder)).items():
         actual = getattr(configuration, key)
         if actual != expected:
-            raise InputError(f'must be {expected!r}, as it was when {folder} was begun, got {actual!r}; '
+            raise InputError(f'must be {expected!r}, as {folder} was started with, got {actual!r}; '
                              'leave it out, or start anew in another folder', key)
 
 

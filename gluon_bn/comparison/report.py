@@ -29,7 +29,7 @@ def table(results: Sequence[Result], tablefmt: str = 'simple') -> str:
 
 def caption(jobs: Optional[int]) -> str:
     """What the numbers of the table are, and how many runs shared the machine when seconds were measured."""
-    how = 'of more than one sitting' if jobs is None else f'with {jobs} runs at a time' if jobs > 1 else (
+    how = 'measured over several sessions' if jobs is None else f'with {jobs} runs at a time' if jobs > 1 else (
         'one run at a time')
     return f'{CAPTION} Seconds: {how}.'
 

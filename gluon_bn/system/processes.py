@@ -11,8 +11,10 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Generator, Optional, Sequence, Tuple, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, Optional, Sequence, Tuple, Union
 
+if TYPE_CHECKING:
+    Lines = queue.SimpleQueue[Tuple[int, Optional[bytes]]]
 Content = Dict[str, Any]  # what a line of JSON holds
 
 
@@ -21,13 +23,6 @@ class Crashed:
     """The last word on a process that ended badly."""
 
     reason: str
-
-
-@dataclass(frozen=True)
-class _Child:
-    process: subprocess.Popen[bytes]
-    stdin: IO[bytes]
-    stdout: IO[bytes]
 
 
 def run_tasks(module: str, tasks: Sequence[Any], jobs: int, environment: Dict[str, str],
@@ -39,14 +34,14 @@ def run_tasks(module: str, tasks: Sequence[Any], jobs: int, environment: Dict[st
     A process that ends badly is followed by `Crashed`. Closing the generator kills all.
     """
     waiting = list(enumerate(tasks))
-    running: Dict[int, _Child] = {}
-    lines: queue.SimpleQueue[Tuple[int, Optional[bytes]]] = queue.SimpleQueue()
+    running: Dict[int, subprocess.Popen[bytes]] = {}
+    lines: Lines = queue.SimpleQueue()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 index, task = waiting.pop(0)
                 running[index] = _start(module, task, environment)
-                threading.Thread(target=_listen, args=(index, running[index].stdout, lines), daemon=True).start()
+                threading.Thread(target=_listen, args=(index, running[index], lines), daemon=True).start()
             index, line = lines.get()
             if line:
                 yield index, json.loads(line)
@@ -56,9 +51,9 @@ def run_tasks(module: str, tasks: Sequence[Any], jobs: int, environment: Dict[st
                     yield index, Crashed('its process was ended by ' + signal.Signals(-code).name if code < 0 else
                                          f'its process ended with exit code {code}')
     finally:
-        for child in running.values():
-            child.process.kill()
-            _reap(child)
+        for process in running.values():
+            process.kill()
+            _reap(process)
 
 
 def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> None:
@@ -77,31 +72,33 @@ def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> No
     work(task, lambda message: print(json.dumps(message, allow_nan=False), file=channel, flush=True))
 
 
-def _start(module: str, task: Any, environment: Dict[str, str]) -> _Child:
+def _start(module: str, task: Any, environment: Dict[str, str]) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
     # A session of its own: Ctrl-C and other signals to the terminal's group reach the parent alone, which decides.
     process = subprocess.Popen([sys.executable, '-m', module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                env={**os.environ, **environment, 'PYTHONPATH': path}, start_new_session=True)
-    child = _Child(process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout))
+    assert process.stdin
     with contextlib.suppress(BrokenPipeError):  # it has ended already; how is seen at the end of its output
-        child.stdin.write(json.dumps(task).encode() + b'\n')
-        child.stdin.flush()
-    return child
+        process.stdin.write(json.dumps(task).encode() + b'\n')
+        process.stdin.flush()
+    return process
 
 
-def _listen(index: int, stdout: IO[bytes], lines: queue.SimpleQueue[Tuple[int, Optional[bytes]]]) -> None:
-    with stdout:
-        for line in stdout:
+def _listen(index: int, process: subprocess.Popen[bytes], lines: Lines) -> None:
+    assert process.stdout
+    with process.stdout:
+        for line in process.stdout:
             lines.put((index, line))
     lines.put((index, None))
 
 
-def _reap(child: _Child) -> int:
+def _reap(process: subprocess.Popen[bytes]) -> int:
     """Wait until the process ends; returns its exit code."""
-    code = child.process.wait()  # before the pipe is closed, at which it would end early
+    code = process.wait()  # before the pipe is closed, at which it would end early
+    assert process.stdin
     with contextlib.suppress(BrokenPipeError):  # of a task that it never read
-        child.stdin.close()
+        process.stdin.close()
     return code
 
 

@@ -282,7 +282,7 @@ def test_a_configuration_takes_numpys_numbers_and_lists_and_refuses_what_is_neit
 def test_a_training_goes_on_when_nobody_reads_its_progress(tmp_path):
     out = tmp_path / "run"
     process, _ = start(out, "--norms", "none", "--seeds", "0", "--epochs", "4", "--examples", "512")
-    assert process.stderr.readline() == f"The results go to {out}; whatever ends this, --resume {out} goes on\n"
+    assert process.stderr.readline() == f"The results go to {out}; to continue after an interruption: --resume {out}\n"
     process.stderr.close()
     with process.stdout:
         assert process.stdout.read().endswith("metrics.jsonl, nets\n")
@@ -356,7 +356,7 @@ def test_a_norm_whose_runs_all_failed_has_a_row_without_numbers():
 def test_the_caption_says_how_many_runs_shared_the_machine():
     assert caption(2).endswith("Seconds: with 2 runs at a time.")
     assert caption(1).endswith("Seconds: one run at a time.")
-    assert caption(None).endswith("Seconds: of more than one sitting.")
+    assert caption(None).endswith("Seconds: measured over several sessions.")
 
 
 @pytest.mark.parametrize("number, text", [(0.24649, "0.246"), (9999, "9999.000"), (1.01e31, "1.01e+31")])

@@ -178,7 +178,7 @@ def test_the_trained_net_is_kept_for_gluon_to_load(finished):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--lr", "0.5"], "--lr must be 1.0, as it was when .* was begun, got 0.5; leave it out, or start anew"),
+    (["--lr", "0.5"], "--lr must be 1.0, as .* was started with, got 0.5; leave it out, or start anew"),
     (["--norms", "fused", "gluon"], "--norms must be "),
     (["--examples", "600"], "--examples must be 512, "),
 ])
@@ -198,7 +198,7 @@ def test_a_resumed_comparison_keeps_its_number_of_threads(finished, capsys, monk
 def test_resuming_takes_norms_in_a_list_and_no_other_folder(finished):
     summary, _ = compare(dataclasses.replace(SMALL, norms=list(SMALL.norms)), resume=finished[1], progress=False)
     assert summary["runs"] == finished[0]["runs"]
-    with pytest.raises(ValueError, match="out must be left out with resume"):
+    with pytest.raises(ValueError, match="out must not be given with resume"):
         compare(out="elsewhere", resume=finished[1])
 
 
@@ -329,7 +329,7 @@ def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
     assert process.returncode == 0, errors
     assert without_seconds(out) == without_seconds(finished[1])
     assert [json.loads(line)["epoch"] for line in lines(out)] == [1, 2]
-    assert printed.count("Seconds: of more than one sitting.") == 1
+    assert printed.count("Seconds: measured over several sessions.") == 1
 
 
 @pytest.mark.slow
