@@ -36,7 +36,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         with _output(), _warnings_in_a_line(), _terminated_as_interrupted():
             if arguments.run is not _doctor:  # which says what is wrong with the settings itself
                 check_before_mxnet()
-            return arguments.run(arguments)
+            code: int = arguments.run(arguments)
+            return code
     except GluonBnError as error:
         print('gluon_bn:', error.message(names), file=sys.stderr)
         return 1 if isinstance(error, (ImportError, RuntimeError)) else 2  # MXNet or the compiled operator is missing
