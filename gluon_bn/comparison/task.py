@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Union, get_args
 
 from ..norm import choose
 from ..system.processes import Content, Crashed
@@ -91,7 +91,7 @@ class Failed:
 
 
 Message = Union[Started, Trained, Said, Epoch, Finished, SideBySide, Failed]
-TYPES: Dict[str, Any] = {kind.__name__: kind for kind in (Started, Trained, Said, Epoch, Finished, SideBySide, Failed)}
+TYPES: Dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def task_from(content: Content) -> Task:
