@@ -17,7 +17,7 @@
 # %matplotlib inline
 import numpy as np
 
-from gluon_bn.experiments import alternatives, chain, figures, reparametrization, whitening
+from gluon_bn.experiments import alternatives, chain, figures, reparametrization
 
 seeds = range(5)
 
@@ -348,7 +348,7 @@ assert np.allclose(*zip(*ends), rtol=0.1)
 
 # %%
 widths = (16, 32, 64, 128, 256, 512)
-times = whitening.milliseconds(widths)
+times = alternatives.milliseconds(widths)
 figures.times(widths, times)
 
 # %% [markdown]
@@ -358,10 +358,10 @@ figures.times(widths, times)
 # number of multiplications does not.
 
 # %%
-H = whitening.correlated(1024, 64, dtype='float64')
-remaining = [whitening.largest_correlation(Z) for Z in (H, chain.standardize(H), whitening.whiten(H))]
+H = alternatives.correlated(1024, 64, dtype='float64')
+remaining = [alternatives.largest_correlation(Z) for Z in (H, chain.standardize(H), alternatives.whiten(H))]
 assert np.isclose(remaining[0], remaining[1]) and remaining[2] < 1e-3
-count = whitening.multiplications
+count = alternatives.multiplications
 work = [count('whitening', 1024, d) / count('standardizing', 1024, d) for d in widths]
 assert work[-1] > 15 * work[1] > 15 * 10  # sixteen times as wide, at least fifteen times as dear
 assert times['whitening'][-1] > times['gluon.nn.BatchNorm'][-1] and times['whitening'][0] < times['batch_norm'][0]

@@ -17,7 +17,7 @@
 # %matplotlib inline
 import numpy as np
 
-from gluon_bn.experiments import figures, gradient, placement
+from gluon_bn.experiments import figures, gradient
 
 eps = 1e-5
 X, gamma, beta, dY = gradient.draw((64, 5))
@@ -155,7 +155,7 @@ figures.table(zip(names, *worst.values()), ['gradient of', 'dense (64, 5)', 'con
 # variances 5 and 4. **Predict** the second column behind BN ($\epsilon = 0$) and behind a ReLU; then the first.
 
 # %%
-affine, normalized, output = placement.dense_by_hand()
+affine, normalized, output = gradient.dense_by_hand()
 rows = [(*a, *b, *c) for a, b, c in zip(affine, normalized, output)]
 figures.table(rows, [f'{what}, unit {i}' for what in ('Wu + b', 'BN', 'ReLU') for i in (1, 2)])
 
@@ -315,7 +315,7 @@ for seed in range(3):
 # %%
 rows = []
 for train_mode in (True, False):
-    runs = [[placement.with_bias(bias, train_mode, seed) for bias in (0.0, 30.0)] for seed in range(3)]
+    runs = [[gradient.with_bias(bias, train_mode, seed) for bias in (0.0, 30.0)] for seed in range(3)]
     changes = [np.abs(run[1][0] - run[0][0]).max() for run in runs]
     gradients = [np.abs(run[1][1]).max() for run in runs]
     rows.append(('training' if train_mode else 'prediction', max(changes), max(gradients)))
@@ -338,10 +338,10 @@ assert rows[1][1] > 1 and rows[1][2] > 0.1
 # that is mostly near the middle.
 
 # %%
-maps = placement.blobs()
+maps = gradient.blobs()
 one = np.ones((1, 1, 1, 1))
 by_channel = gradient.of_batch_norm(maps, one, 0 * one, eps, maps)[0]
-by_location = placement.normalize_by_location(maps)
+by_location = gradient.normalize_by_location(maps)
 figures.feature_maps({'X': maps, 'by channel': by_channel, 'by location': by_location})
 
 # %% [markdown]
@@ -353,9 +353,9 @@ figures.feature_maps({'X': maps, 'by channel': by_channel, 'by location': by_loc
 kept = [np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, Z)])
         for Z in (by_channel, by_location)]
 assert np.isclose(kept[0], 1) and kept[1] < 0.9
-moves = {'cyclic shift': placement.roll, 'random order': placement.permute,
-         'shift with zeros': placement.shift_in_zeros}
-differences = [max(placement.commutes(move, seed=seed) for seed in range(3)) for move in moves.values()]
+moves = {'cyclic shift': gradient.roll, 'random order': gradient.permute,
+         'shift with zeros': gradient.shift_in_zeros}
+differences = [max(gradient.commutes(move, seed=seed) for seed in range(3)) for move in moves.values()]
 assert max(differences[:2]) < 1e-13 and differences[2] > 0.1
 figures.table(zip(moves, differences), ['move', 'largest difference: BN(move(X)) - move(BN(X))'])
 
@@ -366,7 +366,7 @@ figures.table(zip(moves, differences), ['move', 'largest difference: BN(move(X))
 
 # %%
 for seed in range(3):
-    convolution, dense = placement.convolution_as_dense((4, 3, 5, 6), seed=seed)
+    convolution, dense = gradient.convolution_as_dense((4, 3, 5, 6), seed=seed)
     assert dense[0].shape == (4 * 5 * 6, 3)
     assert all(np.allclose(a, b, atol=1e-13) for a, b in zip(convolution, dense))
 
@@ -377,7 +377,7 @@ for seed in range(3):
 # **Predict** which channels of $Y$ and of $\partial L/\partial X$ feel it, under the same upstream gradient.
 
 # %%
-changes = placement.change_one_channel(2)
+changes = gradient.change_one_channel(2)
 assert all((change[[0, 1, 3, 4]] == 0).all() and change[2] > 0.1 for change in changes)
 figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])],
               ['largest change of', *(f'channel {c}' for c in range(5))])

@@ -19,7 +19,7 @@ from mxnet.gluon import nn
 from gluon_bn import BatchNorm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import activations, modes, training_figures as figures
-from gluon_bn.experiments.variants import initialize, with_activation
+from gluon_bn.experiments.rates import initialize, with_activation
 from gluon_bn.training import seed_everything, train
 
 seeds, lr = (0, 1, 2), 1.0

@@ -17,8 +17,8 @@ from mxnet import autograd, nd
 from gluon_bn import fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import rates, training_figures as figures
-from gluon_bn.experiments.variants import (freeze_lower, mean_only, norm_by, variance_only, with_activation,
-                                           with_dropout)
+from gluon_bn.experiments.rates import (freeze_lower, mean_only, norm_by, variance_only, with_activation,
+                                        with_dropout)
 
 seeds, num_epochs, batch_size = (0, 1, 2), 2, 64
 train_iter, test_iter = load_data_fashion_mnist(batch_size, num_train=4096, num_test=1000)

@@ -14,7 +14,7 @@ import numpy
 from mxnet.gluon import nn
 
 from gluon_bn.bench.accuracy import make_arrays
-from gluon_bn.experiments import figures, parity, speed
+from gluon_bn.experiments import figures, speed
 from gluon_bn.norm import BatchNorm, batch_norm_portable, fused_batch_norm, status
 
 shape = (256, 6, 24, 24)
@@ -90,7 +90,7 @@ assert times['nd.square(X)'] < times['X ** 2']
 # digit, 6e-8.
 
 # %%
-small, large = parity.compare_with_gluon((256, 120)), parity.compare_with_gluon(shape)
+small, large = speed.compare_with_gluon((256, 120)), speed.compare_with_gluon(shape)
 figures.table([(name, small[name], large[name]) for name in small],
               ['largest relative difference of', 'dense (256, 120)', f'convolution {shape}'])
 
@@ -113,7 +113,7 @@ makers = {'batch_norm': lambda c: BatchNorm(c, 4),
           'fused_batch_norm': lambda c: BatchNorm(c, 4, fn=fused_batch_norm),
           'gluon.nn.BatchNorm': lambda c: nn.BatchNorm(in_channels=c)}
 means = (0, 100, 10_000)
-errors = parity.errors_by_mean(makers, means, shape)
+errors = speed.errors_by_mean(makers, means, shape)
 figures.table([(name, *values) for name, values in errors.items()],
               ['relative error of Y', *(f'mean {mean:,}' for mean in means)])
 

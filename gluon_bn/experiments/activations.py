@@ -12,7 +12,7 @@ from mxnet.ndarray import NDArray
 from ..training import Epoch, seed_everything, train
 from . import Array
 from .modes import Data, statistics_kept
-from .variants import PLACES, initialize
+from .rates import PLACES, initialize
 
 WEIGHTS = (*PLACES, 'output')
 

@@ -11,11 +11,10 @@ from ..drawing import COLORS, LABELS, STYLES
 from . import Array
 from .activations import WEIGHTS, Layer, Watched, shape_of
 from .figures import table
-from .variants import PLACES
+from .rates import PLACES, Run
 
 if TYPE_CHECKING:
     from .modes import Accuracies
-    from .rates import Run
 
 NONE, FUSED = COLORS['none'], COLORS['fused']
 OTHER = '#882255'  # what stands in the place of a norm

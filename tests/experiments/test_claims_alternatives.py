@@ -5,7 +5,7 @@ import numpy
 import pytest
 from mxnet import nd
 
-from gluon_bn.experiments import alternatives, reparametrization, whitening
+from gluon_bn.experiments import alternatives, reparametrization
 from gluon_bn.experiments.chain import float64, standardize
 
 SEEDS = range(3)
@@ -72,20 +72,20 @@ def test_renormalizing_makes_the_statistics_exact():
 @pytest.mark.claim("C16")
 def test_how_many_times_more_whitening_costs_grows_with_the_width():
     """Counted: times would depend on the machine and on who wrote the other side."""
-    ratio = {d: whitening.multiplications("whitening", 1024, d) / whitening.multiplications("standardizing", 1024, d)
-             for d in (32, 512)}
+    count = alternatives.multiplications
+    ratio = {d: count("whitening", 1024, d) / count("standardizing", 1024, d) for d in (32, 512)}
     assert ratio[32] > 10 and ratio[512] > 15 * ratio[32]
 
 
 @pytest.mark.claim("C16")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whitening_takes_all_correlations_away_and_standardizing_none(seed):
-    H = whitening.correlated(512, 16, seed, "float64")
-    before = whitening.largest_correlation(H)
+    H = alternatives.correlated(512, 16, seed, "float64")
+    before = alternatives.largest_correlation(H)
     assert before > 0.4
-    assert whitening.largest_correlation(standardize(H)) == pytest.approx(before, abs=1e-9)
-    assert whitening.largest_correlation(whitening.whiten(H)) < 1e-4  # eps / v
-    white = whitening.whiten(H, eps=0.0).asnumpy()
+    assert alternatives.largest_correlation(standardize(H)) == pytest.approx(before, abs=1e-9)
+    assert alternatives.largest_correlation(alternatives.whiten(H)) < 1e-4  # eps / v
+    white = alternatives.whiten(H, eps=0.0).asnumpy()
     numpy.testing.assert_allclose(white.T @ white / 512, numpy.eye(16), atol=1e-12)
 
 
@@ -146,18 +146,18 @@ def standardize_by_number(H, eps):
 
 @pytest.mark.claim("C16")
 @pytest.mark.parametrize("m, d", [(5, 1), (7, 2), (9, 3), (20, 8)])
-@pytest.mark.parametrize("method, by_number, function", [("whitening", whiten_by_number, whitening.whiten),
+@pytest.mark.parametrize("method, by_number, function", [("whitening", whiten_by_number, alternatives.whiten),
                                                          ("standardizing", standardize_by_number, standardize)])
 def test_the_multiplications_are_those_that_are_done_number_by_number(method, by_number, function, m, d):
-    H = whitening.correlated(m, d, dtype="float64")
+    H = alternatives.correlated(m, d, dtype="float64")
     Counted.count = 0
     result = by_number([[Counted(x) for x in row] for row in H.asnumpy()], 1e-5)
-    assert Counted.count == whitening.multiplications(method, m, d)
+    assert Counted.count == alternatives.multiplications(method, m, d)
     numpy.testing.assert_allclose(numpy.array(result, dtype="float64"), function(H).asnumpy(), atol=1e-9)
 
 
 def test_times_are_taken_at_every_width():
-    times = whitening.milliseconds([8, 16], m=32, rounds=1)
+    times = alternatives.milliseconds([8, 16], m=32, rounds=1)
     assert list(times) == ["whitening", "batch_norm", "gluon.nn.BatchNorm"]
     assert all(len(values) == 2 and min(values) > 0 for values in times.values())
 

@@ -2,7 +2,7 @@
 import numpy
 import pytest
 
-from gluon_bn.experiments import gradient, placement
+from gluon_bn.experiments import gradient
 
 SHAPES = [(64, 5), (4, 3, 5, 6)]
 SEEDS = range(3)
@@ -130,20 +130,20 @@ def test_stretching_and_shifting_a_unit_changes_nothing(shape, seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_bias_before_batch_norm_changes_nothing_and_gets_no_gradient(bias, seed):
     """In training mode; in prediction mode a bias that the moving mean does not know shifts the output."""
-    Y, dbias, dW = placement.with_bias(bias, seed=seed)
-    Y_0, _, dW_0 = placement.with_bias(0.0, seed=seed)
+    Y, dbias, dW = gradient.with_bias(bias, seed=seed)
+    Y_0, _, dW_0 = gradient.with_bias(0.0, seed=seed)
     numpy.testing.assert_allclose(Y, Y_0, atol=1e-12)
     numpy.testing.assert_allclose(dW, dW_0, atol=1e-11)
     assert numpy.abs(dbias).max() < 1e-13 < numpy.abs(dW).max()
-    Y, dbias, _ = placement.with_bias(bias, train_mode=False, seed=seed)
-    Y_0, _, _ = placement.with_bias(0.0, train_mode=False, seed=seed)
+    Y, dbias, _ = gradient.with_bias(bias, train_mode=False, seed=seed)
+    Y_0, _, _ = gradient.with_bias(0.0, train_mode=False, seed=seed)
     assert numpy.abs(Y - Y_0).min() > 0.1 and numpy.abs(dbias).max() > 0.1
 
 
 @pytest.mark.claim("C22")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_convolution_is_the_dense_case_with_every_location_an_example(seed):
-    convolution, dense = placement.convolution_as_dense((4, 3, 5, 6), seed=seed)
+    convolution, dense = gradient.convolution_as_dense((4, 3, 5, 6), seed=seed)
     for ours, flat in zip(convolution, dense):
         assert flat.shape == (4 * 5 * 6, 3)
         numpy.testing.assert_allclose(ours, flat, atol=1e-13)
@@ -153,24 +153,24 @@ def test_a_convolution_is_the_dense_case_with_every_location_an_example(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_moving_the_locations_about_commutes_with_batch_norm(seed):
     """As long as no location is lost: a shift that brings zeros in has other statistics."""
-    assert placement.commutes(placement.roll, seed=seed) < 1e-13
-    assert placement.commutes(placement.permute, seed=seed) < 1e-13
-    assert placement.commutes(placement.shift_in_zeros, seed=seed) > 0.1
+    assert gradient.commutes(gradient.roll, seed=seed) < 1e-13
+    assert gradient.commutes(gradient.permute, seed=seed) < 1e-13
+    assert gradient.commutes(gradient.shift_in_zeros, seed=seed) > 0.1
 
 
 @pytest.mark.claim("C22")
 def test_statistics_by_location_do_not_keep_the_feature_maps():
-    maps = placement.blobs()
+    maps = gradient.blobs()
     one = numpy.ones((1, 1, 1, 1))
     Y, _ = gradient.of_batch_norm(maps, one, 0 * one, 1e-5, maps)
-    by_location = placement.normalize_by_location(maps)
+    by_location = gradient.normalize_by_location(maps)
     correlation = [numpy.corrcoef(maps[0].ravel(), Z[0].ravel())[0, 1] for Z in (Y, by_location)]
     assert correlation[0] == pytest.approx(1, abs=1e-12) and correlation[1] < 0.9
 
 
 @pytest.mark.claim("C23")
 def test_a_dense_layer_batch_norm_and_relu_by_hand():
-    affine, normalized, output = placement.dense_by_hand()
+    affine, normalized, output = gradient.dense_by_hand()
     s = 5 ** 0.5
     numpy.testing.assert_array_equal(affine, gradient.ROWS)
     numpy.testing.assert_allclose(normalized, [[-3 / s, -1], [-1 / s, -1], [1 / s, 1], [3 / s, 1]], rtol=1e-6)
@@ -192,7 +192,7 @@ def test_the_gradient_of_four_rows_by_hand():
 @pytest.mark.claim("C24")
 @pytest.mark.parametrize("channel", range(5))
 def test_gamma_and_beta_of_one_channel_leave_the_others_untouched(channel):
-    Y_change, dX_change = placement.change_one_channel(channel)
+    Y_change, dX_change = gradient.change_one_channel(channel)
     others = numpy.arange(5) != channel
     assert (Y_change[others] == 0).all() and (dX_change[others] == 0).all()
     assert Y_change[channel] > 1 and dX_change[channel] > 0.1

@@ -5,7 +5,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, batch_norm, fused_batch_norm
-from gluon_bn.experiments import parity, speed
+from gluon_bn.experiments import speed
 
 
 # Gluon sums in float32 one value after the other: over 256 * 24 * 24 values that leaves four of seven digits
@@ -13,7 +13,7 @@ from gluon_bn.experiments import parity, speed
 @pytest.mark.parametrize("fn", [batch_norm, fused_batch_norm])
 @pytest.mark.parametrize("shape, tolerance", [((256, 120), 1e-5), ((256, 6, 24, 24), 5e-4)])
 def test_gluons_layer_is_the_same_computation_over_training_steps(shape, tolerance, fn):
-    errors = parity.compare_with_gluon(shape, fn=fn)
+    errors = speed.compare_with_gluon(shape, fn=fn)
     assert set(errors) == {"Y", "dX", "dgamma", "dbeta", "moving mean", "moving var"}
     assert max(errors.values()) < tolerance, errors
 
@@ -33,7 +33,7 @@ def test_gluons_averages_move_in_backward():
 
 def test_gluons_error_grows_with_the_mean_and_ours_does_not():
     makers = {"fused": lambda c: BatchNorm(c, 4, fn=fused_batch_norm), "gluon": lambda c: nn.BatchNorm(in_channels=c)}
-    errors = parity.errors_by_mean(makers, (0, 10_000), shape=(64, 6, 24, 24))
+    errors = speed.errors_by_mean(makers, (0, 10_000), shape=(64, 6, 24, 24))
     assert max(errors["fused"]) < 1e-6 and errors["fused"][1] < 3 * errors["fused"][0]
     assert errors["gluon"][1] > 1000 * max(errors["gluon"][0], errors["fused"][1])
 

@@ -6,7 +6,7 @@ from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, batch_norm, evaluate_accuracy, fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
-from gluon_bn.experiments import activations, modes, rates, training_figures, variants
+from gluon_bn.experiments import activations, modes, rates, training_figures
 from gluon_bn.training import seed_everything
 
 SEEDS = (0, 1, 2)
@@ -23,7 +23,7 @@ def nets(data):
 
 
 def relu(norm):
-    return variants.with_activation(lenet(norm), "relu")
+    return rates.with_activation(lenet(norm), "relu")
 
 
 # C10: one example alone
@@ -132,7 +132,7 @@ def test_the_input_of_a_layer_is_further_from_a_gaussian_than_its_affine_map(dat
     train_iter = Minibatches(data[0].X[:1280], data[0].y[:1280], 64, shuffle=True)
     lr = {"relu": 0.1, "sigmoid": 1.0}[activation]
     for seed in SEEDS:
-        net = variants.with_activation(lenet("fused"), activation)
+        net = rates.with_activation(lenet("fused"), activation)
         watched = activations.watch(net, seed, lr, (train_iter, data[1]), num_epochs=2)
         for layers in (watched.before, watched.after):
             shapes = activations.typical_shapes(layers)
@@ -170,7 +170,7 @@ def test_without_a_norm_the_gradient_of_a_sigmoid_lenet_dies_on_its_way_down(dat
 def test_the_gradients_that_look_reports_are_those_of_finite_differences(data):
     seed_everything(0)
     X, y = data[1].X[:8], data[1].y[:8]
-    net = variants.initialize(lenet("none"), X)
+    net = rates.initialize(lenet("none"), X)
     layers, steps = activations.look(net, X, y)
     top, A = net[-1], layers["dense 2"].A.astype("float64")
     W, b = (parameter.data().asnumpy().astype("float64") for parameter in (top.weight, top.bias))
@@ -217,7 +217,7 @@ def test_with_sigmoids_lenet_learns_in_few_updates_with_batch_normalization_only
 @pytest.mark.claim("C15")
 def test_lower_layers_that_learn_are_useful(data):
     """Three frozen layers of four cost with every seed; the two convolutions alone, in a short training, hardly."""
-    nets = {level: lambda level=level: variants.freeze_lower(lenet("fused"), level) for level in (0, 3, 4)}
+    nets = {level: lambda level=level: rates.freeze_lower(lenet("fused"), level) for level in (0, 3, 4)}
     runs = rates.over_seeds(nets, 1.0, SEEDS, data, 3)
     for i in range(len(SEEDS)):
         assert runs[0][i].loss < runs[3][i].loss < runs[4][i].loss
@@ -226,7 +226,7 @@ def test_lower_layers_that_learn_are_useful(data):
 
 def test_frozen_layers_stay_as_they_are_and_the_others_learn(data):
     seed_everything(0)
-    net = variants.initialize(variants.freeze_lower(lenet("fused"), 2), data[1].X[:1])
+    net = rates.initialize(rates.freeze_lower(lenet("fused"), 2), data[1].X[:1])
     learned = [parameter.name for parameter in net.collect_params().values() if parameter.grad_req != "null"]
     affine = [block for block in net if isinstance(block, (nn.Conv2D, nn.Dense))]
     assert [block.weight.grad_req for block in affine] == ["null", "null", "write", "write", "write"]
@@ -238,8 +238,8 @@ def test_frozen_layers_stay_as_they_are_and_the_others_learn(data):
 @pytest.mark.slow
 @pytest.mark.claim("C27")
 def test_mean_and_variance_alone_do_less_than_both(data):
-    functions = {"mean": variants.mean_only, "variance": variants.variance_only, "both": fused_batch_norm}
-    runs = rates.over_seeds({name: lambda fn=fn: lenet(variants.norm_by(fn)) for name, fn in functions.items()},
+    functions = {"mean": rates.mean_only, "variance": rates.variance_only, "both": fused_batch_norm}
+    runs = rates.over_seeds({name: lambda fn=fn: lenet(rates.norm_by(fn)) for name, fn in functions.items()},
                             1.0, SEEDS, data, 1)
     for half in ("mean", "variance"):
         assert max(run.loss for run in runs["both"]) < min(run.loss for run in runs[half])
@@ -250,12 +250,12 @@ def test_mean_and_variance_alone_do_less_than_both(data):
 def test_the_layer_takes_functions_that_normalize_by_half(shape):
     X = nd.random.normal(2, 3, shape=shape)
     axes = tuple(axis for axis in range(len(shape)) if axis != 1)
-    for fn in (variants.mean_only, variants.variance_only):
+    for fn in (rates.mean_only, rates.variance_only):
         layer = BatchNorm(3, num_dims=len(shape), fn=fn, momentum=0.0)  # the averages are the last minibatch's
         layer.initialize()
         with autograd.record():
             Y = layer(X)
-        centred = fn is variants.mean_only
+        centred = fn is rates.mean_only
         mean, std = Y.asnumpy().mean(axes), Y.asnumpy().std(axes)
         x_mean, x_std = X.asnumpy().mean(axes), X.asnumpy().std(axes)
         numpy.testing.assert_allclose(mean, 0 if centred else x_mean / x_std, atol=1e-4)
@@ -266,19 +266,19 @@ def test_the_layer_takes_functions_that_normalize_by_half(shape):
 # the ablations without a claim of their own
 
 def test_norms_stand_at_the_chosen_places_alone():
-    for places in ((), ("conv 2",), ("dense 1", "dense 2"), tuple(variants.PLACES)):
-        sizes = [block.num_features for block in lenet(variants.norm_by(places=places)) if isinstance(block, BatchNorm)]
-        assert sizes == [variants.PLACES[place] for place in places]
+    for places in ((), ("conv 2",), ("dense 1", "dense 2"), tuple(rates.PLACES)):
+        sizes = [block.num_features for block in lenet(rates.norm_by(places=places)) if isinstance(block, BatchNorm)]
+        assert sizes == [rates.PLACES[place] for place in places]
     with pytest.raises(ValueError, match="places must be of conv 1, .* got conv 3"):
-        variants.norm_by(places=("conv 3",))
+        rates.norm_by(places=("conv 3",))
 
 
 def test_one_seed_gives_all_nets_the_same_weights(data):
     weights = []
-    halves = lenet(variants.norm_by(variants.mean_only))
-    for net in (lenet("none"), lenet("fused"), variants.with_dropout(relu("none")), halves):
+    halves = lenet(rates.norm_by(rates.mean_only))
+    for net in (lenet("none"), lenet("fused"), rates.with_dropout(relu("none")), halves):
         seed_everything(0)
-        variants.initialize(net, data[1].X[:1])
+        rates.initialize(net, data[1].X[:1])
         weights.append([block.weight.data().asnumpy() for block in net if isinstance(block, (nn.Conv2D, nn.Dense))])
     for others in weights[1:]:
         for one, other in zip(weights[0], others):
@@ -286,7 +286,7 @@ def test_one_seed_gives_all_nets_the_same_weights(data):
 
 
 def test_frozen_gamma_and_beta_stay_at_1_and_0(data):
-    net = lenet(variants.norm_by(frozen=("gamma", "beta")))
+    net = lenet(rates.norm_by(frozen=("gamma", "beta")))
     few = Minibatches(data[0].X[:256], data[0].y[:256], 64, shuffle=True)
     rates.learn(net, 1.0, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 1)
     for block in net:
@@ -297,7 +297,7 @@ def test_frozen_gamma_and_beta_stay_at_1_and_0(data):
 def test_the_training_accuracy_to_be_compared_with_the_tests_is_measured_without_dropout(data):
     """While training, dropout turns units off, and the gap to the test accuracy would come out too small."""
     few = Minibatches(data[0].X[:256], data[0].y[:256], 64, shuffle=True)
-    net = variants.with_dropout(relu("fused"))
+    net = rates.with_dropout(relu("fused"))
     run = rates.learn(net, 0.1, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 3)
     assert run.train_acc_predicted == evaluate_accuracy(net, few) > run.train_acc
 

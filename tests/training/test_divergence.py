@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 
 from gluon_bn import cli, lenet, load_data_fashion_mnist, train
 from gluon_bn.data import Minibatches
-from gluon_bn.experiments.variants import with_activation
+from gluon_bn.experiments.rates import with_activation
 from gluon_bn.training.divergence import MOST_ARRAYS, Diverged
 from gluon_bn.training.loop import CHECK_EVERY, seed_everything
 
