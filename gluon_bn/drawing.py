@@ -1,12 +1,14 @@
-"""What all figures share: one colour for each norm, and how a figure becomes files."""
+"""What all figures share: a colour for each norm, a line for several runs, and how a figure becomes files."""
 from __future__ import annotations
 
 import io
-from typing import Dict
+from typing import Any, Dict, Tuple
 
 from .system import before_matplotlib  # noqa: F401  first: see there
 
 # isort: split
+import numpy
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, made for every kind of colour vision. In grey most of these look alike: there, go by the
@@ -16,6 +18,28 @@ COLORS = {'none': '#999999', 'scratch': '#0072B2', 'portable': '#56B4E9', 'fused
 LABELS = {'none': 'no normalization', 'scratch': 'batch_norm', 'portable': 'fused_batch_norm, portable',
           'fused': 'fused_batch_norm', 'gluon': 'gluon.nn.BatchNorm', 'torch': 'PyTorch'}
 STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--'}  # else solid; curves that lie on each other stay visible
+
+
+def grid(rows: int, columns: int, width: float, height: float, **shared: Any) -> Tuple[Figure, Any]:
+    """A figure and its panels (rows, columns)."""
+    figure = Figure(figsize=(width, height), layout='constrained')
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
+def panels(columns: int, width: float, height: float = 3.3, **shared: Any) -> Tuple[Any, ...]:
+    """A figure, then each panel of its single row, with grid lines."""
+    figure, (axes,) = grid(1, columns, width, height, **shared)
+    for ax in axes:
+        ax.grid(alpha=0.3)
+    return (figure, *axes)
+
+
+def plot_median_and_range(ax: Axes, curves: Any, style: str = '-', first: int = 1, **line: Any) -> None:
+    """Draw the median of curves (runs, steps) as a line and their range as a band; steps count from `first`."""
+    curves = numpy.asarray(curves)
+    steps = numpy.arange(first, first + curves.shape[1])
+    (median,) = ax.plot(steps, numpy.median(curves, axis=0), style, **line)
+    ax.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=median.get_color(), alpha=0.2, linewidth=0)
 
 
 def pictures(figure: Figure) -> Dict[str, bytes]:

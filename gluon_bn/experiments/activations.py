@@ -1,4 +1,4 @@
-"""What flows through LeNet: the shape of each unit's distribution, saturation, gradients and the size of the steps."""
+"""Inside LeNet: the shape of each unit's distribution, saturation, gradients and the size of the steps."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ WEIGHTS = (*PLACES, 'output')
 
 @dataclass
 class Layer:
-    """What one layer of LeNet gave for a minibatch in training mode; arrays of (m, units) or (m, c, h, w)."""
+    """One layer of LeNet on a minibatch in training mode; arrays (m, units) or (m, c, h, w)."""
 
     X: Array  # the layer's input: pixels, or the pooled activations of the layer below
     H: Array  # X W + b
-    Z: Array  # what the activation gets: H, or batch_norm(H)
+    Z: Array  # the activation's input: H, or batch_norm(H)
     A: Array  # the activation
     dA: Array  # the gradient of the mean loss
 
 
-def look(net: nn.Sequential, X: NDArray, y: NDArray) -> Tuple[Dict[str, Layer], Dict[str, float]]:
-    """Send one minibatch through LeNet and back, and change nothing but the gradients.
+def inspect_minibatch(net: nn.Sequential, X: NDArray, y: NDArray) -> Tuple[Dict[str, Layer], Dict[str, float]]:
+    """Run one minibatch forward and backward through LeNet; only the gradients change.
 
     Returns: ({place: Layer}, {layer: std(dL/dW) / std(W)}).
     """
@@ -57,7 +57,7 @@ def look(net: nn.Sequential, X: NDArray, y: NDArray) -> Tuple[Dict[str, Layer], 
 def shape_of(values: Array) -> Tuple[Array, Array]:
     """Skewness and excess kurtosis of each unit or channel, 0 and 0 for a Gaussian: two arrays.
 
-    Units that are constant over the minibatch have none and are left out.
+    Units that are constant over the minibatch are left out.
     """
     units = numpy.moveaxis(values, 1, 0).reshape(values.shape[1], -1).astype('float64')
     centred = units - units.mean(axis=1, keepdims=True)
@@ -75,15 +75,14 @@ def typical_shapes(layers: Dict[str, Layer]) -> Dict[str, Dict[str, Tuple[float,
                     for name in ('X', 'H', 'A')} for place, layer in layers.items()}
 
 
-def shapes_over(runs: Sequence[Watched]) -> Dict[Tuple[str, str, str], Array]:
-    """Of the inputs X and of H = X W + b of the layers above the lowest: one number for each layer and seed.
+def shapes_over(runs: Sequence[TrainingTrace]) -> Dict[Tuple[str, str, str], Array]:
+    """The moments of the inputs X and of H = X W + b in each layer but the lowest, for each seed.
 
-    runs: [Watched, one a seed].
     Returns: {(moment, 'before' or 'after' training, 'X' or 'H'): (seeds, 3)}, the median of |moment| over the units.
     """
     found = {}
     for when in ('before', 'after'):
-        shapes = [typical_shapes(getattr(watched, when)) for watched in runs]
+        shapes = [typical_shapes(getattr(trace, when)) for trace in runs]
         for i, moment in enumerate(('skewness', 'kurtosis')):
             for name in 'XH':
                 found[moment, when, name] = numpy.array([[shape[place][name][i] for place in list(PLACES)[1:]]
@@ -97,8 +96,8 @@ def saturated(A: Array, margin: float = 0.05) -> float:
 
 
 @dataclass
-class Watched:
-    """A training as seen on one fixed minibatch, before it and after each epoch."""
+class TrainingTrace:
+    """One training, measured on a fixed minibatch before it and after each epoch."""
 
     losses: List[float]  # (num_epochs,)
     saturation: Array  # (num_epochs + 1, 4), by place
@@ -107,20 +106,20 @@ class Watched:
     after: Dict[str, Layer]
 
 
-def watch(net: nn.Sequential, seed: int, lr: float, data: Data, num_epochs: int, m: int = 256) -> Watched:
-    """Train a net from this seed and look at what the first m test examples do in it: `Watched`."""
+def watch(net: nn.Sequential, seed: int, lr: float, data: Data, num_epochs: int, m: int = 256) -> TrainingTrace:
+    """Train a net from this seed; before it and after each epoch, inspect it with the first m test examples."""
     seed_everything(seed)
-    (train_iter, test_iter), looks = data, []
+    (train_iter, test_iter), inspected = data, []
     X, y = test_iter.X[:m], test_iter.y[:m]
     initialize(net, X)
 
     def observe(epoch: Optional[Epoch] = None) -> None:
-        looks.append(look(net, X, y))
+        inspected.append(inspect_minibatch(net, X, y))
 
     observe()
     history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False,
                     on_epoch=observe)
-    return Watched([epoch.loss for epoch in history],
-                   numpy.array([[saturated(layer.A) for layer in layers.values()] for layers, _ in looks]),
-                   numpy.array([[lr * ratio for ratio in ratios.values()] for _, ratios in looks]),
-                   looks[0][0], looks[-1][0])
+    return TrainingTrace([epoch.loss for epoch in history],
+                         numpy.array([[saturated(layer.A) for layer in layers.values()] for layers, _ in inspected]),
+                         numpy.array([[lr * ratio for ratio in ratios.values()] for _, ratios in inspected]),
+                         inspected[0][0], inspected[-1][0])

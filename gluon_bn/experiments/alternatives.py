@@ -10,8 +10,8 @@ from mxnet import autograd, gluon, nd
 from mxnet.ndarray import NDArray
 
 from . import Array
-from .chain import float64, standardize
-from .speed import time_in_turns
+from .chain import float64, leaf, standardize
+from .speed import forward_and_backward, time_in_turns
 
 NUM_INPUTS, NUM_HIDDEN = 8, 16
 
@@ -40,10 +40,7 @@ def initial(seed: int) -> Parameters:
     random = numpy.random.RandomState(seed + 1000)
     values = {'W': random.randn(NUM_INPUTS, NUM_HIDDEN) / NUM_INPUTS ** 0.5, 'b': numpy.zeros(NUM_HIDDEN),
               'v': random.randn(NUM_HIDDEN, 1) / NUM_HIDDEN ** 0.5, 'c': numpy.zeros(1)}
-    params = {name: float64(value) for name, value in values.items()}
-    for param in params.values():
-        param.attach_grad()
-    return params
+    return {name: leaf(value) for name, value in values.items()}
 
 
 def squared_error(hidden: NDArray, params: Parameters, y: NDArray) -> NDArray:
@@ -58,18 +55,18 @@ def descend(params: Parameters, lr: float) -> None:
 
 
 @dataclass
-class Rest:
-    """What a penalty leaves: by unit (16,), over the training set; and the cost without the penalty."""
+class PenaltyResult:
+    """After training: the statistics of each unit (16,) over the training set, and the cost without the penalty."""
 
     mean: Array
     var: Array
     cost: float
 
 
-def train_with_penalty(weight: float, lr: float = 0.02, num_steps: int = 300, seed: int = 0) -> Rest:
-    """Minimize cost + weight * (average over the units of mean^2 + (var - 1)^2), full batch; returns the `Rest`.
+def train_with_penalty(weight: float, lr: float = 0.02, num_steps: int = 300, seed: int = 0) -> PenaltyResult:
+    """Minimize cost + weight * (average over the units of mean^2 + (var - 1)^2), full batch.
 
-    Above weight 1 the step shrinks with it: the penalty alone would make a fixed one diverge.
+    Above weight 1 the learning rate is divided by the weight, or the penalty would diverge.
     """
     (X, y), params, lr = regression(seed), initial(seed), lr / max(1, weight)
     for _ in range(num_steps):
@@ -81,23 +78,24 @@ def train_with_penalty(weight: float, lr: float = 0.02, num_steps: int = 300, se
             loss = cost + weight * (mean ** 2 + (var - 1) ** 2).mean()
         loss.backward()
         descend(params, lr)
-    return Rest(mean.asnumpy().ravel(), var.asnumpy().ravel(), float(cost.asscalar()))
+    return PenaltyResult(mean.asnumpy().ravel(), var.asnumpy().ravel(), float(cost.asscalar()))
 
 
-def batch_norm_leaves(seed: int = 0, eps: float = 1e-5) -> Rest:
-    """The `Rest` of batch normalization on the same units, before any training: it is so by definition."""
+def batch_norm_leaves(seed: int = 0, eps: float = 1e-5) -> PenaltyResult:
+    """The same of batch normalization, whose statistics are exact by definition, before any training."""
     (X, y), params = regression(seed), initial(seed)
     H = standardize(nd.dot(X, params['W']) + params['b'], eps)
-    return Rest(H.asnumpy().mean(axis=0), H.asnumpy().var(axis=0), float(squared_error(H, params, y).asscalar()))
+    cost = squared_error(H, params, y)
+    return PenaltyResult(H.asnumpy().mean(axis=0), H.asnumpy().var(axis=0), float(cost.asscalar()))
 
 
 @dataclass
-class Waste:
-    """One training, step by step: arrays (num_steps,)."""
+class StepDecomposition:
+    """How much of each step shifts and stretches units: arrays (num_steps,)."""
 
     loss: Array
-    proposed: Array  # share of dL/dH (squared length) that merely moves means and variances
-    moved: Array  # the same share of the change of H that the step on W and b brings
+    proposed: Array  # share of dL/dH, in squared length, that only moves means and variances
+    moved: Array  # the same share of the change of H by the step on W and b
 
 
 def share_of_statistics(change: Array, H: Array) -> float:
@@ -109,7 +107,7 @@ def share_of_statistics(change: Array, H: Array) -> float:
 
 
 def train_renormalizing(method: str, lr: float = 0.1, num_steps: int = 100, seed: int = 0, white: bool = False,
-                        eps: float = 1e-8) -> Waste:
+                        eps: float = 1e-8) -> StepDecomposition:
     """Train relu(H') v + c on all examples at once and measure what each step proposes.
 
     method 'renormalize': H' = H, no gradient through the statistics; after each step W and b
@@ -120,8 +118,7 @@ def train_renormalizing(method: str, lr: float = 0.1, num_steps: int = 100, seed
         raise ValueError(f"method must be 'renormalize' or 'batch_norm', got {method!r}")
     (X, y), params, steps = regression(seed, white=white), initial(seed), []
     renormalize(X, params)  # both start from the same function
-    shift = nd.zeros((len(X), NUM_HIDDEN), dtype='float64')
-    shift.attach_grad()  # added to H, so that its gradient is dL/dH
+    shift = leaf(nd.zeros((len(X), NUM_HIDDEN)))  # added to H, so that its gradient is dL/dH
     for _ in range(num_steps):
         with autograd.record():
             H = nd.dot(X, params['W']) + params['b'] + shift
@@ -133,7 +130,7 @@ def train_renormalizing(method: str, lr: float = 0.1, num_steps: int = 100, seed
                       share_of_statistics(after - before, before)])
         if method == 'renormalize':
             renormalize(X, params)
-    return Waste(*numpy.array(steps).T)
+    return StepDecomposition(*numpy.array(steps).T)
 
 
 def renormalize(X: NDArray, params: Parameters) -> None:
@@ -152,7 +149,7 @@ def whiten(H: NDArray, eps: float = 1e-5) -> NDArray:
     Shapes: H (m, d) with m > d.
     """
     centred = H - H.mean(axis=0, keepdims=True)
-    # Behind each line are its multiplications and divisions.
+    # The comment on each line counts its multiplications and divisions.
     covariance = nd.linalg.syrk(centred, transpose=True, alpha=1 / len(H))  # (d, d), symmetric: m d (d+1) / 2
     L = nd.linalg.potrf(covariance + eps * nd.eye(H.shape[1], dtype=H.dtype))  # d (d-1) (d+4) / 6
     Z: NDArray = nd.linalg.trsm(L, centred, transpose=True, rightside=True)  # m d (d+1) / 2
@@ -160,7 +157,7 @@ def whiten(H: NDArray, eps: float = 1e-5) -> NDArray:
 
 
 def correlated(m: int, d: int, seed: int = 0, dtype: str = 'float32') -> NDArray:
-    """A minibatch (m, d) whose units share half of their variance, with an offset."""
+    """A minibatch (m, d) with mean 1 whose units share half of their variance."""
     random = numpy.random.RandomState(seed)
     return nd.array(1 + random.randn(m, d) + random.randn(m, 1), dtype=dtype)
 
@@ -185,15 +182,9 @@ def milliseconds(widths: Sequence[int], m: int = 1024, rounds: int = 15, seed: i
         functions: Dict[str, Callable[[NDArray], NDArray]] = {
             'whitening': whiten, 'batch_norm': standardize, 'gluon.nn.BatchNorm': layer}
         for name, function in functions.items():
-            steps[name, width] = functools.partial(_forward_and_backward, function, H, dY)
+            steps[name, width] = functools.partial(forward_and_backward, function, H, dY)
     times = time_in_turns(steps, rounds)
     return {name: [times[name, width] for width in widths] for name in functions}
-
-
-def _forward_and_backward(function: Callable[[NDArray], NDArray], H: NDArray, dY: NDArray) -> None:
-    with autograd.record():
-        Y = function(H)
-    Y.backward(dY)
 
 
 def multiplications(method: str, m: int, d: int) -> int:
@@ -202,7 +193,6 @@ def multiplications(method: str, m: int, d: int) -> int:
         whitening: m d (d+1) + d (d-1) (d+4) / 6, about m d^2 + d^3 / 6
         standardizing: 3 m d, for the squares, the division by the deviation, and gamma
 
-    Whitening is counted without a gamma. Of neither are counted additions, roots, and the divisions by m,
-    one for each mean.
+    Whitening is counted without a gamma. Additions, roots, and the divisions by m for each mean are not counted.
     """
     return m * d * (d + 1) + d * (d - 1) * (d + 4) // 6 if method == 'whitening' else 3 * m * d

@@ -41,10 +41,16 @@ def float64(values: Any) -> NDArray:
     return nd.array(values, dtype='float64')
 
 
+def leaf(values: Any) -> NDArray:
+    """The same, with a gradient."""
+    array = float64(values)
+    array.attach_grad()
+    return array
+
+
 def gradient(x: float, weights: Array) -> Array:
     """dy/dw (l,) for the single number x, by autograd."""
-    w = float64(weights)
-    w.attach_grad()
+    w = leaf(weights)
     with autograd.record():
         y = chain(float64([x]), w)[-1]
     y.backward()
@@ -163,8 +169,7 @@ def train_chain(normalize: bool, lr: float, depth: int = 10, num_steps: int = 10
     The variances are taken over one fixed minibatch, so that they move by the updates alone.
     """
     random, fixed = numpy.random.RandomState(seed), draw_x(256, seed)
-    w = float64(1 + spread * random.randn(depth))
-    w.attach_grad()
+    w = leaf(1 + spread * random.randn(depth))
     steps = []
     for _ in range(num_steps):
         x = float64(random.randn(m, 1))
@@ -195,8 +200,7 @@ def lower_gradient(scale: float, eps: float, depth: int = 4, m: int = 64, seed: 
     dY = float64(random.randn(m, 1))
 
     def gradient(normalize: bool) -> Array:
-        w = float64(weights)
-        w.attach_grad()
+        w = leaf(weights)
         with autograd.record():
             y = predict(x, w, normalize, eps)
         y.backward(dY)

@@ -1,52 +1,39 @@
-"""The figures of the experiments: each takes results and returns a matplotlib Figure; and a table."""
+"""The figures of notebooks 02, 03 and 06, each from its results; and tables for all notebooks."""
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..drawing import COLORS, LABELS, STYLES
+from ..drawing import COLORS, LABELS, STYLES, grid, panels, plot_median_and_range
 from . import Array
-
-if TYPE_CHECKING:
-    from .alternatives import Rest, Waste
-    from .chain import Training
+from .alternatives import PenaltyResult, StepDecomposition
+from .chain import Training
 
 NONE, OURS, GLUON = COLORS['none'], COLORS['scratch'], COLORS['gluon']
-OTHER = '#882255'  # a penalty, renormalizing, whitening: what is tried in the place of batch normalization
+OTHER = '#882255'  # a penalty, renormalizing, whitening, dropout: what replaces batch normalization
+
+ByWeight = Dict[float, Sequence[float]]
 
 
 def _shade(weight: float) -> Any:
-    """The colour of chains of one weight, 0.8 to 1.2: a scale of its own, as a weight is no norm."""
+    """The colour of chains of one weight, 0.8 to 1.2; no norm has it."""
     return colormaps['magma'](1.75 * (weight - 0.8))
 
 
-def _figure(panels: int = 1, width: Optional[float] = None, height: float = 3.3) -> Tuple[Any, ...]:
-    figure = Figure(figsize=(width or (5.2 if panels == 1 else 4.6 * panels), height), layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for ax in axes:
-        ax.grid(alpha=0.3)
-    return (figure, *axes)
-
-
-def _band(ax: Axes, curves: Any, color: str, label: str, style: str = '-') -> None:
-    """The median of curves (seeds, steps) as a line, their range as a band; what has diverged is not drawn."""
-    curves = numpy.array(curves, dtype=float)
-    curves[~(numpy.abs(curves) < 1e6)] = 1e6
-    steps = numpy.arange(1, curves.shape[1] + 1)
-    ax.plot(steps, numpy.median(curves, axis=0), style, color=color, label=label)
-    ax.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0)
+def _capped(values: Any) -> Array:
+    """The values, but 1e6 for what has diverged."""
+    capped: Array = numpy.where(numpy.abs(values) < 1e6, values, 1e6)
+    return capped
 
 
 def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
-    """Rows as an HTML table, which a notebook shows; columns of numbers are set right, with at most three digits."""
+    """An HTML table for a notebook; numbers stand right, with at most three digits."""
     rows = [list(row) for row in rows]
     sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
     found: str = tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
@@ -65,7 +52,7 @@ def _digits(value: Any) -> str:
 
 def orders(effects: Array) -> Figure:
     """The effect of each order on y: bars, those of first order apart, and the sum of all."""
-    figure, ax = _figure(width=6)
+    figure, ax = panels(1, 6)
     k = numpy.arange(1, len(effects))
     ax.bar(k, effects[1:], color=['black'] + [NONE] * (len(k) - 1))
     ax.axhline(effects[1:].sum(), color='black', linestyle='--', label='true change: the sum of all bars')
@@ -76,8 +63,8 @@ def orders(effects: Array) -> Figure:
 
 
 def changes_over_depth(depths: Sequence[int], changes: Dict[float, List[Tuple[float, float]]]) -> Figure:
-    """changes: {weight: list of (predicted, actual)} at one fixed step."""
-    figure, *axes = _figure(len(changes), width=10.5)
+    """The predicted and the actual decrease by a fixed step. changes: {weight: [(predicted, actual), ...]}."""
+    figure, *axes = panels(len(changes), 10.5)
     for ax, (weight, pairs) in zip(axes, changes.items()):
         predicted, actual = numpy.array(pairs).T
         ax.plot(depths, predicted, ':', color='black', label='predicted, first order')
@@ -88,9 +75,9 @@ def changes_over_depth(depths: Sequence[int], changes: Dict[float, List[Tuple[fl
     return figure
 
 
-def intended_over_depth(depths: Sequence[int], equal: Dict[float, List[float]], random: List[List[float]]) -> Figure:
-    """The decrease by a step chosen for 0.1. equal: {weight: decreases}; random: (seeds, depths) decreases."""
-    figure, left, right = _figure(2, width=10)
+def intended_over_depth(depths: Sequence[int], equal: ByWeight, random: Sequence[Sequence[float]]) -> Figure:
+    """The decrease by a step chosen for 0.1, with equal weights and with random ones (seeds, depths)."""
+    figure, left, right = panels(2, 10)
     for weight, actual in equal.items():
         left.plot(depths, actual, 'o-', markersize=3, color=_shade(weight), label=f'{weight}')
     left.set(title='equal weights', xlabel='layers', ylabel='decrease of y', ylim=(0, 0.115))
@@ -106,9 +93,9 @@ def intended_over_depth(depths: Sequence[int], equal: Dict[float, List[float]], 
     return figure
 
 
-def second_order(depths: Sequence[int], fixed: Dict[float, List[float]], chosen: Dict[float, List[float]]) -> Figure:
-    """One term of second order, for one fixed step and for the step chosen anew: {weight: sizes} each."""
-    figure, left, right = _figure(2, width=10)
+def second_order(depths: Sequence[int], fixed: ByWeight, chosen: ByWeight) -> Figure:
+    """One term of second order, for a fixed step and for a step chosen for each depth."""
+    figure, left, right = panels(2, 10)
     for ax, terms, title in ((left, fixed, 'one step for all depths: 0.01'),
                              (right, chosen, 'the step chosen for a decrease of 0.1')):
         for weight, sizes in terms.items():
@@ -121,7 +108,7 @@ def second_order(depths: Sequence[int], fixed: Dict[float, List[float]], chosen:
 
 def surfaces(lower: Array, last: Array, without: Array, with_bn: Array) -> Figure:
     """The loss over a lower weight and the last one, without and with batch normalization."""
-    figure, *axes = _figure(2, width=9.5, height=3.8)
+    figure, *axes = panels(2, 9.5, 3.8)
     levels = numpy.linspace(0, 4, 9) ** 2
     for ax, loss, title in zip(axes, (without, with_bn), ('no normalization', 'batch_norm')):
         ax.grid(False)
@@ -132,9 +119,9 @@ def surfaces(lower: Array, last: Array, without: Array, with_bn: Array) -> Figur
     return figure
 
 
-def corner_cases(weights: Array, curves: Dict[float, List[float]]) -> Figure:
-    """h(l-1) standardized, of the example x = 1, over one lower weight. curves: {product of the others: values}."""
-    figure, ax = _figure(width=6)
+def corner_cases(weights: Array, curves: ByWeight) -> Figure:
+    """Standardized h(l-1) at x = 1 over one lower weight. curves: {product of the other weights: values}."""
+    figure, ax = panels(1, 6)
     for style, (product, values) in zip(('-', '--', ':'), curves.items()):
         ax.plot(weights, values, style, color=OURS, label=f'{product:g}')
     ax.set(xlabel='one lower weight', ylabel='standardized unit at x = 1', ylim=(-1.25, 1.25))
@@ -144,7 +131,7 @@ def corner_cases(weights: Array, curves: Dict[float, List[float]]) -> Figure:
 
 def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List[List[float]]) -> Figure:
     """The variance of h(l-1) after random updates of several sizes: one dot an update."""
-    figure, ax = _figure(width=6.5)
+    figure, ax = panels(1, 6.5)
     for i in range(len(sizes)):
         for values, color, offset in ((raw[i], NONE, -0.17), (standardized[i], OURS, 0.17)):
             spots = i + offset + numpy.linspace(-0.1, 0.1, len(values))
@@ -158,13 +145,12 @@ def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List
 
 
 def trainings(without: List[Training], with_bn: List[Training]) -> Figure:
-    """Loss and the variance that the last layer sees: lists of `chain.Training`, one a seed."""
-    figure, left, right = _figure(2, width=10)
+    """Loss and the variance that the last layer sees, a line for each seed."""
+    figure, left, right = panels(2, 10)
     for runs, color, label in ((without, NONE, 'no normalization'), (with_bn, OURS, 'batch_norm')):
         for run in runs:
             for ax, values in ((left, run.loss), (right, run.seen_var)):
-                values = numpy.where(numpy.abs(values) < 1e6, values, 1e6)  # what has diverged stops at the top
-                ax.plot(range(1, len(values) + 1), values, color=color, linewidth=1)
+                ax.plot(range(1, len(values) + 1), _capped(values), color=color, linewidth=1)
         left.plot([], [], color=color, label=label)
     left.set(yscale='log', xlabel='step', title='loss, one line a seed', ylim=(1e-4, 2e6))
     right.set(yscale='log', xlabel='step', title='variance of what the last layer sees', ylim=(1e-8, 2e6))
@@ -172,9 +158,9 @@ def trainings(without: List[Training], with_bn: List[Training]) -> Figure:
     return figure
 
 
-def penalties(weights: Sequence[float], rests: List[List[Rest]], leaves: Rest) -> Figure:
-    """What a penalty leaves over its weight: lists over the weights of lists over the seeds of `alternatives.Rest`."""
-    figure, left, right = _figure(2, width=10)
+def penalties(weights: Sequence[float], rests: List[List[PenaltyResult]], leaves: PenaltyResult) -> Figure:
+    """What a penalty leaves, over its weight. rests: for each weight a list over the seeds."""
+    figure, left, right = panels(2, 10)
     for key, ideal, marker, label in (('mean', 0, 'o', 'mean'), ('var', 1, 's', 'variance - 1')):
         rest = numpy.array([[numpy.sqrt(((getattr(run, key) - ideal) ** 2).mean()) for run in runs] for runs in rests])
         _over_weights(left, weights, rest, marker, label)
@@ -195,13 +181,14 @@ def _over_weights(ax: Axes, weights: Sequence[float], values: Array, marker: str
                 color=OTHER, capsize=3, label=label, markerfacecolor='white' if marker == 's' else OTHER)
 
 
-def wastes(renormalizing: List[Waste], with_bn: List[Waste]) -> Figure:
-    """Lists of `alternatives.Waste`, one a seed: the shares and the loss over the steps."""
-    figure, *axes = _figure(3, width=11)
-    for ax, key, title in zip(axes, ('proposed', 'moved', 'loss'), (
-            'of the gradient dL/dH', "of the step's change of H", 'loss')):
-        _band(ax, [getattr(run, key) for run in renormalizing], OTHER, 'renormalize after each step')
-        _band(ax, [getattr(run, key) for run in with_bn], OURS, 'batch_norm')
+def wastes(renormalizing: List[StepDecomposition], with_bn: List[StepDecomposition]) -> Figure:
+    """The shares and the loss over the steps: the median over the seeds, and the range."""
+    figure, *axes = panels(3, 11)
+    methods = ((renormalizing, OTHER, 'renormalize after each step'), (with_bn, OURS, 'batch_norm'))
+    titles = {'proposed': 'of the gradient dL/dH', 'moved': "of the step's change of H", 'loss': 'loss'}
+    for ax, (key, title) in zip(axes, titles.items()):
+        for runs, color, label in methods:
+            plot_median_and_range(ax, _capped([getattr(run, key) for run in runs]), color=color, label=label)
         ax.set(xlabel='step', title=title)
         if key != 'loss':
             ax.set_yscale('symlog', linthresh=1e-4)
@@ -214,7 +201,7 @@ def wastes(renormalizing: List[Waste], with_bn: List[Waste]) -> Figure:
 
 def times(widths: Sequence[int], milliseconds: Dict[str, List[float]]) -> Figure:
     """Forward and backward over the width of the layer."""
-    figure, ax = _figure(width=6)
+    figure, ax = panels(1, 6)
     for (name, values), color, marker in zip(milliseconds.items(), (OTHER, OURS, GLUON), 'so^'):
         ax.plot(widths, values, f'{marker}-', color=color, label=name)
     ax.set(xscale='log', yscale='log', xlabel='units in the layer', ylabel='ms, forward + backward', xticks=widths,
@@ -226,14 +213,12 @@ def times(widths: Sequence[int], milliseconds: Dict[str, List[float]]) -> Figure
 
 def parametrizations(lrs: Sequence[float], old: Dict[float, List[Array]], new: Dict[float, List[Array]],
                      offset: float) -> Figure:
-    """Left the losses at lrs[1], right the last loss over the rate. old, new: {lr: list of losses, one a seed}."""
-    figure, left, right = _figure(2, width=10)
+    """Left the losses at lrs[1], right the last loss over the rate. old, new: {lr: [losses of a seed, ...]}."""
+    figure, left, right = panels(2, 10)
     for runs, color, label, marker in ((old, NONE, 'old: XW + b', 'o'), (new, OURS, "new: gamma (XW)' + beta", 's')):
-        _band(left, runs[lrs[1]], color, label)
-        for seed in range(len(runs[lrs[0]])):
-            last = numpy.array([runs[lr][seed][-1] for lr in lrs])
-            last[~(last < 10)] = 10
-            right.plot(lrs, last, marker, color=color, alpha=0.8)
+        plot_median_and_range(left, _capped(runs[lrs[1]]), color=color, label=label)
+        last = numpy.array([[losses[-1] for losses in runs[lr]] for lr in lrs])  # (rates, seeds)
+        right.plot(lrs, numpy.where(last < 10, last, 10), marker, color=color, alpha=0.8)
     left.set(yscale='log', xlabel='step', title=f'loss at rate {lrs[1]}, inputs of mean {offset:g}')
     left.legend(frameon=False)
     right.set(xscale='log', yscale='log', ylim=(None, 18), xlabel='learning rate', title='last loss, one mark a seed',
@@ -244,8 +229,8 @@ def parametrizations(lrs: Sequence[float], old: Dict[float, List[Array]], new: D
 
 
 def cosines(with_gradient: Tuple[Array, Array], without: Tuple[Array, Array]) -> Figure:
-    """Cosines of dL/dH with a shift and with a stretch of its unit: pairs of arrays, by unit."""
-    figure, *axes = _figure(2, width=9.5)
+    """Cosines of dL/dH with a shift and with a stretch of its unit, by unit."""
+    figure, *axes = panels(2, 9.5)
     bins = numpy.linspace(-0.6, 0.6, 40)
     for ax, name, ours, constant in zip(axes, ('a shift', 'a stretch'), with_gradient, without):
         ax.hist(constant, bins, color=NONE, label='mean and std held constant')
@@ -260,7 +245,7 @@ def cosines(with_gradient: Tuple[Array, Array], without: Tuple[Array, Array]) ->
 
 def root_slopes(variances: Array, slopes: Dict[float, Array]) -> Figure:
     """The slope of sqrt(var + eps) over var. slopes: {eps: array}."""
-    figure, ax = _figure(width=6)
+    figure, ax = panels(1, 6)
     for style, color, (eps, values) in zip(('-', '--', ':'), (NONE, OURS, OURS), slopes.items()):
         ax.plot(variances, values, style, color=color, label=f'eps = {eps:g}')
     ax.set(xscale='log', yscale='log', xlabel='variance of the unit', ylabel='slope of the root')
@@ -270,27 +255,24 @@ def root_slopes(variances: Array, slopes: Dict[float, Array]) -> Figure:
 
 def feature_maps(columns: Dict[str, Array], num_examples: int = 3) -> Figure:
     """Feature maps of the first examples by row; columns: {title: (m, 1, p, q)}."""
-    figure = Figure(figsize=(2.1 * len(columns), 1.9 * num_examples + 0.4), layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(num_examples, len(columns))
-    for column, (title, maps) in enumerate(columns.items()):
-        for row in range(num_examples):
-            ax = axes[row][column]
-            ax.imshow(maps[row, 0], cmap='viridis', vmin=maps[:num_examples].min(), vmax=maps[:num_examples].max())
+    figure, axes = grid(num_examples, len(columns), 2.1 * len(columns), 1.9 * num_examples + 0.4)
+    for column, (title, maps) in zip(axes.T, columns.items()):
+        shown = maps[:num_examples, 0]
+        for ax, feature_map in zip(column, shown):
+            ax.imshow(feature_map, cmap='viridis', vmin=shown.min(), vmax=shown.max())
             ax.set(xticks=[], yticks=[])
-        axes[0][column].set_title(title, fontsize=10)
+        column[0].set_title(title, fontsize=10)
     return figure
 
 
 def errors_by_mean(errors: Dict[str, List[float]], means: Sequence[int]) -> Figure:
     """Relative error of Y over the mean of the input; errors: {name as in drawing.LABELS: [error, ...]}."""
     norms = {label: norm for norm, label in LABELS.items()}
-    figure, ax = _figure(width=6)
+    figure, ax = panels(1, 6)
     for name, values in errors.items():
         norm = norms[name]
         ax.plot(range(len(means)), values, STYLES.get(norm, '-'), marker='o', color=COLORS[norm], label=name)
     ax.set(yscale='log', xlabel='mean of the input, in standard deviations', ylabel='relative error of Y',
            xticks=range(len(means)), xticklabels=[f'{mean:,}' for mean in means])
-    ax.grid(alpha=0.3)
     ax.legend(frameon=False)
     return figure

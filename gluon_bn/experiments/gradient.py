@@ -9,7 +9,7 @@ from mxnet.gluon import nn
 
 from ..norm import BatchNorm, batch_norm
 from . import Array
-from .chain import float64
+from .chain import float64, leaf
 
 INTERMEDIATES = ('X', 'mean', 'centred', 'var', 'std', 'X_hat', 'Y')
 ROWS = numpy.array([[1.0, 2], [3, 2], [5, 6], [7, 6]])  # the worked example: means (4, 4), variances (5, 4)
@@ -55,20 +55,11 @@ def by_hand(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Dict[
             'gamma': dgamma, 'beta': dbeta}
 
 
-def closed_form(X: Array, gamma: Array, eps: float, dY: Array) -> Array:
-    """dX in one line: gamma / (m std) (m dY - dbeta - X_hat dgamma)."""
-    f, g, m = forward(X, gamma, 0 * gamma, eps), by_hand(X, gamma, 0 * gamma, eps, dY), X.size // X.shape[1]
-    dX: Array = gamma / (m * f['std']) * (m * dY - g['beta'] - f['X_hat'] * g['gamma'])
-    return dX
-
-
 def by_autograd(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Dict[str, Array]:
     """The same gradients by autograd: a zero is added to each intermediate, and the zero's gradient is read."""
     values = forward(X, gamma, beta, eps)
-    leaves = {name: nd.zeros(values[name].shape, dtype='float64') for name in INTERMEDIATES}
-    leaves.update(gamma=float64(gamma), beta=float64(beta))
-    for leaf in leaves.values():
-        leaf.attach_grad()
+    leaves = {name: leaf(0 * values[name]) for name in INTERMEDIATES}
+    leaves.update(gamma=leaf(gamma), beta=leaf(beta))
     axes = axes_of(X)
     with autograd.record():
         x = float64(X) + leaves['X']
@@ -79,19 +70,17 @@ def by_autograd(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> D
         X_hat = centred / std + leaves['X_hat']
         Y = leaves['gamma'] * X_hat + leaves['beta'] + leaves['Y']
     Y.backward(float64(dY))
-    return {name: leaf.grad.asnumpy() for name, leaf in leaves.items()}
+    return {name: zero.grad.asnumpy() for name, zero in leaves.items()}
 
 
 def of_batch_norm(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Tuple[Array, Dict[str, Array]]:
     """Y of the package's batch_norm, and its gradients for X, gamma and beta by autograd."""
-    leaves = {name: float64(array) for name, array in (('X', X), ('gamma', gamma), ('beta', beta))}
+    leaves = {'X': leaf(X), 'gamma': leaf(gamma), 'beta': leaf(beta)}
     zero = nd.zeros(gamma.shape, dtype='float64')
-    for leaf in leaves.values():
-        leaf.attach_grad()
     with autograd.record():
         Y = batch_norm(leaves['X'], leaves['gamma'], leaves['beta'], zero, zero, eps, 0.9)[0]
     Y.backward(float64(dY))
-    return Y.asnumpy(), {name: leaf.grad.asnumpy() for name, leaf in leaves.items()}
+    return Y.asnumpy(), {name: array.grad.asnumpy() for name, array in leaves.items()}
 
 
 def errors(shape: Tuple[int, ...], eps: float = 1e-5, seed: int = 0) -> Dict[str, float]:

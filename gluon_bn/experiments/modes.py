@@ -12,24 +12,22 @@ from mxnet.ndarray import NDArray
 
 from ..data import Minibatches
 from ..model import lenet
-from ..norm import BatchNorm
 from ..training import Epoch, estimate_statistics, evaluate_accuracy, seed_everything, statistics_of, train
+from ..training.norm_layers import norm_layers
 from . import Array
 
 Data = Tuple[Minibatches, Minibatches]  # train_iter, test_iter
 
 # The five ways to call a layer.
-WAYS: Dict[str, Callable[[], ContextManager[Any]]] = {
+CALL_MODES: Dict[str, Callable[[], ContextManager[Any]]] = {
     'plain': contextlib.nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
     'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
 
 
 @contextlib.contextmanager
 def statistics_kept(net: Block) -> Iterator[None]:
-    """Put the moving statistics of net's `BatchNorm` layers back at the end."""
-    layers: List[BatchNorm] = []
-    net.apply(lambda block: layers.append(block) if isinstance(block, BatchNorm) else None)
-    parameters = [parameter for layer in layers for parameter in statistics_of(layer)]
+    """Restore the moving statistics of all layers at the end."""
+    parameters = [parameter for layer in norm_layers(net) for parameter in statistics_of(layer)]
     before = [parameter.data().copy() for parameter in parameters]
     try:
         yield
@@ -39,8 +37,8 @@ def statistics_kept(net: Block) -> Iterator[None]:
 
 
 @dataclass
-class Way:
-    """What a layer does when it is called in one of the WAYS."""
+class CallMode:
+    """What a layer does when it is called in one of the CALL_MODES."""
 
     recording: bool
     training: bool
@@ -49,18 +47,21 @@ class Way:
     gradient: str  # 'none', 'through the statistics' or 'past the statistics', which are constants then
 
 
-def ways(layer: Block, X: NDArray, seed: int = 0) -> Dict[str, Way]:
-    """Call a trained layer, ours or Gluon's, in each of the five ways on X (m, d): {way: Way}."""
+def ways(layer: Block, X: NDArray, seed: int = 0) -> Dict[str, CallMode]:
+    """Call a trained layer, ours or Gluon's, in each of the CALL_MODES on X (m, d)."""
     # Another seed than X is likely to have: a dY in line with X has no gradient at all.
     dY = nd.array(numpy.random.RandomState(seed + 1000).randn(*X.shape))
     other = nd.concat(X[:1], 3 * X[1:] + 1, dim=0)  # the first example in other company
-    return {name: _way(layer, X, other, dY, mode) for name, mode in WAYS.items()}
+    found = {}
+    for name, mode in CALL_MODES.items():
+        with statistics_kept(layer):
+            found[name] = _behaviour(layer, X.copy(), other, dY, mode)
+    return found
 
 
-def _way(layer: Block, X: NDArray, other: NDArray, dY: NDArray, mode: Callable[[], ContextManager[Any]]) -> Way:
-    parameters = statistics_of(layer)
-    before = [parameter.data().copy() for parameter in parameters]
-    X = X.copy()
+def _behaviour(layer: Block, X: NDArray, other: NDArray, dY: NDArray,
+               mode: Callable[[], ContextManager[Any]]) -> CallMode:
+    before = [parameter.data().asnumpy() for parameter in statistics_of(layer)]
     X.attach_grad()
     with mode():
         recording, training = autograd.is_recording(), autograd.is_training()
@@ -68,18 +69,16 @@ def _way(layer: Block, X: NDArray, other: NDArray, dY: NDArray, mode: Callable[[
     if recording:
         Y.backward(dY)
     # Gluon's backward writes its averages anew in every mode: what moves them by rounding alone does not count.
-    moved = any(not numpy.allclose(parameter.data().asnumpy(), value.asnumpy(), rtol=1e-4)
-                for parameter, value in zip(parameters, before))
+    moved = any(not numpy.allclose(parameter.data().asnumpy(), value, rtol=1e-4)
+                for parameter, value in zip(statistics_of(layer), before))
     with mode():
         in_other_company = layer(other)
     uses_batch = not numpy.allclose(Y[0].asnumpy(), in_other_company[0].asnumpy(), atol=1e-3)
-    for parameter, value in zip(parameters, before):
-        parameter.set_data(value)
     dX = X.grad.asnumpy()
     # A gradient that knows of the mean never proposes to shift a unit: its sum over the minibatch is 0.
     sums_vanish = numpy.abs(dX.sum(axis=0)).max() < 1e-3 * numpy.abs(dX).sum(axis=0).max()
     gradient = 'none' if not recording else 'through the statistics' if sums_vanish else 'past the statistics'
-    return Way(recording, training, bool(uses_batch), bool(moved), gradient)
+    return CallMode(recording, training, bool(uses_batch), bool(moved), gradient)
 
 
 def trained(seed: int, data: Data, num_epochs: int = 2, lr: float = 1.0, norm: str = 'fused') -> Block:

@@ -4,15 +4,14 @@ from __future__ import annotations
 from typing import Any, Dict, Tuple
 
 import numpy
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mxnet import autograd, nd
 
-from ..drawing import COLORS
+from ..drawing import COLORS, grid
 from ..norm import batch_norm
 from . import Array
 
-START: Dict[str, Any] = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offset': 0.0, 'scale': 1.0}
+DEFAULTS: Dict[str, Any] = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offset': 0.0, 'scale': 1.0}
 # name -> lowest, highest, step
 RANGES = {'gamma': (-2.0, 2.0, 0.25), 'beta': (-4.0, 4.0, 0.25), 'batch_size': (2, 512, 1),
           'offset': (-4.0, 4.0, 0.25), 'scale': (0.25, 2.0, 0.25)}
@@ -30,23 +29,21 @@ def before_and_after(gamma: float, beta: float, batch_size: int, offset: float, 
 
 
 def plot_settings(*settings: Dict[str, Any]) -> Figure:
-    """A column for each setting, a dict of what differs from START: X above, Y = BN(X) below, on one scale.
+    """A column for each setting, a dict of what differs from DEFAULTS: X above, Y = BN(X) below, on one scale.
 
     Returns: a matplotlib Figure.
     """
     settings = settings or ({},)
-    figure = Figure(figsize=(max(4.5, 3 * len(settings)), 4), layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(settings), sharex=True, squeeze=False)
+    figure, axes = grid(2, len(settings), max(4.5, 3 * len(settings)), 4, sharex=True)
     for column, setting in zip(axes.T, settings):
-        for ax, name, values, color in zip(column, 'XY', before_and_after(**{**START, **setting}),
+        for ax, name, values, color in zip(column, 'XY', before_and_after(**{**DEFAULTS, **setting}),
                                            (COLORS['none'], COLORS['scratch'])):
             weights = numpy.full(len(values), 1 / len(values))
             ax.hist(values, bins=numpy.arange(-12.125, 12.25, 0.25), weights=weights, color=color)
             ax.set(xlim=(-12, 12), yticks=[])
             mean = round(float(values.mean()), 2) + 0.0  # no -0.00
             ax.set_title(f'{name}: mean {mean:.2f}, std {values.std():.2f}', fontsize=9)
-        changed = [f'{name} {value:g}' for name, value in setting.items() if value != START[name]]
+        changed = [f'{name} {value:g}' for name, value in setting.items() if value != DEFAULTS[name]]
         column[1].set_xlabel(', '.join(changed) or 'as it starts')
     axes[0, 0].set_ylabel('before')
     axes[1, 0].set_ylabel('after')
@@ -54,7 +51,7 @@ def plot_settings(*settings: Dict[str, Any]) -> Figure:
 
 
 def show() -> None:
-    """In a notebook: sliders for everything in START, above a figure that follows them.
+    """In a notebook: sliders for everything in DEFAULTS, above a figure that follows them.
 
     The figure is an ordinary output, so it stays where the notebook is only read.
     """
@@ -64,7 +61,7 @@ def show() -> None:
     sliders = {}
     for name, (lowest, highest, step) in RANGES.items():
         slider = ipywidgets.IntSlider if name == 'batch_size' else ipywidgets.FloatSlider
-        sliders[name] = slider(value=START[name], min=lowest, max=highest, step=step, description=name)
+        sliders[name] = slider(value=DEFAULTS[name], min=lowest, max=highest, step=step, description=name)
     display(ipywidgets.VBox(list(sliders.values())))
     values = {name: slider.value for name, slider in sliders.items()}
     picture = display(plot_settings(values), display_id=True)

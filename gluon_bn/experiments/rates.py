@@ -123,7 +123,7 @@ class Run:
     losses: List[float]  # by epoch
 
 
-def learn(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs: int) -> Run:
+def train_once(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs: int) -> Run:
     """Train a net on data = (train_iter, test_iter): a `Run`.
 
     One seed gives every net the same initial weights where it has the same layers, and the same minibatches.
@@ -137,21 +137,21 @@ def learn(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs: int)
     except Diverged as error:  # which is a result too: a net that guesses
         train_acc, test_acc = evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter)
         return Run(float('inf'), train_acc, train_acc, test_acc, [epoch.loss for epoch in error.history])
-    if normalizes(net):
+    if has_batch_norm(net):
         estimate_statistics(net, train_iter)
     last = history[-1]
     return Run(last.loss, last.train_acc, evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter),
                [epoch.loss for epoch in history])
 
 
-def normalizes(net: nn.Sequential) -> bool:
+def has_batch_norm(net: nn.Sequential) -> bool:
     """Whether net holds a `BatchNorm` layer."""
     return any(isinstance(block, BatchNorm) for block in net)
 
 
 def over_seeds(nets: Nets, lr: float, seeds: Sequence[int], data: Data, num_epochs: int) -> Dict[str, List[Run]]:
     """Train each of `nets` from each seed: {name: [Run, ...]}."""
-    return {name: [learn(make(), lr, seed, data, num_epochs) for seed in seeds] for name, make in nets.items()}
+    return {name: [train_once(make(), lr, seed, data, num_epochs) for seed in seeds] for name, make in nets.items()}
 
 
 def over_rates(nets: Nets, lrs: Sequence[float], seeds: Sequence[int], data: Data,

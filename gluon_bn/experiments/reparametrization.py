@@ -75,19 +75,8 @@ def outputs(X: NDArray, params: Parameters) -> NDArray:
     return nd.dot(X, params[f'W{last}']) + params[f'b{last}']
 
 
-def to_new(X: NDArray, params: Parameters) -> Parameters:
-    """The same function of the minibatch X in the new parametrization: gamma = sigma and beta = mu + b."""
-    new, last = dict(params), len(WIDTHS) - 2
-    for i in range(last):
-        H = nd.dot(X, params[f'W{i}'])
-        mean, new[f'gamma{i}'] = statistics(H)
-        new[f'beta{i}'] = mean + new.pop(f'b{i}')
-        X = nd.relu(H + params[f'b{i}'])
-    return new
-
-
 def to_old(X: NDArray, params: Parameters) -> Parameters:
-    """The way back: W gamma / sigma and b = beta - mu gamma / sigma, with the statistics of the minibatch X."""
+    """The same function of the minibatch X in the old one: W gamma / sigma and b = beta - mu gamma / sigma."""
     old, last = dict(params), len(WIDTHS) - 2
     for i in range(last):
         mean, std = statistics(nd.dot(X, params[f'W{i}']))

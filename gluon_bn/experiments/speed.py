@@ -96,13 +96,16 @@ def _time_steps(layers: Dict[str, Block], shape: Tuple[int, ...], rounds: int) -
     """{name: median milliseconds of forward + backward}, in turns."""
     X, dY = nd.random.normal(shape=shape), nd.random.normal(shape=shape)
     X.attach_grad()
+    return time_in_turns({name: functools.partial(forward_and_backward, layer, X, dY)
+                          for name, layer in layers.items()}, rounds)
 
-    def step(layer: Block) -> None:
-        with autograd.record():
-            Y = layer(X)
-        Y.backward(dY)
 
-    return time_in_turns({name: functools.partial(step, layer) for name, layer in layers.items()}, rounds)
+def forward_and_backward(layer: Callable[[NDArray], NDArray], X: NDArray, dY: NDArray) -> NDArray:
+    """Y of a layer, after the backward pass from the upstream gradient dY."""
+    with autograd.record():
+        Y = layer(X)
+    Y.backward(dY)
+    return Y
 
 
 def time_operators(shape: Tuple[int, ...], rounds: int = 7) -> Dict[str, float]:
@@ -156,9 +159,7 @@ def compare_with_gluon(shape: Tuple[int, ...], steps: int = 5,
 
 def _one_step(layer: Block, trainer: gluon.Trainer, X: NDArray, dY: NDArray) -> Dict[str, Array]:
     X.attach_grad()
-    with autograd.record():
-        Y = layer(X)
-    Y.backward(dY)
+    Y = forward_and_backward(layer, X, dY)
     mean, var = statistics_of(layer)
     arrays = {'Y': Y, 'dX': X.grad, 'dgamma': layer.gamma.grad(), 'dbeta': layer.beta.grad(),
               'moving mean': mean.data(), 'moving var': var.data()}
@@ -183,9 +184,7 @@ def errors_by_mean(makers: Dict[str, Callable[[int], Block]], means: Sequence[fl
             layer.initialize()
             for parameter, value in ((layer.gamma, arrays.gamma), (layer.beta, arrays.beta)):
                 parameter.set_data(nd.array(value).reshape(parameter.shape))
-            with autograd.record():
-                Y = layer(X)
-            Y.backward(dY)
+            Y = forward_and_backward(layer, X, dY)
             results = (array.asnumpy() for array in (Y, X.grad, layer.gamma.grad(), layer.beta.grad()))
             found[name].append(errors(arrays, *results)['Y'])
     return found

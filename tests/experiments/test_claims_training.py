@@ -57,7 +57,7 @@ def test_looking_leaves_the_moving_statistics_alone(data, nets):
     net, test = nets[0], data[1]
     before = evaluate_accuracy(net, test)
     modes.accuracy(net, test, train_mode=True)
-    activations.look(net, test.X[:64], test.y[:64])
+    activations.inspect_minibatch(net, test.X[:64], test.y[:64])
     modes.in_company(net, test.X[:1], [test.X[1:50]])
     assert evaluate_accuracy(net, test) == before
 
@@ -102,13 +102,13 @@ def after_thirty_batches(layer):
 @pytest.mark.parametrize("fn", [batch_norm, fused_batch_norm])
 def test_training_not_recording_makes_the_layer_use_the_batch(fn):
     ways = modes.ways(*after_thirty_batches(BatchNorm(4, num_dims=2, fn=fn)))
-    assert ways == {name: modes.Way(*expected) for name, expected in EXPECTED.items()}
+    assert ways == {name: modes.CallMode(*expected) for name, expected in EXPECTED.items()}
 
 
 @pytest.mark.claim("C26")
 def test_gluon_agrees_but_moves_its_averages_in_the_backward_pass_only():
     ways = modes.ways(*after_thirty_batches(nn.BatchNorm(in_channels=4)))
-    expected = {name: modes.Way(*values) for name, values in EXPECTED.items()}
+    expected = {name: modes.CallMode(*values) for name, values in EXPECTED.items()}
     expected["train_mode()"].statistics_move = False  # there is no backward pass
     assert ways == expected
 
@@ -171,7 +171,7 @@ def test_the_gradients_that_look_reports_are_those_of_finite_differences(data):
     seed_everything(0)
     X, y = data[1].X[:8], data[1].y[:8]
     net = rates.initialize(lenet("none"), X)
-    layers, steps = activations.look(net, X, y)
+    layers, steps = activations.inspect_minibatch(net, X, y)
     top, A = net[-1], layers["dense 2"].A.astype("float64")
     W, b = (parameter.data().asnumpy().astype("float64") for parameter in (top.weight, top.bias))
 
@@ -288,7 +288,7 @@ def test_one_seed_gives_all_nets_the_same_weights(data):
 def test_frozen_gamma_and_beta_stay_at_1_and_0(data):
     net = lenet(rates.norm_by(frozen=("gamma", "beta")))
     few = Minibatches(data[0].X[:256], data[0].y[:256], 64, shuffle=True)
-    rates.learn(net, 1.0, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 1)
+    rates.train_once(net, 1.0, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 1)
     for block in net:
         if isinstance(block, BatchNorm):
             assert (block.gamma.data() == 1).min() == 1 and (block.beta.data() == 0).min() == 1
@@ -298,12 +298,13 @@ def test_the_training_accuracy_to_be_compared_with_the_tests_is_measured_without
     """While training, dropout turns units off, and the gap to the test accuracy would come out too small."""
     few = Minibatches(data[0].X[:256], data[0].y[:256], 64, shuffle=True)
     net = rates.with_dropout(relu("fused"))
-    run = rates.learn(net, 0.1, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 3)
+    run = rates.train_once(net, 0.1, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 3)
     assert run.train_acc_predicted == evaluate_accuracy(net, few) > run.train_acc
 
 
 def test_a_training_that_diverges_is_a_result(data):
     few = Minibatches(data[0].X[:256], data[0].y[:256], 64, shuffle=True)
-    run = rates.learn(relu("none"), 1e6, 0, (few, Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)), 2)
+    test = Minibatches(data[1].X[:100], data[1].y[:100], 100, shuffle=False)
+    run = rates.train_once(relu("none"), 1e6, 0, (few, test), 2)
     assert run.loss == float("inf") and run.losses == []  # in its first epoch
     assert run.train_acc < 0.3 and run.test_acc < 0.3

@@ -8,11 +8,11 @@ from gluon_bn.experiments import panel
 
 
 def after(**setting):
-    return panel.before_and_after(**{**panel.START, **setting})[1]
+    return panel.before_and_after(**{**panel.DEFAULTS, **setting})[1]
 
 
 def test_the_unit_is_lopsided_and_stays_so():
-    X, Y = panel.before_and_after(**panel.START)
+    X, Y = panel.before_and_after(**panel.DEFAULTS)
     skewness = [((values - values.mean()) ** 3).mean() / values.std() ** 3 for values in (X, Y)]
     assert skewness[0] > 1 and skewness[1] == pytest.approx(skewness[0], rel=1e-3)
 
@@ -36,9 +36,9 @@ def test_two_examples_become_minus_one_and_one():
 
 
 def test_everything_that_can_be_set_starts_within_its_range_and_stays_in_the_picture():
-    assert panel.START.keys() == panel.RANGES.keys()
+    assert panel.DEFAULTS.keys() == panel.RANGES.keys()
     for name, (lowest, highest, _) in panel.RANGES.items():
-        assert lowest <= panel.START[name] <= highest
+        assert lowest <= panel.DEFAULTS[name] <= highest
     widest = {name: highest for name, (_, highest, _) in panel.RANGES.items()}
     for setting in (widest, {**widest, "offset": panel.RANGES["offset"][0], "beta": panel.RANGES["beta"][0]}):
         for ax in panel.plot_settings(setting).axes:
