@@ -1,4 +1,4 @@
-"""The linear chain y = x w1 w2 ... wl: one unit a layer, no activation, and all weights updated at once."""
+"""The linear chain y = x w1 w2 ... wl: one unit per layer, no activation, all weights updated at once."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mxnet.ndarray import NDArray
 from ..norm import batch_norm
 from . import Array
 
-SLOPE = 2.0  # the chain shall learn y = 2 x
+SLOPE = 2.0  # the chain is to learn y = 2 x
 
 
 def chain(x: NDArray, weights: NDArray) -> List[NDArray]:
@@ -59,11 +59,11 @@ def gradient(x: float, weights: Array) -> Array:
 
 
 def effects_by_order(x: float, weights: Array, step: float) -> Array:
-    """What a step of gradient descent on all weights does to y, sorted by powers of the step.
+    """The effect on y of a step of gradient descent on all weights, by powers of the step.
 
         x (w1 - step g1) (w2 - step g2) ... (wl - step gl) = sum over k of effects[k]
 
-    effects[0] is the old y, effects[1] = -step g.g what the first-order Taylor series predicts.
+    effects[0] is the old y, and effects[1] = -step g.g the prediction of the first-order Taylor series.
     """
     coefficients = numpy.array([float(x)])
     for w, g in zip(weights, gradient(x, weights)):
@@ -79,7 +79,7 @@ def step_for(decrease: float, x: float, weights: Array) -> float:
 
 
 def decrease_by_measure(weights: Array, decrease: float = 0.1, x: float = 1.0) -> float:
-    """The actual decrease of y by the step that `step_for` makes to measure."""
+    """The actual decrease of y by the step that lowers it by `decrease` to first order."""
     return change(x, weights, step_for(decrease, x, weights))[1]
 
 
@@ -90,7 +90,7 @@ def draw_weights(depth: int, spread: float, seed: int) -> Array:
 
 
 def change(x: float, weights: Array, step: float) -> Tuple[float, float]:
-    """(predicted, actual): the decrease of y by first order, and the one that one step brings."""
+    """The decrease of y by one step: (predicted to first order, actual)."""
     g = gradient(x, weights)
     before, after = (float(chain(float64([x]), float64(w))[-1].asscalar()) for w in (weights, weights - step * g))
     return step * (g @ g), before - after
@@ -104,7 +104,7 @@ def second_order_term(x: float, weights: Array, step: float) -> float:
 
 @dataclass
 class Moments:
-    """Of a unit over a minibatch: the first four moments, and the correlation with the input x."""
+    """The first four moments of a unit over a minibatch, and its correlation with the input x."""
 
     mean: float
     var: float
@@ -158,7 +158,7 @@ class Training:
 
     loss: Array
     raw_var: Array  # of h(l-1)
-    seen_var: Array  # of what the last layer is given: h(l-1), or h(l-1) standardized
+    seen_var: Array  # of the last layer's input: h(l-1), or h(l-1) standardized
     lower_gradient: Array  # the norm of dL/d(w1 ... w(l-1))
 
 
@@ -166,7 +166,7 @@ def train_chain(normalize: bool, lr: float, depth: int = 10, num_steps: int = 10
                 seed: int = 0) -> Training:
     """Teach y = 2 x to a chain with weights around 1 by SGD on all of them, a new minibatch each step.
 
-    The variances are taken over one fixed minibatch, so that they move by the updates alone.
+    The variances are measured on one fixed minibatch, so that only the updates change them.
     """
     random, fixed = numpy.random.RandomState(seed), draw_x(256, seed)
     w = leaf(1 + spread * random.randn(depth))
@@ -178,7 +178,7 @@ def train_chain(normalize: bool, lr: float, depth: int = 10, num_steps: int = 10
         loss.backward()
         h = chain(fixed, w[:-1])[-1]
         seen = standardize(h) if normalize else h
-        with numpy.errstate(all='ignore'):  # a chain that blows up is a result, not an accident
+        with numpy.errstate(all='ignore'):  # a chain that diverges is a result too
             steps.append([float(loss.asscalar()), h.asnumpy().var(), seen.asnumpy().var(),
                           numpy.linalg.norm(w.grad.asnumpy()[:-1])])
         w[:] = w - lr * w.grad
@@ -191,7 +191,7 @@ def largest_factor(variances: Array) -> float:
 
 
 def lower_gradient(scale: float, eps: float, depth: int = 4, m: int = 64, seed: int = 0) -> Tuple[Array, Array]:
-    """(dL/dw of all weights, that of the chain without normalization) where the lower weights multiply to scale.
+    """dL/dw with and without normalization, where the product of the lower weights is `scale`.
 
     The loss has a random upstream gradient: L = sum(y * dY).
     """
@@ -211,5 +211,5 @@ def lower_gradient(scale: float, eps: float, depth: int = 4, m: int = 64, seed: 
 
 
 def var_after(product: float, eps: float = 1e-5, m: int = 1000, seed: int = 0) -> float:
-    """The variance of h(l-1) standardized where the lower weights multiply to product: v / (v + eps)."""
+    """The variance of the standardized h(l-1) where the lower weights multiply to `product`: v / (v + eps)."""
     return float(standardize(draw_x(m, seed) * product, eps).asnumpy().var())

@@ -48,9 +48,9 @@ def by_hand(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Dict[
     dbeta = dY.sum(axes, keepdims=True)
     dstd = -(f['centred'] * dX_hat).sum(axes, keepdims=True) / f['std'] ** 2
     dvar = dstd / (2 * f['std'])
-    dcentred = dX_hat / f['std'] + 2 * f['centred'] * dvar / m  # it goes to X_hat directly and to var
+    dcentred = dX_hat / f['std'] + 2 * f['centred'] * dvar / m  # through X_hat and through var
     dmean = -dcentred.sum(axes, keepdims=True)
-    dX = dcentred + dmean / m  # it goes to centred directly and to mean
+    dX = dcentred + dmean / m  # through centred and through mean
     return {'X': dX, 'mean': dmean, 'centred': dcentred, 'var': dvar, 'std': dstd, 'X_hat': dX_hat, 'Y': dY,
             'gamma': dgamma, 'beta': dbeta}
 
@@ -100,7 +100,7 @@ def forbidden_components(X: Array, dX: Array) -> Tuple[Array, Array]:
 
 
 def without_gradient_through_statistics(gamma: Array, std: Array, dY: Array) -> Array:
-    """dX if mean and std were constants: what a gradient proposes that does not know of them."""
+    """dX if mean and std were constants."""
     dX: Array = gamma * dY / std
     return dX
 
@@ -114,7 +114,7 @@ def step_on_inputs(lr: float, shape: Tuple[int, int] = (64, 5), eps: float = 0.0
 
 
 def step_on_weights(lr: float, offset: float, seed: int = 0, m: int = 64) -> Tuple[Array, Array]:
-    """The same for a step on W of H = X W, whose inputs X have the mean `offset`: H's means, before and after."""
+    """The means of H = X W before and after a step of gradient descent on W; the inputs X have the mean `offset`."""
     random = numpy.random.RandomState(seed)
     X, W = offset + random.randn(m, 8), random.randn(8, 5)
     X -= X.mean(0) - offset  # exactly this offset
@@ -152,7 +152,7 @@ def dense_by_hand() -> Tuple[Array, ...]:
 def with_bias(bias: float, train_mode: bool = True, seed: int = 0) -> Tuple[Array, Array, Array]:
     """A dense layer with this bias in every unit, then BatchNorm: (output, gradient of the bias, of the weights).
 
-    The moving statistics are those of the same minibatch without a bias, as if training had ended there.
+    The moving statistics are those of the same minibatch without a bias.
     """
     random = numpy.random.RandomState(seed)
     X, W, dY = float64(random.randn(32, 6)), float64(random.randn(4, 6)), float64(random.randn(32, 4))
@@ -171,7 +171,7 @@ def with_bias(bias: float, train_mode: bool = True, seed: int = 0) -> Tuple[Arra
 
 
 def flatten_locations(X: Array) -> Array:
-    """(m, c, p, q) as (m p q, c): every location an example of its own."""
+    """(m, c, p, q) as (m p q, c): each location becomes an example."""
     return X.transpose(0, 2, 3, 1).reshape(-1, X.shape[1])
 
 
@@ -213,7 +213,7 @@ def shift_in_zeros(X: Array, rows: int = 2) -> Array:
 
 
 def normalize_by_location(X: Array) -> Array:
-    """The other way, a mean and a variance for every location: what a convolution shall not do."""
+    """A mean and a variance for each location, which is wrong for a convolution."""
     Y: Array = (X - X.mean(axis=0)) / numpy.sqrt(X.var(axis=0) + 1e-5)
     return Y
 

@@ -1,4 +1,4 @@
-"""Training and prediction: which statistics a layer uses, who tells it, and what becomes of the test accuracy."""
+"""Training and prediction: which statistics a layer uses, what selects them, and what they do to the test accuracy."""
 from __future__ import annotations
 
 import contextlib
@@ -49,9 +49,9 @@ class CallMode:
 
 def ways(layer: Block, X: NDArray, seed: int = 0) -> Dict[str, CallMode]:
     """Call a trained layer, ours or Gluon's, in each of the CALL_MODES on X (m, d)."""
-    # Another seed than X is likely to have: a dY in line with X has no gradient at all.
+    # A seed that X is unlikely to have: a dY proportional to X has no gradient.
     dY = nd.array(numpy.random.RandomState(seed + 1000).randn(*X.shape))
-    other = nd.concat(X[:1], 3 * X[1:] + 1, dim=0)  # the first example in other company
+    other = nd.concat(X[:1], 3 * X[1:] + 1, dim=0)  # the first example with other companions
     found = {}
     for name, mode in CALL_MODES.items():
         with statistics_kept(layer):
@@ -68,14 +68,14 @@ def _behaviour(layer: Block, X: NDArray, other: NDArray, dY: NDArray,
         Y = layer(X)
     if recording:
         Y.backward(dY)
-    # Gluon's backward writes its averages anew in every mode: what moves them by rounding alone does not count.
+    # Gluon's backward pass rewrites its averages in every mode; changes by rounding do not count.
     moved = any(not numpy.allclose(parameter.data().asnumpy(), value, rtol=1e-4)
                 for parameter, value in zip(statistics_of(layer), before))
     with mode():
         in_other_company = layer(other)
     uses_batch = not numpy.allclose(Y[0].asnumpy(), in_other_company[0].asnumpy(), atol=1e-3)
     dX = X.grad.asnumpy()
-    # A gradient that knows of the mean never proposes to shift a unit: its sum over the minibatch is 0.
+    # A gradient through the mean never shifts a unit: it sums to 0 over the minibatch.
     sums_vanish = numpy.abs(dX.sum(axis=0)).max() < 1e-3 * numpy.abs(dX).sum(axis=0).max()
     gradient = 'none' if not recording else 'through the statistics' if sums_vanish else 'past the statistics'
     return CallMode(recording, training, bool(uses_batch), bool(moved), gradient)
@@ -122,7 +122,7 @@ def accuracies_in_company(net: Block, test_iter: Minibatches, batch_size: int = 
 
 @dataclass
 class Accuracies:
-    """Test accuracy after each epoch of one training, arrays (num_epochs,), by the statistics that normalize."""
+    """Test accuracy after each epoch of one training by the statistics used; arrays (num_epochs,)."""
 
     moving: Array  # the moving averages of training
     estimated: Array  # estimated once over the training set, the weights fixed
@@ -136,7 +136,7 @@ def accuracies_over_epochs(seed: int, lr: float, data: Data, num_epochs: int) ->
     rows: List[List[float]] = []
 
     def measure(epoch: Epoch) -> None:
-        order = numpy.random.get_state()  # the estimate shuffles too; the training goes on as without it
+        order = numpy.random.get_state()  # the estimate shuffles too, which must not change the training
         with statistics_kept(net):
             estimate_statistics(net, train_iter)
             rows.append([epoch.test_acc, accuracy(net, test_iter), accuracy(net, test_iter, train_mode=True)])

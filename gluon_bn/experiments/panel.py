@@ -15,7 +15,7 @@ DEFAULTS: Dict[str, Any] = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offse
 # name -> lowest, highest, step
 RANGES = {'gamma': (-2.0, 2.0, 0.25), 'beta': (-4.0, 4.0, 0.25), 'batch_size': (2, 512, 1),
           'offset': (-4.0, 4.0, 0.25), 'scale': (0.25, 2.0, 0.25)}
-# A lopsided unit, so that one sees what batch normalization leaves: the shape.
+# A skewed unit: batch normalization does not change its shape.
 UNIT = numpy.random.RandomState(0).gamma(2.0, 1 / 2 ** 0.5, size=512) - 2 ** 0.5
 
 

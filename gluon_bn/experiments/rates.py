@@ -15,15 +15,15 @@ from ..norm import BatchNorm, blend, fused_batch_norm
 from ..training import Diverged, estimate_statistics, evaluate_accuracy, seed_everything, train
 from .modes import Data
 
-# LeNet's places for a norm, from below, by their number of channels or units.
+# Where LeNet can have a norm, from the lowest up, and the number of channels or units there.
 PLACES = {'conv 1': 6, 'conv 2': 16, 'dense 1': 120, 'dense 2': 84}
 
 
 def norm_by(fn: Callable[..., Any] = fused_batch_norm, places: Iterable[str] = tuple(PLACES),
             frozen: Sequence[str] = ()) -> Callable[[int, int], Block]:
-    """A norm for `lenet`: the layer `BatchNorm` with the maths fn at these PLACES, nothing at the others.
+    """A norm for `lenet`: a `BatchNorm` with the maths fn at these PLACES, nothing at the others.
 
-    frozen: which of 'gamma' and 'beta' stay as they start, 1 and 0.
+    frozen: which of 'gamma' and 'beta' keep their initial values, 1 and 0.
     """
     unknown = set(places) - set(PLACES)
     if unknown:
@@ -42,7 +42,7 @@ def norm_by(fn: Callable[..., Any] = fused_batch_norm, places: Iterable[str] = t
 
 def mean_only(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float,
               momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
-    """Y = gamma * (X - mean) + beta: each unit is centred, its spread is left. The signature is batch_norm's."""
+    """Y = gamma * (X - mean) + beta: each unit is centred, its variance kept. The signature is batch_norm's."""
     mean = moving_mean
     if autograd.is_training():
         mean = mean_of(X)
@@ -52,7 +52,7 @@ def mean_only(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, m
 
 def variance_only(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float,
                   momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
-    """Y = gamma * X / sqrt(var + eps) + beta: each unit gets the variance 1, its mean is scaled but left."""
+    """Y = gamma * X / sqrt(var + eps) + beta: each unit gets variance 1; its mean is scaled, not removed."""
     var = moving_var
     if autograd.is_training():
         var = mean_of(nd.square(X - mean_of(X)))
@@ -66,12 +66,12 @@ def mean_of(X: NDArray) -> NDArray:
 
 
 def with_activation(net: nn.Sequential, activation: str) -> nn.Sequential:
-    """The same net with another activation, such as 'relu', in the place of the sigmoid."""
+    """The same net with another activation, such as 'relu', instead of the sigmoid."""
     return _rebuilt(net, lambda block: [nn.Activation(activation) if isinstance(block, nn.Activation) else block])
 
 
 def with_dropout(net: nn.Sequential, rate: float = 0.5) -> nn.Sequential:
-    """The same net with dropout behind the activation of each dense layer."""
+    """The same net with dropout after the activation of each dense layer."""
     dense: List[Block] = []
 
     def blocks(block: Block) -> List[Block]:
@@ -82,7 +82,7 @@ def with_dropout(net: nn.Sequential, rate: float = 0.5) -> nn.Sequential:
 
 
 def freeze_lower(net: nn.Sequential, num_layers: int) -> nn.Sequential:
-    """The same net, whose lowest affine layers, and the norms behind them, keep their initial parameters."""
+    """The same net, whose lowest num_layers affine layers, and the norms after them, keep their initial parameters."""
     affine = 0
     for block in net:
         affine += isinstance(block, (nn.Conv2D, nn.Dense))
@@ -92,9 +92,9 @@ def freeze_lower(net: nn.Sequential, num_layers: int) -> nn.Sequential:
 
 
 def initialize(net: nn.Sequential, X: NDArray) -> nn.Sequential:
-    """Draw new Xavier weights for net, all of them now, from the sizes that the minibatch X leads to.
+    """Draw new Xavier weights for all layers at once; the minibatch X determines the sizes.
 
-    Left to the first training step, dropout would draw its masks in between: one seed, other weights.
+    In the first training step dropout would draw its masks in between, and the weights would differ.
     """
     net.initialize(init.Xavier(), force_reinit=True)
     with autograd.predict_mode():
@@ -118,8 +118,8 @@ class Run:
 
     loss: float  # mean over the last epoch
     train_acc: float  # mean over the last epoch, while the weights move, in training mode
-    train_acc_predicted: float  # after it, in prediction mode: as test_acc is measured
-    test_acc: float  # with statistics for prediction estimated over the training set, where there are any
+    train_acc_predicted: float  # after it, in prediction mode, as test_acc
+    test_acc: float  # with statistics estimated over the training set, if the net has any
     losses: List[float]  # by epoch
 
 
@@ -130,11 +130,11 @@ def train_once(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs:
     """
     seed_everything(seed)
     train_iter, test_iter = data
-    train_images = Minibatches(train_iter.X, train_iter.y, 500, shuffle=False)  # in prediction, where larger is faster
+    train_images = Minibatches(train_iter.X, train_iter.y, 500, shuffle=False)  # larger minibatches predict faster
     initialize(net, test_iter.X[:1])
     try:
         history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False)
-    except Diverged as error:  # which is a result too: a net that guesses
+    except Diverged as error:  # a result too: the net guesses
         train_acc, test_acc = evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter)
         return Run(float('inf'), train_acc, train_acc, test_acc, [epoch.loss for epoch in error.history])
     if has_batch_norm(net):

@@ -89,7 +89,7 @@ def to_old(X: NDArray, params: Parameters) -> Parameters:
 
 def train_parametrization(new: bool, lr: float = 0.05, offset: float = 0.0, num_steps: int = 100,
                           seed: int = 0) -> Tuple[Array, Parameters]:
-    """Train one network from one and the same function in the old or the new parametrization, full batch.
+    """Train a network in the new or the old parametrization, full batch; both start as the same function.
 
     offset: added to each input; with 0 the inputs are centred.
     Returns: the losses (num_steps,) and the trained parameters.

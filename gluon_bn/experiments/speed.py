@@ -43,7 +43,7 @@ class Compiled(nn.HybridBlock):
 
 
 def layers(num_features: int) -> Dict[str, Block]:
-    """{what it is: a layer for (m, c, h, w)}, all of the same result."""
+    """Layers for (m, c, h, w) that compute the same, by name."""
     found: Dict[str, Block] = {
         'batch_norm, operator by operator': BatchNorm(num_features, 4),
         'its operators, compiled into one graph': Compiled(num_features),
@@ -56,7 +56,7 @@ def layers(num_features: int) -> Dict[str, Block]:
 
 
 def operators(shape: Tuple[int, ...]) -> Dict[str, Counter[str]]:
-    """{what it is: how often each operator stands in its forward pass}, of the layers that are made of operators."""
+    """How often each operator occurs in the forward pass of each layer that is made of operators."""
     X, found = nd.random.normal(shape=shape), {}
     X.attach_grad()
     for name, layer in list(layers(shape[1]).items())[:3]:
@@ -71,12 +71,12 @@ def operators(shape: Tuple[int, ...]) -> Dict[str, Counter[str]]:
 
 
 def time_layers(shape: Tuple[int, ...], rounds: int = 7) -> Dict[str, float]:
-    """{what it is: median milliseconds of forward + backward}, in turns."""
+    """Median milliseconds of forward + backward of each of `layers`."""
     return _time_steps(layers(shape[1]), shape, rounds)
 
 
 def gain_from_compiling(shapes: Sequence[Tuple[int, ...]]) -> List[Tuple[Tuple[int, ...], float, float, float]]:
-    """The same operators one by one and compiled: [(shape, milliseconds, compiled milliseconds, their ratio)].
+    """The same operators run one by one and compiled: [(shape, milliseconds, compiled milliseconds, their ratio)].
 
     Short times vary more, so small shapes take more rounds.
     """
@@ -93,7 +93,7 @@ def gain_from_compiling(shapes: Sequence[Tuple[int, ...]]) -> List[Tuple[Tuple[i
 
 
 def _time_steps(layers: Dict[str, Block], shape: Tuple[int, ...], rounds: int) -> Dict[str, float]:
-    """{name: median milliseconds of forward + backward}, in turns."""
+    """Median milliseconds of forward + backward of each layer."""
     X, dY = nd.random.normal(shape=shape), nd.random.normal(shape=shape)
     X.attach_grad()
     return time_in_turns({name: functools.partial(forward_and_backward, layer, X, dY)
@@ -109,7 +109,7 @@ def forward_and_backward(layer: Callable[[NDArray], NDArray], X: NDArray, dY: ND
 
 
 def time_operators(shape: Tuple[int, ...], rounds: int = 7) -> Dict[str, float]:
-    """{operator: median milliseconds}: those that `batch_norm` is made of, and what could stand in their place."""
+    """Median milliseconds of the operators in `batch_norm`, and of faster ones."""
     X, axes = nd.random.normal(shape=shape), (0, 2, 3)
     mean, flat = X.mean(axis=axes, keepdims=True), X.reshape((-1, shape[2] * shape[3]))
     ones = nd.ones((shape[2] * shape[3], 1))
@@ -121,7 +121,7 @@ def time_operators(shape: Tuple[int, ...], rounds: int = 7) -> Dict[str, float]:
 
 
 def time_in_turns(functions: Mapping[Name, Callable[[], Any]], rounds: int) -> Dict[Name, float]:
-    """Median milliseconds of each function, which take turns, so that a busy moment meets all of them."""
+    """Median milliseconds of each function; they take turns, so that a busy moment slows all of them."""
     turns: Dict[Name, List[float]] = {name: [] for name in functions}
     for i in range(rounds + 1):
         for name, function in functions.items():
