@@ -54,15 +54,20 @@ def inspect_minibatch(net: nn.Sequential, X: NDArray, y: NDArray) -> Tuple[Dict[
     return {place: Layer(*five) for place, five in zip(PLACES, arrays)}, dict(zip(WEIGHTS, ratios))
 
 
+def standardized_units(values: Array) -> Array:
+    """Each unit or channel as a row of mean 0 and variance 1, without those that are constant over the minibatch."""
+    units = numpy.moveaxis(values, 1, 0).reshape(values.shape[1], -1).astype('float64')
+    units = units[units.std(axis=1) > 1e-6]
+    Z: Array = (units - units.mean(axis=1, keepdims=True)) / units.std(axis=1, keepdims=True)
+    return Z
+
+
 def shape_of(values: Array) -> Tuple[Array, Array]:
     """Skewness and excess kurtosis of each unit or channel, 0 and 0 for a Gaussian: two arrays.
 
     Units that are constant over the minibatch are left out.
     """
-    units = numpy.moveaxis(values, 1, 0).reshape(values.shape[1], -1).astype('float64')
-    centred = units - units.mean(axis=1, keepdims=True)
-    std = centred.std(axis=1, keepdims=True)
-    Z = (centred / numpy.where(std > 1e-6, std, 1))[std.ravel() > 1e-6]
+    Z = standardized_units(values)
     return (Z ** 3).mean(axis=1), (Z ** 4).mean(axis=1) - 3
 
 

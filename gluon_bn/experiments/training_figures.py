@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..drawing import COLORS, LABELS, STYLES, grid, panels, plot_median_and_range
 from . import Array
-from .activations import WEIGHTS, Layer, TrainingTrace, shape_of
+from .activations import WEIGHTS, Layer, TrainingTrace, standardized_units, typical_shapes
 from .figures import NONE, OTHER, table
 from .modes import Accuracies
 from .rates import PLACES, Run
@@ -35,19 +35,14 @@ def accuracies_by_statistics(results: Dict[float, List[Accuracies]]) -> Figure:
 
 def shapes(layers: Dict[str, Layer]) -> Figure:
     """The inputs of each layer above the pixels, and X W + b: every unit standardized, beside a Gaussian."""
-    places = list(PLACES)[1:]
+    places, typical = list(PLACES)[1:], typical_shapes(layers)
     figure, axes = grid(2, len(places), 9.5, 4, sharex=True, sharey='row')
     bins = numpy.linspace(-4, 4, 81)
     for column, place in zip(axes.T, places):
         for ax, name, color in zip(column, 'XH', (SHADES[1], SHADES[2])):
-            values = getattr(layers[place], name)
-            skewness, kurtosis = (numpy.median(numpy.abs(moment)) for moment in shape_of(values))
-            units = numpy.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
-            units = units[units.std(axis=1) > 1e-6]
-            Z = (units - units.mean(axis=1, keepdims=True)) / units.std(axis=1, keepdims=True)
-            ax.hist(Z.ravel(), bins, density=True, color=color)
+            ax.hist(standardized_units(getattr(layers[place], name)).ravel(), bins, density=True, color=color)
             ax.plot(bins, numpy.exp(-bins ** 2 / 2) / (2 * numpy.pi) ** 0.5, color='black', linewidth=1)
-            ax.set_title(f'skewness {skewness:.1f}, kurtosis {kurtosis:.1f}', fontsize=9)
+            ax.set_title('skewness {:.1f}, kurtosis {:.1f}'.format(*typical[place][name]), fontsize=9)
             ax.set_yticks([])
         column[1].set_xlabel(place)
     axes[0, 0].set_ylabel('X, its input')
