@@ -8,9 +8,9 @@ from .system import before_mxnet  # noqa: F401  first: see there
 # isort: split
 from mxnet.gluon import Block, nn
 
-from .arguments import check_count, look_up
 from .errors import InputError
 from .norm import BatchNorm, batch_norm, fused_batch_norm
+from .system.arguments import check_count, look_up
 
 POOLS = {'max': nn.MaxPool2D, 'avg': nn.AvgPool2D}
 

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, TextIO, Tuple, Union
 
-from ..arguments import check_count
 from ..data import find_files
 from ..drawing import pictures
 from ..errors import GluonBnError, InputError, OutputError
 from ..norm import choose
+from ..system.arguments import check_count
 from ..system.environment import cores, machine, versions
 from ..system.processes import run_tasks
 from ..system.settings import check_path

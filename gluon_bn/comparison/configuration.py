@@ -4,9 +4,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Collection, Optional, Sequence
 
-from ..arguments import check_count, is_whole, look_up
 from ..errors import InputError
 from ..model import NORMS, POOLS
+from ..system.arguments import check_count, is_whole, look_up
 from ..training import check_schedule
 
 

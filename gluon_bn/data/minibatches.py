@@ -12,9 +12,9 @@ import numpy
 from mxnet import Context, cpu, nd, util
 from mxnet.ndarray import NDArray
 
-from ..arguments import check_count, is_whole
 from ..devices import check_devices
 from ..errors import InputError
+from ..system.arguments import check_count, is_whole
 from .fashion_mnist import find_files
 
 # The name of each label, 0 to 9.

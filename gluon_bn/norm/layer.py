@@ -7,8 +7,8 @@ from mxnet.gluon import Parameter, nn
 from mxnet.ndarray import NDArray
 from mxnet.symbol import Symbol
 
-from ..arguments import is_whole
 from ..errors import InputError
+from ..system.arguments import is_whole
 from .definition import batch_norm, check_array, check_constants
 
 # the signature of batch_norm

@@ -13,8 +13,8 @@ import mxnet as mx
 import numpy
 from mxnet.gluon import Block, Parameter
 
-from ..arguments import is_whole
 from ..errors import InputError, OutputError
+from ..system.arguments import is_whole
 from ..system.store import DISK_FULL, store
 from .epoch import Epoch
 

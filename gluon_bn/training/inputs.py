@@ -11,9 +11,9 @@ from mxnet import MXNetError, autograd, gluon
 from mxnet.gluon import Block, nn
 from mxnet.ndarray import NDArray
 
-from ..arguments import check_count
 from ..data import Minibatches
 from ..errors import InputError
+from ..system.arguments import check_count
 from .hooks import describe, eager, paths_of
 from .norm_layers import axis_of, norm_layers
 from .totals import check_labels, check_output

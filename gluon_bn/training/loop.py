@@ -10,9 +10,9 @@ from mxnet import autograd, gluon, init
 from mxnet.ndarray import NDArray
 from tqdm.auto import tqdm
 
-from ..arguments import is_whole
 from ..devices import Device, check_devices
 from ..errors import InputError
+from ..system.arguments import is_whole
 from ..system.interpreter import in_notebook
 from ..system.memory import keep_freed_memory
 from . import inputs

@@ -3,8 +3,8 @@ import numpy
 import pytest
 from mxnet import nd
 
-from gluon_bn.arguments import check_count, look_up
 from gluon_bn.errors import InputError
+from gluon_bn.system.arguments import check_count, look_up
 
 WHOLE = [6, numpy.int8(6), numpy.uint64(6), numpy.prod((2, 3)), numpy.array(6)]
 OTHERS = [True, numpy.bool_(True), 6.0, numpy.float64(6), "6", None, [6], numpy.array([6]), nd.array([6]), 6j, 0, -1]

@@ -4,14 +4,12 @@ from __future__ import annotations
 import operator
 from typing import Any, Dict, Optional
 
-import numpy
-
-from .errors import InputError
+from ..errors import InputError
 
 
 def is_whole(value: Any, least: int = 1, most: Optional[int] = None) -> bool:
     """Whether value is a whole number within these bounds, of any integral type; a bool is not."""
-    if isinstance(value, (bool, numpy.bool_)):
+    if type(value).__name__ in ('bool', 'bool_'):  # Python's and NumPy's, which operator.index takes
         return False
     try:
         number = operator.index(value)
