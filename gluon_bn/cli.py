@@ -2,18 +2,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import signal
 import sys
-import threading
-import warnings
-from typing import Any, Dict, Iterator, Optional, Sequence, Set, Type, Union
+from typing import Any, Dict, Optional, Sequence
 
 from . import __version__
-from .errors import GluonBnError, InputError, OutputError
+from .errors import GluonBnError
 from .system.interpreter import command_line
-from .system.settings import check_before_mxnet, check_path, folder_from
+from .system.settings import check_before_mxnet
+from .system.terminal import open_standard_files, output, terminated_as_interrupted, warnings_in_a_line
 from .system.unexpected import describe_and_keep
 
 NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
@@ -27,13 +24,13 @@ OPTIONS = {'num_epochs': '--epochs', 'batch_size': '--batch-size', 'num_train': 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 something is wrong, 2 bad input, 130 stopped."""
-    _open_standard_files()
+    open_standard_files()
     arguments, unknown = _parser().parse_known_args(argv)
     if unknown:  # said by the command's own parser, which shows its own usage
         arguments.parser.error(f'unrecognized arguments: {" ".join(unknown)}')
     names = {**OPTIONS, **vars(arguments).get('options', {})}
     try:
-        with _output(), _warnings_in_a_line(), _terminated_as_interrupted():
+        with output(), warnings_in_a_line(), terminated_as_interrupted():
             if arguments.run is not _doctor:  # which says what is wrong with the settings itself
                 check_before_mxnet()
             code: int = arguments.run(arguments)
@@ -95,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_training(command: argparse.ArgumentParser) -> None:
-    """The arguments that compare and train share; what is not given is left out, see _given."""
+    """Add the options that compare and train share; one that is not given is None."""
     command.add_argument('--epochs', dest='num_epochs', type=_whole, metavar='N',
                          help='passes over the training set (default: 10)')
     command.add_argument('--lr', type=_number, help='learning rate (default: 1.0)')
@@ -126,98 +123,10 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f'must be a number, got {text!r}') from None
 
 
-def _open_standard_files() -> None:
-    """Let what a shell has closed by 2>&- lead nowhere: a file or a pipe would be opened under its number."""
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor < 3:
-        os.set_inheritable(descriptor, True)
-        descriptor = os.open(os.devnull, os.O_RDWR)
-    os.close(descriptor)
-    for name in ('stdout', 'stderr'):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))
-
-
-class _Output:
-    """Standard output: a reader that has gone is no error, and any other error says that it is the output's."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream, self.gone = stream, False
-
-    def write(self, text: str) -> int:
-        try:
-            return self._unless_gone(self.stream.write, text) or 0
-        except UnicodeEncodeError:  # the terminal's encoding lacks a character, as of the folder's name
-            encoding = self.stream.encoding
-            return self._unless_gone(self.stream.write, text.encode(encoding, 'backslashreplace').decode(encoding)) or 0
-
-    def flush(self) -> None:
-        self._unless_gone(self.stream.flush)
-
-    def _unless_gone(self, method: Any, *arguments: Any) -> Any:
-        try:
-            return None if self.gone else method(*arguments)
-        except OSError as error:
-            self.gone = True
-            with contextlib.suppress(OSError, ValueError):  # what is left in the buffer would fail again at the end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
-            if not isinstance(error, BrokenPipeError):
-                raise OutputError(f'standard output cannot be written: {error.strerror or error}') from error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def _output() -> Iterator[None]:
-    output: Any = _Output(sys.stdout)
-    with contextlib.redirect_stdout(output):
-        yield
-        output.flush()
-
-
-@contextlib.contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
-    """Show what the package warns of as it shows an error, without the line of code, and once."""
-    shown: Set[str] = set()
-
-    def show(message: Union[Warning, str], category: Type[Warning], *where: Any, **more: Any) -> None:
-        if not issubclass(category, UserWarning):
-            show_with_its_place(message, category, *where, **more)
-        elif str(message) not in shown:
-            shown.add(str(message))
-            print('gluon_bn:', message, file=sys.stderr)
-
-    with warnings.catch_warnings():
-        show_with_its_place, warnings.showwarning = warnings.showwarning, show
-        yield
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does."""
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # Python lets no other set a handler
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _say_what_is_taken_instead(arguments: argparse.Namespace) -> None:
-    """Say on stderr what a folder of data that was named lacks; refuse one that is not there."""
-    from .data import find_files, lacking
-    if arguments.data is not None and not check_path('root', arguments.data, 'a folder').is_dir():
-        raise InputError(f'must be a folder that is there, got {arguments.data}; '
-                         'leave it out, and the files are found or fetched', 'root')
-    if arguments.data is not None or folder_from('GLUON_BN_DATA'):
-        for line in lacking(find_files(arguments.data), arguments.data, OPTIONS):
-            print('gluon_bn:', line, file=sys.stderr)
+    from .data import taken_instead
+    for line in taken_instead(arguments.data, OPTIONS):
+        print('gluon_bn:', line, file=sys.stderr)
 
 
 def _compare(arguments: argparse.Namespace) -> int:

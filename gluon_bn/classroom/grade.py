@@ -19,7 +19,6 @@ import argparse
 import dataclasses
 import os
 import shutil
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -30,6 +29,7 @@ from ..data import DataUnavailable, find_files
 from ..errors import InputError
 from ..system.environment import cores
 from ..system.store import DISK_FULL
+from ..system.terminal import terminated_as_interrupted
 from . import assignment, confined, table
 from .course import Course
 from .grader import Grader
@@ -61,9 +61,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder")
     if not arguments.again and not arguments.submissions.exists():
         parser.error(f"SUBMISSIONS must be a folder or a zip archive, got {arguments.submissions}, which is not there")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _again(arguments.out.resolve()) if arguments.again else _grade(arguments)
+        with terminated_as_interrupted():
+            return _again(arguments.out.resolve()) if arguments.again else _grade(arguments)
     except (InputError, DataUnavailable) as error:
         parser.error(str(error))
     except OSError as error:
@@ -74,8 +74,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         print("grade: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _grade(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataMissing, DataUnavailable, DataWarning
-from .fashion_mnist import find_files, lacking
+from .fashion_mnist import find_files, lacking, taken_instead
 
 if TYPE_CHECKING:
     from .minibatches import TEXT_LABELS, Minibatches, load_data_fashion_mnist, read_idx
@@ -23,6 +23,7 @@ __all__ = [
     "lacking",
     "load_data_fashion_mnist",
     "read_idx",
+    "taken_instead",
 ]
 
 

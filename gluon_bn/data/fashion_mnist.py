@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
+from ..errors import InputError
 from ..system.settings import check_path, folder_from, home
 from ..system.store import check_writable, store
 from .download import FAILURES, fetch, fetch_debian
@@ -82,6 +83,16 @@ def lacking(found: Mapping[str, Found], root: Root = None, options: Mapping[str,
             lines.append(f'{options.get(source, source)}, {folder}: {_closed(folder) or what}; '
                          f'taken from {", ".join(sorted(map(str, set(others.values()))))}')
     return lines
+
+
+def taken_instead(root: Root, options: Mapping[str, str] = NO_OPTIONS) -> List[str]:
+    """Find the files and say what is `lacking`. Raises: InputError if root is not there; what `find_files` raises."""
+    if root is None and not folder_from('GLUON_BN_DATA'):
+        return []
+    if root is not None and not check_path('root', root, 'a folder').is_dir():
+        raise InputError(f'must be a folder that is there, got {root}; '
+                         'leave it out, and the files are found or fetched', 'root')
+    return lacking(find_files(root), root, options)
 
 
 def _places(root: Root, dataset: DataSet) -> List[_Place]:
