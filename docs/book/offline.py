@@ -8,7 +8,7 @@ from pathlib import Path
 import imagesize
 from docutils import nodes
 
-from gluon_bn.classroom.formula import draw
+from gluon_bn.classroom.feedback import draw
 
 WIDE = 700  # pixels: shrunk to a phone, the labels of a wider picture could not be read
 

@@ -1,12 +1,15 @@
 """The folder of the grades: nbgrader's course, the results, the feedback and the table."""
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterable, Mapping, Sequence
 
 import nbformat
 from nbformat import NotebookNode
@@ -15,6 +18,47 @@ from ..errors import InputError
 from ..system.store import store
 from . import assignment
 from .assignment import NAME
+
+FIRST = ["student", "file", "status", "score", "max_score", "answers_to_grade_by_hand"]
+LAST = ["seconds", "feedback", "notes", "reason"]
+UNCONFINED = "graded with --unconfined: it could read and change files and reach the network"
+
+
+@dataclass(frozen=True)
+class RecordTask:
+    """A submission for nbgrader to record, see `record`.
+
+    course: nbgrader's folder; student: the name of the student's folder there; anew: count the points of the run.
+    """
+    course: str
+    student: str
+    name: str
+    page: str
+    anew: bool
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of each graded cell, "" where it waits to be graded by hand; their sum; how many wait."""
+    points: Mapping[str, str] = field(default_factory=dict)
+    score: str = ""
+    waiting: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one submission came to. reason: why there are no points, "" if there are."""
+    student: str
+    safe: str
+    file: str
+    digest: str
+    reason: str
+    notes: Sequence[str]
+    seconds: float
+    unconfined: bool
+    points: Mapping[str, str] = field(default_factory=dict)
+    score: str = ""
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,5 +117,52 @@ class Course:
         marks = [cell.metadata.get("nbgrader", {}) for cell in self.solution().cells]
         return {mark["grade_id"]: mark["points"] for mark in marks if mark.get("grade")}
 
+    def known(self) -> Dict[str, Result]:
+        """{student: Result} of all that were kept. Raises: InputError if one is damaged."""
+        found = {}
+        for path in sorted(self.results.glob("*.json")):
+            try:
+                result = Result(**json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:  # not JSON, or with other fields
+                raise InputError(f"{path} is damaged ({error}); remove it, and grade again with the same "
+                                 "command") from None
+            found[result.student] = result
+        return found
+
+    def keep(self, result: Result) -> None:
+        """Write a result into the folder of results."""
+        content = json.dumps(dataclasses.asdict(result), ensure_ascii=False, indent=1)
+        store(content.encode(), self.results / f"{result.safe}.json")
+
+    @property
+    def table(self) -> Path:
+        return self.out / "grades.csv"
+
+    def write_table(self, known: Mapping[str, Result], students: Iterable[str] = ()) -> None:
+        """Write the table: a line for each result, and for each of the students who has none yet."""
+        most, results = self.most(), known.values()
+        unconfined = [UNCONFINED] if any(result.unconfined for result in results) else []
+        rows = [{"student": _cell(student), "status": "not graded yet"} for student in students if student not in known]
+        for result in results:
+            row = {"student": _cell(result.student), "file": _cell(result.file), "seconds": f"{result.seconds:.1f}",
+                   "status": "reported" if result.reason else "graded", "max_score": f"{sum(most.values()):g}",
+                   "feedback": f"feedback/{result.safe}.html", "notes": "; ".join(result.notes),
+                   "reason": result.reason}
+            if not result.reason:
+                row.update(result.points, score=result.score, answers_to_grade_by_hand=str(result.waiting))
+            if unconfined:
+                row[UNCONFINED] = "yes" if result.unconfined else "no"
+            rows.append(row)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, [*FIRST, *most, *LAST, *unconfined])
+        table.writeheader()
+        table.writerows(sorted(rows, key=lambda row: row["student"]))
+        store(text.getvalue().encode("utf-8"), self.table)
+
     def _notebook(self, kind: str) -> NotebookNode:
         return nbformat.read(str(self.folder / kind / NAME / f"{NAME}.ipynb"), as_version=4)
+
+
+def _cell(text: str) -> str:
+    """A name as a field that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@") else text

@@ -3,10 +3,13 @@
 Each cell runs for at most so many seconds. RESULT gets the notebook with its outputs; cell.metadata["reply"] says how
 each cell ended. A script by itself, because only its folder need be there. It ends when its standard input is closed.
 """
+from __future__ import annotations
+
 import json
 import os
 import sys
 import threading
+from typing import Any, Dict
 
 import nbformat
 from nbclient import NotebookClient
@@ -17,14 +20,14 @@ MOST = 2 ** 21  # bytes of output kept from a cell
 TIMEOUT = {"ename": "CellTimeoutError", "evalue": "", "traceback": ["CellTimeoutError: the cell took too long"]}
 
 
-class Client(NotebookClient):
+class Client(NotebookClient):  # type: ignore[misc]  # nbclient counts as untyped
     """nbclient, with an end to what it keeps of a cell's output."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.kept = {}
+        self.kept: Dict[int, int] = {}
 
-    def output(self, outs, msg, display_id, cell_index):
+    def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
         before = self.kept.get(cell_index, 0)
         after = self.kept[cell_index] = before + len(json.dumps(msg["content"], default=str))
         if after <= MOST:
@@ -34,11 +37,11 @@ class Client(NotebookClient):
         return None
 
 
-def main(notebook_path, result_path, seconds):
+def main(notebook_path: str, result_path: str, seconds: str) -> int:
     threading.Thread(target=end_with_parent, daemon=True).start()
     notebook = nbformat.read(notebook_path, as_version=4)
 
-    def record(cell, cell_index, execute_reply):
+    def record(cell: Any, cell_index: int, execute_reply: Any) -> None:
         content = execute_reply["content"]
         cell.metadata["reply"] = content["status"]
         if content["status"] != "ok" and not any(output.output_type == "error" for output in cell.outputs):
@@ -58,7 +61,7 @@ def main(notebook_path, result_path, seconds):
     return 0
 
 
-def end_with_parent():
+def end_with_parent() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)

@@ -10,7 +10,8 @@ import signal
 import time
 from typing import Any, Iterator, Set, Tuple
 
-from .formula import draw
+import ziamath
+from latex2mathml.converter import convert
 
 SCRIPT = "<!-- Load mathjax -->", "<!-- End of mathjax configuration -->"  # begins and ends it
 VERBATIM = re.compile(r"<(script|style|pre|code)\b", re.IGNORECASE)
@@ -20,6 +21,8 @@ POLICY = ('<meta http-equiv="Content-Security-Policy" content="default-src \'non
           'img-src data:; font-src data:">')
 LONGEST = 2000  # characters of a formula
 EACH, ALL = 2.0, 20.0  # seconds for one formula, and for a page
+SIZE = 17  # pixels an em, that of the text around
+ziamath.config.svg2 = False  # glyphs are repeated, not shared by id: ids would clash on a page with many formulas
 
 
 class TooSlow(Exception):
@@ -90,3 +93,20 @@ def _within(seconds: float, source: str, inline: bool) -> str:
         signal.signal(signal.SIGALRM, signal.SIG_IGN)  # first: it must not fall into the next line
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def draw(latex: str, inline: bool) -> str:
+    """A formula in LaTeX as an <svg> that stands on the line of the text around it.
+
+    Raises: ValueError for a command that cannot be drawn.
+    """
+    source = re.sub(r"([(,=] ?)-", r"\1{-}", re.sub(r"\s+", " ", latex).strip())  # a sign, no difference: no space
+    unknown = re.findall(r">(\\[a-zA-Z]+)<", convert(source))
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} cannot be drawn in the formula {latex}")
+    svg: str = ziamath.Latex(source, size=SIZE, inline=inline, color="currentColor").svg()
+    width, height = (float(re.findall(rf'{name}="([\d.]+)"', svg)[0]) for name in ("width", "height"))
+    below = height + float(re.findall(r'viewBox="[-\d.]+ ([-\d.]+)', svg)[0])
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(latex, quote=True)}" '
+                      f'style="width:{width / SIZE:.3f}em;height:{height / SIZE:.3f}em;'
+                      f'vertical-align:{-below / SIZE:.3f}em" ', 1)

@@ -30,12 +30,11 @@ from ..errors import InputError
 from ..system.environment import cores
 from ..system.store import DISK_FULL
 from ..system.terminal import terminated_as_interrupted
-from . import assignment, confined, table
-from .course import Course
+from . import assignment, sandbox
+from .course import Course, Result
 from .grader import Grader
-from .isolated import Limits
+from .sandbox import Limits
 from .submissions import Submission, collect
-from .table import Result, results_in
 
 OUT = assignment.TOP / "runs" / "grades"
 ROOM = 100 * 2 ** 20  # bytes that must be free: less, and a failure may be the disk's, not the submission's
@@ -78,7 +77,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _grade(arguments: argparse.Namespace) -> int:
     """Run and record the submissions that have no grade yet."""
-    why_not = None if arguments.unconfined else confined.missing()
+    why_not = None if arguments.unconfined else sandbox.why_unavailable()
     if why_not:
         print(f"grade: {why_not}. bubblewrap keeps a submission from your files and from the network. "
               "To grade without it: --unconfined", file=sys.stderr)
@@ -94,7 +93,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         found, passed_over = collect(arguments.submissions, grader.released)
         for line in passed_over:
             print(f"passed over: {line}")
-        known = results_in(course.results)
+        known = course.known()
         to_do = [one for one in found if one.student not in known or known[one.student].reason
                  or known[one.student].digest != one.digest]
         if len(to_do) < len(found):
@@ -110,10 +109,11 @@ def _grade(arguments: argparse.Namespace) -> int:
 def _run_all(grader: Grader, found: Sequence[Submission], to_do: Sequence[Submission], known: Dict[str, Result],
              jobs: int) -> None:
     """Grade submissions, `jobs` at a time, and put what they come to into `known`. The table is written after each."""
-    course, most, width = grader.course, grader.course.most(), max(len(one.student) for one in found)
+    course, students = grader.course, [submission.student for submission in found]
+    width = max(map(len, students))
     for submission in to_do:
         known.pop(submission.student, None)
-    _write(course, known, most, found)
+    course.write_table(known, students)
     pool = ThreadPoolExecutor(jobs)
     tasks = [pool.submit(grader.grade, submission) for submission in to_do]
     try:
@@ -121,9 +121,9 @@ def _run_all(grader: Grader, found: Sequence[Submission], to_do: Sequence[Submis
             result = task.result()
             if result.reason:
                 _check_room(course)
-            result.keep(course.results)
+            course.keep(result)
             known[result.student] = result
-            _write(course, known, most, found)
+            course.write_table(known, students)
             points = f"{result.score} points, {result.waiting} answers to read" if not result.reason else result.reason
             print(f"{result.student:{width}} {result.seconds:6.1f} s   {points}", flush=True)
     finally:
@@ -158,30 +158,25 @@ def _again(out: Path) -> int:
     if not course.folder.is_dir():
         raise InputError(f"must be a folder of grades, got {out}, which holds none; leave --again out", "--out")
     with locked(out, "--out", wait=True):
-        known = results_in(course.results)
+        known = course.known()
         grader = Grader(course, Limits(), course.solution(), course.released())
         for student, result in known.items():
             if result.reason:
                 continue
             try:
-                known[student] = dataclasses.replace(result, **grader.record(student, result.safe, anew=False))
+                points = grader.record(student, result.safe, anew=False)
             except InputError as error:
                 print(f"grade: {student}: {error}; the line in the table stays as it was", file=sys.stderr)
-            else:
-                known[student].keep(course.results)
-        _write(course, known, course.most(), [])
+                continue
+            known[student] = dataclasses.replace(result, **dataclasses.asdict(points))
+            course.keep(known[student])
+        course.write_table(known)
     return _close(course, known)
-
-
-def _write(course: Course, known: Mapping[str, Result], most: Mapping[str, float],
-           found: Sequence[Submission]) -> None:
-    table.write(course.out / "grades.csv", list(known.values()), most,
-                [submission.student for submission in found if submission.student not in known])
 
 
 def _close(course: Course, known: Mapping[str, Result]) -> int:
     graded = sum(not result.reason for result in known.values())
-    print(f"{graded} graded, {len(known) - graded} reported: {course.out / 'grades.csv'}")
+    print(f"{graded} graded, {len(known) - graded} reported: {course.table}")
     return 0
 
 

@@ -6,9 +6,8 @@ import shutil
 import threading
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict
 
 import nbformat
 from nbformat import NotebookNode
@@ -17,11 +16,10 @@ from ..errors import InputError
 from ..system.processes import Crashed, run_tasks
 from ..system.store import DISK_FULL, store
 from .assignment import NAME
-from .course import Course
+from .course import Course, Points, RecordTask, Result
 from .hand_in import build
-from .isolated import Limits, Stopped, run
+from .sandbox import Limits, Stopped, run
 from .submissions import Submission
-from .table import Result
 
 PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>{student}</title><h1>{student}</h1><p>{text}</p>\n"
 
@@ -39,7 +37,7 @@ class Grader:
     def grade(self, submission: Submission) -> Result:
         """Run and record a submission. Raises: Stopped if `stop` is set meanwhile."""
         notes, start = list(submission.notes), time.monotonic()
-        points: Dict[str, Any] = {}
+        points = Points()
         try:
             if submission.reason:
                 raise InputError(submission.reason)
@@ -64,30 +62,29 @@ class Grader:
             self.write_page(submission.student, submission.safe, f"Not graded: {reason}. Mend this, choose Kernel, "
                             "Restart and Run All, save, and hand it in again.")
         return Result(submission.student, submission.safe, submission.file, submission.digest, reason, notes,
-                      time.monotonic() - start, self.limits.unconfined, **points)
+                      time.monotonic() - start, self.limits.unconfined, **asdict(points))
 
-    def record(self, student: str, safe: str, anew: bool) -> Dict[str, Any]:
-        """Let nbgrader count the points of a notebook that ran, and write its feedback; returns its `Points`.
+    def record(self, student: str, safe: str, anew: bool) -> Points:
+        """Let nbgrader count the points of a notebook that ran, and write its feedback.
 
         anew: whether the run is a new one; else only points given by hand have changed.
 
         Raises: InputError if nbgrader fails; Stopped if `stop` is set.
         """
-        task = {"course": str(self.course.folder), "student": safe, "name": student, "page": str(self.page(safe)),
-                "anew": anew}
+        task = RecordTask(str(self.course.folder), safe, student, str(self.page(safe)), anew)
         with self.recording:
             if self.stop.is_set():
                 raise Stopped("stopped")
             if anew:  # what a process that was killed has left half written
                 for kind in ("autograded", "feedback"):
                     shutil.rmtree(self.course.folder / kind / safe, ignore_errors=True)
-            said = [message for _, message in run_tasks("gluon_bn.classroom.record", [task], 1, {})]
-        points = [message for message in said if not isinstance(message, Crashed)]
+            said = [message for _, message in run_tasks("gluon_bn.classroom.record", [asdict(task)], 1, {})]
+        points = [Points(**message) for message in said if not isinstance(message, Crashed)]
         failed = [message.reason for message in said if isinstance(message, Crashed)]
         if not points:
             raise InputError(f"it ran, but nbgrader could not count its points: {failed[0]}")
         if failed:  # the points count all the same
-            self.write_page(student, safe, f"Graded: {points[0]['score']} points. There is no page of it: {failed[0]}.")
+            self.write_page(student, safe, f"Graded: {points[0].score} points. There is no page of it: {failed[0]}.")
         return points[0]
 
     def page(self, safe: str) -> Path:

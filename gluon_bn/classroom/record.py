@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -20,34 +20,17 @@ from ..system.processes import serve_task
 from ..system.store import store
 from . import assignment
 from .assignment import NAME
+from .course import Points, RecordTask
 from .feedback import offline
 
 CPU_SECONDS, MEMORY = 180, 2 ** 33  # the most for one submission
-
-
-@dataclass(frozen=True)
-class Task:
-    """course: nbgrader's folder; student: the name of the student's folder there; anew: count the points of the run."""
-    course: str
-    student: str
-    name: str
-    page: str
-    anew: bool
-
-
-@dataclass(frozen=True)
-class Points:
-    """The points of each graded cell, "" where it waits to be graded by hand; their sum; how many wait."""
-    points: Dict[str, str]
-    score: str
-    waiting: int
 
 
 def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None:
     """Count a submission's points and send its `Points`; then write its feedback."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    what = Task(**task)
+    what = RecordTask(**task)
     os.environ["PATH"] = assignment.environment()["PATH"]  # nbgrader calls alembic by name
     os.chdir(what.course)
     api = NbGraderAPI(coursedir=CourseDirectory(root=what.course, course_id=NAME))
@@ -60,7 +43,7 @@ def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None
     store(offline(page.read_text(encoding="utf-8"), what.name).encode(), Path(what.page))
 
 
-def _call(step: Callable[[str, str], Dict[str, Any]], task: Task) -> None:
+def _call(step: Callable[[str, str], Dict[str, Any]], task: RecordTask) -> None:
     """Let nbgrader do one thing for a student. It ends this process where it fails, and leaves a log."""
     result = step(NAME, task.student)
     if not result["success"]:
@@ -70,7 +53,7 @@ def _call(step: Callable[[str, str], Dict[str, Any]], task: Task) -> None:
         raise SystemExit(f"nbgrader failed on {task.name}: see {log}")
 
 
-def _points(task: Task) -> Points:
+def _points(task: RecordTask) -> Points:
     with Gradebook(f"sqlite:///{task.course}/gradebook.db", NAME) as gradebook:
         grades = gradebook.find_submission_notebook(NAME, NAME, task.student).grades
         waiting = {grade.name for grade in grades if grade.needs_manual_grade}

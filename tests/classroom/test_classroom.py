@@ -11,10 +11,10 @@ import pytest
 from handing_in import edit, label, named, save, small_source, solve, table_of
 from nbclient import NotebookClient
 
-from gluon_bn.classroom import assignment, confined, grade
+from gluon_bn.classroom import assignment, grade, sandbox
 from gluon_bn.classroom.feedback import offline
 
-NEEDS_BUBBLEWRAP = pytest.mark.skipif(bool(confined.missing()), reason="needs bubblewrap")
+NEEDS_BUBBLEWRAP = pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")
 AUTOMATIC, BY_HAND = 44, 21  # points
 QUICK = ["dense", "convolution", "modes", "averages", "layer", "backward"]  # exercises that train nothing
 QUICK_POINTS = 3 + 3 + 3 + 4 + 6 + 6

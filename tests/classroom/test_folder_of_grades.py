@@ -13,7 +13,7 @@ from gluon_bn.errors import InputError
 def test_an_out_that_cannot_be_written_is_refused_by_name(out, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     (tmp_path / "read only").mkdir()
-    monkeypatch.setattr(grade.confined, "missing", lambda: None)
+    monkeypatch.setattr(grade.sandbox, "why_unavailable", lambda: None)
     monkeypatch.setattr(grade, "find_files", dict)
     monkeypatch.setattr(grade.os, "access", lambda *arguments: False)
     with pytest.raises(SystemExit):

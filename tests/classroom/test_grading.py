@@ -15,9 +15,9 @@ import pytest
 from handing_in import edit, label, named, save, small_source, solve, table_of
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from gluon_bn.classroom import assignment, confined
+from gluon_bn.classroom import assignment, sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(confined.missing()), reason="needs bubblewrap")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")]
 DENSE, CONVOLUTION = ("dense", 3), ("convolution", 3)
 MAIN = "import sys; from pathlib import Path; from gluon_bn.classroom import assignment, grade; " \
        "assignment.SOURCE = Path(sys.argv.pop(1)); sys.exit(grade.main())"

@@ -1,4 +1,9 @@
-"""Running one submission: somebody else's code, in folders of its own, and with an end."""
+"""Runs one submission: somebody else's code, in folders of its own, with limits.
+
+bubblewrap (https://github.com/containers/bubblewrap) confines it: it can read Python, the data and its own notebook,
+and write to a small disk of its own. bubblewrap needs Linux, but neither root nor a set-up. Some machines forbid the
+user namespaces that it needs.
+"""
 from __future__ import annotations
 
 import os
@@ -12,16 +17,21 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Set, Tuple
+from typing import List, Optional, Set, Tuple
 
 import nbformat
 import psutil
 from nbformat import NotebookNode
 
 from ..errors import GluonBnError, InputError
-from . import assignment, confined, execute
+from . import execute
+from .assignment import TOP, environment
 from .outputs import with_outputs
 
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/sys", "/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache",
+          "/etc/localtime", "/etc/passwd")
+DISK, SHARED_MEMORY = 2 ** 30, 2 ** 28  # bytes that a submission may write, in all
+HOME = Path("/student")
 # What a submission sees of this process's environment.
 KEPT = ("LANG", "LC_ALL", "PATH", "PYTHONPATH", "TZ", "LD_LIBRARY_PATH")
 MARK = "GLUON_BN_GRADING"  # finds what a submission left running
@@ -41,6 +51,29 @@ class Limits:
 
 class Stopped(GluonBnError):
     """Grading was stopped while a submission ran."""
+
+
+def why_unavailable() -> Optional[str]:
+    """Why submissions cannot be confined here, and what to do; None if they can."""
+    if not shutil.which("bwrap"):
+        return "bubblewrap is missing; install it (Debian, Ubuntu: apt-get install bubblewrap)"
+    done = subprocess.run([*wrapped(), "--", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        return (f"bubblewrap does not work here: {done.stderr.strip() or f'exit code {done.returncode}'}; it must be "
+                "0.7 or newer, and the system must allow user namespaces")
+    return None
+
+
+def wrapped(*options: str) -> List[str]:
+    """bwrap and its options: no network, processes and users of its own, a read-only system, HOME to write."""
+    packages = os.environ.get("PYTHONPATH", "").split(os.pathsep) + os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    python = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *filter(None, packages)]
+    command = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--proc", "/proc",
+               "--dev", "/dev", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm", "--size", str(DISK),
+               "--tmpfs", str(HOME), "--dir", str(HOME / "tmp")]
+    for path in (*SYSTEM, *python, str(TOP / "gluon_bn")):
+        command += ["--ro-bind-try", path, path]
+    return [*command, *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(HOME)]
 
 
 def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.Event) -> NotebookNode:
@@ -65,8 +98,8 @@ def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.E
 
 def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threading.Event) -> Tuple[str, int, str]:
     """Run folder/notebook.ipynb; returns why it was stopped, or "", its exit code and what it said."""
-    known = assignment.environment()
-    environment = {name: known[name] for name in KEPT if name in known}
+    known = environment()
+    variables = {name: known[name] for name in KEPT if name in known}
     notebook, result = folder / "notebook.ipynb", folder / "result.ipynb"
     if limits.unconfined:
         home, inside, wrapper = folder / "home", {}, []
@@ -74,12 +107,12 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
         (home / "tmp").mkdir()
         data = home / "data"
     else:
-        home, inside = confined.HOME, {notebook: "/in.ipynb", result: "/out.ipynb"}
-        wrapper = [*confined.wrapped("--ro-bind", str(data), "/data", "--ro-bind", str(notebook), inside[notebook],
+        home, inside = HOME, {notebook: "/in.ipynb", result: "/out.ipynb"}
+        wrapper = [*wrapped("--ro-bind", str(data), "/data", "--ro-bind", str(notebook), inside[notebook],
                                      "--bind", str(result), inside[result],
                                      "--ro-bind", execute.__file__, "/execute.py"), "--"]
         data = Path("/data")
-    environment.update({
+    variables.update({
         "HOME": str(home), "TMPDIR": str(home / "tmp"), "GLUON_BN_DATA": str(data),
         "GLUON_BN_FUSED": "portable",  # nothing to compile
         MARK: token, "OMP_NUM_THREADS": str(limits.threads)})
@@ -88,7 +121,7 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
                str(limits.cell_seconds)]
     with open(folder / "log", "w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(["sh", "-c", f'ulimit -f {FILE_BLOCKS} && exec "$@"', "sh", *command],
-                                   cwd=home if limits.unconfined else folder, env=environment, stdin=subprocess.PIPE,
+                                   cwd=home if limits.unconfined else folder, env=variables, stdin=subprocess.PIPE,
                                    stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             reason = _watch(process, token, limits, stop)
