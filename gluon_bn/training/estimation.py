@@ -11,7 +11,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.ndarray import NDArray
 
 from ..errors import InputError
-from .hooks import blocks_of, eager
+from .hooks import blocks_of, inputs_seen
 from .inputs import check_block, check_net, pairs, run, to_devices
 from .norm_layers import axis_of, norm_layers, statistic_names
 
@@ -43,9 +43,7 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
     statistics = [_Statistic(layer, name) for layer in layers for name in statistic_names(layer)]
     moments = {layer: _Moments() for layer in layers}
     before = [[array.copy() for array in statistic.arrays()] for statistic in statistics]
-    with eager(net):
-        hooks = [layer.register_forward_pre_hook(lambda layer, inputs: moments[layer].add(inputs[0], axis_of(layer)))
-                 for layer in layers]
+    with inputs_seen(net, {layer: layer for layer in layers}, lambda layer, X: moments[layer].add(X, axis_of(layer))):
         try:
             with autograd.train_mode():
                 for number, (X, _) in enumerate(itertools.chain([first], minibatches), 1):
@@ -57,8 +55,6 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
         finally:  # this package's layer has moved its statistics in training mode
             for statistic, arrays in zip(statistics, before):
                 statistic.set(arrays)
-            for hook in hooks:
-                hook.detach()
     estimates = [estimate for layer in layers for estimate in moments[layer].result()]
     for statistic, (old, *_), estimate in zip(statistics, before, estimates):
         if estimate.size != old.size:

@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple, TypeVar
 
 from mxnet.gluon import Block, HybridBlock
+
+Key = TypeVar('Key')
 
 
 def blocks_of(net: Block) -> List[Block]:
@@ -39,3 +41,13 @@ def eager(net: Block) -> Iterator[None]:
         if any(active for _, active, _ in hybrid):
             for block, active, flags in reversed(hybrid):  # parents before their children, whom they overrule
                 block.hybridize(active, **flags)
+
+
+@contextlib.contextmanager
+def inputs_seen(net: Block, layers: Mapping[Key, Block], see: Callable[[Key, Any], None]) -> Iterator[None]:
+    """Run net eagerly; before each of the layers, see gets its key and its input."""
+    with eager(net), contextlib.ExitStack() as stack:
+        for key, layer in layers.items():
+            hook = layer.register_forward_pre_hook(lambda layer, inputs, key=key: see(key, inputs[0]))
+            stack.callback(hook.detach)
+        yield

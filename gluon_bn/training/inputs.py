@@ -1,6 +1,7 @@
 """What training and evaluation are given: checked before the first step, by name, and shared among the devices."""
 from __future__ import annotations
 
+import contextlib
 import numbers
 import sys
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
@@ -14,7 +15,7 @@ from mxnet.ndarray import NDArray
 from ..data import Minibatches
 from ..errors import InputError
 from ..system.arguments import check_count
-from .hooks import describe, eager, paths_of
+from .hooks import describe, inputs_seen, paths_of
 from .norm_layers import axis_of, norm_layers
 from .totals import check_labels, check_output
 
@@ -153,17 +154,11 @@ def run(net: Block, X: Any, device: mx.Context) -> Any:
 
 def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
     """Say which of Gluon's layers cannot take what comes to it and what it takes; None if the error is another."""
-    layers, reached = dict(paths_of(net)) or {'': net}, []
-    with eager(net), autograd.pause():
-        hooks = [layer.register_forward_pre_hook(
-            lambda layer, inputs, path=path: reached.append((path, inputs[0]))) for path, layer in layers.items()]
-        try:
+    layers = dict(paths_of(net)) or {'': net}
+    reached: List[Tuple[str, Any]] = []
+    with inputs_seen(net, layers, lambda path, X: reached.append((path, X))), autograd.pause():
+        with contextlib.suppress(MXNetError, ValueError):  # again
             net(X)
-        except (MXNetError, ValueError):  # again
-            pass
-        finally:
-            for hook in hooks:
-                hook.detach()
     if isinstance(error, InputError) or not reached or not type(layers[reached[-1][0]]).__module__.startswith('mxnet.'):
         return None
     path, came = reached[-1]
@@ -216,19 +211,13 @@ def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> Non
 
 def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:
     """Return the first batch normalization that gets one value per channel of one example."""
-    layers = dict(paths_of(net)) or {'': net}
-    norms, found = norm_layers(net), []
+    layers, norms = dict(paths_of(net)) or {'': net}, norm_layers(net)
+    found: List[str] = []
 
-    def look(path: str, layer: Block, X: Any) -> None:
-        if X.size == len(X) * X.shape[axis_of(layer)]:
+    def look(path: str, X: Any) -> None:
+        if X.size == len(X) * X.shape[axis_of(layers[path])]:
             found.append(describe(path, layers))
 
-    with eager(net):
-        hooks = [layer.register_forward_pre_hook(lambda layer, inputs, path=path: look(path, layer, inputs[0]))
-                 for path, layer in layers.items() if layer in norms]
-        try:
-            run(net, X[:2], device)
-        finally:
-            for hook in hooks:
-                hook.detach()
+    with inputs_seen(net, {path: layer for path, layer in layers.items() if layer in norms}, look):
+        run(net, X[:2], device)
     return found[0] if found else None
