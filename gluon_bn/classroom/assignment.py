@@ -54,9 +54,9 @@ def release(out: Path) -> Path:
     nbformat.write(solved(), str(course / "source" / NAME / f"{NAME}.ipynb"))
     nbgrader(course, "generate_assignment", NAME, "--create")
     released = course / "release" / NAME / f"{NAME}.ipynb"
-    told = leaks(nbformat.read(str(released), as_version=4), solved())
-    if told:
-        raise SystemExit("nothing is handed out, for it would hold parts of the solution:\n" + "\n".join(told))
+    leaked = leaks(nbformat.read(str(released), as_version=4), solved())
+    if leaked:
+        raise SystemExit("not written, because it would show parts of the solution:\n" + "\n".join(leaked))
     return Path(shutil.copyfile(released, out / f"{NAME}.ipynb"))
 
 

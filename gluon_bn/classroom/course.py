@@ -47,7 +47,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Result:
-    """What one submission came to. reason: why there are no points, "" if there are."""
+    """The outcome of one submission. reason: why there are no points, "" if there are."""
     student: str
     safe: str
     file: str
@@ -65,7 +65,7 @@ class Result:
 class Course:
     """The folder of the grades.
 
-    folder: nbgrader's; results: a file for each submission; working: what a run needs only while it lasts.
+    folder: nbgrader's; results: a file for each submission; working: what is needed only during a run.
     """
     out: Path
 

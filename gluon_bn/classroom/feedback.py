@@ -1,6 +1,6 @@
-"""Feedback that can be read without a network, where nbgrader's page asks one for a script that draws formulas.
+"""Feedback that needs no network: nbgrader's page, without the script that it loads, its formulas drawn as SVG.
 
-A submission's outputs are in it. It runs no script, loads nothing, and is drawn in bounded time.
+The page holds a submission's outputs, so it runs no script and loads nothing, and formulas are drawn in bounded time.
 """
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ FOLDER (default runs/grades) gets
 - course: nbgrader's folder, for grading the written answers by hand. Afterwards
   `python -m gluon_bn.classroom.grade --again [--out FOLDER]` writes the table and the feedback anew; nothing is run.
 
-Whatever interrupts it, the same command goes on: what is graded stays, what was reported or has changed is run.
+After an interruption, the same command continues: grades stay, and what was reported or has changed is run again.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a submission's run came to. Its code can write the result as it likes, so only what is checked is taken."""
+"""The outputs of a submission's run. Its code can write anything into the result, so each part is checked."""
 from __future__ import annotations
 
 import copy

@@ -41,7 +41,7 @@ LOGGED = 10_000  # bytes of what a run says that are read
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may take, and whether it is confined."""
+    """The limits of one submission, and whether it is confined."""
     cell_seconds: int = 120
     seconds: int = 900
     gigabytes: float = 4

@@ -1,4 +1,4 @@
-"""What is raised where Fashion-MNIST is incomplete; each message says what to do."""
+"""The errors of looking for Fashion-MNIST; each message says what to do."""
 from __future__ import annotations
 
 from typing import Any, List, Mapping, Tuple
@@ -7,7 +7,7 @@ from ..errors import GluonBnError
 
 
 class DataUnavailable(GluonBnError, OSError):
-    """Fashion-MNIST cannot be had, or a folder that the user named holds a wrong file; the message says what to do.
+    """Fashion-MNIST is unavailable, or a folder that the user named holds a wrong file.
 
     source: what the message begins with, if that is where the data was looked for: 'root' is an argument.
     """
@@ -27,11 +27,11 @@ class DataMissing(DataUnavailable):
         self.missing, self.tried, self.package = missing, tried, package
         super().__init__(self.message({}))
 
-    def __reduce__(self) -> Tuple[Any, ...]:  # or a process that is sent one could not make it from the message alone
+    def __reduce__(self) -> Tuple[Any, ...]:  # without it, unpickling would call DataMissing with the message alone
         return DataMissing, (self.missing, self.tried, self.package)
 
     def message(self, options: Mapping[str, str]) -> str:
-        return (f'Fashion-MNIST is not complete: {", ".join(self.missing)} cannot be had. Tried:\n'
+        return (f'Fashion-MNIST is incomplete: could not find {", ".join(self.missing)}. Tried:\n'
                 + ''.join(f'  - {options.get(source, source)}{text}\n' for source, text in self.tried)
                 + 'Ways out:\n'
                 f'  - on Debian or Ubuntu: sudo apt-get update && sudo apt-get install {self.package}\n'

@@ -168,7 +168,7 @@ def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
         return
     if folder is None:
         raise DataUnavailable('Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set '
-                              'GLUON_BN_DATA to a folder that you can write, with 31 MB free.')
+                              'GLUON_BN_DATA to a writable folder with 31 MB free.')
     for mirror in dataset.mirrors:
         for name in [name for name in dataset.files if name not in found]:
             with _keeping_in(folder):
@@ -218,7 +218,7 @@ def _keeping_in(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataUnavailable(f'Fashion-MNIST cannot be kept in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
-                              'a folder that you can write, with 31 MB free, and name no other.') from error
+                              'a writable folder with 31 MB free, and name no other.') from error
 
 
 def _reason(error: BaseException) -> str:

@@ -29,7 +29,7 @@ def fused_batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDA
     GLUON_BN_FUSED=native or portable in the environment chooses by hand.
 
     Shapes, Units, Raises: as for `batch_norm`; also NativeError if GLUON_BN_FUSED=native
-    and that is not to be had.
+    and the native path is unavailable.
     Note: the statistics that it returns, old or new, carry no gradient. MXNet 1.9.1 gives no gradient of
     a gradient (`create_graph=True`) for it, nor for `batch_norm`: operators of both lack one.
     Source: Ioffe and Szegedy (2015), section 3, where the gradients are derived.
@@ -45,7 +45,7 @@ def choose() -> Tuple[str, str]:
     """('native' or 'portable', why), decided at the first call and kept; compiles if it must.
 
     Raises: InputError for a GLUON_BN_FUSED that is none of native, portable, auto;
-    NativeError if it is native and native cannot be had.
+    NativeError if it is native and the native path is unavailable.
     """
     wish = os.environ.get('GLUON_BN_FUSED') or 'auto'
     if wish not in ('native', 'portable', 'auto'):

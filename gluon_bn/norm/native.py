@@ -45,7 +45,7 @@ def batch_norm_native(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: ND
         X, gamma, beta, moving_mean, moving_var = (
             a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
     # MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add').
-    # So no variable feeds one directly: an operator of MXNet's own stands between, and does as it is told.
+    # So no variable feeds one directly: an operator of MXNet's own stands between, which knows.
     if X.grad is not None and autograd.is_recording():
         X = X.reshape(X.shape)
     training = autograd.is_training()

@@ -1,4 +1,4 @@
-"""The state of a training on disk after each epoch, so that it can go on as if nothing had happened."""
+"""Saves the state of a training after each epoch, so that it can continue after an interruption."""
 from __future__ import annotations
 
 import dataclasses
@@ -22,12 +22,12 @@ MAGIC = b'gluon_bn checkpoint 1 '
 
 
 class Checkpoint:
-    """A file with what `train` needs to go on after an epoch, to the same metrics bit for bit.
+    """A file with what `train` needs to continue after an epoch, with the same metrics bit for bit.
 
     It holds the parameters with their statistics, the state of NumPy's generator, the history, and the
     configuration: a dict of what was trained, with its 'seed'. SGD without momentum has no state of its
     own. MXNet's generator cannot be read: it is seeded anew from the seed and the epoch after each epoch,
-    whether the training goes on at once or later. results: what was measured when the training was over.
+    whether the training continues at once or later. results: what was measured after the training.
 
     Format: one line, the magic and the SHA-256 of the rest; then arrays as NumPy's .npz, and JSON
     as bytes in one of them. Nothing in it is ever unpickled.
@@ -50,7 +50,7 @@ class Checkpoint:
         self.configuration = json.loads(written)
 
     def save(self, net: Block, history: List[Epoch], results: Optional[Dict[str, Any]] = None) -> None:
-        """Put the present state in the place of the one before: the file holds one or the other, whole."""
+        """Replace the saved state by the present one, atomically."""
         arrays = {f'parameter {name} {i}': array.asnumpy() for name, parameter in _parameters(net).items()
                   for i, array in enumerate(parameter.list_data())}
         state: Any = numpy.random.get_state()

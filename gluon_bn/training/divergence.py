@@ -27,7 +27,7 @@ class Diverged(GluonBnError, ArithmeticError):
                          f'{where} was the first that is not finite; {remedy}')
         self.epoch, self.minibatch, self.lr, self.where, self.history = epoch, minibatch, lr, where, history
 
-    def __reduce__(self) -> Tuple[Any, ...]:  # or a pool of processes, which makes it anew from its message, would hang
+    def __reduce__(self) -> Tuple[Any, ...]:  # without it, unpickling would fail, and a pool of processes would hang
         return Diverged, (self.epoch, self.minibatch, self.lr, self.where, self.history)
 
 

@@ -153,7 +153,7 @@ def run(net: Block, X: Any, device: mx.Context) -> Any:
 
 
 def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
-    """Say which of Gluon's layers cannot take what comes to it and what it takes; None if the error is another."""
+    """Say which of Gluon's layers cannot take its input, and what it takes; None if the error is another."""
     layers = dict(paths_of(net)) or {'': net}
     reached: List[Tuple[str, Any]] = []
     with inputs_seen(net, layers, lambda path, X: reached.append((path, X))), autograd.pause():

@@ -65,7 +65,7 @@ def _our_name(name: str) -> str:
 
 
 def _by_position(net: Block, parameters: Dict[str, Parameter], saved: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what was saved under the names in parameters, as far as it can be told what is what."""
+    """Return what was saved under the names in parameters, matched by order of creation if no name fits."""
     names_of: Dict[Parameter, List[str]] = {}  # more than one for a parameter that layers share
     for name, parameter in parameters.items():
         names_of.setdefault(parameter, []).append(name)

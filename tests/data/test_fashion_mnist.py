@@ -445,7 +445,8 @@ def test_the_error_lists_each_thing_tried(cache, dataset, tmp_path, impatient):
     assert [line.split(':')[0] for line in lines if line.startswith('  - ')][:5] == [
         f'  - root, {tmp_path}/root', f"  - MXNet's cache, {cache}", f'  - the system, {tmp_path}/system',
         '  - http', '  - http']
-    assert lines[0].startswith('Fashion-MNIST is not complete: train-labels-idx1-ubyte, t10k-images-idx3-ubyte')
+    assert lines[0].startswith('Fashion-MNIST is incomplete: could not find train-labels-idx1-ubyte, '
+                               't10k-images-idx3-ubyte')
 
 
 # The cache

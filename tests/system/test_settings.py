@@ -103,7 +103,7 @@ except fashion_mnist.DataUnavailable as error:
     print(error)
 """, **environment)
     assert done.stdout == ("Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set "
-                           "GLUON_BN_DATA to a folder that you can write, with 31 MB free.\n"), done.stderr
+                           "GLUON_BN_DATA to a writable folder with 31 MB free.\n"), done.stderr
 
 
 @pytest.mark.fault("a user without a home folder")
