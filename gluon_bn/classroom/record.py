@@ -26,21 +26,21 @@ from .feedback import offline
 CPU_SECONDS, MEMORY = 180, 2 ** 33  # the most for one submission
 
 
-def record(task: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None:
+def record(content: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None:
     """Count a submission's points and send its `Points`; then write its feedback."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    what = RecordTask(**task)
+    task = RecordTask(**content)
     os.environ["PATH"] = assignment.environment()["PATH"]  # nbgrader calls alembic by name
-    os.chdir(what.course)
-    api = NbGraderAPI(coursedir=CourseDirectory(root=what.course, course_id=NAME))
+    os.chdir(task.course)
+    api = NbGraderAPI(coursedir=CourseDirectory(root=task.course, course_id=NAME))
     api.config.Execute.enabled = api.config.ClearOutput.enabled = False  # it has run, and its outputs are there
-    if what.anew:
-        _call(api.autograde, what)
-    send(asdict(_points(what)))
-    _call(api.generate_feedback, what)
-    page = Path(what.course) / "feedback" / what.student / NAME / f"{NAME}.html"
-    store(offline(page.read_text(encoding="utf-8"), what.name).encode(), Path(what.page))
+    if task.anew:
+        _call(api.autograde, task)
+    send(asdict(_points(task)))
+    _call(api.generate_feedback, task)
+    page = Path(task.course) / "feedback" / task.student / NAME / f"{NAME}.html"
+    store(offline(page.read_text(encoding="utf-8"), task.name).encode(), Path(task.page))
 
 
 def _call(step: Callable[[str, str], Dict[str, Any]], task: RecordTask) -> None:
