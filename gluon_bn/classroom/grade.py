@@ -88,7 +88,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         _check_room(course)
         course.begin(arguments.submissions)
         grader = Grader(course, Limits(arguments.cell_seconds, arguments.seconds, arguments.gigabytes,
-                                       max(1, (cores() or 1) // arguments.jobs), arguments.unconfined),
+                                       max(1, cores() // arguments.jobs), arguments.unconfined),
                         course.solution(), course.released())
         found, passed_over = collect(arguments.submissions, grader.released)
         for line in passed_over:

@@ -20,6 +20,7 @@ from mxnet import autograd, nd, np, sym
 from mxnet.ndarray import NDArray
 
 from ..errors import GluonBnError
+from ..system.environment import cpu_info
 from ..system.settings import folder_from, home
 from ..system.store import DISK_FULL, store
 
@@ -181,19 +182,11 @@ def cache_folder() -> Path:
 def fingerprint(compiler: Sequence[str]) -> str:
     """What the machine code depends on: the source, MXNet, the compiler and the processor."""
     version = run([*compiler, '--version']).stdout
-    parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor())
+    # the instruction sets too, since -march=native compiles for these alone
+    processor = '\n'.join(cpu_info('model name', 'flags', 'Features')) or platform.processor()
+    parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor)
     return digest('\n'.join(parts).encode())
 
 
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def processor() -> str:
-    """The model and the instruction sets, since -march=native compiles for these alone."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    kept = ('model name', 'flags', 'Features')
-    return '\n'.join(sorted({line for line in lines if line.split(':')[0].strip() in kept}))

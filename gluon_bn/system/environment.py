@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
-from typing import Any, Dict
+from pathlib import Path
+from typing import Any, Dict, List
 
 import mxnet
 import numpy
@@ -31,10 +31,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
+def cpu_info(*names: str) -> List[str]:
+    """The lines of /proc/cpuinfo with these names, each once; none where there is no such file."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return []
+    return sorted({line for line in lines if line.split(':')[0].strip() in names})
+
+
 def _processor() -> str:
-    if sys.platform.startswith('linux'):
-        with open('/proc/cpuinfo', encoding='utf-8') as lines:
-            for line in lines:
-                if line.startswith('model name'):
-                    return line.split(':', 1)[1].strip()
-    return platform.processor() or platform.machine()
+    models = cpu_info('model name')
+    return models[0].split(':', 1)[1].strip() if models else platform.processor() or platform.machine()
