@@ -6,22 +6,11 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, 
 
 import numpy
 
-from .formulas import BLENDED, RULES, SLIPS, Formula, mean, momentum, var, variable
-from .result import Array, Finding, StudentError, difference
+from . import variants
+from .formulas import BLENDED, SLIPS, mean, momentum, rules, var, variable
+from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
-from .variants import (
-    RIGHT,
-    Axes,
-    Variant,
-    batch_statistics,
-    close,
-    describe,
-    dimensions,
-    mistakes,
-    other_axes,
-    values,
-    where,
-)
+from .variants import RIGHT, Axes, Variant, batch_statistics, dimensions, other_axes, where
 
 USUAL_RULES: Dict[str, List[str]] = {'blend': [], 'swapped': ['MomentumSwapped'], 'overwritten': ['OverwritesRunning'],
                                      'kept': ['NeverUpdates'], 'other': ['OtherMomentum']}
@@ -46,7 +35,7 @@ def differences(trials: Sequence[Trial], observed: Sequence[Observed]) -> Dict[s
     """For each average that is wrong, numbers that show it. Raises: StudentError for a wrong shape."""
     texts: Dict[str, str] = {}
     for trial, one in zip(trials, observed):
-        for name, batch in zip(QUANTITIES, batch_statistics(RIGHT['batch'], trial.X)):
+        for name, batch in zip(QUANTITIES, batch_statistics(RIGHT['batch'], trial)):
             old, new = getattr(trial, name), getattr(one, name)
             right = trial.momentum * old + (1 - trial.momentum) * batch
             if name not in texts and not close(new, right):
@@ -68,8 +57,8 @@ def judge(trials: Sequence[Trial], observed: Sequence[Observed], texts: Dict[str
     if causes is None:
         return [Finding('WrongStatistics', text)]
     if variant is not None and not causes:  # wrong only as Y is wrong
-        return [Finding(name, text + describe(variant, name))
-                for name in mistakes(variant, 'batch') if name in ABOUT_BATCH]
+        return [Finding(name, text + variants.describe(variant, name))
+                for name in variants.mistakes(variant, 'batch') if name in ABOUT_BATCH]
     findings: Dict[str, Finding] = {}
     for cause in causes:
         findings.setdefault(cause.name, Finding(cause.name, texts.get(cause.quantity, text) + cause.description))
@@ -91,17 +80,16 @@ def explain(trials: Sequence[Trial], observed: Sequence[Observed], variant: Opti
         exchanges = exchanges or [slip for slip in SLIPS if slip.name == 'ExchangedArguments']
     for slip in exchanges:  # those that are seen in Y already come before any other cause
         exchange = Variant(slips=(slip,))
-        given = [trial._replace(**{key: values(exchange, trial)[key] for key, _ in slip.steps}) for trial in trials]
+        given = [variants.received(exchange, trial) for trial in trials]
         if _of_usual(given, observed, variant._replace(slips=()), known) == []:
-            return [Cause(slip.name, quantity, describe(exchange, slip.name)) for quantity in QUANTITIES]
+            return [Cause(slip.name, quantity, variants.describe(exchange, slip.name)) for quantity in QUANTITIES]
     return _of_slips(trials, observed, variant, known) if causes is None else causes
 
 
 def _follow(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant) -> bool:
     """Whether both averages are right but for the statistics, which are those that normalize the batch."""
     for trial, one in zip(trials, observed):
-        given = values(variant, trial)
-        for quantity, batch in zip(QUANTITIES, batch_statistics(variant, trial.X, others=given)):
+        for quantity, batch in zip(QUANTITIES, batch_statistics(variant, trial)):
             if not close(getattr(one, quantity), trial.momentum * getattr(trial, quantity)
                          + (1 - trial.momentum) * batch):
                 return False
@@ -141,8 +129,8 @@ def _of_slips(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
     """The Causes, where one average or both come of a statistic that is wrong in Y already, or of a slip of its own."""
     named = []
     for trial, one in zip(trials, observed):
-        own_mean, own_var = batch_statistics(variant, trial.X, others=values(variant, trial))
-        right_mean, right_var = batch_statistics(Variant(), trial.X)
+        own_mean, own_var = batch_statistics(variant, trial)
+        right_mean, right_var = batch_statistics(RIGHT['batch'], trial)
         named.append({**trial._asdict(), **dimensions(trial.X), 'mean': right_mean, 'var': right_var,
                       'own mean': own_mean, 'own var': own_var, 'Y': one.Y,
                       'new_mean': one.moving_mean, 'new_var': one.moving_var})
@@ -159,27 +147,22 @@ def _of_slips(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
 def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str) -> Optional[List[Cause]]:
     """The Cause of one average by the first rule that gives it, if any."""
     old, right = variable(quantity), mean if quantity == 'moving_mean' else var
-    own = variable(f'own {right}')
-
-    def blend(old: Formula, batch: Formula) -> Formula:
-        return momentum * old + (1 - momentum) * batch
-
-    usual = [blend, lambda old, batch: momentum * batch + (1 - momentum) * old, lambda old, batch: batch]
-    tried: List[Tuple[Any, Formula]] = [*itertools.product([blend], [own, *BLENDED[quantity]]),
-             *itertools.product([*usual[1:], *RULES], [right, own]),
-             *itertools.product([*usual[1:], *RULES], BLENDED[quantity])]
-    for rule, batch in tried:
-        formula = rule(old, batch)
+    own, others = variable(f'own {right}'), BLENDED[quantity]
+    blended = [momentum * old + (1 - momentum) * batch for batch in (own, *others)]
+    tried = [*blended, *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in (right, own)))),
+             *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in others)))]
+    for formula in tried:
         with numpy.errstate(all='ignore'):
             if all(close(new, formula.compute(values)) for new, values in zip(news, named)):
                 text = str(formula).replace('own ', '')
-                right_rule = rule is blend and batch is own
-                return [] if right_rule else [Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
+                # blended rightly from a statistic that is wrong in Y already
+                return [] if formula is blended[0] else [
+                    Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
     return None
 
 
 def _batch(trial: Trial, axes: Axes, kind: str) -> Array:
-    mean, var = batch_statistics(Variant(axes=axes, divide='m-1' if 'm-1' in kind else 'm'), trial.X)
+    mean, var = batch_statistics(Variant(axes=axes, divide='m-1' if 'm-1' in kind else 'm'), trial)
     if kind == 'mean':
         return mean
     return (var + (trial.eps if 'eps' in kind else 0)) ** 0.5 if 'std' in kind else var

@@ -5,6 +5,7 @@ of it, so that it can be tried on numbers and shown to whoever wrote it.
 """
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple, Union
@@ -111,29 +112,33 @@ def _absolute(argument: Formula) -> Formula:
     return call('abs', abs, argument)
 
 
+def _each(formulas: Callable[[Formula], List[Formula]]) -> List[Callable[[Formula], Formula]]:
+    """One function for each of the formulas that are made from one part."""
+    def make(i: int, part: Formula) -> Formula:
+        return formulas(part)[i]
+
+    return [functools.partial(make, i) for i in range(len(formulas(X)))]
+
+
 # what may stand in the place of a step; 'scaled' follows X_hat, and Y follows what is scaled
 FORMULAS: Dict[str, List[Any]] = {
     'centred': [X, X + mean, mean - X, _absolute(X - mean)],
     'spread': [sqrt(var) + sqrt(eps), sqrt(var + eps) + eps, sqrt(var + eps ** 2), sqrt(var - eps),
                sqrt(_maximum(var, eps)), _maximum(sqrt(var), eps), sqrt(var + sqrt(eps)), var ** 2 + eps,
                (var + eps) ** 2, sqrt(var ** 2 + eps), sqrt(sqrt(var + eps)), sqrt(var * eps)],
-    'X_hat': [lambda spread: X - mean, lambda spread: (X - mean) * spread, lambda spread: X - mean / spread,
-              lambda spread: X / spread - mean, lambda spread: ((X - mean) / spread) ** 2],
-    'scaled': [lambda X_hat: X_hat / gamma, lambda X_hat: X_hat + gamma, lambda X_hat: gamma ** 2 * X_hat,
-               lambda X_hat: (gamma + 1) * X_hat, lambda X_hat: sqrt(gamma) * X_hat, lambda X_hat: X_hat - gamma,
-               lambda X_hat: beta * X_hat],
-    'Y': [lambda scaled: scaled - beta, lambda scaled: scaled + eps + beta, lambda scaled: scaled + eps,
-          lambda scaled: beta * scaled, lambda scaled: scaled + gamma, lambda scaled: scaled + beta + mean,
-          lambda scaled: scaled + beta ** 2, lambda scaled: _maximum(scaled + beta, 0), lambda scaled: scaled / beta],
-    'whole': [lambda spread: gamma * (X - mean) / var + eps + beta, lambda spread: gamma * (X - mean) / var + eps,
-              # gamma and beta before the normalization, which undoes them
-              lambda spread: gamma * (X - mean) / sqrt(gamma ** 2 * var + eps) + beta,
-              lambda spread: gamma * (X - mean) / sqrt(gamma ** 2 * var + eps),
-              lambda spread: gamma * X - mean / spread + beta, lambda spread: (gamma * X - mean) / spread + beta,
-              lambda spread: (gamma * (X - mean) + beta) / spread, lambda spread: (gamma * X + beta - mean) / spread,
-              lambda spread: gamma * X / spread - mean + beta, lambda spread: gamma * (X - mean) / (spread + beta),
-              lambda spread: gamma * (X - mean / spread + beta), lambda spread: X, lambda spread: gamma * X + beta,
-              lambda spread: (gamma * X + beta) / spread, lambda spread: mean, lambda spread: spread],
+    'X_hat': _each(lambda spread: [X - mean, (X - mean) * spread, X - mean / spread, X / spread - mean,
+                                   ((X - mean) / spread) ** 2]),
+    'scaled': _each(lambda X_hat: [X_hat / gamma, X_hat + gamma, gamma ** 2 * X_hat, (gamma + 1) * X_hat,
+                                   sqrt(gamma) * X_hat, X_hat - gamma, beta * X_hat]),
+    'Y': _each(lambda scaled: [scaled - beta, scaled + eps + beta, scaled + eps, beta * scaled, scaled + gamma,
+                               scaled + beta + mean, scaled + beta ** 2, _maximum(scaled + beta, 0), scaled / beta]),
+    'whole': _each(lambda spread: [
+        gamma * (X - mean) / var + eps + beta, gamma * (X - mean) / var + eps,
+        # gamma and beta before the normalization, which undoes them
+        gamma * (X - mean) / sqrt(gamma ** 2 * var + eps) + beta, gamma * (X - mean) / sqrt(gamma ** 2 * var + eps),
+        gamma * X - mean / spread + beta, (gamma * X - mean) / spread + beta, (gamma * (X - mean) + beta) / spread,
+        (gamma * X + beta - mean) / spread, gamma * X / spread - mean + beta, gamma * (X - mean) / (spread + beta),
+        gamma * (X - mean / spread + beta), X, gamma * X + beta, (gamma * X + beta) / spread, mean, spread]),
 }
 MEANS = [total(X), total(X) / (m - 1), total(X) / (n - 1), total(X) / size, ZERO, total(_absolute(X)) / m]
 VARS = [total((X - mean) ** 2) / (n - 1), total((X - mean) ** 2), total((X - mean) ** 2) / size,
@@ -171,20 +176,18 @@ def axis_slips(axes: Tuple[int, ...]) -> Tuple[Slip, Slip]:
             Slip('WrongAxis', (('axes of var', axes),), f'a variance over the axes {axes}'))
 
 
-# the new average of an old one and the batch's statistic
-RULES = [
-    lambda old, batch: momentum * old, lambda old, batch: (1 - momentum) * batch, lambda old, batch: momentum * batch,
-    lambda old, batch: (1 - momentum) * old, lambda old, batch: old + batch,
-    lambda old, batch: momentum * old + batch, lambda old, batch: old + (1 - momentum) * batch,
-    lambda old, batch: old + momentum * batch, lambda old, batch: (1 - momentum) * old + batch,
-    lambda old, batch: momentum * (old + batch), lambda old, batch: (1 - momentum) * (old + batch),
-    lambda old, batch: momentum * old - (1 - momentum) * batch,
-    lambda old, batch: (1 - momentum) * batch - momentum * old,
-    lambda old, batch: old - (1 - momentum) * (batch - old), lambda old, batch: old - momentum * (batch - old),
-    lambda old, batch: momentum * (momentum * old + (1 - momentum) * batch) + (1 - momentum) * batch,
-    lambda old, batch: momentum * old + (1 - momentum) * sqrt(batch), lambda old, batch: (old + batch) / 2,
-    lambda old, batch: batch - old, lambda old, batch: ZERO,
-]
+def rules(old: Formula, batch: Formula) -> List[Formula]:
+    """What may stand in the place of the new average of an old one and the batch's statistic."""
+    return [
+        momentum * batch + (1 - momentum) * old, batch, momentum * old, (1 - momentum) * batch, momentum * batch,
+        (1 - momentum) * old, old + batch, momentum * old + batch, old + (1 - momentum) * batch, old + momentum * batch,
+        (1 - momentum) * old + batch, momentum * (old + batch), (1 - momentum) * (old + batch),
+        momentum * old - (1 - momentum) * batch, (1 - momentum) * batch - momentum * old,
+        old - (1 - momentum) * (batch - old), old - momentum * (batch - old),
+        momentum * (momentum * old + (1 - momentum) * batch) + (1 - momentum) * batch,
+        momentum * old + (1 - momentum) * sqrt(batch), (old + batch) / 2, batch - old, ZERO]
+
+
 # what may be blended in the place of the batch's mean and variance; new_mean and new_var are the new averages
 BLENDED = {
     'moving_mean': [var, new_var, gamma * mean, total(Y) / m, mean ** 2, sqrt(var + eps), total(X), total(X) / n,

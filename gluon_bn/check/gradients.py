@@ -16,10 +16,10 @@ from mxnet import autograd, nd
 
 from .formulas import PARAMETERS, Formula, dX_formulas
 from .properties import GRADIENT_RTOL
-from .result import Array, Finding, Row, StudentError, difference
+from .result import Array, Finding, Row, StudentError, difference, same
 from .student_code import TimeLimitedRunner, is_checked
 from .trials import RANKS, Reporter, Trial, front, to_numpy, trials, unpack
-from .variants import RIGHT, Variant, batch_statistics, dimensions, same, spread, where
+from .variants import RIGHT, Variant, batch_statistics, dimensions, spread, where
 
 NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
@@ -128,7 +128,7 @@ class RightGradients:
     """The right gradients of one trial, by name, and the three parts of dX."""
 
     def __init__(self, trial: Trial, variant: Variant = RIGHT['batch']) -> None:
-        mean, var = batch_statistics(variant, trial.X)
+        mean, var = batch_statistics(variant, trial)
         self.values: Dict[str, Any] = {**trial._asdict(), **dimensions(trial.X), 'mean': mean, 'var': var}
         axes, m, std = self['axes'], self['m'], spread(variant).compute(self.values)
         X_hat = (trial.X - mean) / std

@@ -7,9 +7,9 @@ import numpy
 
 from . import averages, variants
 from .averages import ABOUT_AVERAGES
-from .result import Array, Finding, StudentError, difference
+from .result import Array, Finding, StudentError, difference, same
 from .trials import Gradients, NotJudgeable, Observed, Trial, TrialRunner
-from .variants import FAMILIAR_AXES, RIGHT, Variant, same
+from .variants import FAMILIAR_AXES, RIGHT, Variant
 
 GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
 # what decides a number, and so is shown with it
@@ -144,8 +144,7 @@ class Properties(TrialRunner):
         # of a slip's formula the batch by numbers may be a point without a slope, as where two numbers are equal
         tried = [trial for trial in self.trials[rank][3 if variant.slips else 1::2]
                  # at a variance of 0, as a wrong axis can give, the root has no gradient
-                 if variant.source == 'moving'
-                 or variants.batch_statistics(variant, trial.X, others=trial._asdict())[1].min() > 1e-9]
+                 if variant.source == 'moving' or variants.batch_statistics(variant, trial)[1].min() > 1e-9]
         seen: List[Gradients] = []
         for trial in tried:
             gradients = self.observed(trial, 'training').gradients
@@ -209,7 +208,7 @@ def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: in
     coefficients = []
     for trial, Y in zip(tried, Ys):
         one = numpy.ones_like(trial.gamma)
-        X_hat = variants.forward(right, trial, gamma=one, beta=0 * one)
+        X_hat = variants.forward(right, trial._replace(gamma=one, beta=0 * one))
         lines = []
         for x, y in zip(numpy.moveaxis(X_hat, 1, 0), numpy.moveaxis(Y, 1, 0)):
             basis = numpy.stack([x.ravel(), numpy.ones(x.size)], axis=1)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 else:  # Python 3.8 cannot subscript it
     Array = numpy.ndarray
 
+# float32 and any order of summation on a few dozen values: 1e-6; two different variants: 4e-4 and more
+RTOL, ATOL = 1e-4, 1e-5
 MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'todo': 'todo', 'open': '?'}
 COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'todo': '#4078c0', 'open': '#888888'}
 
@@ -152,3 +154,17 @@ def difference(words: str, quantity: str, expected: Array, actual: Array) -> str
     digits = next((n for n in range(4, 9) if f'{wanted:.{n}g}' != f'{got:.{n}g}'), 8)
     place = ', '.join(map(str, index))
     return f'for {words}, {quantity}[{place}] should be {wanted:.{digits}g}, yours is {got:.{digits}g}'
+
+
+def same(actual: Array, expected: Array, rtol: float = RTOL, atol: float = ATOL, equal_nan: bool = False) -> bool:
+    """Whether two arrays agree but for rounding, whatever axes of length 1 they have."""
+    if actual.size != expected.size:
+        return False
+    actual, expected = actual.ravel(), expected.ravel()
+    largest = abs(expected[numpy.isfinite(expected)]).max(initial=1)
+    return bool(numpy.allclose(actual, expected, rtol=rtol, atol=atol * largest, equal_nan=equal_nan))
+
+
+def close(actual: Array, expected: Array) -> bool:
+    """Whether two arrays agree but for rounding, however small both are."""
+    return same(actual, expected, atol=ATOL * min(1, abs(expected).max()))

@@ -23,21 +23,20 @@ from mxnet import autograd, npx
 
 from .result import StudentError
 
-# what MXNet, Gluon and Python say, and the mistake behind it
-MESSAGE_TO_MISTAKE = (
-    ('already in a computational graph', 'WritesWhileRecording'), ('Inplace operations', 'WritesWhileRecording'),
+# what MXNet, Gluon and Python say of a mistake
+MISTAKE_TO_MESSAGES = {
+    'WritesWhileRecording': ('already in a computational graph', 'Inplace operations'),
     # not 'broadcast' alone, which is in the names of operators
-    ('could not be broadcast', 'WrongShape'), ('is not broadcastable', 'WrongShape'),
-    ('Broadcasting axis', 'WrongShape'), ('is incompatible with given shape', 'WrongShape'),
-    ("has no attribute '_params'", 'NoSuperInit'), ("has no attribute '_children'", 'NoSuperInit'),
-    ("has no attribute '_reg_params'", 'NoSuperInit'),
-    ('Changing attribute type for', 'ReplacesParameter'), ('gluon.parameter.Parameter', 'ParameterNotArray'),
-    ("'Parameter'", 'ParameterNotArray'),
-    ("'NDArray' object has no attribute", 'NotInMXNet'), ("module 'mxnet.ndarray", 'NotInMXNet'),
-    ("for @: 'NDArray'", 'NotInMXNet'),
-    # NumPy treats an array of mx.nd as endlessly nested lists
-    ('maximum number of dimension', 'NotInMXNet'), ('ufunc', 'NotInMXNet'),
-    ("type <class 'numpy.ndarray'> not supported", 'NotInMXNet'), ('must have NDArray type, but got [', 'NotInMXNet'))
+    'WrongShape': ('could not be broadcast', 'is not broadcastable', 'Broadcasting axis',
+                   'is incompatible with given shape'),
+    'NoSuperInit': ("has no attribute '_params'", "has no attribute '_children'", "has no attribute '_reg_params'"),
+    'ReplacesParameter': ('Changing attribute type for',),
+    'ParameterNotArray': ('gluon.parameter.Parameter', "'Parameter'"),
+    'NotInMXNet': ("'NDArray' object has no attribute", "module 'mxnet.ndarray", "for @: 'NDArray'",
+                   # NumPy treats an array of mx.nd as endlessly nested lists
+                   'maximum number of dimension', 'ufunc', "type <class 'numpy.ndarray'> not supported",
+                   'must have NDArray type, but got ['),
+}
 NUMPY_FILES = os.path.dirname(numpy.__file__) + os.sep
 # the student's code is called from here: a TypeError raised here comes from the call itself
 CALLER_FILES = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py'))
@@ -264,7 +263,8 @@ def _mistake(error: BaseException, lines: List[Line], own: Optional[Line]) -> st
     last = lines[-1][0].co_filename
     if isinstance(error, TypeError) and 'argument' in str(error) and any(caller in last for caller in CALLER_FILES):
         return 'WrongArguments'
-    name = next((name for message, name in MESSAGE_TO_MISTAKE if message in str(error)), None)
+    name = next((name for name, messages in MISTAKE_TO_MESSAGES.items()
+                 if any(message in str(error) for message in messages)), None)
     if name is None and own is not None:
         if any(NUMPY_FILES in code.co_filename for code, _ in lines[lines.index(own):]):
             return 'NotInMXNet'

@@ -13,11 +13,9 @@ from typing import Any, Collection, Dict, FrozenSet, List, NamedTuple, Optional,
 import numpy
 
 from .formulas import MEAN, SLIPS, VAR, Formula, Slip, X, axis_slips, beta, eps, gamma, m, mean, sqrt, total, var
-from .result import Array
+from .result import Array, same
 from .trials import Trial
 
-# float32 and any order of summation on a few dozen values: 1e-6; two different choices below: 4e-4 and more
-RTOL, ATOL = 1e-4, 1e-5
 OTHER_EPS = (1e-3, 1e-5, 1e-6, 1e-8)
 FAMILIAR_AXES = {  # of X (m, c, h, w)
     (0,): 'per pixel', (1, 2, 3): 'per example', (2, 3): 'per example and channel',
@@ -26,7 +24,6 @@ FAMILIAR_AXES = {  # of X (m, c, h, w)
 MIXED = {'batch mean': ('batch', 'moving'), 'batch variance': ('moving', 'batch')}
 UNBIASED = total((X - mean) ** 2) / (m - 1)
 
-
 Axes = Union[str, Tuple[int, ...]]
 Statistics = Tuple[Array, Array]  # mean and variance
 
@@ -34,7 +31,7 @@ Statistics = Tuple[Array, Array]  # mean and variance
 class Variant(NamedTuple):
     """One way to compute Y; the defaults are right in training."""
 
-    axes: Axes = 'channel'  # or the tuple of axes that the mean is taken over
+    axes: Axes = 'channel'    # or the tuple of axes that the mean is taken over
     source: str = 'batch'     # or 'moving', or one of MIXED: the statistics that normalize
     divide: str = 'm'         # or 'm-1'
     eps: Union[str, float] = 'inside'  # or 'outside' the root, 'none', or a number of its own
@@ -137,88 +134,65 @@ def other_axes(rank: int) -> List[Tuple[int, ...]]:
     return [subset for subset in subsets if subset != channel_axes(rank)]
 
 
-def batch_statistics(variant: Variant, X: Array, X_mean: Optional[Array] = None, X_var: Optional[Array] = None,
-                     others: Optional[Dict[str, Any]] = None) -> Statistics:
-    """(mean, var); X_mean and X_var are what stays fixed where the path through the mean or variance is cut.
+def received(variant: Variant, trial: Trial) -> Trial:
+    """The trial as the variant gets it, which may exchange arguments."""
+    return trial._replace(**{name: getattr(trial, other) for slip in variant.slips if slip.name == 'ExchangedArguments'
+                             for name, other in slip.steps})
 
-    others: the values of the trial's other arguments, by name.
-    """
-    X_mean, X_var, steps = X if X_mean is None else X_mean, X if X_var is None else X_var, variant.steps
-    axes = variant.axes if isinstance(variant.axes, tuple) else channel_axes(X.ndim)
+
+def batch_statistics(variant: Variant, trial: Trial, X_mean: Optional[Array] = None,
+                     X_var: Optional[Array] = None) -> Statistics:
+    """(mean, var); X_mean and X_var are what stays fixed where the path through the mean or variance is cut."""
+    X_mean, X_var = trial.X if X_mean is None else X_mean, trial.X if X_var is None else X_var
+    axes = variant.axes if isinstance(variant.axes, tuple) else channel_axes(trial.X.ndim)
+    steps, named = variant.steps, received(variant, trial)._asdict()
 
     def compute(step: str, default: Formula, X: Array, **known: Array) -> Array:
-        values = {**(others or {}), **dimensions(X, steps.get(f'axes of {step}', axes)), **known}
-        result: Array = steps.get(step, default).compute(values)
+        result: Array = steps.get(step, default).compute(
+            {**named, **dimensions(X, steps.get(f'axes of {step}', axes)), **known})
         return result
 
     with numpy.errstate(all='ignore'):
         mean = compute('mean', MEAN, X_mean)
-        around = mean if X_var is X else compute('mean', MEAN, X_var)
+        around = mean if X_var is trial.X else compute('mean', MEAN, X_var)
         return mean, compute('var', VAR if variant.divide == 'm' else UNBIASED, X_var, mean=around)
 
 
-def values(variant: Variant, trial: Trial, **given: Optional[Array]) -> Dict[str, Any]:
-    """The arguments by name, or those given in their place, as the variant gets them."""
-    named = {name: value for name, value in trial._asdict().items() if name not in ('description', 'dY')}
-    named.update({name: value for name, value in given.items() if value is not None})
-    for slip in variant.slips:
-        if slip.name == 'ExchangedArguments':
-            named.update({step: named[other] for step, other in dict(slip.steps).items()})
-    return named
-
-
-def forward(variant: Variant, trial: Trial, X: Optional[Array] = None, gamma: Optional[Array] = None,
-            beta: Optional[Array] = None, X_mean: Optional[Array] = None, X_var: Optional[Array] = None,
+def forward(variant: Variant, trial: Trial, X_mean: Optional[Array] = None, X_var: Optional[Array] = None,
             statistics: Optional[Dict[Any, Statistics]] = None) -> Array:
-    """Y of the trial's arrays, or of those given in their place.
-
-    statistics: a dict that remembers those of this trial from one variant to the next.
-    """
-    named = values(variant, trial, X=X, gamma=gamma, beta=beta)
-    moving = named['moving_mean'], named['moving_var']
+    """Y; `statistics` remembers the batch's of this trial from one variant to the next."""
+    given = received(variant, trial)
+    moving = given.moving_mean, given.moving_var
     sources = MIXED.get(variant.source, (variant.source,) * 2)
     batch, remembered = moving, {} if statistics is None else statistics
     if 'batch' in sources:
         key = variant.axes, variant.divide, tuple(slip for slip in variant.slips if slip.name != 'WrongFormula')
         if key not in remembered:
-            remembered[key] = batch_statistics(variant, named['X'], X_mean, X_var, named)
+            remembered[key] = batch_statistics(variant, trial, X_mean, X_var)
         batch = remembered[key]
     mean, var = (batch[i] if source == 'batch' else moving[i] for i, source in enumerate(sources))
     with numpy.errstate(all='ignore'):
-        Y: Array = formula(variant).compute({**named, 'mean': mean, 'var': var}) + 0 * named['X']
+        Y: Array = formula(variant).compute({**given._asdict(), 'mean': mean, 'var': var}) + 0 * trial.X
         return Y
 
 
 def gradients(variant: Variant, trial: Trial, cut: Collection[str] = ()) -> Tuple[Array, Array, Array]:
     """(dX, dgamma, dbeta) by central differences; `cut` holds 'mean' or 'var' where the gradient does not flow."""
-    frozen: Dict[str, Any] = {f'X_{path}': trial.X for path in cut}
+    fixed: Dict[str, Any] = {f'X_{path}': trial.X for path in cut}
 
-    def slope(name: str, value: Array) -> Array:
-        result, step = numpy.empty_like(value), 1e-5
+    def slope(name: str) -> Array:
+        value, step = getattr(trial, name), 1e-5
+        result: Array = numpy.empty_like(value)
         for index in numpy.ndindex(value.shape):
             sides = []
             for sign in (1, -1):
                 moved = value.copy()
                 moved[index] += sign * step
-                sides.append((forward(variant, trial, **{**frozen, name: moved}) * trial.dY).sum())
+                sides.append((forward(variant, trial._replace(**{name: moved}), **fixed) * trial.dY).sum())
             result[index] = (sides[0] - sides[1]) / (2 * step)
         return result
 
-    return slope('X', trial.X), slope('gamma', trial.gamma), slope('beta', trial.beta)
-
-
-def same(actual: Array, expected: Array, rtol: float = RTOL, atol: float = ATOL, equal_nan: bool = False) -> bool:
-    """Whether two arrays agree but for rounding, whatever axes of length 1 they have."""
-    if actual.size != expected.size:
-        return False
-    actual, expected = actual.ravel(), expected.ravel()
-    largest = abs(expected[numpy.isfinite(expected)]).max(initial=1)
-    return bool(numpy.allclose(actual, expected, rtol=rtol, atol=atol * largest, equal_nan=equal_nan))
-
-
-def close(actual: Array, expected: Array) -> bool:
-    """Whether two arrays agree but for rounding, however small both are."""
-    return same(actual, expected, atol=ATOL * min(1, abs(expected).max()))
+    return slope('X'), slope('gamma'), slope('beta')
 
 
 @functools.lru_cache(maxsize=None)
