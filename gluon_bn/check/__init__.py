@@ -1,15 +1,15 @@
-"""Exercises that grade themselves: a check names the mistake, shows it by numbers, and asks the question that helps.
+"""Exercises that grade themselves: a check names the mistake, shows it in numbers, and asks a question that helps.
 
     from gluon_bn import check
     check.batch_norm(my_batch_norm)     # a function
     check.layer(MyBatchNorm)            # a class
     check.gradient(my_backward)         # a backward pass by hand
 
-Each returns a `Result`: shown as a table, with .ok, .mistakes, .notes and .assert_ok().
+Each returns a `Result`, which is shown as a table and has .ok, .mistakes, .notes and .assert_ok().
 
 Three names are notes, not mistakes: StatsKeptInGraph, StatsNotSaved and VarInitZero. They change no output
-of a training step, and the chapter's own function and layer have them; refusing them would refuse the chapter.
-They are named all the same, and an exercise on them can ask `'StatsNotSaved' not in result.notes`.
+of a training step, and the chapter's own function and layer have them. They are reported all the same, and an
+exercise on them can assert `'StatsNotSaved' not in result.notes`.
 """
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MATHS: Dict[str, Tuple[str, Judge, Tuple[int, ...]]] = {
     'rounding': ('an X far from 0 does no harm', Properties.rounding, (2, 4)),
     'graph': ('the moving averages are cut from the graph', Properties.graph, (2, 4)),
 }
-# key: (what the table says, the judge, what it needs: entered outside the time limit, so that it is always left)
+# key: (what the table says, the judge, a resource that it needs: opened outside the time limit, so always closed)
 LAYER: Dict[str, Tuple[str, LayerJudge, Callable[[], ContextManager[Any]]]] = {
     'parameters': ('gamma and beta are learned, the averages are not', layers.parameters, nullcontext),
     'start': ('starting values', layers.start, nullcontext),
@@ -66,8 +66,8 @@ def batch_norm(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, sec
 
     only: the keys of `check.MATHS` to try, such as ('dense', 'prediction'); None tries all.
     seconds: the time limit for all calls of fn together; waiting counts a third.
-    Returns: a Result. What fn raises, prints or never finishes is in it.
-    Raises: ValueError for an fn that is no function, or an unknown key.
+    Returns: a Result, which also reports what fn raises or prints, and a call that does not end.
+    Raises: ValueError if fn is no function, or a key is unknown.
     """
     chosen = _chosen(fn, only, MATHS)
     runner = TimeLimitedRunner(fn, seconds)
@@ -85,7 +85,7 @@ def layer(cls: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds
     only: the keys of `check.MATHS` and `check.LAYER` to try; None tries all.
     seconds: the time limit for all calls together; waiting counts a third.
     eps, momentum: the constants that the layer should use; momentum weighs the old value.
-    Returns: a Result. Raises: ValueError for a cls that is no class, as a layer is none, or an unknown key.
+    Returns: a Result. Raises: ValueError if cls is no class (a layer is none), or a key is unknown.
     """
     chosen = _chosen(cls, only, {**MATHS, **LAYER})
     runner = TimeLimitedRunner(cls, seconds)
@@ -107,7 +107,7 @@ def gradient(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, secon
 
     only: the keys of `check.GRADIENT` to try; None tries all.
     seconds: the time limit for all calls of fn together; waiting counts a third.
-    Returns: a Result. Raises: ValueError for an fn that is no function, or an unknown key.
+    Returns: a Result. Raises: ValueError if fn is no function, or a key is unknown.
     """
     chosen = _chosen(fn, only, GRADIENT)
     runner = TimeLimitedRunner(fn, seconds)

@@ -1,4 +1,4 @@
-"""What a check hands back: a table, for each mistake a counterexample and a hint, as text and as HTML."""
+"""The result of a check: a table, and for each mistake a counterexample and a hint, as text and as HTML."""
 from __future__ import annotations
 
 import html
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:  # Python 3.8 cannot subscript it
     Array = numpy.ndarray
 
-# float32 and any order of summation on a few dozen values: 1e-6; two different variants: 4e-4 and more
+# float32 in any order of summation, on a few dozen values, errs by 1e-6; two variants differ by 4e-4 and more
 RTOL, ATOL = 1e-4, 1e-5
 MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'todo': 'todo', 'open': '?'}
 COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'todo': '#4078c0', 'open': '#888888'}
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 class CheckFailed(AssertionError):
-    """What assert_ok raises. A notebook shows its table alone: where it was raised tells a student nothing."""
+    """Raised by assert_ok. A notebook shows only its table: the traceback would not help a student."""
 
     def _render_traceback_(self) -> List[str]:
         return str(self).splitlines()
@@ -96,7 +96,7 @@ class Result:
 
     @property
     def blank(self) -> bool:
-        """Whether there is no code yet that a property could be told of."""
+        """Whether no code has been written yet."""
         return self.mistakes == ['NotWritten'] and all(row.status in ('todo', 'open') for row in self.rows)
 
     @property
