@@ -67,7 +67,7 @@ def judge(trials: Sequence[Trial], observed: Sequence[Observed], texts: Dict[str
 
 def explain(trials: Sequence[Trial], observed: Sequence[Observed], variant: Optional[Variant],
             known: Collection[str]) -> Optional[List[Cause]]:
-    """The Causes, of the fewest new mistakes, that give the observed averages; None if none do.
+    """The causes with the fewest new mistakes that lead to the observed averages; None if there are none.
 
     `variant` is how the batch itself was normalized: an average of the same wrong statistic is no second mistake.
     """
@@ -87,7 +87,7 @@ def explain(trials: Sequence[Trial], observed: Sequence[Observed], variant: Opti
 
 
 def _follow(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant) -> bool:
-    """Whether both averages are right but for the statistics, which are those that normalize the batch."""
+    """Whether both averages are right, except that their statistics are those that normalized the batch."""
     for trial, one in zip(trials, observed):
         for quantity, batch in zip(QUANTITIES, batch_statistics(variant, trial)):
             if not close(getattr(one, quantity), trial.momentum * getattr(trial, quantity)
@@ -102,13 +102,12 @@ def _of_usual(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
     axes = dict.fromkeys([variant.axes, 'channel', *other_axes(rank)])
     causes: List[Cause] = []
     for quantity in quantities:
+        olds, news = ([getattr(source, quantity) for source in sources] for sources in (trials, observed))
         best: Optional[Tuple[int, List[str]]] = None
         for over, kind in itertools.product(axes, ['mean'] if quantity == 'moving_mean' else KINDS):
             if best is not None and best[0] == 0:
                 break
-            batches = [_batch(trial, over, kind) for trial in trials]
-            olds, news = ([getattr(source, quantity) for source in sources] for sources in (trials, observed))
-            rule = _rule(trials, olds, batches, news)
+            rule = _rule(trials, olds, [_batch(trial, over, kind) for trial in trials], news)
             if rule is None:
                 continue
             found = USUAL_RULES[rule][:]
@@ -126,7 +125,7 @@ def _of_usual(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
 
 def _of_slips(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant,
               known: Collection[str]) -> Optional[List[Cause]]:
-    """The Causes, where one average or both come of a statistic that is wrong in Y already, or of a slip of its own."""
+    """The causes if an average comes from a statistic that is already wrong in Y, or from a slip of its own."""
     named = []
     for trial, one in zip(trials, observed):
         own_mean, own_var = batch_statistics(variant, trial)
@@ -145,7 +144,7 @@ def _of_slips(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
 
 
 def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str) -> Optional[List[Cause]]:
-    """The Cause of one average by the first rule that gives it, if any."""
+    """The cause of one average: the first formula that leads to it; None if there is none."""
     old, right = variable(quantity), mean if quantity == 'moving_mean' else var
     own, others = variable(f'own {right}'), BLENDED[quantity]
     blended = [momentum * old + (1 - momentum) * batch for batch in (own, *others)]
@@ -155,7 +154,7 @@ def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str)
         with numpy.errstate(all='ignore'):
             if all(close(new, formula.compute(values)) for new, values in zip(news, named)):
                 text = str(formula).replace('own ', '')
-                # blended rightly from a statistic that is wrong in Y already
+                # right, but for a statistic that is already wrong in Y
                 return [] if formula is blended[0] else [
                     Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
     return None
@@ -170,7 +169,7 @@ def _batch(trial: Trial, axes: Axes, kind: str) -> Array:
 
 def _rule(trials: Sequence[Trial], olds: Sequence[Array], batches: Sequence[Array],
           news: Sequence[Array]) -> Optional[str]:
-    """How each new average came from the old one and the batch's; None if by no known rule."""
+    """The rule that leads from the old averages and the batches' to the new ones; None if it is unknown."""
     def fits(weights: Sequence[float]) -> bool:
         return all(close(new, weight * old + (1 - weight) * batch if weight else batch)
                    for weight, old, batch, new in zip(weights, olds, batches, news))

@@ -1,7 +1,7 @@
 """Formulas that can be computed and read, and the formulas that known slips in batch normalization lead to.
 
-From names, `gamma * X_hat + beta` makes both the number and the words. Each slip is written as the formula that comes
-of it, so that it can be tried on numbers and shown to whoever wrote it.
+`gamma * X_hat + beta` makes both the number and the text. Each slip is written as the formula that results from it, so
+that it can be tried on numbers and shown to whoever wrote it.
 """
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _each(formulas: Callable[[Formula], List[Formula]]) -> List[Callable[[Formul
     return [functools.partial(make, i) for i in range(len(formulas(X)))]
 
 
-# what may stand in the place of a step; 'scaled' follows X_hat, and Y follows what is scaled
+# what a step may be replaced by; 'scaled' is made from X_hat, and Y from what is scaled
 FORMULAS: Dict[str, List[Any]] = {
     'centred': [X, X + mean, mean - X, _absolute(X - mean)],
     'spread': [sqrt(var) + sqrt(eps), sqrt(var + eps) + eps, sqrt(var + eps ** 2), sqrt(var - eps),
@@ -177,7 +177,7 @@ def axis_slips(axes: Tuple[int, ...]) -> Tuple[Slip, Slip]:
 
 
 def rules(old: Formula, batch: Formula) -> List[Formula]:
-    """What may stand in the place of the new average of an old one and the batch's statistic."""
+    """What may replace momentum * old + (1 - momentum) * batch, `batch` being the batch's statistic."""
     return [
         momentum * batch + (1 - momentum) * old, batch, momentum * old, (1 - momentum) * batch, momentum * batch,
         (1 - momentum) * old, old + batch, momentum * old + batch, old + (1 - momentum) * batch, old + momentum * batch,
@@ -188,7 +188,7 @@ def rules(old: Formula, batch: Formula) -> List[Formula]:
         momentum * old + (1 - momentum) * sqrt(batch), (old + batch) / 2, batch - old, ZERO]
 
 
-# what may be blended in the place of the batch's mean and variance; new_mean and new_var are the new averages
+# what may be blended instead of the batch's mean and variance; new_mean and new_var are the new averages
 BLENDED = {
     'moving_mean': [var, new_var, gamma * mean, total(Y) / m, mean ** 2, sqrt(var + eps), total(X), total(X) / n,
                     *MEANS[1:4]],
@@ -205,7 +205,7 @@ BLENDED = {
 dY, X_hat, dgamma, dbeta = map(variable, ('dY', 'X_hat', 'dgamma', 'dbeta'))
 NONE = Formula('0', lambda values: 0)
 
-# what may stand in the place of the right terms, which are the first
+# in each list the right term comes first, then what may replace it
 SCALES = [gamma / sqrt(var + eps), 1 / sqrt(var + eps), gamma, gamma * sqrt(var + eps), gamma / (var + eps),
           gamma ** 2 / sqrt(var + eps)]
 THROUGH_MEAN = [dbeta / m, NONE, X_hat * dbeta / m, dgamma / m, X_hat * dgamma / m, gamma * dbeta / m, dY / m,
@@ -229,8 +229,9 @@ PARAMETERS = {
 }
 
 
+@functools.lru_cache(maxsize=None)
 def dX_formulas() -> List[Tuple[List[str], Formula]]:
-    """Pairs of the names of what is wrong and the formula that comes of it, from the fewest names to the most."""
+    """The names of what is wrong, and the formula that results: from the fewest names to the most."""
     made: List[Tuple[List[str], Formula]] = []
     means, variances = ([*((term, '-') for term in terms), (terms[0], '+')]
                         for terms in (THROUGH_MEAN, THROUGH_VARIANCE))

@@ -72,7 +72,7 @@ def _call(fn: Callable[..., Any], trial: Trial) -> Returned:
 
 @contextlib.contextmanager
 def _autograd_refused() -> Iterator[None]:
-    """Keep autograd, from which one could copy, from the checked code; other threads may use it."""
+    """Refuse autograd to the checked code, which should not copy from it; other threads may use it."""
     def refused(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if is_checked():
@@ -115,7 +115,7 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned]) -> L
             names, numbers = [mistake, *others], more
     slips, formula = _explain_dX(returned, right)
     if slips is not None and (len(slips) < len(names) or names[0] in ('WrongGradientX', 'WrongGradientFactorM')):
-        names, numbers = slips, ''  # a term that is another one may look like several of the right ones
+        names, numbers = slips, ''  # a different term may look like several of the right ones
     found = f'{numbers}: it is {formula}' if numbers and formula else f', which is {formula}' if formula else numbers
     return [Finding(mistake, text + found) for mistake in names]
 
@@ -161,7 +161,7 @@ def _explain_dX(returned: Sequence[Returned], right: Sequence[RightGradients]) -
     values = [{**gradients.values, **{name: one[name] for name in ('dgamma', 'dbeta')
                                       if not isinstance(one[name], StudentError)}}
               for gradients, one in zip(right, returned)]
-    for names, formula in _dX_formulas():
+    for names, formula in dX_formulas():
         if _gives(formula, values, [one['dX'] for one in returned]):
             return names, f'dX = {formula}{where(str(formula))}'
     return None, ''
@@ -172,9 +172,6 @@ def _explain_parameter(name: str, returned: Sequence[Returned], right: Sequence[
     values = [gradients.values for gradients in right]
     found = (formula for formula in PARAMETERS[name] if _gives(formula, values, [one[name] for one in returned]))
     return next((f', which is {name} = {formula}{where(str(formula))}' for formula in found), '')
-
-
-_dX_formulas = functools.lru_cache(maxsize=None)(dX_formulas)
 
 
 def _gives(formula: Formula, values: Sequence[Mapping[str, Any]], actual: Sequence[Any]) -> bool:
@@ -206,7 +203,7 @@ def _diagnose_dX(tried: Sequence[Trial], returned: Sequence[Returned],
             miscounted = any(_all(factor, wrong) for wrong in _miscounts(tried))
             found.append('WrongGradientFactorM' if miscounted else name)
     found = list(dict.fromkeys(found))
-    # dX is wrong and yet no factor is its own: it was built from a wrong dgamma or dbeta
+    # dX is wrong, but no factor is its own fault: it was built from a wrong dgamma or dbeta
     return found or ['WrongGradientGamma' if not _all(var, 1) else 'WrongGradientBeta'], numbers
 
 

@@ -1,4 +1,4 @@
-"""A student's layer: its parameters and averages found by name, and what it owes beyond its maths."""
+"""A student's layer: its parameters and averages found by name, and what it must do besides the maths."""
 from __future__ import annotations
 
 import contextlib
@@ -192,7 +192,7 @@ def device(cls: Callable[..., Any], copied: List[Any]) -> List[Finding]:
     X = front().array(ROWS, dtype='float32')
     with autograd.predict_mode():
         expected = layer.output(layer.block(X))
-    layer.write(**values)  # again, should a prediction have moved them
+    layer.write(**values)  # again, in case the prediction moved them
     layer.block.collect_params().reset_ctx(DEVICE)
     before = layer.plain_statistics()
     try:

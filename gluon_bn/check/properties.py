@@ -120,7 +120,7 @@ class Properties(TrialRunner):
         return []
 
     def modes(self, rank: int) -> List[Finding]:
-        """Training is told by autograd.is_training(), not by recording: four modes, compared with each other."""
+        """autograd.is_training() decides, not recording: the four modes, compared with each other."""
         trial = self.trials[rank][1]
         Y = {mode: self.observed(trial, mode).Y for mode in ('training', 'prediction', 'recording', 'unrecorded')}
         alike = same(Y['training'], Y['prediction'])
@@ -141,7 +141,7 @@ class Properties(TrialRunner):
     def gradients(self, rank: int) -> List[Finding]:
         """The gradient that autograd finds through the code, against that of the same formula."""
         variant = self.variant(rank)
-        # of a slip's formula the batch by numbers may be a point without a slope, as where two numbers are equal
+        # with a slip, the batch by numbers may be a point without a slope, for instance where two numbers are equal
         tried = [trial for trial in self.trials[rank][3 if variant.slips else 1::2]
                  # at a variance of 0, as a wrong axis can give, the root has no gradient
                  if variant.source == 'moving' or variants.batch_statistics(variant, trial)[1].min() > 1e-9]
@@ -186,7 +186,7 @@ class Properties(TrialRunner):
         return [Finding('VarianceCancellation', f'in training, {text}')]
 
     def graph(self, rank: int) -> List[Finding]:
-        """The averages do not hang on the autograd graph."""
+        """The averages do not belong to the autograd graph."""
         if self.observed(self.trials[rank][1], 'training').in_graph:
             text = 'after a training batch the moving averages still belong to the autograd graph'
             return [Finding('StatsKeptInGraph', text)]

@@ -218,8 +218,9 @@ def _exit_raises() -> Iterator[None]:
     """In Jupyter exit() asks the kernel to end after the cell; here it raises SystemExit, as everywhere else."""
     ipython = sys.modules.get('IPython')
     shell = ipython.get_ipython() if ipython else None
-    with mock.patch.object(type(shell), 'ask_exit', lambda self: sys.exit()) if hasattr(shell, 'ask_exit') \
-            else contextlib.nullcontext():
+    with contextlib.ExitStack() as patches:
+        if hasattr(shell, 'ask_exit'):
+            patches.enter_context(mock.patch.object(type(shell), 'ask_exit', lambda self: sys.exit()))
         yield
 
 

@@ -61,19 +61,18 @@ def trials(rank: int, eps: Optional[float] = None, momentum: Optional[float] = N
     description = ('X = [[1, 2], [3, 2], [5, 6], [7, 6]]' if rank == 2 else
                    'X of shape (2, 2, 1, 2), channel 0 holding 1, 3 and 5, 7, channel 1 holding 2, 2 and 6, 6')
 
-    def by_hand(description: str, X: Array, gamma: Sequence[float], beta: Sequence[float], mean: Sequence[float],
-                var: Sequence[float], eps: float, momentum: float) -> Trial:
-        rows = [numpy.array(value, dtype='float64').reshape(one) for value in (gamma, beta, mean, var)]
-        return Trial(description, X, rows[0], rows[1], rows[2], rows[3], dY, eps, momentum)
+    def by_hand(description: str, X: Array, rows: Any, eps: float, momentum: float) -> Trial:
+        gamma, beta, mean, var = numpy.array(rows, dtype='float64').reshape(4, *one)
+        return Trial(description, X, gamma, beta, mean, var, dY, eps, momentum)
 
     random = numpy.random.RandomState(rank)
     shape = (6, 3) if rank == 2 else (3, 2, 2, 3)
     row = (1, shape[1]) + (1,) * (rank - 2)
     made = [
-        by_hand(description, X, (1, 1), (0, 0), (0, 0), (0, 0), 1e-5, 0.9),
-        by_hand(description, X, (2, 3), (1, 10), (1, 2), (5, 12), 4.0, 0.75),
+        by_hand(description, X, [(1, 1), (0, 0), (0, 0), (0, 0)], 1e-5, 0.9),
+        by_hand(description, X, [(2, 3), (1, 10), (1, 2), (5, 12)], 4.0, 0.75),
         # so small that eps counts
-        by_hand(f'{description}, all divided by 1000', X / 1000, (2, 3), (1, 10), (0, 1e-3), (5e-6, 1e-5), 1e-5, 0.9),
+        by_hand(f'{description}, all divided by 1000', X / 1000, [(2, 3), (1, 10), (0, 1e-3), (5e-6, 1e-5)], 1e-5, 0.9),
         Trial(f'a random X of shape {shape}', random.randn(*shape) * 2 + 1, random.uniform(0.5, 2, row),
               random.randn(*row), random.randn(*row), random.uniform(1, 2, row), random.randn(*shape), 0.7, 0.6)]
     return [trial._replace(eps=trial.eps if eps is None else eps,
@@ -239,7 +238,7 @@ class TrialRunner(Reporter):
             return self._runner.run(lambda: self._observe(trial, mode))
         except StudentError as error:
             if error.finding.name == 'WritesWhileRecording' and mode == 'training':
-                # into whose array? Without a record MXNet writes, and it shows
+                # without a record MXNet does write: see whether it was into an input
                 other = self._run(trial, 'unrecorded')
                 if isinstance(other, Observed) and other.changed:
                     return StudentError('MutatesInput', error.finding.text)

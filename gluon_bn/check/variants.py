@@ -95,7 +95,7 @@ def spread(variant: Variant) -> Formula:
 
 
 def describe(variant: Variant, name: str) -> str:
-    """', which is ...': the formulas that this mistake comes down to; '' if the name alone tells it."""
+    """', which is ...': the formulas that this mistake comes down to; '' if the name says it all."""
     found = [f'comes of {slip.description}' for slip in variant.slips if slip.name == name and slip.description]
     if name == 'WrongFormula':
         text = str(formula(variant))
@@ -111,7 +111,7 @@ def describe(variant: Variant, name: str) -> str:
 
 
 def where(text: str) -> str:
-    """What the letters in a formula stand for that no argument is named after."""
+    """', where ...': the letters of a formula that are no argument's name."""
     letters = {'m': 'X.size / X.shape[1]', 'n': 'X.shape[0]', 'size': 'X.size', 'new_mean': 'the new moving_mean',
                'new_var': 'the new moving_var'}
     used = [f'{letter} = {value}' for letter, value in letters.items() if re.search(rf'\b{letter}\b', text)]
@@ -148,8 +148,8 @@ def batch_statistics(variant: Variant, trial: Trial, X_mean: Optional[Array] = N
     steps, named = variant.steps, received(variant, trial)._asdict()
 
     def compute(step: str, default: Formula, X: Array, **known: Array) -> Array:
-        result: Array = steps.get(step, default).compute(
-            {**named, **dimensions(X, steps.get(f'axes of {step}', axes)), **known})
+        over = steps.get(f'axes of {step}', axes)
+        result: Array = steps.get(step, default).compute({**named, **dimensions(X, over), **known})
         return result
 
     with numpy.errstate(all='ignore'):
@@ -199,34 +199,29 @@ def gradients(variant: Variant, trial: Trial, cut: Collection[str] = ()) -> Tupl
 def candidates(rank: int, source: str, all_eps: FrozenSet[float]) -> List[Named]:
     """Every variant with at most three usual mistakes, and those with slips, and their names."""
     other_eps = [value for value in OTHER_EPS if all_eps != {value}]
-    choices: Dict[str, List[Any]] = {
-        'axes': other_axes(rank), 'source': ['moving'] if source == 'batch' else ['batch'], 'divide': ['m-1'],
-        'eps': ['outside', 'none', *other_eps], 'root': [False], 'gamma': [False], 'beta': ['missing', 'scaled']}
-    made = [Variant(*choice) for choice in itertools.product(
-        *[(default, *choices[name]) if name != 'source' else ('batch', 'moving')
-          for name, default in Variant._field_defaults.items() if name != 'slips'])]
+    choices: Dict[str, List[Any]] = {  # in the order of Variant's fields
+        'axes': ['channel', *other_axes(rank)], 'source': ['batch', 'moving'], 'divide': ['m', 'm-1'],
+        'eps': ['inside', 'outside', 'none', *other_eps], 'root': [True, False], 'gamma': [True, False],
+        'beta': ['added', 'missing', 'scaled']}
+    made = [Variant(*choice) for choice in itertools.product(*choices.values())]
     right = RIGHT[source]
     slips = [*SLIPS, *(slip for axes in other_axes(rank) for slip in axis_slips(axes))]
-    one = [right, *(right._replace(**{name: value}) for name, values in choices.items() for value in values)]
-    made += [variant._replace(slips=(slip,)) for slip in slips for variant in one]
-    made += [right._replace(slips=pair) for pair in itertools.combinations(SLIPS, 2) if _differ(*pair)]
+    nearly_right = [right, *(right._replace(**{name: value}) for name, values in choices.items() for value in values
+                             if value != getattr(right, name))]
+    made += [variant._replace(slips=(slip,)) for slip in slips for variant in nearly_right]
+    made += [right._replace(slips=(one, two)) for one, two in itertools.combinations(SLIPS, 2)
+             if not set(dict(one.steps)) & set(dict(two.steps))]
     made += [right._replace(source=mixed) for mixed in MIXED]
     named = [(variant, tuple(mistakes(variant, source))) for variant in made
              if variant.source != 'moving' or (variant.axes, variant.divide) == ('channel', 'm')]
     return [pair for pair in named if len(pair[1]) <= 3]
 
 
-def _differ(*slips: Slip) -> bool:
-    """Whether no step is taken twice."""
-    steps = [step for slip in slips for step, _ in slip.steps]
-    return len(set(steps)) == len(steps)
-
-
 def explain(trials: Sequence[Trial], Ys: Sequence[Array], source: str, known: Collection[str] = (),
             slips: bool = True) -> Optional[Variant]:
     """The variant with the fewest mistakes not yet known that gives every Y; None if none or several do.
 
-    Of as many mistakes, those of the usual ones come first.
+    Among variants with as many mistakes, those without slips come first.
     """
     ranked: Dict[Tuple[int, int], List[Named]] = {}
     for variant, names in candidates(trials[0].X.ndim, source, frozenset(trial.eps for trial in trials)):

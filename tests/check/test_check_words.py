@@ -90,7 +90,7 @@ def test_averages_that_are_kept_elsewhere_are_told_and_no_other_mistake():
     assert check.batch_norm(fn).mistakes == ["RemembersBetweenCalls"]
 
 
-def test_a_mode_that_nothing_asks_for_is_not_told_to_be_told_apart():
+def test_unused_modes_are_not_reported():
     result = check.batch_norm(students.batch_norm("BatchStatsAtPredict"), only=("modes",))
     assert result.mistakes == [] and not result.ok and "before training and prediction differ" in str(result)
 
