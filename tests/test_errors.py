@@ -103,7 +103,7 @@ def test_a_run_that_fails_leaves_its_traceback_in_its_log_and_one_line(tmp_path,
     (message,) = sent
     log = tmp_path / "none-3.log"
     assert re.fullmatch(rf"unexpected ValueError: from deep inside \(at {__file__}:\d+, called from .*/run.py:\d+\); "
-                        rf"the traceback is in {log}", message.text)
+                        rf"the traceback is in {log}", message.reason)
     assert "in train_one" in log.read_text() and log.read_text().endswith("ValueError: from deep inside\nNumPy\n")
 
 

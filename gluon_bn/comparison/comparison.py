@@ -24,9 +24,10 @@ from .configuration import Configuration
 from .plots import plot_curves
 from .progress import Progress
 from .summary import Run, SideBySide, Summary
-from .task import Failed, Finished, Said, Started, Task, Trained, message_from, threads
+from .task import Failed, Finished, Started, Task, Trained, message_from, threads
 
-Pending = Tuple[Task, Optional[Run]]  # without a run: the chapter's maths beside the fused one
+Pending = Tuple[Task, Optional[Run]]  # without a run: the chapter's batch_norm beside the others
+BESIDE = "the chapter's batch_norm beside the others"
 
 
 def compare(configuration: Optional[Configuration] = None, out: Union[None, str, Path] = None,
@@ -144,8 +145,10 @@ def _train(pending: Sequence[Pending], summary: Summary, metrics: TextIO, progre
             if run is None:
                 if isinstance(message, SideBySide):
                     summary.beside = message
-                elif isinstance(message, (Said, Failed)):
-                    progress.say(f"the chapter's batch_norm beside the others: {message.text}")
+                elif isinstance(message, Started):
+                    progress.say(f'{BESIDE}: {message.total} minibatches, some seconds')
+                elif isinstance(message, Failed):
+                    progress.say(f'{BESIDE}: {message.reason}')
                 continue
             name = f'{run.norm}, seed {run.seed}'
             if isinstance(message, Started):
@@ -161,8 +164,8 @@ def _train(pending: Sequence[Pending], summary: Summary, metrics: TextIO, progre
                 run.finished, run.test_acc_estimated = True, message.test_acc_estimated
                 progress.ended(name)
             elif isinstance(message, Failed) and not run.finished and not run.failed:  # the first reason counts
-                run.failed, run.diverged = message.text, message.diverged
-                progress.ended(name, message.text)
+                run.failed, run.diverged = message.reason, message.diverged
+                progress.ended(name, message.reason)
 
 
 def _earlier_summary(out: Path) -> Optional[Summary]:

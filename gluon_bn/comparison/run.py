@@ -17,7 +17,7 @@ from ..system.store import store
 from ..system.unexpected import describe_and_keep
 from ..training import Diverged, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
 from .summary import SideBySide
-from .task import Failed, Finished, Message, Said, Started, Task, Trained
+from .task import Failed, Finished, Message, Started, Task, Trained
 
 SIDE_BY_SIDE_BATCHES = 24  # a tenth of an epoch
 Send = Callable[[Message], None]
@@ -85,7 +85,7 @@ def parameter_bytes(net: Block) -> bytes:
 
 def compare_with_scratch(task: Task, send: Send) -> SideBySide:
     """Train by the chapter's own maths and by the fused one on the same minibatches, too few to take long."""
-    send(Said(f'{SIDE_BY_SIDE_BATCHES} minibatches, some seconds'))
+    send(Started(SIDE_BY_SIDE_BATCHES, 0))
     what, losses, seconds = task.configuration, {}, {}
     num_train = min(SIDE_BY_SIDE_BATCHES * what.batch_size, what.num_train or 60_000)
     for norm in ('fused', 'scratch'):

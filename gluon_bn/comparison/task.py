@@ -69,13 +69,6 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True)
-class Said:
-    """A text to show."""
-
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Finished:
     """The run is over, and its net is written. test_acc_estimated: None without batch normalization."""
 
@@ -86,11 +79,11 @@ class Finished:
 class Failed:
     """The run is over, without a result."""
 
-    text: str
+    reason: str
     diverged: bool = False
 
 
-Message = Union[Started, Trained, Said, Epoch, Finished, SideBySide, Failed]
+Message = Union[Started, Trained, Epoch, Finished, SideBySide, Failed]
 TYPES: Dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 

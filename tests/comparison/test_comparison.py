@@ -181,7 +181,7 @@ import os
 from gluon_bn.system.processes import serve_task
 
 def work(task, send):
-    send({"Failed": {"text": "the reason"}})
+    send({"Failed": {"reason": "the reason"}})
     os._exit(3)
 
 serve_task(work)
