@@ -197,6 +197,32 @@ def test_every_page_of_the_book_is_readable_and_quiet(browser, book, screen):
     page.close()
 
 
+# Whether a sidebar is on the screen: in its place or, where that is narrow, in a dialog.
+SHOWN = """name => {
+    const place = document.querySelector(`#pst-${name}-sidebar`);
+    return document.querySelector(`#pst-${name}-sidebar-modal`).open
+        || (getComputedStyle(place).visibility === "visible" && place.getBoundingClientRect().width > 0);
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 800, 1200])
+def test_the_buttons_of_the_menu_and_the_contents_work(browser, book, width):
+    address, _ = book
+    tried = set()
+    for name in ("primary", "secondary"):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(f"{address}docs/settings.html")
+        page.wait_for_load_state("networkidle")
+        button = page.locator(f"button.{name}-toggle")
+        if button.is_visible():
+            before = page.evaluate(SHOWN, name)
+            button.click()
+            page.wait_for_function(f"before => ({SHOWN})('{name}') !== before", arg=before)
+            tried.add(name)
+        page.close()
+    assert tried == ({"primary", "secondary"} if width < 1200 else {"primary"})
+
+
 def test_the_first_notebook_has_its_formulas_and_figures(browser, book):
     address, _ = book
     page = browser.new_page(viewport=PHONE)
