@@ -24,8 +24,7 @@ def main(argv=None):
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(TOP / file), str(source / file))
         pages = [file[:file.rindex(".")] for file in files() if file.endswith((".md", ".ipynb"))]
-        (source / "_toc.yml").write_text("format: jb-book\nroot: README\nchapters:\n" +
-                                         "".join(f"- file: {page}\n" for page in pages if page != "README"))
+        (source / "_toc.yml").write_text(contents([page for page in pages if page != "README"]))
         jupyter_book = Path(sys.executable).with_name("jupyter-book")
         done = subprocess.run([str(jupyter_book), "build", str(source), "--path-output", folder, "--warningiserror",
                                "--keep-going", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -37,6 +36,15 @@ def main(argv=None):
         shutil.copy(str(out / "README.html"), str(out / "index.html"))  # in place of a page that only sends one there
     print(f"Open {out / 'index.html'}")
     return 0
+
+
+def contents(pages):
+    """The table of contents: the notebooks in a part of their own."""
+    parts = {"The chapter": [page for page in pages if (TOP / f"{page}.ipynb").exists()],
+             "About the package": [page for page in pages if (TOP / f"{page}.md").exists()]}
+    return "format: jb-book\nroot: README\nparts:\n" + "".join(
+        f"- caption: {caption}\n  chapters:\n" + "".join(f"  - file: {page}\n" for page in chapters)
+        for caption, chapters in parts.items())
 
 
 def files():

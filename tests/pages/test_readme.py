@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import book  # tools/book.py
 import numpy
 import pytest
 
@@ -65,3 +66,8 @@ def test_a_trained_net_is_loaded_and_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(block("from gluon_bn import evaluate_accuracy"), {})
     assert abs(float(capsys.readouterr().out) - accuracy) < 0.001  # Gluon's layer rounds otherwise
+
+
+def test_the_web_site_has_every_page_but_the_model_answers():
+    pages = {f"docs/{path.name}" for path in (TOP / "docs").glob("*.md")}
+    assert pages - set(book.files()) == {"docs/model_answers.md"}
