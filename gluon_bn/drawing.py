@@ -1,8 +1,9 @@
-"""What all figures share: a colour for each norm, a line for several runs, and how a figure becomes files."""
+"""What figures and tables share: a colour for each norm, panels, a line for several runs, and three digits."""
 from __future__ import annotations
 
 import io
-from typing import Any, Dict, Tuple
+import numbers
+from typing import Any, Dict, Iterable, Sequence, Tuple
 
 from .system import before_matplotlib  # noqa: F401  first: see there
 
@@ -10,6 +11,7 @@ from .system import before_matplotlib  # noqa: F401  first: see there
 import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tabulate import tabulate
 
 # Okabe and Ito's palette, made for every kind of colour vision. In grey most of these look alike: there, go by the
 # dashes below, the markers or the labels.
@@ -51,3 +53,21 @@ def pictures(figure: Figure) -> Dict[str, bytes]:
         figure.savefig(file, format=extension, dpi=150, metadata={'Date': None} if extension == 'svg' else None)
         found[extension] = file.getvalue()
     return found
+
+
+def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
+    """An HTML table for a notebook; numbers stand right, with at most three digits."""
+    rows = [list(row) for row in rows]
+    sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
+    found: str = tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
+                          disable_numparse=True)
+    return found
+
+
+def _digits(value: Any) -> str:
+    if isinstance(value, (str, numbers.Integral)):
+        return str(value)
+    if value and not 1e-3 <= abs(value) < 1e6:
+        digits, _, exponent = f'{value:.1e}'.partition('e')
+        return f"{digits.replace('.0', '')}e{int(exponent)}" if exponent else digits
+    return f'{value:,.0f}' if abs(value) >= 999.5 else f'{value:.3g}'  # of 999.7 three digits would be 1e+03

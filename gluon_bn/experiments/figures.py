@@ -1,16 +1,15 @@
-"""The figures of notebooks 02, 03 and 06, each from its results; and tables for all notebooks."""
+"""The figures of notebooks 02, 03 and 06, each from its results."""
 from __future__ import annotations
 
-import numbers
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from ..drawing import COLORS, LABELS, STYLES, grid, panels, plot_median_and_range
+from ..drawing import table as table  # for the notebooks
 from . import Array
 from .alternatives import PenaltyResult, StepDecomposition
 from .chain import Training
@@ -30,24 +29,6 @@ def _capped(values: Any) -> Array:
     """The values, but 1e6 for what has diverged."""
     capped: Array = numpy.where(numpy.abs(values) < 1e6, values, 1e6)
     return capped
-
-
-def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
-    """An HTML table for a notebook; numbers stand right, with at most three digits."""
-    rows = [list(row) for row in rows]
-    sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
-    found: str = tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
-                          disable_numparse=True)
-    return found
-
-
-def _digits(value: Any) -> str:
-    if isinstance(value, (str, numbers.Integral)):
-        return str(value)
-    if value and not 1e-3 <= abs(value) < 1e6:
-        digits, _, exponent = f'{value:.1e}'.partition('e')
-        return f"{digits.replace('.0', '')}e{int(exponent)}" if exponent else digits
-    return f'{value:,.0f}' if abs(value) >= 999.5 else f'{value:.3g}'  # of 999.7 three digits would be 1e+03
 
 
 def orders(effects: Array) -> Figure:

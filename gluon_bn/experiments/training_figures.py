@@ -6,10 +6,10 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy
 from matplotlib.figure import Figure
 
-from ..drawing import COLORS, LABELS, STYLES, grid, panels, plot_median_and_range
+from ..drawing import COLORS, LABELS, STYLES, grid, panels, plot_median_and_range, table
 from . import Array
 from .activations import WEIGHTS, Layer, TrainingTrace, standardized_units, typical_shapes
-from .figures import NONE, OTHER, table
+from .figures import NONE, OTHER
 from .modes import Accuracies
 from .rates import PLACES, Run
 
