@@ -3,6 +3,7 @@
 The public names are loaded on first use (PEP 562). MXNet is imported only when a name
 needs it, so `python -m gluon_bn doctor` also works where MXNet cannot be imported.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -55,6 +56,7 @@ def __getattr__(name: str) -> Any:
         if not _is_of_another_package(error):
             raise
         from .system.interpreter import command_line
+
         raise LoadError(
             f"gluon_bn.{name} cannot be loaded: {type(error).__name__}: {error}\n"
             f"`{command_line('doctor')}` says what is wrong here and what to do."

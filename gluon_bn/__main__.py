@@ -1,4 +1,5 @@
 """`python -m gluon_bn`: the command line, see `gluon_bn.cli`."""
+
 import sys
 
 from gluon_bn.cli import main

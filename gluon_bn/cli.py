@@ -1,4 +1,5 @@
 """The command line: it reads the arguments, and calls the package."""
+
 from __future__ import annotations
 
 import argparse
@@ -16,10 +17,23 @@ from .system.unexpected import describe_and_keep
 NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
 
 # What the package calls an argument, in its errors, and what the command line does.
-OPTIONS = {'num_epochs': '--epochs', 'batch_size': '--batch-size', 'num_train': '--examples', 'lr': '--lr',
-           'norm': '--norms', 'norms': '--norms', 'seeds': '--seeds', 'jobs': '--jobs',
-           'out': '--out', 'root': '--data', 'resume': '--resume', 'parts': '--parts', 'json': '--json',
-           'figure': '--figure', 'readme': '--readme'}
+OPTIONS = {
+    'num_epochs': '--epochs',
+    'batch_size': '--batch-size',
+    'num_train': '--examples',
+    'lr': '--lr',
+    'norm': '--norms',
+    'norms': '--norms',
+    'seeds': '--seeds',
+    'jobs': '--jobs',
+    'out': '--out',
+    'root': '--data',
+    'resume': '--resume',
+    'parts': '--parts',
+    'json': '--json',
+    'figure': '--figure',
+    'readme': '--readme',
+}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -53,28 +67,47 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('compare', help="train LeNet without batch normalization, with ours, with Gluon's")
     command.add_argument('--norms', nargs='+', metavar='NORM', help=f'any of {NORM_NAMES} (default: none fused gluon)')
-    command.add_argument('--seeds', nargs='+', type=_whole, metavar='SEED',
-                         help='each norm is trained once from each (default: 0 1 2)')
-    command.add_argument('--jobs', type=_whole, metavar='N',
-                         help='runs that train at the same time; changes nothing but the seconds (default: the number '
-                              'of cores that this process may use)')
+    command.add_argument(
+        '--seeds', nargs='+', type=_whole, metavar='SEED', help='each norm is trained once from each (default: 0 1 2)'
+    )
+    command.add_argument(
+        '--jobs',
+        type=_whole,
+        metavar='N',
+        help='runs that train at the same time; changes nothing but the seconds (default: the number '
+        'of cores that this process may use)',
+    )
     _add_training(command)
 
     command = commands.add_parser('train', help='train one LeNet and keep it')
-    command.add_argument('--norm', dest='norms', nargs=1, metavar='NORM',
-                         help=f'one of {NORM_NAMES} (default: fused)')
-    command.add_argument('--seed', dest='seeds', nargs=1, type=_whole, metavar='SEED',
-                         help='of initial weights and minibatches (default: 0)')
+    command.add_argument('--norm', dest='norms', nargs=1, metavar='NORM', help=f'one of {NORM_NAMES} (default: fused)')
+    command.add_argument(
+        '--seed',
+        dest='seeds',
+        nargs=1,
+        type=_whole,
+        metavar='SEED',
+        help='of initial weights and minibatches (default: 0)',
+    )
     _add_training(command)
-    command.set_defaults(jobs=1, defaults={'norms': ('fused',), 'seeds': (0,)},
-                         options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'})
+    command.set_defaults(
+        jobs=1,
+        defaults={'norms': ('fused',), 'seeds': (0,)},
+        options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'},
+    )
 
     command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch')
-    command.add_argument('--parts', nargs='+', default=['layers', 'sizes', 'accuracy', 'epochs', 'profile'],
-                         metavar='PART', help='any of layers, sizes, accuracy, epochs, profile (default: all)')
+    command.add_argument(
+        '--parts',
+        nargs='+',
+        default=['layers', 'sizes', 'accuracy', 'epochs', 'profile'],
+        metavar='PART',
+        help='any of layers, sizes, accuracy, epochs, profile (default: all)',
+    )
     command.add_argument('--json', metavar='FILE', help='write the result there (default: below runs/)')
-    command.add_argument('--figure', metavar='FILE', help='write the figure there, without .svg and .png '
-                                                          '(default: beside the JSON)')
+    command.add_argument(
+        '--figure', metavar='FILE', help='write the figure there, without .svg and .png (default: beside the JSON)'
+    )
     command.add_argument('--readme', metavar='FILE', help='write the result as a Markdown page too')
     command.add_argument('--quick', action='store_true', help='a rough run of a minute')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
@@ -93,18 +126,28 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_training(command: argparse.ArgumentParser) -> None:
     """Add the options that compare and train share; one that is not given is None."""
-    command.add_argument('--epochs', dest='num_epochs', type=_whole, metavar='N',
-                         help='passes over the training set (default: 10)')
+    command.add_argument(
+        '--epochs', dest='num_epochs', type=_whole, metavar='N', help='passes over the training set (default: 10)'
+    )
     command.add_argument('--lr', type=_number, help='learning rate (default: 1.0)')
     command.add_argument('--batch-size', type=_whole, metavar='N', help='examples in a minibatch (default: 256)')
     command.add_argument('--pool', choices=('max', 'avg'), help='pooling (default: max)')
-    command.add_argument('--examples', dest='num_train', type=_whole, metavar='N',
-                         help='only the first so many training examples, for a quick run (default: all 60,000)')
+    command.add_argument(
+        '--examples',
+        dest='num_train',
+        type=_whole,
+        metavar='N',
+        help='only the first so many training examples, for a quick run (default: all 60,000)',
+    )
     folder = command.add_mutually_exclusive_group()
     folder.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
-    folder.add_argument('--resume', metavar='DIR', help='go on in the run folder of what was stopped or killed, '
-                                                        'from the last epoch of each run; needs no other argument, '
-                                                        'but --data if that was given')
+    folder.add_argument(
+        '--resume',
+        metavar='DIR',
+        help='go on in the run folder of what was stopped or killed, '
+        'from the last epoch of each run; needs no other argument, '
+        'but --data if that was given',
+    )
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
 
@@ -125,6 +168,7 @@ def _number(text: str) -> float:
 
 def _say_what_is_taken_instead(arguments: argparse.Namespace) -> None:
     from .data import taken_instead
+
     for line in taken_instead(arguments.data, OPTIONS):
         print('gluon_bn:', line, file=sys.stderr)
 
@@ -136,9 +180,12 @@ def _compare(arguments: argparse.Namespace) -> int:
     from .comparison import RESULTS, Configuration, configuration_of
     from .comparison.report import beside, caption, failures, table
     from .comparison.summary import Summary
+
     given: Dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in vars(arguments).items()
-        if value is not None and name in Configuration.__dataclass_fields__}
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(arguments).items()
+        if value is not None and name in Configuration.__dataclass_fields__
+    }
     if arguments.resume is not None:
         configuration = dataclasses.replace(configuration_of(arguments.resume), **given)
     else:
@@ -161,23 +208,34 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from .bench import run
+
     if {'epochs', 'profile'} & set(arguments.parts):  # the parts that train
         _say_what_is_taken_instead(arguments)
-    return run.main(json=arguments.json, readme=arguments.readme, figure=arguments.figure,
-                    parts=tuple(arguments.parts), quick=arguments.quick, root=arguments.data)
+    return run.main(
+        json=arguments.json,
+        readme=arguments.readme,
+        figure=arguments.figure,
+        parts=tuple(arguments.parts),
+        quick=arguments.quick,
+        root=arguments.data,
+    )
 
 
 def _data(arguments: argparse.Namespace) -> int:
     from .data import find_files, lacking
+
     found = find_files(arguments.data)
     for line in lacking(found, arguments.data, OPTIONS):
         print(line)
     for name, file in found.items():
-        print(f'{name}: {file.path} ({len(file.content):,} bytes unpacked, SHA-256 as expected; '
-              f'from {OPTIONS.get(file.source, file.source)})')
+        print(
+            f'{name}: {file.path} ({len(file.content):,} bytes unpacked, SHA-256 as expected; '
+            f'from {OPTIONS.get(file.source, file.source)})'
+        )
     return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from . import doctor
+
     return doctor.main()

@@ -1,4 +1,5 @@
 """The devices that an argument names."""
+
 from __future__ import annotations
 
 from typing import List, Sequence, Union

@@ -4,6 +4,7 @@ Only the standard library is imported here, and this file is plain enough for Py
 speak where nothing else can. A package is tried in a Python of its own, so that a crash there is a finding too.
 Each check takes what it judges as arguments, which default to this machine.
 """
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """What figures and tables share: a colour for each norm, panels, a line for several runs, and three digits."""
+
 from __future__ import annotations
 
 import io
@@ -15,10 +16,22 @@ from tabulate import tabulate
 
 # Okabe and Ito's palette, made for every kind of colour vision. In grey most of these look alike: there, go by the
 # dashes below, the markers or the labels.
-COLORS = {'none': '#999999', 'scratch': '#0072B2', 'portable': '#56B4E9', 'fused': '#009E73', 'gluon': '#D55E00',
-          'torch': '#CC79A7'}
-LABELS = {'none': 'no normalization', 'scratch': 'batch_norm', 'portable': 'fused_batch_norm, portable',
-          'fused': 'fused_batch_norm', 'gluon': 'gluon.nn.BatchNorm', 'torch': 'PyTorch'}
+COLORS = {
+    'none': '#999999',
+    'scratch': '#0072B2',
+    'portable': '#56B4E9',
+    'fused': '#009E73',
+    'gluon': '#D55E00',
+    'torch': '#CC79A7',
+}
+LABELS = {
+    'none': 'no normalization',
+    'scratch': 'batch_norm',
+    'portable': 'fused_batch_norm, portable',
+    'fused': 'fused_batch_norm',
+    'gluon': 'gluon.nn.BatchNorm',
+    'torch': 'PyTorch',
+}
 STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--'}  # else solid; curves that lie on each other stay visible
 
 
@@ -59,8 +72,13 @@ def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
     """An HTML table for a notebook; numbers stand right, with at most three digits."""
     rows = [list(row) for row in rows]
     sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
-    found: str = tabulate([[_digits(value) for value in row] for row in rows], headers, tablefmt='html', colalign=sides,
-                          disable_numparse=True)
+    found: str = tabulate(
+        [[_digits(value) for value in row] for row in rows],
+        headers,
+        tablefmt='html',
+        colalign=sides,
+        disable_numparse=True,
+    )
     return found
 
 

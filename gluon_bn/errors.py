@@ -1,4 +1,5 @@
 """The errors of this package. Each message says what was expected, what came and what to do."""
+
 from __future__ import annotations
 
 from typing import Mapping, Optional

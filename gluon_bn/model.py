@@ -1,4 +1,5 @@
 """LeNet, with or without batch normalization."""
+
 from __future__ import annotations
 
 from typing import Callable, Dict, Optional, Union
@@ -42,8 +43,11 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     otherwise = ', or a function (num_features, num_dims) -> Block'
     make_norm = norm if callable(norm) else look_up('norm', norm, NORMS, otherwise)
     if isinstance(norm, type) and norm.__module__.startswith('mxnet.'):  # whose first arguments are an axis and others
-        raise InputError(f"must take (num_features, num_dims), got Gluon's {norm.__name__}; 'gluon' is its BatchNorm, "
-                         f'or write lambda num_features, num_dims: nn.{norm.__name__}()', 'norm')
+        raise InputError(
+            f"must take (num_features, num_dims), got Gluon's {norm.__name__}; 'gluon' is its BatchNorm, "
+            f'or write lambda num_features, num_dims: nn.{norm.__name__}()',
+            'norm',
+        )
     make_pool = look_up('pool', pool, POOLS)
     num_classes = check_count('num_classes', num_classes)
     net = nn.Sequential()

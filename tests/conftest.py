@@ -1,4 +1,5 @@
 """What every test starts from: fixed seeds, and one of MXNet's two fronts."""
+
 import signal
 
 import mxnet as mx

@@ -3,6 +3,7 @@
 FILE (JSON) gains a record for each test marked fault(what, tries) that ran; tools/faults.py makes the table of
 tests/README.md from it. A test that ran before is noted anew, so the fast and the slow tests can share a file.
 """
+
 import json
 from pathlib import Path
 
@@ -33,8 +34,12 @@ class Notes:
         marks = [fault(*mark.args, **mark.kwargs) for mark in item.iter_markers("fault")]
         if marks and (report.when == "call" or not report.passed):  # a set-up or tear-down that passes proves nothing
             file = item.nodeid.split("::")[0]
-            report.fault = {"file": file[len("tests/"):] if file.startswith("tests/") else file,
-                            "test": item.originalname, "outcome": report.outcome, "faults": marks}
+            report.fault = {
+                "file": file[len("tests/") :] if file.startswith("tests/") else file,
+                "test": item.originalname,
+                "outcome": report.outcome,
+                "faults": marks,
+            }
 
     def pytest_runtest_logreport(self, report):
         """Where the tests run in several processes, the reports come from all of them to the one that writes."""

@@ -1,4 +1,5 @@
 """Making hand-ins for the tests: an assignment, small where that will do, and what students do to it."""
+
 from __future__ import annotations
 
 import copy

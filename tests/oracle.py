@@ -1,4 +1,5 @@
 """Batch normalization by NumPy in float64, with its gradients in closed form: what all others are measured by."""
+
 import numpy
 from mxnet import autograd
 
@@ -21,7 +22,7 @@ def centred(X):
     mean = X.mean(axes_of(X), keepdims=True)
     rest = (X - mean).mean(axes_of(X), keepdims=True)
     D = X - mean - rest
-    return D, mean + rest, (D ** 2).mean(axes_of(X), keepdims=True)
+    return D, mean + rest, (D**2).mean(axes_of(X), keepdims=True)
 
 
 def backward(X, gamma, eps, dY):
@@ -39,16 +40,28 @@ def predict(X, gamma, beta, moving_mean, moving_var, eps, dY):
     """In prediction mode: Y, the statistics as they were, and (dX, dgamma, dbeta) with them constant."""
     std, axes = numpy.sqrt(moving_var + eps), axes_of(X)
     X_hat = (X - moving_mean) / std
-    return [gamma * X_hat + beta, moving_mean, moving_var,
-            gamma / std * dY, (dY * X_hat).sum(axes, keepdims=True), dY.sum(axes, keepdims=True)]
+    return [
+        gamma * X_hat + beta,
+        moving_mean,
+        moving_var,
+        gamma / std * dY,
+        (dY * X_hat).sum(axes, keepdims=True),
+        dY.sum(axes, keepdims=True),
+    ]
 
 
 def draw(shape, offset=0.0, scale=1.0, seed=0):
     """A minibatch X, and gamma, beta, moving_mean, moving_var and a random upstream gradient dY: all float64."""
     random = numpy.random.RandomState(seed)
     one = (1, shape[1]) + (1,) * (len(shape) - 2)
-    return (offset + scale * random.randn(*shape), random.uniform(0.5, 2, one), random.randn(*one), random.randn(*one),
-            random.uniform(0.5, 2, one), random.randn(*shape))
+    return (
+        offset + scale * random.randn(*shape),
+        random.uniform(0.5, 2, one),
+        random.randn(*one),
+        random.randn(*one),
+        random.uniform(0.5, 2, one),
+        random.randn(*shape),
+    )
 
 
 def run(fn, front, arrays, dY, eps=1e-5, momentum=0.9, dtype="float32", train_mode=True):

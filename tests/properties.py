@@ -7,6 +7,7 @@ Each property is a function (fn, case) that asserts. How far a result may be fro
     k   u * max|X| / s: what rounding the channel's mean moves X_hat by
     e   the error of X_hat: u * (1 + max|X_hat|); k times as much again where the mean is used as it was rounded
 """
+
 from typing import NamedTuple, Tuple
 
 import numpy
@@ -48,22 +49,38 @@ class Case(NamedTuple):
 SHAPES = st.one_of(
     st.tuples(st.integers(2, 40), st.integers(1, 40)),
     st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 9), st.integers(1, 9)).filter(
-        lambda shape: shape[0] * shape[2] * shape[3] > 1),
-    st.sampled_from([(4999, 1), (2, 1), (7, 1, 1, 1), (1, 1, 61, 67), (3, 70, 1, 1), (2, 33, 31, 1), (257, 33)]))
-KINDS = st.lists(st.tuples(st.sampled_from([0.0, 1.0, -1e2, 1e4, -1e6, 1e6]),
-                           st.sampled_from([1.0, 0.0, 1e-6, 1e-3, 1e3, 1e6]),  # 0: a constant channel
-                           st.sampled_from([1.0, 0.0, -0.7, 30.0])), min_size=1, max_size=4).map(tuple)
+        lambda shape: shape[0] * shape[2] * shape[3] > 1
+    ),
+    st.sampled_from([(4999, 1), (2, 1), (7, 1, 1, 1), (1, 1, 61, 67), (3, 70, 1, 1), (2, 33, 31, 1), (257, 33)]),
+)
+KINDS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 1.0, -1e2, 1e4, -1e6, 1e6]),
+        st.sampled_from([1.0, 0.0, 1e-6, 1e-3, 1e3, 1e6]),  # 0: a constant channel
+        st.sampled_from([1.0, 0.0, -0.7, 30.0]),
+    ),
+    min_size=1,
+    max_size=4,
+).map(tuple)
 CASES = st.builds(
-    Case, shape=SHAPES, kinds=KINDS, dtype=st.sampled_from(sorted(LARGEST)), eps=st.sampled_from([1e-5, 1e-3, 1e-8]),
-    momentum=st.sampled_from([0.9, 0.5, 0.0, 1.0]), train_mode=st.booleans(), seed=st.integers(0, 999))
+    Case,
+    shape=SHAPES,
+    kinds=KINDS,
+    dtype=st.sampled_from(sorted(LARGEST)),
+    eps=st.sampled_from([1e-5, 1e-3, 1e-8]),
+    momentum=st.sampled_from([0.9, 0.5, 0.0, 1.0]),
+    train_mode=st.booleans(),
+    seed=st.integers(0, 999),
+)
 
 
 def agrees_with_float64(fn, case):
     """Y, the statistics and the gradients are those of NumPy in float64, as near as rounding lets them be."""
     *arrays, dY = case.arrays()
     largest = float(numpy.finfo(case.dtype).max)  # what a type cannot hold is infinite in it, and rightly so
-    for name, actual, expected, tolerance in zip(RESULTS, case.run(fn, arrays, dY), expected_of(case),
-                                                 tolerances(fn, case)):
+    for name, actual, expected, tolerance in zip(
+        RESULTS, case.run(fn, arrays, dY), expected_of(case), tolerances(fn, case)
+    ):
         assert actual.shape == expected.shape, name
         error = numpy.abs(numpy.clip(actual, -largest, largest) - numpy.clip(expected, -largest, largest))
         worst = (error / tolerance).max()
@@ -76,8 +93,12 @@ def expected_of(case):
     if not case.train_mode:
         return oracle.predict(X, gamma, beta, moving_mean, moving_var, case.eps, dY)
     Y, mean, var = oracle.forward(X, gamma, beta, case.eps)
-    return (Y, case.momentum * moving_mean + (1 - case.momentum) * mean,
-            case.momentum * moving_var + (1 - case.momentum) * var, *oracle.backward(X, gamma, case.eps, dY))
+    return (
+        Y,
+        case.momentum * moving_mean + (1 - case.momentum) * mean,
+        case.momentum * moving_var + (1 - case.momentum) * var,
+        *oracle.backward(X, gamma, case.eps, dY),
+    )
 
 
 def tolerances(fn, case):
@@ -91,13 +112,16 @@ def tolerances(fn, case):
         u * (moving_mean + X.max(axes, keepdims=True)),
         # the square of what rounding moves the mean by is added to the variance; native counts from the channel's first
         # value, whose distance from the mean squared may be a good many variances
-        u * (moving_var + D ** 2).max(axes, keepdims=True) + (u * X.max(axes, keepdims=True)) ** 2,
+        u * (moving_var + D**2).max(axes, keepdims=True) + (u * X.max(axes, keepdims=True)) ** 2,
         gamma / s * dY.max(axes, keepdims=True) * (1 + X_hat) * e,
         dY.sum(axes, keepdims=True) * e,
-        dY.sum(axes, keepdims=True) * u)
+        dY.sum(axes, keepdims=True) * u,
+    )
     own = numpy.finfo(case.dtype)  # in which each result ends, the smallest ones as multiples of tiny * eps
-    return [ROUNDINGS * tolerance + own.eps * numpy.abs(expected) + own.tiny * own.eps
-            for tolerance, expected in zip(derived, expected_of(case))]
+    return [
+        ROUNDINGS * tolerance + own.eps * numpy.abs(expected) + own.tiny * own.eps
+        for tolerance, expected in zip(derived, expected_of(case))
+    ]
 
 
 def conditioning(fn, case):
@@ -133,13 +157,13 @@ def the_gradient_is_the_slope(fn, case):
     u, s, k, X_hat, e = conditioning(fn, case)
     step = 1e-4  # in units of s: of the curve step squared is left, of each rounding, X's among them, 1 / step
     gamma, beta = (numpy.abs(array) for array in arrays[1:3])
-    curve = 10 * gamma * (1 + X_hat) * step ** 2  # the third derivative of 1 / sqrt(1 + t^2) and t / sqrt(1 + t^2)
+    curve = 10 * gamma * (1 + X_hat) * step**2  # the third derivative of 1 / sqrt(1 + t^2) and t / sqrt(1 + t^2)
     rounding = ROUNDINGS * ((gamma + step) * (e + k) + u * beta) / step
     tolerance = numpy.abs(dY).sum(axes, keepdims=True) * (curve + rounding)
     gradients = case.run(fn, arrays, dY)[3:]
     for i, unit in enumerate((s, 1.0, 1.0)):
         direction = random.randn(*arrays[i].shape) * unit
-        ahead, behind = ([*arrays[:i], arrays[i] + way * direction, *arrays[i + 1:]] for way in (step, -step))
+        ahead, behind = ([*arrays[:i], arrays[i] + way * direction, *arrays[i + 1 :]] for way in (step, -step))
         slope = (value(*ahead) - value(*behind)) / (2 * step)
         expected = (gradients[i] * direction).sum(axes, keepdims=True)
         worst = (numpy.abs(slope - expected) / tolerance).max()

@@ -1,4 +1,5 @@
 """A process without the rights of root."""
+
 import os
 import shutil
 

@@ -2,6 +2,7 @@
 
 Written from the mistakes' descriptions, by other means than the check's own predictions.
 """
+
 import mxnet as mx
 import numpy
 from mxnet import autograd, gluon, nd, npx
@@ -35,16 +36,18 @@ def batch_norm(*mistakes):
             running = unbiased if has("UnbiasedRunningVar") else var if has("UnbiasedBatchVar") else biased
             running = sqrt(running) if has("RunningStdNotVar") else running
             if has("MomentumSwapped"):
-                new_mean, new_var = (momentum * batch + (1 - momentum) * old
-                                     for old, batch in ((old_mean, mean), (old_var, running)))
+                new_mean, new_var = (
+                    momentum * batch + (1 - momentum) * old for old, batch in ((old_mean, mean), (old_var, running))
+                )
             elif has("OverwritesRunning"):
                 new_mean, new_var = mean, running
             elif has("NeverUpdates"):
                 new_mean, new_var = old_mean, old_var
             else:
                 weight = 0.99 if has("OtherMomentum") else momentum
-                new_mean, new_var = (weight * old + (1 - weight) * batch
-                                     for old, batch in ((old_mean, mean), (old_var, running)))
+                new_mean, new_var = (
+                    weight * old + (1 - weight) * batch for old, batch in ((old_mean, mean), (old_var, running))
+                )
             if not has("StatsKeptInGraph"):
                 new_mean, new_var = new_mean.detach(), new_var.detach()
             if has("MutatesInput"):
@@ -66,23 +69,48 @@ def batch_norm(*mistakes):
         if has("BetaScaledByGamma"):
             Y = gamma * (X_hat + beta)
         else:
-            Y = (X_hat if has("MissingGamma") else gamma * X_hat)
+            Y = X_hat if has("MissingGamma") else gamma * X_hat
             Y = Y if has("MissingBeta") else Y + beta
         return Y, moving_mean, moving_var
 
     return student
 
 
-FUNCTION = ["UnbiasedBatchVar", "UnbiasedRunningVar", "EpsOutsideSqrt", "NoEps", "OtherEps", "MissingSqrt",
-            "WrongAxis", "MissingGamma", "MissingBeta", "BetaScaledByGamma", "BatchStatsAtPredict",
-            "MomentumSwapped", "OverwritesRunning", "NeverUpdates", "OtherMomentum", "UpdatesAtPredict",
-            "RunningStdNotVar", "StatsDetachedInForward", "VarianceCancellation", "IsRecordingNotTraining",
-            "TrainsOnMovingStats", "MutatesInput", "StatsKeptInGraph"]
+FUNCTION = [
+    "UnbiasedBatchVar",
+    "UnbiasedRunningVar",
+    "EpsOutsideSqrt",
+    "NoEps",
+    "OtherEps",
+    "MissingSqrt",
+    "WrongAxis",
+    "MissingGamma",
+    "MissingBeta",
+    "BetaScaledByGamma",
+    "BatchStatsAtPredict",
+    "MomentumSwapped",
+    "OverwritesRunning",
+    "NeverUpdates",
+    "OtherMomentum",
+    "UpdatesAtPredict",
+    "RunningStdNotVar",
+    "StatsDetachedInForward",
+    "VarianceCancellation",
+    "IsRecordingNotTraining",
+    "TrainsOnMovingStats",
+    "MutatesInput",
+    "StatsKeptInGraph",
+]
 # one excludes the other: they answer the same question differently, or one leaves the other nothing to act on
-EXCLUSIVE = [{"EpsOutsideSqrt", "NoEps", "OtherEps"}, {"MissingSqrt", "EpsOutsideSqrt"},
-             {"MissingBeta", "BetaScaledByGamma"}, {"MissingGamma", "BetaScaledByGamma"},
-             {"MomentumSwapped", "OverwritesRunning", "NeverUpdates", "OtherMomentum"},
-             {"MutatesInput", "NeverUpdates"}, {"MutatesInput", "WrongAxis"}]
+EXCLUSIVE = [
+    {"EpsOutsideSqrt", "NoEps", "OtherEps"},
+    {"MissingSqrt", "EpsOutsideSqrt"},
+    {"MissingBeta", "BetaScaledByGamma"},
+    {"MissingGamma", "BetaScaledByGamma"},
+    {"MomentumSwapped", "OverwritesRunning", "NeverUpdates", "OtherMomentum"},
+    {"MutatesInput", "NeverUpdates"},
+    {"MutatesInput", "WrongAxis"},
+]
 
 
 def layer(*mistakes):
@@ -143,16 +171,16 @@ def backward(*mistakes):
         if has("WrongGradientFactorM") and X.ndim == 2:
             m = 1
         centred = X - X.mean(axis=axes, keepdims=True)
-        inverse = 1 / sqrt((centred ** 2).mean(axis=axes, keepdims=True) + eps)
+        inverse = 1 / sqrt((centred**2).mean(axis=axes, keepdims=True) + eps)
         X_hat = centred * inverse
         dX_hat = dY if has("WrongGradientScale") else dY * gamma
         # step by step, as the paper has it
-        dvar = total(dX_hat * centred) * -0.5 * inverse ** 3
+        dvar = total(dX_hat * centred) * -0.5 * inverse**3
         dmean = -total(dX_hat) * inverse
         dX = dX_hat * inverse
         dX = dX if has("WrongGradientThroughVariance") else dX + dvar * 2 * centred / m
         dX = dX if has("WrongGradientThroughMean") else dX + dmean / m
-        dX = dX ** 3 if has("WrongGradientX") else dX
+        dX = dX**3 if has("WrongGradientX") else dX
         dgamma = total(dY * X) if has("WrongGradientGamma") else total(dY * X_hat)
         dbeta = dY.mean(axis=axes, keepdims=True) if has("WrongGradientBeta") else total(dY)
         return dX, dgamma, dbeta
@@ -160,8 +188,15 @@ def backward(*mistakes):
     return student
 
 
-GRADIENT = ["WrongGradientGamma", "WrongGradientBeta", "WrongGradientThroughMean", "WrongGradientThroughVariance",
-            "WrongGradientFactorM", "WrongGradientScale", "WrongGradientX"]
+GRADIENT = [
+    "WrongGradientGamma",
+    "WrongGradientBeta",
+    "WrongGradientThroughMean",
+    "WrongGradientThroughVariance",
+    "WrongGradientFactorM",
+    "WrongGradientScale",
+    "WrongGradientX",
+]
 
 
 def by_reshape(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -218,8 +253,11 @@ def by_hand(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     axes = (0,) if X.ndim == 2 else (0, 2, 3)
     value = X.asnumpy()
     mean, var = nd.array(value.mean(axes, keepdims=True)), nd.array(value.var(axes, keepdims=True))
-    return (gamma * ByHand(eps)(X) + beta, momentum * moving_mean + (1 - momentum) * mean,
-            momentum * moving_var + (1 - momentum) * var)
+    return (
+        gamma * ByHand(eps)(X) + beta,
+        momentum * moving_mean + (1 - momentum) * mean,
+        momentum * moving_var + (1 - momentum) * var,
+    )
 
 
 class GluonLayer(nn.BatchNorm):
@@ -244,7 +282,8 @@ class ChapterLayer(nn.Block):
         if self.moving_mean.context != X.context:
             self.moving_mean, self.moving_var = self.moving_mean.copyto(X.context), self.moving_var.copyto(X.context)
         Y, self.moving_mean, self.moving_var = batch_norm("StatsKeptInGraph")(
-            X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, eps=1e-5, momentum=0.9)
+            X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, eps=1e-5, momentum=0.9
+        )
         return Y
 
 
@@ -263,8 +302,12 @@ class InferringLayer(gluon.HybridBlock):
 
     def __init__(self, num_features, num_dims, **kwargs):
         super().__init__(**kwargs)
-        for name, start, kind in (("gamma", "ones", "write"), ("beta", "zeros", "write"),
-                                  ("running_mean", "zeros", "null"), ("running_var", "ones", "null")):
+        for name, start, kind in (
+            ("gamma", "ones", "write"),
+            ("beta", "zeros", "write"),
+            ("running_mean", "zeros", "null"),
+            ("running_var", "ones", "null"),
+        ):
             setattr(self, name, self.params.get(name, shape=(0,), init=start, grad_req=kind, allow_deferred_init=True))
 
     def hybrid_forward(self, F, X, gamma, beta, running_mean, running_var):

@@ -1,4 +1,5 @@
 """What is shown as bad input, and what as an error that nobody expected."""
+
 import contextlib
 import importlib
 import importlib.util
@@ -38,10 +39,15 @@ def comparison_stopped_before_training(monkeypatch):
         yield
 
 
-
 def command(*arguments, inside=(), **environment):
-    return subprocess.run([*inside, sys.executable, "-m", "gluon_bn", *map(str, arguments)], text=True, check=False,
-                          capture_output=True, env={**os.environ, **environment}, timeout=300)
+    return subprocess.run(
+        [*inside, sys.executable, "-m", "gluon_bn", *map(str, arguments)],
+        text=True,
+        check=False,
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError, KeyError, ZeroDivisionError])
@@ -53,12 +59,15 @@ def test_a_bug_is_not_shown_as_bad_input(tmp_path, monkeypatch, capsys, error):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert cli.main(["train", "--examples", "512"]) == 1
     said = capsys.readouterr().err
-    log, = tmp_path.glob("gluon_bn-*.traceback.txt")
+    (log,) = tmp_path.glob("gluon_bn-*.traceback.txt")
     assert "--norm" not in said and said.count("\n") == 1
     assert said.startswith(f"gluon_bn: unexpected {error.__name__}: ")
     line = compare.__code__.co_firstlineno + 1
-    assert re.search(rf"norm of the gradient is nan'? \(at {__file__}:{line}, called from .*/cli.py:\d+\); the "
-                     rf"traceback is in {log}\n", said)
+    assert re.search(
+        rf"norm of the gradient is nan'? \(at {__file__}:{line}, called from .*/cli.py:\d+\); the "
+        rf"traceback is in {log}\n",
+        said,
+    )
     assert log.read_text().startswith("Traceback (most recent call last):") and "in _compare" in log.read_text()
 
 
@@ -74,8 +83,13 @@ def test_an_option_stands_for_the_argument_that_is_wrong_and_for_nothing_else(mo
     def compare(*arguments, **more):
         raise next(errors)
 
-    errors = iter([InputError("must be smaller", "lr"), InputError("lr of the checkpoint is another"),
-                   InputError("norm must not be nan", "seeds")])
+    errors = iter(
+        [
+            InputError("must be smaller", "lr"),
+            InputError("lr of the checkpoint is another"),
+            InputError("norm must not be nan", "seeds"),
+        ]
+    )
     monkeypatch.setattr(gluon_bn, "compare", compare)
     for line in ("--lr must be smaller", "lr of the checkpoint is another", "--seed norm must not be nan"):
         assert cli.main(["train", "--examples", "512"]) == 2
@@ -83,12 +97,18 @@ def test_an_option_stands_for_the_argument_that_is_wrong_and_for_nothing_else(mo
 
 
 def test_errors_on_purpose_have_one_base_and_cross_processes():
-    for error in (InputError("must be 1", "lr"), DataUnavailable(" is closed", "root"), NativeError("no compiler"),
-                  DataMissing(["a"], [("root", ": no a")], "package")):
+    for error in (
+        InputError("must be 1", "lr"),
+        DataUnavailable(" is closed", "root"),
+        NativeError("no compiler"),
+        DataMissing(["a"], [("root", ": no a")], "package"),
+    ):
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301  our own
         assert isinstance(copy, GluonBnError) and type(copy) is type(error)
         assert (str(copy), copy.message({"lr": "--lr", "root": "--data"})) == (
-            str(error), error.message({"lr": "--lr", "root": "--data"}))
+            str(error),
+            error.message({"lr": "--lr", "root": "--data"}),
+        )
     assert InputError("must be 1", "lr").message({"lr": "--lr"}) == "--lr must be 1"
 
 
@@ -102,8 +122,11 @@ def test_a_run_that_fails_leaves_its_traceback_in_its_log_and_one_line(tmp_path,
     run.run_task(Task(configuration, "none", 3, str(tmp_path), None), sent.append)
     (message,) = sent
     log = tmp_path / "none-3.log"
-    assert re.fullmatch(rf"unexpected ValueError: from deep inside \(at {__file__}:\d+, called from .*/run.py:\d+\); "
-                        rf"the traceback is in {log}", message.reason)
+    assert re.fullmatch(
+        rf"unexpected ValueError: from deep inside \(at {__file__}:\d+, called from .*/run.py:\d+\); "
+        rf"the traceback is in {log}",
+        message.reason,
+    )
     assert "in train_one" in log.read_text() and log.read_text().endswith("ValueError: from deep inside\nNumPy\n")
 
 
@@ -120,10 +143,13 @@ def test_a_command_runs_in_a_thread_too(capsys):
 @pytest.mark.fault("standard output is full", tries=1)
 def test_a_full_standard_output_is_named():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "gluon_bn", "data"], stdout=full, stderr=subprocess.PIPE,
-                              text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "gluon_bn", "data"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert (done.returncode, done.stderr) == (
-        2, "gluon_bn: standard output cannot be written: No space left on device\n")
+        2,
+        "gluon_bn: standard output cannot be written: No space left on device\n",
+    )
 
 
 FAILS = """
@@ -141,8 +167,13 @@ sys.exit(cli.main(["train", "--examples", "512"]))
 
 @pytest.mark.fault("the reader of the results goes away", tries=1)
 def test_a_failed_comparison_fails_also_when_its_reader_has_gone():
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", FAILS], stdin=subprocess.PIPE, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FAILS],
+        stdin=subprocess.PIPE,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.close()
     process.stdin.write("\n")
     process.stdin.close()
@@ -156,8 +187,18 @@ def test_a_failed_comparison_fails_also_when_its_reader_has_gone():
 @pytest.mark.fault("a shell has closed standard output or error")
 def test_a_closed_standard_output_or_error_is_no_error(tmp_path, closed):
     redirections = " ".join(f"{number}>&-" for number in closed.split())
-    done = command("train", "--norm", "none", "--epochs", 1, "--examples", 256, "--out", tmp_path / "run",
-                   inside=("sh", "-c", f'exec "$@" {redirections}', "sh"))
+    done = command(
+        "train",
+        "--norm",
+        "none",
+        "--epochs",
+        1,
+        "--examples",
+        256,
+        "--out",
+        tmp_path / "run",
+        inside=("sh", "-c", f'exec "$@" {redirections}', "sh"),
+    )
     assert done.returncode == 0, done.stderr
     assert "unexpected" not in done.stdout + done.stderr
     assert (tmp_path / "run" / "report.md").exists()
@@ -166,8 +207,19 @@ def test_a_closed_standard_output_or_error_is_no_error(tmp_path, closed):
 @pytest.mark.slow
 def test_a_terminal_without_a_character_gets_its_escape(tmp_path):
     out = tmp_path / "résultats"
-    done = command("train", "--norm", "none", "--epochs", 1, "--examples", 256, "--out", out,
-                   PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    done = command(
+        "train",
+        "--norm",
+        "none",
+        "--epochs",
+        1,
+        "--examples",
+        256,
+        "--out",
+        out,
+        PYTHONIOENCODING="ascii",
+        PYTHONUTF8="1",
+    )
     assert done.returncode == 0, done.stderr
     assert "r\\xe9sultats" in done.stdout and (out / "report.md").exists()
     assert json.loads((out / "summary.json").read_text())["runs"][0]["finished"]
@@ -191,36 +243,58 @@ def begun(tmp_path):
     return out
 
 
-@pytest.mark.parametrize("content, why", [
-    ('{"norms": ["none"], "optimizer": "adam"}',
-     r"has optimizer, which this version, \S+, does not know; go on with the version that began it, or start anew"),
-    ("[1, 2]", r"is damaged: it holds no JSON object, but \[1, 2\]; start anew"),
-    ('"a text"', 'is damaged: it holds no JSON object, but "a text"; start anew'),
-    ('{"lr": "fast"}', "is damaged: lr must be a finite number > 0, got 'fast'"),
-    ('{"norms": [["none"]]}', r"is damaged: norms must be one of .*; got \['none'\]"),
-    ('{"norms": 3}', "is damaged: norms must be a tuple"),
-    ('{"norms"', "is damaged: Expecting ':' delimiter"),
-    ("\xff", "is damaged: it is no text"),
-])
+@pytest.mark.parametrize(
+    "content, why",
+    [
+        (
+            '{"norms": ["none"], "optimizer": "adam"}',
+            r"has optimizer, which this version, \S+, does not know; "
+            "go on with the version that began it, or start anew",
+        ),
+        ("[1, 2]", r"is damaged: it holds no JSON object, but \[1, 2\]; start anew"),
+        ('"a text"', 'is damaged: it holds no JSON object, but "a text"; start anew'),
+        ('{"lr": "fast"}', "is damaged: lr must be a finite number > 0, got 'fast'"),
+        ('{"norms": [["none"]]}', r"is damaged: norms must be one of .*; got \['none'\]"),
+        ('{"norms": 3}', "is damaged: norms must be a tuple"),
+        ('{"norms"', "is damaged: Expecting ':' delimiter"),
+        ("\xff", "is damaged: it is no text"),
+    ],
+)
 @pytest.mark.fault("a configuration that is damaged, or of another version")
 def test_a_configuration_that_cannot_be_gone_on_with_is_named(begun, capsys, content, why):
     (begun / "configuration.json").write_bytes(content.encode("latin-1"))
     assert cli.main(["compare", "--resume", str(begun)]) == 2
     said = capsys.readouterr().err
-    assert re.match(f"gluon_bn: --resume must be the folder of a comparison, got {begun}, whose configuration.json "
-                    f"{why}", said), said
+    assert re.match(
+        f"gluon_bn: --resume must be the folder of a comparison, got {begun}, whose configuration.json {why}", said
+    ), said
 
 
-@pytest.mark.parametrize("closed, mode, said", [
-    ("configuration.json", 0, "the folder of a comparison, got {begun}, whose configuration.json cannot be read: "
-                              "Permission denied; check its permissions"),
-    ("summary.json", 0o200, "a folder whose files can be read, got {begun}: summary.json cannot be: Permission "
-                            "denied; check its permissions"),
-    (".", 0, "the folder of a comparison, got {begun}, whose configuration.json cannot be read: Permission denied; "
-             "check its permissions"),
-    (".", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
-    ("nets", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
-])
+@pytest.mark.parametrize(
+    "closed, mode, said",
+    [
+        (
+            "configuration.json",
+            0,
+            "the folder of a comparison, got {begun}, whose configuration.json cannot be read: "
+            "Permission denied; check its permissions",
+        ),
+        (
+            "summary.json",
+            0o200,
+            "a folder whose files can be read, got {begun}: summary.json cannot be: Permission "
+            "denied; check its permissions",
+        ),
+        (
+            ".",
+            0,
+            "the folder of a comparison, got {begun}, whose configuration.json cannot be read: Permission denied; "
+            "check its permissions",
+        ),
+        (".", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
+        ("nets", 0o555, "a folder that can be written, got {begun}: Permission denied; check its permissions"),
+    ],
+)
 @pytest.mark.fault("a folder or file of a comparison to go on with that cannot be read or written")
 def test_what_cannot_be_read_or_written_of_a_comparison_is_named(begun, closed, mode, said):
     (begun / "nets").mkdir()
@@ -243,18 +317,23 @@ def test_a_checkpoint_that_cannot_be_read_is_named(begun):
     checkpoint.chmod(0)
     done = command("compare", "--resume", begun, inside=without("dac_override", "dac_read_search"))
     assert (done.returncode, done.stderr) == (
-        2, f"gluon_bn: the checkpoint {checkpoint} cannot be read: Permission denied; check its permissions\n")
+        2,
+        f"gluon_bn: the checkpoint {checkpoint} cannot be read: Permission denied; check its permissions\n",
+    )
 
 
 @pytest.mark.fault("a file of the benchmark in a folder that may not be written", tries=1)
 def test_a_folder_without_the_right_to_write_is_not_called_read_only(tmp_path):
     tmp_path.chmod(0o555)
-    done = command("bench", "--quick", "--parts", "layers", "--json", tmp_path / "x.json",
-                   inside=without("dac_override"))
+    done = command(
+        "bench", "--quick", "--parts", "layers", "--json", tmp_path / "x.json", inside=without("dac_override")
+    )
     tmp_path.chmod(0o755)
     assert (done.returncode, done.stderr) == (
-        2, f"gluon_bn: --json must be a file that can be written, got {tmp_path}/x.json: Permission denied; "
-           "name another\n")
+        2,
+        f"gluon_bn: --json must be a file that can be written, got {tmp_path}/x.json: Permission denied; "
+        "name another\n",
+    )
 
 
 @pytest.mark.parametrize("option", ["--out", "--resume", "--data"])
@@ -277,8 +356,10 @@ def test_the_home_folder_is_written_to(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("batch_size, num_train, most", [(100_000, 512, "512"), (100_000, None, "60,000")])
 def test_a_minibatch_of_more_than_all_examples_is_refused(batch_size, num_train, most):
-    with pytest.raises(InputError, match=f"^batch_size must be at most the number of training examples, {most}, got "
-                                         "100,000; take fewer"):
+    with pytest.raises(
+        InputError,
+        match=f"^batch_size must be at most the number of training examples, {most}, got 100,000; take fewer",
+    ):
         Configuration(batch_size=batch_size, num_train=num_train)
 
 
@@ -289,10 +370,19 @@ def test_an_epoch_beside_the_others_is_of_the_examples_that_are_trained_on():
         assert report.beside(summary).endswith(words)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x08\x01", b"\0\0\x08\x02\0\0\0\1",
-                                     b"\0\0\x08\x01\0\0\0\2x",
-                                     b"\0\0\x08\x03" + b"\xff" * 12, b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"x",
-                                     b"\0\0\x08\x28" + b"\0\0\0\1" * 40 + b"x"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\0\x08",
+        b"\0\0\x08\x01",
+        b"\0\0\x08\x02\0\0\0\1",
+        b"\0\0\x08\x01\0\0\0\2x",
+        b"\0\0\x08\x03" + b"\xff" * 12,
+        b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"x",
+        b"\0\0\x08\x28" + b"\0\0\0\1" * 40 + b"x",
+    ],
+)
 def test_idx_bytes_that_are_cut_off_or_lie_are_refused(content):
     with pytest.raises(InputError, match="IDX"):
         read_idx(content)
@@ -304,15 +394,18 @@ def test_numbers_of_numpy_count_and_the_books_second_argument_is_told_apart():
         gluon_bn.load_data_fashion_mnist(256, 96)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: gluon_bn.lenet(["fused"]), r"norm must be one of .*; got \['fused'\]"),
-    (lambda: gluon_bn.lenet(pool=["max"]), r"pool must be one of .*; got \['max'\]"),
-    (lambda: Configuration(norms=[["fused"]]), r"norms must be one of .*; got \['fused'\]"),
-    (lambda: Configuration(seeds=[[0]]), r"seeds must be whole numbers from 0 to .*, got \[0\]"),
-    (lambda: Configuration(pool={}), r"pool must be one of .*; got {}"),
-    (lambda: Checkpoint("a path", {}), "configuration must be a dict of what is trained, with its seed"),
-    (lambda: gluon_bn.train(None, [1], [1], 1, 0.1, on_epoch=5), "on_epoch|train_iter"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: gluon_bn.lenet(["fused"]), r"norm must be one of .*; got \['fused'\]"),
+        (lambda: gluon_bn.lenet(pool=["max"]), r"pool must be one of .*; got \['max'\]"),
+        (lambda: Configuration(norms=[["fused"]]), r"norms must be one of .*; got \['fused'\]"),
+        (lambda: Configuration(seeds=[[0]]), r"seeds must be whole numbers from 0 to .*, got \[0\]"),
+        (lambda: Configuration(pool={}), r"pool must be one of .*; got {}"),
+        (lambda: Checkpoint("a path", {}), "configuration must be a dict of what is trained, with its seed"),
+        (lambda: gluon_bn.train(None, [1], [1], 1, 0.1, on_epoch=5), "on_epoch|train_iter"),
+    ],
+)
 def test_values_of_a_wrong_type_are_named_before_anything_runs(call, message):
     with pytest.raises(InputError, match=message):
         call()
@@ -333,8 +426,12 @@ def test_a_bug_within_an_import_is_not_hidden_behind_another_error(monkeypatch):
         def exec_module(self, module):
             exec(self.code, module.__dict__)
 
-    for code, error in (("missing_name", NameError), ("import gluon_bn.no_such_module", ModuleNotFoundError),
-                        ("import no_such_package", LoadError), ("import json; json.loads('')", LoadError)):
+    for code, error in (
+        ("missing_name", NameError),
+        ("import gluon_bn.no_such_module", ModuleNotFoundError),
+        ("import no_such_package", LoadError),
+        ("import json; json.loads('')", LoadError),
+    ):
         monkeypatch.delitem(sys.modules, "gluon_bn.model", raising=False)
         monkeypatch.delitem(vars(gluon_bn), "lenet", raising=False)
         monkeypatch.setattr(sys, "meta_path", [Finder(code), *sys.meta_path])

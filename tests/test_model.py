@@ -1,4 +1,5 @@
 """LeNet: its shapes, its norms, and the same start for all."""
+
 import mxnet as mx
 import numpy
 import pytest
@@ -18,15 +19,42 @@ def types(net):
 
 
 def test_layers_in_the_order_of_the_chapter():
-    assert types(lenet("none")) == ["Conv2D", "Activation", "MaxPool2D", "Conv2D", "Activation", "MaxPool2D",
-                                    "Dense", "Activation", "Dense", "Activation", "Dense"]
+    assert types(lenet("none")) == [
+        "Conv2D",
+        "Activation",
+        "MaxPool2D",
+        "Conv2D",
+        "Activation",
+        "MaxPool2D",
+        "Dense",
+        "Activation",
+        "Dense",
+        "Activation",
+        "Dense",
+    ]
     assert types(lenet("scratch", pool="avg")) == [
-        "Conv2D", "BatchNorm", "Activation", "AvgPool2D", "Conv2D", "BatchNorm", "Activation", "AvgPool2D",
-        "Dense", "BatchNorm", "Activation", "Dense", "BatchNorm", "Activation", "Dense"]
+        "Conv2D",
+        "BatchNorm",
+        "Activation",
+        "AvgPool2D",
+        "Conv2D",
+        "BatchNorm",
+        "Activation",
+        "AvgPool2D",
+        "Dense",
+        "BatchNorm",
+        "Activation",
+        "Dense",
+        "BatchNorm",
+        "Activation",
+        "Dense",
+    ]
 
 
-@pytest.mark.parametrize("norm, layer, fn", [("scratch", BatchNorm, batch_norm), ("fused", BatchNorm, fused_batch_norm),
-                                             ("gluon", nn.BatchNorm, None)])
+@pytest.mark.parametrize(
+    "norm, layer, fn",
+    [("scratch", BatchNorm, batch_norm), ("fused", BatchNorm, fused_batch_norm), ("gluon", nn.BatchNorm, None)],
+)
 def test_each_name_is_its_norm(norm, layer, fn):
     norms = [block for block in lenet(norm) if type(block).__name__ == "BatchNorm"]
     assert len(norms) == 4 and all(isinstance(block, layer) for block in norms)

@@ -1,4 +1,5 @@
 """A part of a page that a program writes: what stands between <!-- name --> and <!-- /name -->."""
+
 from __future__ import annotations
 
 
@@ -9,7 +10,7 @@ def update(page, name, content, check=False):
     text = page.read_text(encoding="utf-8")
     if start not in text or end not in text:
         return [f"{page.name} has no place for this: {start} and {end}"]
-    new = text[:text.index(start) + len(start)] + "\n" + content + text[text.index(end):]
+    new = text[: text.index(start) + len(start)] + "\n" + content + text[text.index(end) :]
     if check and new != text:
         return [f"what stands below {start} in {page.name} is not up to date; run python tools/{name}.py"]
     if new != text:

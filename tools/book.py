@@ -2,6 +2,7 @@
 
 Nothing is executed: the notebooks bring their outputs along. OUT is build/book by default; open OUT/index.html.
 """
+
 from __future__ import annotations
 
 import re
@@ -23,11 +24,23 @@ def main(argv=None):
         for file in files():
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(TOP / file), str(source / file))
-        pages = [file[:file.rindex(".")] for file in files() if file.endswith((".md", ".ipynb"))]
+        pages = [file[: file.rindex(".")] for file in files() if file.endswith((".md", ".ipynb"))]
         (source / "_toc.yml").write_text(contents([page for page in pages if page != "README"]))
         jupyter_book = Path(sys.executable).with_name("jupyter-book")
-        done = subprocess.run([str(jupyter_book), "build", str(source), "--path-output", folder, "--warningiserror",
-                               "--keep-going", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [
+                str(jupyter_book),
+                "build",
+                str(source),
+                "--path-output",
+                folder,
+                "--warningiserror",
+                "--keep-going",
+                "--quiet",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         if done.returncode:
             sys.stderr.write(done.stdout.decode())
             return done.returncode
@@ -40,11 +53,14 @@ def main(argv=None):
 
 def contents(pages):
     """The table of contents: the notebooks in a part of their own."""
-    parts = {"The chapter": [page for page in pages if (TOP / f"{page}.ipynb").exists()],
-             "About the package": [page for page in pages if (TOP / f"{page}.md").exists()]}
+    parts = {
+        "The chapter": [page for page in pages if (TOP / f"{page}.ipynb").exists()],
+        "About the package": [page for page in pages if (TOP / f"{page}.md").exists()],
+    }
     return "format: jb-book\nroot: README\nparts:\n" + "".join(
         f"- caption: {caption}\n  chapters:\n" + "".join(f"  - file: {page}\n" for page in chapters)
-        for caption, chapters in parts.items())
+        for caption, chapters in parts.items()
+    )
 
 
 def files():

@@ -6,6 +6,7 @@ read from NOTES (build/faults.json), which the tests write themselves: `make fau
 --check writes nothing, and exits with 1 if the table is not up to date or a test of a fault did not pass. A row of
 which this machine had to skip a part is not compared.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,8 +36,11 @@ def main(argv=None):
         arguments.page.write_text(text[:start] + "\n".join([*new, text[end:]]), encoding="utf-8")
     elif len(new) != len(old) or any(row not in old and "(skipped" not in row for row in new):
         wrong.append(f"the table in {arguments.page} is not that of {arguments.notes}: `make faults` writes it")
-    print(*wrong or [f"{sum(tries(note) for note in notes.values())} faults, none of which did harm"], sep="\n",
-          file=sys.stderr if wrong else sys.stdout)
+    print(
+        *wrong or [f"{sum(tries(note) for note in notes.values())} faults, none of which did harm"],
+        sep="\n",
+        file=sys.stderr if wrong else sys.stdout,
+    )
     return 1 if wrong else 0
 
 
@@ -60,7 +64,7 @@ def table(notes):
 def sentence(test, outcomes):
     """A test's name as the sentence that it proves, with a link; or what else became of it."""
     file, name = test
-    said = f"[{name[len('test_'):].replace('_', ' ')}]({file})"
+    said = f"[{name[len('test_') :].replace('_', ' ')}]({file})"
     others = [f"{outcome} {count} times" for outcome, count in sorted(outcomes.items()) if outcome != "passed"]
     return f"{said} ({', '.join(others)})" if others else said
 

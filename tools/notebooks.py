@@ -7,6 +7,7 @@ prints to stderr, as a warning does, is not saved, and the exit code is 1.
 --check runs copies, writes nothing, and exits with 1 if one fails, takes too long, prints to stderr, or differs from
 its pair.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,17 +23,28 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python",
-                              "pygments_lexer": "ipython3"}}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {
+        "name": "python",
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "pygments_lexer": "ipython3",
+    },
+}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, fail on what a reader should not meet")
-    parser.add_argument("--budget", type=int, default=300, metavar="SECONDS", help="the most that one may take "
-                        "(default 300, for two cores; all together four times as much)")
+    parser.add_argument(
+        "--budget",
+        type=int,
+        default=300,
+        metavar="SECONDS",
+        help="the most that one may take (default 300, for two cores; all together four times as much)",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="how a notebook's name begins (default: all)")
     arguments = parser.parse_args(argv)
     found = names()
@@ -48,8 +60,10 @@ def main(argv=None):
         seconds, faults = run(notebook, arguments.budget)
         total += seconds
         said = faults + [f"took {seconds:.0f} s, more than {arguments.budget}"] * (seconds > arguments.budget)
-        print(f"{name:45} {seconds:6.1f} s{'   ' + '; '.join(line.splitlines()[0] for line in said) if said else ''}",
-              flush=True)
+        print(
+            f"{name:45} {seconds:6.1f} s{'   ' + '; '.join(line.splitlines()[0] for line in said) if said else ''}",
+            flush=True,
+        )
         if not arguments.check:
             if faults:
                 said.append("not saved")
@@ -68,8 +82,9 @@ def main(argv=None):
 
 def prepare():
     """Compile what the first use would compile, so that no cell says so."""
-    subprocess.run([sys.executable, "-c", "from gluon_bn.norm import status; print('fused_batch_norm', status())"],
-                   check=True)
+    subprocess.run(
+        [sys.executable, "-c", "from gluon_bn.norm import status; print('fused_batch_norm', status())"], check=True
+    )
 
 
 def names():
@@ -106,10 +121,15 @@ def load(name):
 def run(notebook, budget):
     """Run a notebook in a new kernel, in place; returns its seconds and what a reader should not meet in it."""
     start = time.perf_counter()
-    client = NotebookClient(notebook, kernel_name="python3", extra_arguments=["--log-level=ERROR"], record_timing=False,
-                            coalesce_streams=True,
-                            resources={"metadata": {"path": FOLDER}},
-                            timeout_func=lambda cell: max(1, int(start + budget - time.perf_counter())))
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": FOLDER}},
+        timeout_func=lambda cell: max(1, int(start + budget - time.perf_counter())),
+    )
     faults = []
     try:
         client.execute(env={**os.environ, "SOURCE_DATE_EPOCH": "0"})  # no dates inside the figures
@@ -134,8 +154,10 @@ def code_cells(notebook):
 def save(notebook, name):
     """Write both files of the pair."""
     nbformat.write(notebook, str(FOLDER / f"{name}.ipynb"))
-    plain = nbformat.v4.new_notebook(cells=notebook.cells, metadata={"jupytext": {
-        "notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}})  # cells, and nothing above them
+    plain = nbformat.v4.new_notebook(
+        cells=notebook.cells,
+        metadata={"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}},
+    )  # cells, and nothing above them
     jupytext.write(plain, str(FOLDER / f"{name}.py"), fmt="py:percent")
 
 

@@ -1,4 +1,5 @@
 """The fast tests on every Python that MXNet runs on, each with its locked versions:  make test-pythons"""
+
 import os
 import shutil
 import subprocess

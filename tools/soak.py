@@ -6,6 +6,7 @@ takes too long for one round prints where each thread is and ends. The table com
 the first. What keeps 5.7 KB an iteration shows in the hour only; in MINUTES=0.3, as the tests run it, it takes 0.1 MB
 in the training loop and 1 MB in the other parts.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -50,10 +51,14 @@ class Round(NamedTuple):
 
 def parts(minutes):
     """What fills so many minutes, on two cores."""
-    functions = [Part(function, devices, seconds=5 * minutes) for function in ('batch_norm', 'portable', 'native')
-                 for devices in ('in turn', 'together')]
-    return functions + [Part('native', threads=threads, iterations=round(200 * EPOCH * minutes / 60))
-                        for threads in (1, 2, 4)]
+    functions = [
+        Part(function, devices, seconds=5 * minutes)
+        for function in ('batch_norm', 'portable', 'native')
+        for devices in ('in turn', 'together')
+    ]
+    return functions + [
+        Part('native', threads=threads, iterations=round(200 * EPOCH * minutes / 60)) for threads in (1, 2, 4)
+    ]
 
 
 def work(part, hang=HANG):
@@ -64,13 +69,15 @@ def work(part, hang=HANG):
 
     from gluon_bn import BatchNorm, batch_norm, fused_batch_norm, lenet, train
     from gluon_bn.norm import batch_norm_portable
+
     fn = {'batch_norm': batch_norm, 'portable': batch_norm_portable, 'native': fused_batch_norm}[part.function]
     net = lenet(lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=fn))
     pair = [mx.cpu(0), mx.cpu(1)]
     # full minibatches among small ones: large enough for several threads, small enough for many iterations
     sizes = [256, 32, 32, 32] * 6 if part.iterations else [64] * 4
-    batches = [(mx.nd.random.uniform(shape=(size, 1, 28, 28)), mx.nd.random.randint(0, 10, shape=(size,)))
-               for size in sizes]
+    batches = [
+        (mx.nd.random.uniform(shape=(size, 1, 28, 28)), mx.nd.random.randint(0, 10, shape=(size,))) for size in sizes
+    ]
     start, done, process = time.perf_counter(), 0, psutil.Process()
     while done < max(part.iterations, ROUNDS * len(batches)) or time.perf_counter() - start < part.seconds:
         faulthandler.dump_traceback_later(hang, exit=True)
@@ -78,20 +85,32 @@ def work(part, hang=HANG):
         if part.devices == 'in turn' and done:
             net.collect_params().reset_ctx(devices)
         began, cpu = time.perf_counter(), time.process_time()
-        train(net, batches, batches[:1], num_epochs=1, lr=0.1, device=devices, initialize=not done, plot=False,
-              progress=False)
+        train(
+            net,
+            batches,
+            batches[:1],
+            num_epochs=1,
+            lr=0.1,
+            device=devices,
+            initialize=not done,
+            plot=False,
+            progress=False,
+        )
         mx.nd.waitall()
         done += len(batches)
         took = time.perf_counter() - began, time.process_time() - cpu
         gc.collect()
-        print(json.dumps(Round(len(batches), *took, process.memory_info().rss / 2 ** 20)), flush=True)
+        print(json.dumps(Round(len(batches), *took, process.memory_info().rss / 2**20)), flush=True)
     faulthandler.dump_traceback_later(HANG, exit=True)  # the end may hang, too
 
 
 def run(part):
     """Run a part in a process of its own; returns its rounds, and what went wrong or ''."""
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'GLUON_BN_FUSED': 'native' if part.function == 'native' else
-                   'portable'}
+    environment = {
+        **os.environ,
+        'PYTHONPATH': str(ROOT),
+        'GLUON_BN_FUSED': 'native' if part.function == 'native' else 'portable',
+    }
     # Or a thread turns in circles, and its processor time counts, while other programs hold up the one it waits for.
     environment.setdefault('OMP_WAIT_POLICY', 'passive')
     if part.threads:
@@ -118,7 +137,7 @@ def judge(rounds):
 def thirds(rounds):
     """The first third and the last, without the round that compiled, planned and allocated."""
     size = max(1, (len(rounds) - 1) // 3)
-    return rounds[1:size + 1], rounds[-size:]
+    return rounds[1 : size + 1], rounds[-size:]
 
 
 def megabytes(rounds):
@@ -137,12 +156,18 @@ def fastest(rounds):
 
 def row(part, rounds, wrong):
     threads = f'OMP_NUM_THREADS={part.threads}' if part.threads else ''
-    cells = [part.function, f'{part.devices} {threads}', sum(r.iterations for r in rounds),
-             f'{sum(r.seconds for r in rounds):.0f}']
+    cells = [
+        part.function,
+        f'{part.devices} {threads}',
+        sum(r.iterations for r in rounds),
+        f'{sum(r.seconds for r in rounds):.0f}',
+    ]
     if len(rounds) > 1:
         first, last = thirds(rounds)
-        cells += [f'{milliseconds(first):.1f} -> {milliseconds(last):.1f}',
-                  f'{megabytes(first):.0f} -> {megabytes(last):.0f}']
+        cells += [
+            f'{milliseconds(first):.1f} -> {milliseconds(last):.1f}',
+            f'{megabytes(first):.0f} -> {megabytes(last):.0f}',
+        ]
     return [*cells, *['-'] * (6 - len(cells)), wrong or 'ok']
 
 
@@ -154,6 +179,7 @@ def main(argv=None):
     if arguments.part:
         return work(Part(*json.loads(arguments.part)))
     from tabulate import tabulate
+
     rows = []
     for part in parts(arguments.minutes):
         rounds, wrong = run(part)

@@ -5,6 +5,7 @@ between <!-- speed --> and <!-- /speed -->: the tables into docs/speed.md, the r
 
 --check writes nothing, and exits with 1 if a page is not up to date.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -16,8 +17,13 @@ from pathlib import Path
 import block
 
 TOP = Path(__file__).resolve().parent.parent
-COLUMNS = {"batch_norm": "`batch_norm`", "portable": "`fused_batch_norm`, portable",
-           "native": "`fused_batch_norm`, native", "Gluon": "Gluon", "PyTorch": "PyTorch"}
+COLUMNS = {
+    "batch_norm": "`batch_norm`",
+    "portable": "`fused_batch_norm`, portable",
+    "native": "`fused_batch_norm`, native",
+    "Gluon": "Gluon",
+    "PyTorch": "PyTorch",
+}
 
 
 def main(argv=None):
@@ -33,24 +39,39 @@ def main(argv=None):
 
 def summary(page):
     """The times of the layers, their ratios in words, and their errors, from the benchmark's page."""
-    times, errors, ratios = (rows(page, title) for title in (
-        "Layer, forward + backward", "Error against float64", "Ratios"))
+    times, errors, ratios = (
+        rows(page, title) for title in ("Layer, forward + backward", "Error against float64", "Ratios")
+    )
     columns = [name for name in COLUMNS if times[0].get(name, "-") != "-"]
-    return "\n".join([
-        textwrap.fill(f"Forward + backward of one layer in milliseconds, {where(page)}, each framework in its own "
-                      "process:", 120),
-        "",
-        table("X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times]),  # no multiples
-        "", textwrap.fill(in_words(ratios), 120), "",
-        "The relative error of Y against float64, by the mean of X in standard deviations:", "",
-        table("mean", columns, [(row["mean"], [row[name] for name in columns]) for row in errors if row["of"] == "Y"]),
-        ""])
+    return "\n".join(
+        [
+            textwrap.fill(
+                f"Forward + backward of one layer in milliseconds, {where(page)}, each framework in its own process:",
+                120,
+            ),
+            "",
+            table(
+                "X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times]
+            ),  # no multiples
+            "",
+            textwrap.fill(in_words(ratios), 120),
+            "",
+            "The relative error of Y against float64, by the mean of X in standard deviations:",
+            "",
+            table(
+                "mean", columns, [(row["mean"], [row[name] for name in columns]) for row in errors if row["of"] == "Y"]
+            ),
+            "",
+        ]
+    )
 
 
 def sentence(page):
     """The ratios of the times in words, and where they were measured."""
-    return textwrap.fill(f"Forward + backward of `fused_batch_norm`, {where(page)}. {in_words(rows(page, 'Ratios'))}",
-                         120) + "\n"
+    return (
+        textwrap.fill(f"Forward + backward of `fused_batch_norm`, {where(page)}. {in_words(rows(page, 'Ratios'))}", 120)
+        + "\n"
+    )
 
 
 def where(page):
@@ -64,9 +85,13 @@ def where(page):
 def table(first, columns, lines):
     """A table in Markdown with the lowest number of each line in bold; lines: (name, cells)."""
     head = [f"| {first} | {' | '.join(COLUMNS[name] for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    return "\n".join(head + [
-        f"| {name} | {' | '.join(f'**{cell}**' if cell == min(cells, key=number) else cell for cell in cells)} |"
-        for name, cells in lines])
+    return "\n".join(
+        head
+        + [
+            f"| {name} | {' | '.join(f'**{cell}**' if cell == min(cells, key=number) else cell for cell in cells)} |"
+            for name, cells in lines
+        ]
+    )
 
 
 def rows(page, title):
@@ -86,8 +111,11 @@ def in_words(ratios):
     for kind, shape in (("convolutions", r"\(\d+, \d+, .*\)"), ("dense layers", r"\(\d+, \d+\)")):
         times = []
         for other in ("Gluon", "PyTorch"):
-            values = [1 / number(row["measured"]) for row in ratios
-                      if re.fullmatch(f"layer {shape}: native / {other}", row[""])]
+            values = [
+                1 / number(row["measured"])
+                for row in ratios
+                if re.fullmatch(f"layer {shape}: native / {other}", row[""])
+            ]
             times += [f"{min(values):.1f} to {max(values):.1f} times as fast as {other}"] if values else []
         parts.append(f"On {kind}, native is {' and '.join(times)}.")
     return " ".join(parts)

@@ -1,6 +1,7 @@
 """A Sphinx extension for pages that need no network: formulas are drawn as SVG when the book is built, and the one
 script that would load code from elsewhere is left out. Wide pictures are marked, for page.css to let them scroll.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -31,8 +32,9 @@ def mark_wide(app, doctree, docname):
 
 def drop_thebe(app, pagename, templatename, context, doctree):
     """Leave out what would run cells on a public server: jupyter-book brings it along, and here it is never used."""
-    context["script_files"] = [file for file in context["script_files"]
-                               if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()]
+    context["script_files"] = [
+        file for file in context["script_files"] if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
+    ]
 
 
 def setup(app):

@@ -1,4 +1,5 @@
 """The same arrays for every framework, the float64 results that they ought to give, and the distance from those."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Sequence
@@ -33,7 +34,7 @@ def reference(arrays: Arrays) -> Dict[str, numpy.ndarray[Any, Any]]:
     axes = (0,) + tuple(range(2, X.ndim))
     gamma, beta = (array.reshape((1, -1) + (1,) * (X.ndim - 2)) for array in (gamma, beta))
     D = X - X.mean(axes, keepdims=True)
-    std = numpy.sqrt((D ** 2).mean(axes, keepdims=True) + EPS)
+    std = numpy.sqrt((D**2).mean(axes, keepdims=True) + EPS)
     X_hat = D / std
     dbeta, dgamma = dY.sum(axes, keepdims=True), (dY * X_hat).sum(axes, keepdims=True)
     n = X.size / X.shape[1]
@@ -44,5 +45,9 @@ def reference(arrays: Arrays) -> Dict[str, numpy.ndarray[Any, Any]]:
 def errors(arrays: Arrays, Y: Any, dX: Any, dgamma: Any, dbeta: Any) -> Dict[str, float]:
     """The relative error of each result: |result - reference| / |reference|, in Euclidean norms."""
     results = {'Y': Y, 'dX': dX, 'dgamma': dgamma, 'dbeta': dbeta}
-    return {name: float(numpy.linalg.norm(results[name].ravel().astype('float64') - exact.ravel())
-                        / numpy.linalg.norm(exact)) for name, exact in reference(arrays).items()}
+    return {
+        name: float(
+            numpy.linalg.norm(results[name].ravel().astype('float64') - exact.ravel()) / numpy.linalg.norm(exact)
+        )
+        for name, exact in reference(arrays).items()
+    }

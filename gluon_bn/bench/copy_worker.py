@@ -3,6 +3,7 @@
 A copy reads an array and writes one: two passes. Batch normalization, forward, must do as much: read X, write Y.
 Backward must read dY, read X and write dX. So forward is at least one copy, forward + backward at least 2.5.
 """
+
 from __future__ import annotations
 
 import math

@@ -3,6 +3,7 @@
 The loop, its data loader with four worker processes and its transforms are d2l's. Three things are replaced: the data
 set reads the verified files, nothing is drawn, and the clock stops while the test set is evaluated.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -32,11 +33,14 @@ class Framework:
         @functools.lru_cache(maxsize=None)
         def loaders(num_train: int) -> Tuple[Any, Any]:
             """What `d2l.load_data_fashion_mnist` returns, from the first num_train examples."""
+
             class FashionMNIST(gluon.data.vision.FashionMNIST):  # type: ignore[misc]  # Gluon's has no types
                 def _get_data(self) -> None:  # as in Gluon, but without the download
                     name, count = ('train', num_train) if self._train else ('t10k', None)
-                    images, labels = (read_idx(files[f'{name}-{kind}'].content)[:count]
-                                      for kind in ('images-idx3-ubyte', 'labels-idx1-ubyte'))
+                    images, labels = (
+                        read_idx(files[f'{name}-{kind}'].content)[:count]
+                        for kind in ('images-idx3-ubyte', 'labels-idx1-ubyte')
+                    )
                     self._data = mx.np.array(images[..., None], dtype='uint8')
                     self._label = mx.np.array(labels.astype('int32'), dtype='int32')
 

@@ -1,4 +1,5 @@
 """MXNet: layers and epochs with `batch_norm`, both paths of `fused_batch_norm`, and Gluon's own layer."""
+
 from __future__ import annotations
 
 import contextlib
@@ -39,7 +40,8 @@ class Framework:
         self.X, self.dY = nd.array(self.arrays.X, dtype='float32'), nd.array(self.arrays.dY, dtype='float32')
         self.X.attach_grad()
         self.layers: Dict[str, List[Any]] = {
-            name: [make(shape[1], len(shape)) for _ in range(DEPTH)] for name, make in LAYERS.items()}
+            name: [make(shape[1], len(shape)) for _ in range(DEPTH)] for name, make in LAYERS.items()
+        }
         for stack in self.layers.values():
             for layer in stack:
                 layer.initialize()
@@ -86,7 +88,7 @@ class Framework:
         seed_everything(0)
         net = lenet(LAYERS.get(column, 'none'))
         start = time.perf_counter()
-        epoch, = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False)
+        (epoch,) = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False)
         total = time.perf_counter() - start
         return EpochTurn(epoch.seconds, total - epoch.seconds, epoch.loss, epoch.train_acc, epoch.test_acc)
 
@@ -98,7 +100,7 @@ class Framework:
         found: Dict[str, float] = {}
         train(net, train_iter, test_iter, 1, lr, progress=False, plot=False)
         with _profiled(found):
-            epoch, = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False, initialize=False)
+            (epoch,) = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False, initialize=False)
         return Profiled(epoch.seconds / len(train_iter), _divided(found, len(train_iter)))
 
     def profile_layer(self, column: str, repeat: int) -> Profiled:
@@ -115,8 +117,14 @@ def _profiled(found: Dict[str, float]) -> Iterator[None]:
     """Profile what happens inside; afterwards found has the seconds by operator."""
     with tempfile.TemporaryDirectory() as folder:
         # A file of its own: MXNet removes what bears the name before it writes, were it a device.
-        mx.profiler.set_config(profile_symbolic=True, profile_imperative=True, profile_memory=False, profile_api=False,
-                               aggregate_stats=True, filename=f'{folder}/profile.json')
+        mx.profiler.set_config(
+            profile_symbolic=True,
+            profile_imperative=True,
+            profile_memory=False,
+            profile_api=False,
+            aggregate_stats=True,
+            filename=f'{folder}/profile.json',
+        )
         nd.waitall()
         mx.profiler.set_state('run')
         try:

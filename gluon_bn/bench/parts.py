@@ -1,4 +1,5 @@
 """The parts of the benchmark: what a layer costs, how exact it is, what an epoch costs, and where its time goes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -13,7 +14,13 @@ from .rounds import PAUSE_SECONDS, EpochTurn, Measurement, Profiled, Workers, ca
 Say = Callable[[str], None]
 
 SHAPES: Sequence[Shape] = (
-    (256, 6, 24, 24), (256, 16, 8, 8), (256, 120), (256, 84), (64, 64, 56, 56), (32, 256, 14, 14))
+    (256, 6, 24, 24),
+    (256, 16, 8, 8),
+    (256, 120),
+    (256, 84),
+    (64, 64, 56, 56),
+    (32, 256, 14, 14),
+)
 LAYER_BUDGET = 20  # seconds for one shape
 PLANE = (32, 28, 28)  # an example of 0.1 MB; the batch makes the size
 BATCHES = (1, 3, 10, 30, 100, 300, 1000, 2000)
@@ -29,15 +36,24 @@ SHARES = {'scratch': 0.1, 'd2l scratch': 0.1, 'd2l gluon': 0.5}
 PROFILED_SHAPE = (256, 84)
 PROFILED_EXAMPLES, PROFILED_RUNS = 30 * BATCH_SIZE, 200  # enough that Python and the engine keep pace
 # What a row of the table adds up, by the operator's name without `_backward_`; any other is 'other operators'.
-KINDS = {'Convolution': 'convolutions', 'Pooling': 'pooling', 'Activation': 'sigmoids',
-         'FullyConnected': 'dense layers', 'BatchNorm': 'normalization', 'gluon_bn_train': 'normalization',
-         'gluon_bn_predict': 'normalization', 'Concat': 'normalization'}  # Concat: of gamma and beta
+KINDS = {
+    'Convolution': 'convolutions',
+    'Pooling': 'pooling',
+    'Activation': 'sigmoids',
+    'FullyConnected': 'dense layers',
+    'BatchNorm': 'normalization',
+    'gluon_bn_train': 'normalization',
+    'gluon_bn_predict': 'normalization',
+    'Concat': 'normalization',
+}  # Concat: of gamma and beta
 OTHER, BETWEEN = 'other operators', 'between operators'
 
 
-def measure_layer(workers: Workers, threads: int, shape: Shape, rounds: int, columns: Sequence[str],
-                  modes: Sequence[str]) -> Dict[str, Dict[str, Measurement]]:
+def measure_layer(
+    workers: Workers, threads: int, shape: Shape, rounds: int, columns: Sequence[str], modes: Sequence[str]
+) -> Dict[str, Dict[str, Measurement]]:
     """{mode: {column: its times}} for one shape, with the 'floor' of memory from the copies of an array."""
+
     def timed_call(column: str, mode: str) -> Callable[[int], float]:
         return lambda repeat: float(workers[column].call('time_layer', column, mode, repeat))
 
@@ -49,8 +65,10 @@ def measure_layer(workers: Workers, threads: int, shape: Shape, rounds: int, col
     for mode in modes:
         floor = summary([seconds and seconds * COPIES[mode] for seconds in times['copy', 'copy']])
         measured = {name: summary(times[name, mode]) for name in columns}
-        found[mode] = {**{name: dataclasses.replace(each, floors=ratio(each, floor))
-                          for name, each in measured.items()}, 'floor': floor}
+        found[mode] = {
+            **{name: dataclasses.replace(each, floors=ratio(each, floor)) for name, each in measured.items()},
+            'floor': floor,
+        }
     return found
 
 
@@ -77,16 +95,18 @@ def measure_sizes(workers: Workers, threads: int, columns: Sequence[str], quick:
     return entries
 
 
-def measure_accuracy(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say,
-                     ) -> List[AccuracyResult]:
+def measure_accuracy(
+    workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say
+) -> List[AccuracyResult]:
     """The relative errors of each result against float64, for X of each mean."""
     entries = []
     for shape in SHAPES[:1] if quick else SHAPES[:4]:
         say(f'accuracy {shape}')
         for mean in MEANS:
             call_each(workers, columns, 'prepare', shape, threads, mean)
-            entries.append(AccuracyResult(shape, mean, {name: workers[name].call('measure_errors', name)
-                                                        for name in columns}))
+            entries.append(
+                AccuracyResult(shape, mean, {name: workers[name].call('measure_errors', name) for name in columns})
+            )
     return entries
 
 
@@ -114,8 +134,9 @@ def measure_epochs(workers: Workers, threads: int, quick: bool, root: Any, say: 
             turn: EpochTurn = worker.call('time_epoch', name.replace('d2l ', ''), num_train, LR)
             if i >= 0:
                 turns[name].append(dataclasses.replace(turn, train=turn.train * NUM_TRAIN / num_train))
-    return {name: _epoch_result(turns[name], max(MIN_EXAMPLES / NUM_TRAIN, share * SHARES.get(name, 1)))
-            for name in workers}
+    return {
+        name: _epoch_result(turns[name], max(MIN_EXAMPLES / NUM_TRAIN, share * SHARES.get(name, 1))) for name in workers
+    }
 
 
 def _epoch_result(turns: Sequence[Optional[EpochTurn]], share: float) -> EpochResult:

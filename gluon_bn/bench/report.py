@@ -1,4 +1,5 @@
 """A result of the benchmark as tables, as a page that says how it was measured, and as a figure."""
+
 from __future__ import annotations
 
 import math
@@ -14,8 +15,16 @@ from .parts import BATCH_SIZE, NUM_TRAIN
 from .results import AccuracyResult, LayerResult, ProfileResult, Result
 from .rounds import Measurement, present, ratio
 
-HEADERS = {'scratch': 'batch_norm', 'portable': 'portable', 'native': 'native', 'gluon': 'Gluon', 'torch': 'PyTorch',
-           'none': 'no normalization', 'd2l gluon': "Gluon, d2l's loop", 'd2l scratch': "batch_norm, d2l's loop"}
+HEADERS = {
+    'scratch': 'batch_norm',
+    'portable': 'portable',
+    'native': 'native',
+    'gluon': 'Gluon',
+    'torch': 'PyTorch',
+    'none': 'no normalization',
+    'd2l gluon': "Gluon, d2l's loop",
+    'd2l scratch': "batch_norm, d2l's loop",
+}
 METHOD = (
     'Columns take turns, round by round, and each ratio is taken within its rounds; medians, with quartiles and rounds '
     'in the JSON. A turn takes about 40 ms, at least one run, after one that warms the cache. What takes more than '
@@ -42,15 +51,24 @@ METHOD = (
 
 def method(threads: int) -> List[str]:
     """How the benchmark measures, with what is set here."""
+
     def setting(name: str) -> str:
         return os.environ.get(name, 'not set')
 
-    return [line.format(cores=threads, omp=setting('OMP_NUM_THREADS'), wait=setting('OMP_WAIT_POLICY'),
-                        spin=setting('GOMP_SPINCOUNT')) for line in METHOD]
+    return [
+        line.format(
+            cores=threads,
+            omp=setting('OMP_NUM_THREADS'),
+            wait=setting('OMP_WAIT_POLICY'),
+            spin=setting('GOMP_SPINCOUNT'),
+        )
+        for line in METHOD
+    ]
 
 
 def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, str, str]]:
     """(title, note, table) of each part that was measured."""
+
     def table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
         return str(tabulate(rows, headers, tablefmt=tablefmt, disable_numparse=True))
 
@@ -58,55 +76,95 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
     heads = [HEADERS[name] for name in columns]
     for mode, title in (('both', 'Layer, forward + backward'), ('forward', 'Layer, forward')):
         if result.layers:
-            rows = [[shape(entry), *(format_ms(getattr(entry, mode).get(name)) for name in columns),
-                     three_digits(getattr(entry, mode)['floor'].median * 1e3)] for entry in result.layers]
-            yield (title, 'Milliseconds, in training; in brackets the multiple of the memory floor.',
-                   table(rows, ['X', *heads, 'floor']))
+            rows = [
+                [
+                    shape(entry),
+                    *(format_ms(getattr(entry, mode).get(name)) for name in columns),
+                    three_digits(getattr(entry, mode)['floor'].median * 1e3),
+                ]
+                for entry in result.layers
+            ]
+            yield (
+                title,
+                'Milliseconds, in training; in brackets the multiple of the memory floor.',
+                table(rows, ['X', *heads, 'floor']),
+            )
     if result.sizes:
-        rows = [[f'{entry.megabytes:.1f}', *(ns_per_value(entry, name) for name in [*columns, 'floor'])]
-                for entry in result.sizes]
-        yield ('Time against size, forward + backward',
-               'Nanoseconds for each value of X (m, 32, 28, 28), by the size of X in megabytes.',
-               table(rows, ['MB', *heads, 'floor']))
+        rows = [
+            [f'{entry.megabytes:.1f}', *(ns_per_value(entry, name) for name in [*columns, 'floor'])]
+            for entry in result.sizes
+        ]
+        yield (
+            'Time against size, forward + backward',
+            'Nanoseconds for each value of X (m, 32, 28, 28), by the size of X in megabytes.',
+            table(rows, ['MB', *heads, 'floor']),
+        )
     if result.accuracy:
         first = shape(result.accuracy[0])
-        rows = [[f'{entry.mean:,.0f}', name, *(f'{entry.errors[column][name]:.1e}' for column in columns)]
-                for entry in result.accuracy if shape(entry) == first for name in ('Y', 'dX')]
-        yield ('Error against float64',
-               f'X {first} of variance 1 and the mean given; |error| / |exact|, in Euclidean norms.',
-               table(rows, ['mean', 'of', *heads]))
+        rows = [
+            [f'{entry.mean:,.0f}', name, *(f'{entry.errors[column][name]:.1e}' for column in columns)]
+            for entry in result.accuracy
+            if shape(entry) == first
+            for name in ('Y', 'dX')
+        ]
+        yield (
+            'Error against float64',
+            f'X {first} of variance 1 and the mean given; |error| / |exact|, in Euclidean norms.',
+            table(rows, ['mean', 'of', *heads]),
+        )
     if result.epochs:
-        rows = [[HEADERS[name], three_digits(epoch.train.median),
-                 f'{three_digits(epoch.train.q1)} to {three_digits(epoch.train.q3)}', three_digits(epoch.test.median),
-                 f'{epoch.share:.3g} x {len(present(epoch.train.rounds))}', f'{epoch.loss:.2f}']
-                for name, epoch in result.epochs.items()]
-        yield ('One epoch of LeNet',
-               'Seconds for 60,000 images in batches of 256 at learning rate 1.0, and for the test of 10,000 after it. '
-               'Where less than an epoch was trained, the time is scaled up; the loss is of what was trained.',
-               table(rows, ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']))
+        rows = [
+            [
+                HEADERS[name],
+                three_digits(epoch.train.median),
+                f'{three_digits(epoch.train.q1)} to {three_digits(epoch.train.q3)}',
+                three_digits(epoch.test.median),
+                f'{epoch.share:.3g} x {len(present(epoch.train.rounds))}',
+                f'{epoch.loss:.2f}',
+            ]
+            for name, epoch in result.epochs.items()
+        ]
+        yield (
+            'One epoch of LeNet',
+            'Seconds for 60,000 images in batches of 256 at learning rate 1.0, and for the test of 10,000 after it. '
+            'Where less than an epoch was trained, the time is scaled up; the loss is of what was trained.',
+            table(rows, ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']),
+        )
     if result.profile:
         note = "Milliseconds, by MXNet's profiler, which slows it a little."
         if result.epochs and 'torch' in result.epochs:
             batch = result.epochs['torch'].train.median * BATCH_SIZE / NUM_TRAIN
             note += f" PyTorch's whole minibatch takes {three_digits(batch * 1e3)}."
         yield 'Where a minibatch of LeNet goes', note, table(*_kinds(result.profile.minibatch, 1e3))
-        yield ('Where a dense layer goes', f'Microseconds for X {shape(result.profile)}, forward + backward. Between '
-               'the operators are Python, the graph and the engine.', table(*_kinds(result.profile.layer, 1e6)))
+        yield (
+            'Where a dense layer goes',
+            f'Microseconds for X {shape(result.profile)}, forward + backward. Between '
+            'the operators are Python, the graph and the engine.',
+            table(*_kinds(result.profile.layer, 1e6)),
+        )
     if result.goals:
-        rows = [[goal.goal, three_digits(goal.value), f'{goal.sense} {goal.limit:g}', 'yes' if goal.met else 'NO']
-                for goal in result.goals]
+        rows = [
+            [goal.goal, three_digits(goal.value), f'{goal.sense} {goal.limit:g}', 'yes' if goal.met else 'NO']
+            for goal in result.goals
+        ]
         yield ('Ratios', 'Each within the rounds of this run; median.', table(rows, ['', 'measured', 'goal', 'met']))
 
 
 def _kinds(columns: Mapping[str, Mapping[str, float]], scale: float) -> Tuple[List[List[str]], List[str]]:
     """(rows, headers)"""
+
     def row(kind: str, values: Sequence[float]) -> List[str]:
         return [kind, *(three_digits(value * scale) if value else '-' for value in values)]
 
-    rows = [row(kind, values) for kind in next(iter(columns.values()))
-            if any(values := [column[kind] for column in columns.values()])]
+    rows = [
+        row(kind, values)
+        for kind in next(iter(columns.values()))
+        if any(values := [column[kind] for column in columns.values()])
+    ]
     return [*rows, row('in all', [sum(column.values()) for column in columns.values()])], [
-        '', *(HEADERS[name] for name in columns)]
+        '',
+        *(HEADERS[name] for name in columns),
+    ]
 
 
 def shape(entry: Union[LayerResult, AccuracyResult, ProfileResult]) -> str:
@@ -131,12 +189,19 @@ def three_digits(value: float) -> str:
 def markdown(result: Result, figure: Optional[str] = None) -> str:
     """The page of a result, with a picture beside it."""
     machine = result.machine
-    lines = [f'# The benchmark, {result.date}', '',
-             f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}; "
-             + ', '.join(f'{name} {version}' for name, version in result.versions.items())
-             + f'. Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before it: '
-             f'{result.load:.2f}; what uses all cores suffers most from other programs.', '',
-             '## How it is measured', '', *(f'- {line}' for line in result.method), '']
+    lines = [
+        f'# The benchmark, {result.date}',
+        '',
+        f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}; "
+        + ', '.join(f'{name} {version}' for name, version in result.versions.items())
+        + f'. Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before it: '
+        f'{result.load:.2f}; what uses all cores suffers most from other programs.',
+        '',
+        '## How it is measured',
+        '',
+        *(f'- {line}' for line in result.method),
+        '',
+    ]
     if result.missing:
         lines += [*(f'- No column {HEADERS[name]}: {reason}' for name, reason in result.missing.items()), '']
     if figure:
@@ -176,10 +241,15 @@ def bars(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> Non
         offset = (i - (len(columns) - 1) / 2) * height
         ax.barh(y + offset, values, height * 0.9, color=color(name), label=HEADERS[name])
         for place, value in zip(y + offset, values):
-            ax.annotate(f'{value:.2f}', (min(value, WIDEST), place), (3, 0), textcoords='offset points', va='center',
-                        fontsize=7)
-    ax.set(xlim=(0, WIDEST * 1.1), yticks=y, xlabel="Gluon's time = 1",
-           title="layer, forward + backward: time relative to Gluon's")
+            ax.annotate(
+                f'{value:.2f}', (min(value, WIDEST), place), (3, 0), textcoords='offset points', va='center', fontsize=7
+            )
+    ax.set(
+        xlim=(0, WIDEST * 1.1),
+        yticks=y,
+        xlabel="Gluon's time = 1",
+        title="layer, forward + backward: time relative to Gluon's",
+    )
     ax.set_yticklabels([shape(entry) for entry in entries], fontsize=8)
     ax.axvline(1, color='black', linewidth=0.8)
     ax.invert_yaxis()
@@ -191,14 +261,27 @@ def curves(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> N
         measured = [entry for entry in entries if name in entry.both]
         size = [entry.megabytes for entry in measured]
         values = numpy.array([math.prod(entry.shape) for entry in measured])
-        line = {key: [getattr(entry.both[name], key) for entry in measured] / values * 1e9
-                for key in ('median', 'q1', 'q3')}
+        line = {
+            key: [getattr(entry.both[name], key) for entry in measured] / values * 1e9 for key in ('median', 'q1', 'q3')
+        }
         floor = name == 'floor'
-        ax.plot(size, line['median'], ':' if floor else '-', marker=None if floor else 'o', markersize=3,
-                color='black' if floor else color(name), label='memory floor (2.5 copies)' if floor else HEADERS[name])
+        ax.plot(
+            size,
+            line['median'],
+            ':' if floor else '-',
+            marker=None if floor else 'o',
+            markersize=3,
+            color='black' if floor else color(name),
+            label='memory floor (2.5 copies)' if floor else HEADERS[name],
+        )
         ax.fill_between(size, line['q1'], line['q3'], color='black' if floor else color(name), alpha=0.2, linewidth=0)
-    ax.set(xscale='log', yscale='log', title='time against size, forward + backward', xlabel='size of X, MB',
-           ylabel='nanoseconds a value')
+    ax.set(
+        xscale='log',
+        yscale='log',
+        title='time against size, forward + backward',
+        xlabel='size of X, MB',
+        ylabel='nanoseconds a value',
+    )
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter('{x:g}')
         axis.set_minor_formatter('')

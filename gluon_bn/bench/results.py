@@ -1,4 +1,5 @@
 """The result of the benchmark, as its JSON file holds it, and the goals: each ratio that matters, with its limit."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -13,7 +14,10 @@ SMALL: Sequence[Shape] = ((256, 16, 8, 8), (32, 256, 14, 14))
 DENSE: Sequence[Shape] = ((256, 120), (256, 84))
 # (largest share of Gluon's time, of PyTorch's) for the native path, forward + backward
 LAYER_LIMITS: Dict[Shape, Tuple[float, float]] = {
-    **dict.fromkeys(LARGE, (0.3, 0.5)), **dict.fromkeys(SMALL, (0.5, 1.0)), **dict.fromkeys(DENSE, (0.7, 2.0))}
+    **dict.fromkeys(LARGE, (0.3, 0.5)),
+    **dict.fromkeys(SMALL, (0.5, 1.0)),
+    **dict.fromkeys(DENSE, (0.7, 2.0)),
+}
 NAMES = {'gluon': 'Gluon', 'torch': 'PyTorch'}
 
 
@@ -128,17 +132,31 @@ def check(result: Result) -> List[Goal]:
 
     errors = [(entry.mean, entry.errors) for entry in result.accuracy or () if 'native' in entry.errors]
     if errors and 'torch' in errors[0][1]:
-        goal('error of Y: native / PyTorch, worst case',
-             max(of['native']['Y'] / of['torch']['Y'] for _, of in errors), '<=', 2)
-        goal('error of the gradients: native / PyTorch, worst case',
-             max(of['native'][name] / of['torch'][name] for _, of in errors for name in ('dX', 'dgamma', 'dbeta')),
-             '<=', 2)
+        goal(
+            'error of Y: native / PyTorch, worst case',
+            max(of['native']['Y'] / of['torch']['Y'] for _, of in errors),
+            '<=',
+            2,
+        )
+        goal(
+            'error of the gradients: native / PyTorch, worst case',
+            max(of['native'][name] / of['torch'][name] for _, of in errors for name in ('dX', 'dgamma', 'dbeta')),
+            '<=',
+            2,
+        )
     if errors:
-        goal('error of Y at mean 10,000: Gluon / native, least case',
-             min(of['gluon']['Y'] / of['native']['Y'] for mean, of in errors if mean == 1e4), '>=', 1000)
+        goal(
+            'error of Y at mean 10,000: Gluon / native, least case',
+            min(of['gluon']['Y'] / of['native']['Y'] for mean, of in errors if mean == 1e4),
+            '>=',
+            1000,
+        )
 
-    by_size = [entry.both['native'].median / entry.megabytes for entry in result.sizes or ()
-               if entry.megabytes and entry.megabytes >= 1 and 'native' in entry.both]
+    by_size = [
+        entry.both['native'].median / entry.megabytes
+        for entry in result.sizes or ()
+        if entry.megabytes and entry.megabytes >= 1 and 'native' in entry.both
+    ]
     if len(by_size) > 1:
         goal('time per element, 1 to 200 MB: highest / lowest, native', max(by_size) / min(by_size), '<=', 1.5)
     return found

@@ -6,6 +6,7 @@ framework lives in a process of its own, started fresh, and waits on a pipe, wit
 In each round every column has its turn, so that a slow minute slows all of them. Medians and quartiles are taken over
 the rounds, ratios within each round.
 """
+
 from __future__ import annotations
 
 import functools
@@ -142,7 +143,7 @@ def interleave(columns: Mapping[Any, Callable[[int], float]], rounds: int, budge
     for i in range(rounds):
         if i >= MIN_ROUNDS and time.perf_counter() - start > budget:
             break
-        for name in names[i % len(names):] + names[:i % len(names)]:  # nobody always follows the same neighbour
+        for name in names[i % len(names) :] + names[: i % len(names)]:  # nobody always follows the same neighbour
             if i < turns[name]:
                 time.sleep(PAUSE_SECONDS)
                 times[name].append(columns[name](repeats[name]))

@@ -1,4 +1,5 @@
 """The benchmark as one run: it starts the workers, measures the parts, and writes what came of it."""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,8 +23,14 @@ File = Union[None, str, Path]
 PARTS = ('layers', 'sizes', 'accuracy', 'epochs', 'profile')
 
 
-def main(json: File = None, readme: File = None, figure: File = None, parts: Sequence[str] = PARTS,
-         quick: bool = False, root: File = None) -> int:
+def main(
+    json: File = None,
+    readme: File = None,
+    figure: File = None,
+    parts: Sequence[str] = PARTS,
+    quick: bool = False,
+    root: File = None,
+) -> int:
     """Run the parts, print their tables, and write JSON, a page and a figure; returns 0.
 
     json, readme: files to write; without json, bench.json in a new folder below runs/. figure: where
@@ -35,8 +42,11 @@ def main(json: File = None, readme: File = None, figure: File = None, parts: Seq
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise InputError(f"must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}", 'parts')
-    json = (Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json' if json is None else
-            check_path('json', json, 'a file'))
+    json = (
+        Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json'
+        if json is None
+        else check_path('json', json, 'a file')
+    )
     figure = json.with_suffix('') if figure is None else check_path('figure', figure, 'a file')
     readme = None if readme is None else check_path('readme', readme, 'a file')
     files = {'json': json, 'figure': Path(f'{figure}.svg'), **({'readme': readme} if readme else {})}
@@ -44,8 +54,9 @@ def main(json: File = None, readme: File = None, figure: File = None, parts: Seq
         try:
             check_writable(path)
         except OSError as error:
-            raise InputError(f'must be a file that can be written, got {path}: {error.strerror or error}; name another',
-                             name) from error
+            raise InputError(
+                f'must be a file that can be written, got {path}: {error.strerror or error}; name another', name
+            ) from error
     result = measure(tuple(parts), quick, root)
     for title, note, table in sections(result):
         print(f'\n{title}\n{note}\n\n{table}')
@@ -60,8 +71,9 @@ def main(json: File = None, readme: File = None, figure: File = None, parts: Seq
         try:
             store(data, path)
         except OSError as error:
-            raise OutputError(f'{path} cannot be written: {error.strerror or error}; the tables above are the '
-                              'result') from error
+            raise OutputError(
+                f'{path} cannot be written: {error.strerror or error}; the tables above are the result'
+            ) from error
     written = map(str, contents)
     print(f"\nIt took {result.seconds / 60:.1f} minutes, and wrote {', '.join(written)}")
     return 0
@@ -71,10 +83,13 @@ def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = No
     """Measure the parts."""
     start, threads, load = time.perf_counter(), cores(), os.getloadavg()[0]
     if load > 0.5:
-        _say(f'other programs are running (load average {load:.1f}); what uses all cores suffers most from them, '
-            'so run this on a quiet machine')
+        _say(
+            f'other programs are running (load average {load:.1f}); what uses all cores suffers most from them, '
+            'so run this on a quiet machine'
+        )
     result = Result(time.strftime('%Y-%m-%d'), command(parts, quick), machine(), versions(), load, method(threads))
     with contextlib.ExitStack() as stack:
+
         def start_worker(module: str, keep_memory: bool = True) -> Worker:
             return stack.enter_context(Worker(module, keep_memory))
 
@@ -102,8 +117,12 @@ def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = No
             result.accuracy = measure_accuracy(workers, threads, columns, quick, _say)
         if 'epochs' in parts:
             book = start_worker('d2l_worker', keep_memory=False)
-            trained = {'none': workers['gluon'], **{name: workers[name] for name in columns},
-                       'd2l gluon': book, 'd2l scratch': book}
+            trained = {
+                'none': workers['gluon'],
+                **{name: workers[name] for name in columns},
+                'd2l gluon': book,
+                'd2l scratch': book,
+            }
             result.epochs = measure_epochs(trained, threads, quick, root, _say)
         if 'profile' in parts:
             result.profile = measure_profile(workers, quick, root, _say)
@@ -114,8 +133,13 @@ def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = No
 
 def command(parts: Tuple[str, ...], quick: bool) -> str:
     """The command that makes such a result."""
-    return ' '.join(['python -m gluon_bn bench', *(['--quick'] if quick else []),
-                     *([f"--parts {' '.join(parts)}"] if parts != PARTS else [])])
+    return ' '.join(
+        [
+            'python -m gluon_bn bench',
+            *(['--quick'] if quick else []),
+            *([f"--parts {' '.join(parts)}"] if parts != PARTS else []),
+        ]
+    )
 
 
 def _say(text: str) -> None:

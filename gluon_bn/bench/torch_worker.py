@@ -1,4 +1,5 @@
 """PyTorch: its own layer, and LeNet as this package trains it."""
+
 from __future__ import annotations
 
 import time
@@ -95,6 +96,7 @@ class Framework:
 
 def lenet() -> Any:
     """`model.lenet` in PyTorch, with batch normalization."""
+
     def block(affine: Any, *rest: Any) -> List[Any]:
         nn.init.xavier_uniform_(affine.weight)
         nn.init.zeros_(affine.bias)
@@ -104,4 +106,6 @@ def lenet() -> Any:
         *block(nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.Sigmoid(), nn.MaxPool2d(2)),
         *block(nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16), nn.Sigmoid(), nn.MaxPool2d(2), nn.Flatten()),
         *block(nn.Linear(256, 120), nn.BatchNorm1d(120), nn.Sigmoid()),
-        *block(nn.Linear(120, 84), nn.BatchNorm1d(84), nn.Sigmoid()), *block(nn.Linear(84, 10)))
+        *block(nn.Linear(120, 84), nn.BatchNorm1d(84), nn.Sigmoid()),
+        *block(nn.Linear(84, 10)),
+    )

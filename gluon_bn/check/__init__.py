@@ -11,6 +11,7 @@ Three names are notes, not mistakes: StatsKeptInGraph, StatsNotSaved and VarInit
 of a training step, and the chapter's own function and layer have them. They are reported all the same, and an
 exercise on them can assert `'StatsNotSaved' not in result.notes`.
 """
+
 from __future__ import annotations
 
 from contextlib import nullcontext
@@ -75,8 +76,13 @@ def batch_norm(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, sec
     return Result(_title(fn), _maths_rows(properties, chosen), runner.printed)
 
 
-def layer(cls: Callable[..., Any], only: Optional[Iterable[str]] = None, seconds: float = SECONDS,
-          eps: float = 1e-5, momentum: float = 0.9) -> Result:
+def layer(
+    cls: Callable[..., Any],
+    only: Optional[Iterable[str]] = None,
+    seconds: float = SECONDS,
+    eps: float = 1e-5,
+    momentum: float = 0.9,
+) -> Result:
     """Check a class cls(num_features, num_dims) that makes a gluon.nn.Block.
 
     Its parameters are found by name, as attributes or in collect_params(): gamma, beta, moving_mean and moving_var
@@ -116,20 +122,26 @@ def gradient(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, secon
 
 
 def _maths_rows(properties: Properties, chosen: List[str]) -> List[Row]:
-    return [properties.row(words, *[partial(judge, properties, rank) for rank in ranks])
-            for key, (words, judge, ranks) in MATHS.items() if key in chosen]
+    return [
+        properties.row(words, *[partial(judge, properties, rank) for rank in ranks])
+        for key, (words, judge, ranks) in MATHS.items()
+        if key in chosen
+    ]
 
 
 def _chosen(code: Any, only: Optional[Iterable[str]], keys: Mapping[str, Any]) -> List[str]:
     """The keys to try. Raises: ValueError for code that is no function or class, an unknown key, or none."""
     if not callable(code) or isinstance(code, Block):  # a layer can be called, too, but it is no class
-        raise ValueError(f'the code to check must be a function or a class, got {code!r}; '
-                         'pass it by name, without parentheses')
+        raise ValueError(
+            f'the code to check must be a function or a class, got {code!r}; pass it by name, without parentheses'
+        )
     chosen = list(keys) if only is None else [only] if isinstance(only, str) else list(only)
     unknown = [key for key in chosen if key not in keys]
     if unknown or not chosen or isinstance(only, str):
-        raise ValueError(f'only must be a tuple of {", ".join(keys)}, got {unknown or chosen}; '
-                         f'for instance only=("{next(iter(keys))}",)')
+        raise ValueError(
+            f'only must be a tuple of {", ".join(keys)}, got {unknown or chosen}; '
+            f'for instance only=("{next(iter(keys))}",)'
+        )
     return chosen
 
 

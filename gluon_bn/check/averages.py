@@ -1,4 +1,5 @@
 """The moving averages after one training batch: right, or what each known mistake would make of them."""
+
 from __future__ import annotations
 
 import itertools
@@ -12,11 +13,18 @@ from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
 from .variants import RIGHT, Axes, Variant, batch_statistics, dimensions, other_axes, where
 
-USUAL_RULES: Dict[str, List[str]] = {'blend': [], 'swapped': ['MomentumSwapped'], 'overwritten': ['OverwritesRunning'],
-                                     'kept': ['NeverUpdates'], 'other': ['OtherMomentum']}
+USUAL_RULES: Dict[str, List[str]] = {
+    'blend': [],
+    'swapped': ['MomentumSwapped'],
+    'overwritten': ['OverwritesRunning'],
+    'kept': ['NeverUpdates'],
+    'other': ['OtherMomentum'],
+}
 KINDS: Dict[str, List[str]] = {
-    'm': [], 'm-1': ['UnbiasedRunningVar'],
-    **dict.fromkeys(('std', 'std, m-1', 'std with eps', 'std with eps, m-1'), ['RunningStdNotVar'])}
+    'm': [],
+    'm-1': ['UnbiasedRunningVar'],
+    **dict.fromkeys(('std', 'std, m-1', 'std with eps', 'std with eps, m-1'), ['RunningStdNotVar']),
+}
 QUANTITIES = ('moving_mean', 'moving_var')
 ABOUT_AVERAGES = (*QUANTITIES, 'momentum')  # what decides an average, and so is shown with it
 # what is seen in Y and in the averages
@@ -46,8 +54,13 @@ def differences(trials: Sequence[Trial], observed: Sequence[Observed]) -> Dict[s
     return texts
 
 
-def judge(trials: Sequence[Trial], observed: Sequence[Observed], texts: Dict[str, str], variant: Optional[Variant],
-          known: Collection[str]) -> List[Finding]:
+def judge(
+    trials: Sequence[Trial],
+    observed: Sequence[Observed],
+    texts: Dict[str, str],
+    variant: Optional[Variant],
+    known: Collection[str],
+) -> List[Finding]:
     """The mistakes that lead to these `differences`; variant: how the batch itself was normalized, None if unknown."""
     text = next(iter(texts.values()))
     turned = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in observed]
@@ -57,16 +70,20 @@ def judge(trials: Sequence[Trial], observed: Sequence[Observed], texts: Dict[str
     if causes is None:
         return [Finding('WrongStatistics', text)]
     if variant is not None and not causes:  # wrong only as Y is wrong
-        return [Finding(name, text + variants.describe(variant, name))
-                for name in variants.mistakes(variant, 'batch') if name in ABOUT_BATCH]
+        return [
+            Finding(name, text + variants.describe(variant, name))
+            for name in variants.mistakes(variant, 'batch')
+            if name in ABOUT_BATCH
+        ]
     findings: Dict[str, Finding] = {}
     for cause in causes:
         findings.setdefault(cause.name, Finding(cause.name, texts.get(cause.quantity, text) + cause.description))
     return list(findings.values())
 
 
-def explain(trials: Sequence[Trial], observed: Sequence[Observed], variant: Optional[Variant],
-            known: Collection[str]) -> Optional[List[Cause]]:
+def explain(
+    trials: Sequence[Trial], observed: Sequence[Observed], variant: Optional[Variant], known: Collection[str]
+) -> Optional[List[Cause]]:
     """The causes with the fewest new mistakes that lead to the observed averages; None if there are none.
 
     `variant` is how the batch itself was normalized: an average of the same wrong statistic is no second mistake.
@@ -90,14 +107,20 @@ def _follow(trials: Sequence[Trial], observed: Sequence[Observed], variant: Vari
     """Whether both averages are right, except that their statistics are those that normalized the batch."""
     for trial, one in zip(trials, observed):
         for quantity, batch in zip(QUANTITIES, batch_statistics(variant, trial)):
-            if not close(getattr(one, quantity), trial.momentum * getattr(trial, quantity)
-                         + (1 - trial.momentum) * batch):
+            if not close(
+                getattr(one, quantity), trial.momentum * getattr(trial, quantity) + (1 - trial.momentum) * batch
+            ):
                 return False
     return True
 
 
-def _of_usual(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant, known: Collection[str],
-              quantities: Sequence[str] = QUANTITIES) -> Optional[List[Cause]]:
+def _of_usual(
+    trials: Sequence[Trial],
+    observed: Sequence[Observed],
+    variant: Variant,
+    known: Collection[str],
+    quantities: Sequence[str] = QUANTITIES,
+) -> Optional[List[Cause]]:
     rank = trials[0].X.ndim
     axes = dict.fromkeys([variant.axes, 'channel', *other_axes(rank)])
     causes: List[Cause] = []
@@ -123,16 +146,27 @@ def _of_usual(trials: Sequence[Trial], observed: Sequence[Observed], variant: Va
     return causes
 
 
-def _of_slips(trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant,
-              known: Collection[str]) -> Optional[List[Cause]]:
+def _of_slips(
+    trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant, known: Collection[str]
+) -> Optional[List[Cause]]:
     """The causes if an average comes from a statistic that is already wrong in Y, or from a slip of its own."""
     named = []
     for trial, one in zip(trials, observed):
         own_mean, own_var = batch_statistics(variant, trial)
         right_mean, right_var = batch_statistics(RIGHT['batch'], trial)
-        named.append({**trial._asdict(), **dimensions(trial.X), 'mean': right_mean, 'var': right_var,
-                      'own mean': own_mean, 'own var': own_var, 'Y': one.Y,
-                      'new_mean': one.moving_mean, 'new_var': one.moving_var})
+        named.append(
+            {
+                **trial._asdict(),
+                **dimensions(trial.X),
+                'mean': right_mean,
+                'var': right_var,
+                'own mean': own_mean,
+                'own var': own_var,
+                'Y': one.Y,
+                'new_mean': one.moving_mean,
+                'new_var': one.moving_var,
+            }
+        )
     causes: List[Cause] = []
     for quantity in QUANTITIES:
         usual = _of_usual(trials, observed, variant, known, (quantity,))
@@ -148,15 +182,21 @@ def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str)
     old, right = variable(quantity), mean if quantity == 'moving_mean' else var
     own, others = variable(f'own {right}'), BLENDED[quantity]
     blended = [momentum * old + (1 - momentum) * batch for batch in (own, *others)]
-    tried = [*blended, *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in (right, own)))),
-             *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in others)))]
+    tried = [
+        *blended,
+        *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in (right, own)))),
+        *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in others))),
+    ]
     for formula in tried:
         with numpy.errstate(all='ignore'):
             if all(close(new, formula.compute(values)) for new, values in zip(news, named)):
                 text = str(formula).replace('own ', '')
                 # right, but for a statistic that is already wrong in Y
-                return [] if formula is blended[0] else [
-                    Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
+                return (
+                    []
+                    if formula is blended[0]
+                    else [Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
+                )
     return None
 
 
@@ -167,24 +207,33 @@ def _batch(trial: Trial, axes: Axes, kind: str) -> Array:
     return (var + (trial.eps if 'eps' in kind else 0)) ** 0.5 if 'std' in kind else var
 
 
-def _rule(trials: Sequence[Trial], olds: Sequence[Array], batches: Sequence[Array],
-          news: Sequence[Array]) -> Optional[str]:
+def _rule(
+    trials: Sequence[Trial], olds: Sequence[Array], batches: Sequence[Array], news: Sequence[Array]
+) -> Optional[str]:
     """The rule that leads from the old averages and the batches' to the new ones; None if it is unknown."""
+
     def fits(weights: Sequence[float]) -> bool:
-        return all(close(new, weight * old + (1 - weight) * batch if weight else batch)
-                   for weight, old, batch, new in zip(weights, olds, batches, news))
+        return all(
+            close(new, weight * old + (1 - weight) * batch if weight else batch)
+            for weight, old, batch, new in zip(weights, olds, batches, news)
+        )
 
     momenta = [trial.momentum for trial in trials]
-    for rule, weights in (('blend', momenta), ('swapped', [1 - m for m in momenta]), ('overwritten', [0] * len(trials)),
-                          ('kept', [1] * len(trials))):
+    for rule, weights in (
+        ('blend', momenta),
+        ('swapped', [1 - m for m in momenta]),
+        ('overwritten', [0] * len(trials)),
+        ('kept', [1] * len(trials)),
+    ):
         if fits(weights):
             return rule
     if any(new.size != (old + batch).size for old, batch, new in zip(olds, batches, news)):
         return None
     # some other weight, the same in all trials: solve new - batch = weight * (old - batch)
     left = numpy.concatenate([numpy.ravel(old - batch) for old, batch in zip(olds, batches)])
-    right = numpy.concatenate([numpy.ravel(new.reshape((old + batch).shape) - batch)
-                               for old, batch, new in zip(olds, batches, news)])
+    right = numpy.concatenate(
+        [numpy.ravel(new.reshape((old + batch).shape) - batch) for old, batch, new in zip(olds, batches, news)]
+    )
     if not (numpy.isfinite(left).all() and numpy.isfinite(right).all() and left.any()):
         return None
     weight = left @ right / (left @ left)

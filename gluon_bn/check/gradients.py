@@ -4,6 +4,7 @@
 
 For a right dX the three factors are 1. They are solved for, channel by channel, by least squares.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -24,8 +25,11 @@ from .variants import RIGHT, Variant, batch_statistics, dimensions, spread, wher
 NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
 # constants that may be wrong in 1 / sqrt(var + eps): what to change in the forward formula
-SPREADS = {'NoEps': Variant(eps='none'), 'EpsOutsideSqrt': Variant(eps='outside'),
-           'UnbiasedBatchVar': Variant(divide='m-1')}
+SPREADS = {
+    'NoEps': Variant(eps='none'),
+    'EpsOutsideSqrt': Variant(eps='outside'),
+    'UnbiasedBatchVar': Variant(divide='m-1'),
+}
 Returned = Dict[str, Any]  # what came back for one trial, by name: an array in float64, or the StudentError about it
 
 
@@ -39,8 +43,10 @@ def judge_gradient(fn: Callable[..., Any], runner: TimeLimitedRunner, keys: Coll
                 returned = [runner.run(functools.partial(_call, fn, trial)) for trial in tried]
         except StudentError as error:
             returned = [dict.fromkeys(NAMES, error)]
-        rows += [reporter.row(f'{RANKS[rank]}: {name}', functools.partial(_judge, name, tried, returned))
-                 for name in ('dgamma', 'dbeta', 'dX')]
+        rows += [
+            reporter.row(f'{RANKS[rank]}: {name}', functools.partial(_judge, name, tried, returned))
+            for name in ('dgamma', 'dbeta', 'dX')
+        ]
     return rows
 
 
@@ -73,11 +79,13 @@ def _call(fn: Callable[..., Any], trial: Trial) -> Returned:
 @contextlib.contextmanager
 def _autograd_refused() -> Iterator[None]:
     """Refuse autograd to the checked code, which should not copy from it; other threads may use it."""
+
     def refused(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if is_checked():
                 raise StudentError('UsesAutograd', 'the gradient is asked from autograd')
             return method(*args, **kwargs)
+
         return call
 
     with contextlib.ExitStack() as patches:
@@ -97,11 +105,14 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned]) -> L
     if not wrong:
         return []
     trial = tried[wrong[0]]
-    text = difference(trial.describe('gamma', 'eps') + trial.describe_dY(), name, right[wrong[0]][name],
-                      returned[wrong[0]][name])
+    text = difference(
+        trial.describe('gamma', 'eps') + trial.describe_dY(), name, right[wrong[0]][name], returned[wrong[0]][name]
+    )
     other = {'dgamma': 'dbeta', 'dbeta': 'dgamma'}.get(name)
-    if other and all(_same(one[name], gradients[other]) and _same(one[other], gradients[name])
-                     for one, gradients in zip(returned, right)):
+    if other and all(
+        _same(one[name], gradients[other]) and _same(one[other], gradients[name])
+        for one, gradients in zip(returned, right)
+    ):
         return [Finding('WrongReturn', 'dgamma and dbeta come back in exchanged order')]
     for mistake, variant in SPREADS.items():
         if all(_same(one[name], RightGradients(trial, variant)[name]) for trial, one in zip(tried, returned)):
@@ -158,9 +169,13 @@ def _explain_dX(returned: Sequence[Returned], right: Sequence[RightGradients]) -
 
     It may be built from dgamma and dbeta as they were returned.
     """
-    values = [{**gradients.values, **{name: one[name] for name in ('dgamma', 'dbeta')
-                                      if not isinstance(one[name], StudentError)}}
-              for gradients, one in zip(right, returned)]
+    values = [
+        {
+            **gradients.values,
+            **{name: one[name] for name in ('dgamma', 'dbeta') if not isinstance(one[name], StudentError)},
+        }
+        for gradients, one in zip(right, returned)
+    ]
     for names, formula in dX_formulas():
         if _gives(formula, values, [one['dX'] for one in returned]):
             return names, f'dX = {formula}{where(str(formula))}'
@@ -176,12 +191,15 @@ def _explain_parameter(name: str, returned: Sequence[Returned], right: Sequence[
 
 def _gives(formula: Formula, values: Sequence[Mapping[str, Any]], actual: Sequence[Any]) -> bool:
     with numpy.errstate(all='ignore'):
-        return all(same(array, formula.compute(named) + 0 * array, rtol=GRADIENT_RTOL, atol=1e-4)
-                   for named, array in zip(values, actual))
+        return all(
+            same(array, formula.compute(named) + 0 * array, rtol=GRADIENT_RTOL, atol=1e-4)
+            for named, array in zip(values, actual)
+        )
 
 
-def _diagnose_dX(tried: Sequence[Trial], returned: Sequence[Returned],
-                 right: Sequence[RightGradients]) -> Tuple[List[str], str]:
+def _diagnose_dX(
+    tried: Sequence[Trial], returned: Sequence[Returned], right: Sequence[RightGradients]
+) -> Tuple[List[str], str]:
     """The names of what is wrong with dX, and the factors that show it."""
     factors = [gradients.factors(one['dX']) for gradients, one in zip(right, returned)]
     if any(f is None for f in factors):
@@ -189,16 +207,27 @@ def _diagnose_dX(tried: Sequence[Trial], returned: Sequence[Returned],
     direct, mean, var = numpy.concatenate(factors).T
     # whoever builds dX from a wrong dbeta or dgamma has made that one mistake
     from_dbeta, from_dgamma = (
-        numpy.concatenate([(numpy.nan * gradients[name] if isinstance(one[name], StudentError)
-                            else one[name] / gradients[name]).ravel() for one, gradients in zip(returned, right)])
-        for name in ('dbeta', 'dgamma'))
-    numbers = f'; your dX holds the direct way {_times(direct)}, that through the mean {_times(mean)}, ' \
-              f'that through the variance {_times(var)}'
+        numpy.concatenate(
+            [
+                (
+                    numpy.nan * gradients[name] if isinstance(one[name], StudentError) else one[name] / gradients[name]
+                ).ravel()
+                for one, gradients in zip(returned, right)
+            ]
+        )
+        for name in ('dbeta', 'dgamma')
+    )
+    numbers = (
+        f'; your dX holds the direct way {_times(direct)}, that through the mean {_times(mean)}, '
+        f'that through the variance {_times(var)}'
+    )
     if _all(direct, 0):
         return ['WrongGradientX'], numbers
     found = [] if _all(direct, 1) else ['WrongGradientScale']
-    for name, factor, own in (('WrongGradientThroughMean', mean / direct, from_dbeta),
-                              ('WrongGradientThroughVariance', var / direct, from_dgamma)):
+    for name, factor, own in (
+        ('WrongGradientThroughMean', mean / direct, from_dbeta),
+        ('WrongGradientThroughVariance', var / direct, from_dgamma),
+    ):
         if not _all(factor, 1) and not _all(factor, own):
             miscounted = any(_all(factor, wrong) for wrong in _miscounts(tried))
             found.append('WrongGradientFactorM' if miscounted else name)
@@ -210,8 +239,9 @@ def _diagnose_dX(tried: Sequence[Trial], returned: Sequence[Returned],
 def _miscounts(tried: Sequence[Trial]) -> Iterator[Any]:
     """By what a part is off where m is taken for 1, m - 1, the examples, the locations, or the whole size."""
     shapes = [trial.X.shape for trial in tried]
-    counts = [[1, m - 1, shape[0], m // shape[0], m * shape[1]]
-              for shape in shapes for m in [numpy.prod(shape) // shape[1]]]
+    counts = [
+        [1, m - 1, shape[0], m // shape[0], m * shape[1]] for shape in shapes for m in [numpy.prod(shape) // shape[1]]
+    ]
     for wrong in zip(*counts):
         factors = [numpy.full(shape[1], numpy.prod(shape) / shape[1] / count) for shape, count in zip(shapes, wrong)]
         if not _all(numpy.concatenate(factors), 1):

@@ -1,4 +1,5 @@
 """A student's layer: its parameters and averages found by name, and what it must do besides the maths."""
+
 from __future__ import annotations
 
 import contextlib
@@ -24,14 +25,16 @@ DEVICE = mx.cpu(1)  # a second device on any machine
 class Layer:
     """A freshly made layer of the class under test, its parameters and averages found by name."""
 
-    def __init__(self, cls: Callable[..., Any], rank: int = 2, num_features: int = 2,
-                 load: Optional[str] = None) -> None:
+    def __init__(
+        self, cls: Callable[..., Any], rank: int = 2, num_features: int = 2, load: Optional[str] = None
+    ) -> None:
         self._num_features = num_features
         with during(f'in making the layer by {getattr(cls, "__name__", "cls")}({num_features}, {rank}), '):
             self.block = cls(num_features, rank)
         if not isinstance(self.block, gluon.Block):
-            raise StudentError('NotABlock',
-                               f'the class should be a gluon.nn.Block, yours makes {type_name(self.block)}')
+            raise StudentError(
+                'NotABlock', f'the class should be a gluon.nn.Block, yours makes {type_name(self.block)}'
+            )
         if load is not None:  # before anything is initialized: in the np front MXNet 1.9.1 loads into nothing else
             self.block.load_parameters(load)
             return
@@ -43,43 +46,59 @@ class Layer:
     def find(self, word: str) -> Tuple[str, Any]:
         """The array whose name fits a word ('gamma', 'mean') best: (name, Parameter or array), or ('', None)."""
         named = [(name, value) for name, value in self._arrays().items() if word in name.lower()]
-        named = named or [(name, value) for name, value in self.block.collect_params().items()
-                          if word in name.split('_', 1)[-1]]
+        named = named or [
+            (name, value) for name, value in self.block.collect_params().items() if word in name.split('_', 1)[-1]
+        ]
         return min(named, key=lambda pair: self._misfit(word, *pair), default=('', None))
 
     def _arrays(self) -> Dict[str, Any]:
-        return {name: value for name, value in vars(self.block).items()
-                if isinstance(value, (gluon.Parameter, NDArray))}
+        return {
+            name: value for name, value in vars(self.block).items() if isinstance(value, (gluon.Parameter, NDArray))
+        }
 
     def _misfit(self, word: str, name: str, value: Any) -> Tuple[Any, ...]:
         """How far an array is from the one wanted: a layer may keep others beside it, such as `batch_mean`."""
         name, prefixes = name.lower(), ('moving', 'running') if word in ('mean', 'var') else ()
-        return (numpy.prod(value.shape) != self._num_features,
-                name not in ([f'{prefix}_{word}' for prefix in prefixes] or [word]),
-                not any(prefix in name for prefix in prefixes), name.strip('_') != word,
-                any(passing in name for passing in PASSING), len(name))
+        return (
+            numpy.prod(value.shape) != self._num_features,
+            name not in ([f'{prefix}_{word}' for prefix in prefixes] or [word]),
+            not any(prefix in name for prefix in prefixes),
+            name.strip('_') != word,
+            any(passing in name for passing in PASSING),
+            len(name),
+        )
 
     def refuse_other_names(self) -> None:
         """Raises: StudentError if gamma, beta or an average is missing, but an array of its size could be it."""
         known = [self.find(word)[0] for word in WORDS]
-        others = {name: value for name, value in self._arrays().items()
-                  if name not in known and numpy.prod(value.shape) == self._num_features}
-        for sort, names in (('Parameter', {'gamma': 'gamma', 'beta': 'beta'}),
-                            ('array or Parameter', {'mean': 'moving_mean', 'var': 'moving_var'})):
+        others = {
+            name: value
+            for name, value in self._arrays().items()
+            if name not in known and numpy.prod(value.shape) == self._num_features
+        }
+        for sort, names in (
+            ('Parameter', {'gamma': 'gamma', 'beta': 'beta'}),
+            ('array or Parameter', {'mean': 'moving_mean', 'var': 'moving_var'}),
+        ):
             missing = [name for word, name in names.items() if self.find(word)[1] is None]
-            there = [name for name, value in others.items()
-                     if sort != 'Parameter' or isinstance(value, gluon.Parameter)]
+            there = [
+                name for name, value in others.items() if sort != 'Parameter' or isinstance(value, gluon.Parameter)
+            ]
             if missing and there:
-                raise StudentError('WrongName', f'the layer has no {sort} named {" or ".join(missing)}, '
-                                                f'but one named {" and one named ".join(there)}')
+                raise StudentError(
+                    'WrongName',
+                    f'the layer has no {sort} named {" or ".join(missing)}, '
+                    f'but one named {" and one named ".join(there)}',
+                )
 
     def statistics(self) -> List[Any]:
         """The moving mean and variance. Raises: StudentError if one is missing."""
         self.refuse_other_names()
         found = [self.find(word)[1] for word in ('mean', 'var')]
         if any(value is None for value in found):
-            raise StudentError('NoMovingStats', 'the layer has no attributes moving_mean and moving_var '
-                                                'that hold arrays or Parameters')
+            raise StudentError(
+                'NoMovingStats', 'the layer has no attributes moving_mean and moving_var that hold arrays or Parameters'
+            )
         return found
 
     def plain_statistics(self) -> List[NDArray]:
@@ -120,15 +139,19 @@ def observe_layer(cls: Callable[..., Any], trial: Trial, mode: str) -> Observed:
 
     def grads() -> List[Any]:
         learned = [layer.find(word)[1] for word in ('gamma', 'beta')]
-        return [X.grad, *(p.grad() if isinstance(p, gluon.Parameter) and p.grad_req != 'null' else None
-                          for p in learned)]
+        return [
+            X.grad,
+            *(p.grad() if isinstance(p, gluon.Parameter) and p.grad_req != 'null' else None for p in learned),
+        ]
 
     # Gluon's own layer moves its statistics in the backward pass: they are read after it.
     gradients = differentiate(Y, trial, grads) if mode == 'training' else ()
     kept = mode == 'training' and any(map(in_graph, layer.plain_statistics()))
     # a layer may keep its averages in any shape of that size, as Gluon's does: (c,)
-    mean, var = (read.reshape(like.shape) if read.size == like.size else read for read, like in
-                 ((layer.read('mean'), trial.moving_mean), (layer.read('var'), trial.moving_var)))
+    mean, var = (
+        read.reshape(like.shape) if read.size == like.size else read
+        for read, like in ((layer.read('mean'), trial.moving_mean), (layer.read('var'), trial.moving_var))
+    )
     return Observed(value, mean, var, gradients, changed, kept)
 
 
@@ -143,8 +166,11 @@ def parameters(cls: Callable[..., Any], _: None) -> List[Finding]:
             findings.append(Finding(f'Missing{word.title()}', f'the layer has no Parameter named {word}'))
         elif not isinstance(value, gluon.Parameter) or value.grad_req == 'null':
             findings.append(Finding('NotLearned', f'{word} is no Parameter that takes a gradient'))
-    trained = [layer.find(word)[0] for word, value in zip(('mean', 'var'), layer.statistics())
-               if isinstance(value, gluon.Parameter) and value.grad_req != 'null']
+    trained = [
+        layer.find(word)[0]
+        for word, value in zip(('mean', 'var'), layer.statistics())
+        if isinstance(value, gluon.Parameter) and value.grad_req != 'null'
+    ]
     if trained:
         text = f'{" and ".join(trained)} would get a gradient (grad_req is not "null") and a Trainer would move them'
         findings.append(Finding('StatsTrainable', text))
@@ -201,15 +227,28 @@ def device(cls: Callable[..., Any], copied: List[Any]) -> List[Finding]:
     except Exception as error:  # a student's code raises anything
         if not re.search(r'\b(context|ctx|device|[cg]pu\()', str(error)):  # another mistake
             raise
-        return [Finding('DeviceNotCopied', f'with X on {DEVICE}, the layer raises {type(error).__name__}: '
-                                           f'{str(error).splitlines()[0].rstrip(".")}')]
+        return [
+            Finding(
+                'DeviceNotCopied',
+                f'with X on {DEVICE}, the layer raises {type(error).__name__}: '
+                f'{str(error).splitlines()[0].rstrip(".")}',
+            )
+        ]
     Y.wait_to_read()
     # On CPUs MXNet mixes devices silently, where a GPU would stop: so the copy itself is looked for.
-    left = [new for old, new in zip(before, layer.plain_statistics())
-            if new.context != DEVICE and not any(old is one for one in copied)]
+    left = [
+        new
+        for old, new in zip(before, layer.plain_statistics())
+        if new.context != DEVICE and not any(old is one for one in copied)
+    ]
     if left or Y.context != DEVICE:
-        return [Finding('DeviceNotCopied', f'with X on {DEVICE}, the moving averages stay on {mx.cpu()} '
-                                           'and are used from there; a GPU would refuse')]
+        return [
+            Finding(
+                'DeviceNotCopied',
+                f'with X on {DEVICE}, the moving averages stay on {mx.cpu()} '
+                'and are used from there; a GPU would refuse',
+            )
+        ]
     Y = layer.output(Y)
     if not numpy.allclose(Y, expected, rtol=1e-4, atol=1e-5):
         return [Finding('DeviceNotCopied', difference(f'X on {DEVICE} in prediction', 'Y', expected, Y))]
@@ -226,6 +265,7 @@ def copies() -> Iterator[List[Any]]:
             if getattr(other, 'context', other) == DEVICE:
                 copied.append(self)
             return method(self, other)
+
         return call
 
     with contextlib.ExitStack() as patches:

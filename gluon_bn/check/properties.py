@@ -1,4 +1,5 @@
 """The properties of batch normalization, each judged by what came out of the trials: Y, the averages, the gradients."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -56,15 +57,17 @@ class Properties(TrialRunner):
             return others + [Finding('RunningStdNotVar', findings[0].text)]
         return findings
 
-    def _judge_Y(self, tried: Sequence[Trial], seen: Sequence[Observed],
-                 source: str) -> Tuple[Optional[Variant], List[Finding]]:
+    def _judge_Y(
+        self, tried: Sequence[Trial], seen: Sequence[Observed], source: str
+    ) -> Tuple[Optional[Variant], List[Finding]]:
         """How Y was computed, if that is understood, and the mistakes; `source` tells whose statistics are right."""
         rank, right = tried[0].X.ndim, RIGHT[source]
-        where, about = (('in training', ABOUT_TRAINING) if source == 'batch' else ('in prediction', ABOUT_PREDICTION))
+        where, about = ('in training', ABOUT_TRAINING) if source == 'batch' else ('in prediction', ABOUT_PREDICTION)
         for trial, one in zip(tried, seen):
             if one.Y.shape != trial.X.shape:
-                raise StudentError('WrongShape', f'{where}, Y should have the shape {trial.X.shape}, '
-                                                 f'yours has {one.Y.shape}')
+                raise StudentError(
+                    'WrongShape', f'{where}, Y should have the shape {trial.X.shape}, yours has {one.Y.shape}'
+                )
         Ys = [one.Y for one in seen]
         expected = [variants.forward(right, trial) for trial in tried]
         wrong = [i for i in range(len(tried)) if not same(Ys[i], expected[i])]
@@ -74,8 +77,10 @@ class Properties(TrialRunner):
         variant = variants.explain(tried, Ys, source, self.known)
         names = ['WrongOutput'] if variant is None else variants.mistakes(variant, source)
         if variant is None:  # perhaps normalized by the averages after they had taken in this batch
-            moved = [trial._replace(moving_mean=one.moving_mean, moving_var=one.moving_var)
-                     for trial, one in zip(tried, seen)]
+            moved = [
+                trial._replace(moving_mean=one.moving_mean, moving_var=one.moving_var)
+                for trial, one in zip(tried, seen)
+            ]
             after = variants.explain(moved, Ys, source, self.known, slips=False) if _broadcasts(moved) else None
             if after is not None and after.source == 'moving':
                 names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
@@ -124,8 +129,10 @@ class Properties(TrialRunner):
         trial = self.trials[rank][1]
         Y = {mode: self.observed(trial, mode).Y for mode in ('training', 'prediction', 'recording', 'unrecorded')}
         alike = same(Y['training'], Y['prediction'])
-        for mode, twin, other, call in (('recording', 'prediction', 'training', 'autograd.record(train_mode=False)'),
-                                        ('unrecorded', 'training', 'prediction', 'autograd.train_mode()')):
+        for mode, twin, other, call in (
+            ('recording', 'prediction', 'training', 'autograd.record(train_mode=False)'),
+            ('unrecorded', 'training', 'prediction', 'autograd.train_mode()'),
+        ):
             if not alike and not same(Y[mode], Y[twin]):
                 name = 'IsRecordingNotTraining' if same(Y[mode], Y[other]) else 'WrongOutput'
                 text = difference(trial.describe(*ABOUT_PREDICTION), 'Y', Y[twin], Y[mode])
@@ -142,9 +149,12 @@ class Properties(TrialRunner):
         """The gradient that autograd finds through the code, against that of the same formula."""
         variant = self.variant(rank)
         # with a slip, the batch by numbers may be a point without a slope, for instance where two numbers are equal
-        tried = [trial for trial in self.trials[rank][3 if variant.slips else 1::2]
-                 # at a variance of 0, as a wrong axis can give, the root has no gradient
-                 if variant.source == 'moving' or variants.batch_statistics(variant, trial)[1].min() > 1e-9]
+        tried = [
+            trial
+            for trial in self.trials[rank][3 if variant.slips else 1 :: 2]
+            # at a variance of 0, as a wrong axis can give, the root has no gradient
+            if variant.source == 'moving' or variants.batch_statistics(variant, trial)[1].min() > 1e-9
+        ]
         seen: List[Gradients] = []
         for trial in tried:
             gradients = self.observed(trial, 'training').gradients
@@ -160,8 +170,11 @@ class Properties(TrialRunner):
         if not text:
             return []
         for cut in (('mean',), ('var',), ('mean', 'var')):
-            if variant.source == 'batch' and all(_agree(*pair) for trial, actual in zip(tried, seen)
-                                                 for pair in zip(actual, variants.gradients(variant, trial, cut))):
+            if variant.source == 'batch' and all(
+                _agree(*pair)
+                for trial, actual in zip(tried, seen)
+                for pair in zip(actual, variants.gradients(variant, trial, cut))
+            ):
                 return [Finding('StatsDetachedInForward', text)]
         return [Finding('WrongGradient', text + _parts(seen, expected))]
 
@@ -171,8 +184,13 @@ class Properties(TrialRunner):
         changed = next((one.changed for one in seen if one.changed), ())
         if not changed:
             return []
-        return [Finding('MutatesInput', f'after the call {" and ".join(changed)} '
-                        f'{"holds" if len(changed) == 1 else "hold"} other numbers than before')]
+        return [
+            Finding(
+                'MutatesInput',
+                f'after the call {" and ".join(changed)} '
+                f'{"holds" if len(changed) == 1 else "hold"} other numbers than before',
+            )
+        ]
 
     def rounding(self, rank: int) -> List[Finding]:
         """The worked example far from 0."""
@@ -199,8 +217,10 @@ def _exchanged(where: str) -> Finding:
 
 def _are_exchanged(tried: Sequence[Trial], seen: Sequence[Observed]) -> bool:
     """Whether the averages come back unmoved, each in the other's place."""
-    return all(same(one.moving_mean, trial.moving_var) and same(one.moving_var, trial.moving_mean)
-               for trial, one in zip(tried, seen))
+    return all(
+        same(one.moving_mean, trial.moving_var) and same(one.moving_var, trial.moving_mean)
+        for trial, one in zip(tried, seen)
+    )
 
 
 def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: int) -> str:
@@ -223,8 +243,11 @@ def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: in
 
 
 def _broadcasts(tried: Sequence[Trial]) -> bool:
-    return all(old.ndim == trial.X.ndim and all(n in (1, size) for n, size in zip(old.shape, trial.X.shape))
-               for trial in tried for old in (trial.moving_mean, trial.moving_var))
+    return all(
+        old.ndim == trial.X.ndim and all(n in (1, size) for n, size in zip(old.shape, trial.X.shape))
+        for trial in tried
+        for old in (trial.moving_mean, trial.moving_var)
+    )
 
 
 def _shows(name: str, variant: Optional[Variant], right: Variant, trial: Trial, source: str) -> bool:

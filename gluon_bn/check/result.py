@@ -1,4 +1,5 @@
 """The result of a check: a table, and for each mistake a counterexample and a hint, as text and as HTML."""
+
 from __future__ import annotations
 
 import html
@@ -127,13 +128,22 @@ class Result:
         cell = 'style="text-align:left;padding:2px 12px 2px 0"'
         parts = [f'<div style="max-width:56em"><p><b>{html.escape(self.title)}</b>: {self.verdict}</p>']
         if not self.blank:
-            parts += ['<table>', *(f'<tr><td {cell}>{mark(row.status)}</td><td {cell}>{html.escape(row.words)}</td>'
-                                   f'<td {cell}>{html.escape(row.remark)}</td></tr>' for row in self.rows), '</table>']
+            parts += [
+                '<table>',
+                *(
+                    f'<tr><td {cell}>{mark(row.status)}</td><td {cell}>{html.escape(row.words)}</td>'
+                    f'<td {cell}>{html.escape(row.remark)}</td></tr>'
+                    for row in self.rows
+                ),
+                '</table>',
+            ]
         for finding in self.findings:
             kind = 'note' if finding.name in NOTES else 'todo' if finding.name == 'NotWritten' else 'mistake'
-            parts.append(f'<p style="border-left:4px solid {COLOURS[kind]};padding-left:10px">'
-                         f'<b>{finding.name}</b>{" (a note, no mistake)" if kind == "note" else ""}: '
-                         f'{html.escape(finding.text)}.<br><i>{html.escape(HINTS[finding.name])}</i></p>')
+            parts.append(
+                f'<p style="border-left:4px solid {COLOURS[kind]};padding-left:10px">'
+                f'<b>{finding.name}</b>{" (a note, no mistake)" if kind == "note" else ""}: '
+                f'{html.escape(finding.text)}.<br><i>{html.escape(HINTS[finding.name])}</i></p>'
+            )
         if self.printed:
             parts.append(f'<p>Your code printed:</p><pre>{html.escape(self.printed.rstrip())}</pre>')
         return ''.join(parts) + '</div>'

@@ -1,4 +1,5 @@
 """Running a student's code: what it raises, prints or never finishes becomes a result, not our stack trace."""
+
 from __future__ import annotations
 
 import contextlib
@@ -27,22 +28,40 @@ from .result import StudentError
 MISTAKE_TO_MESSAGES = {
     'WritesWhileRecording': ('already in a computational graph', 'Inplace operations'),
     # not 'broadcast' alone, which is in the names of operators
-    'WrongShape': ('could not be broadcast', 'is not broadcastable', 'Broadcasting axis',
-                   'is incompatible with given shape'),
+    'WrongShape': (
+        'could not be broadcast',
+        'is not broadcastable',
+        'Broadcasting axis',
+        'is incompatible with given shape',
+    ),
     'NoSuperInit': ("has no attribute '_params'", "has no attribute '_children'", "has no attribute '_reg_params'"),
     'ReplacesParameter': ('Changing attribute type for',),
     'ParameterNotArray': ('gluon.parameter.Parameter', "'Parameter'"),
-    'NotInMXNet': ("'NDArray' object has no attribute", "module 'mxnet.ndarray", "for @: 'NDArray'",
-                   # NumPy treats an array of mx.nd as endlessly nested lists
-                   'maximum number of dimension', 'ufunc', "type <class 'numpy.ndarray'> not supported",
-                   'must have NDArray type, but got ['),
+    'NotInMXNet': (
+        "'NDArray' object has no attribute",
+        "module 'mxnet.ndarray",
+        "for @: 'NDArray'",
+        # NumPy treats an array of mx.nd as endlessly nested lists
+        'maximum number of dimension',
+        'ufunc',
+        "type <class 'numpy.ndarray'> not supported",
+        'must have NDArray type, but got [',
+    ),
 }
 NUMPY_FILES = os.path.dirname(numpy.__file__) + os.sep
 # the student's code is called from here: a TypeError raised here comes from the call itself
 CALLER_FILES = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py'))
 # a function of these alone computes nothing: pass, ..., or only the return that the exercise gives
-NO_OP_OPCODES = {'RESUME', 'NOP', 'LOAD_CONST', 'LOAD_FAST', 'LOAD_GLOBAL', 'BUILD_TUPLE', 'RETURN_VALUE',
-                 'RETURN_CONST'}
+NO_OP_OPCODES = {
+    'RESUME',
+    'NOP',
+    'LOAD_CONST',
+    'LOAD_FAST',
+    'LOAD_GLOBAL',
+    'BUILD_TUPLE',
+    'RETURN_VALUE',
+    'RETURN_CONST',
+}
 MAX_PRINTED_LINES = 10
 
 T = TypeVar('T')
@@ -126,8 +145,11 @@ class TimeLimitedRunner:
         self.left -= clock.read()
         self._printed += output.getvalue().splitlines(True)
         if self.timed_out:
-            raise StudentError('TooSlow', f'no answer within {self._limit:g} seconds{where}'
-                               + ('' if stopped else '; it cannot be stopped and still runs: restart the kernel'))
+            raise StudentError(
+                'TooSlow',
+                f'no answer within {self._limit:g} seconds{where}'
+                + ('' if stopped else '; it cannot be stopped and still runs: restart the kernel'),
+            )
         if errors:
             raise _as_student_error(errors[0], self._file)
         return values[0]
@@ -264,9 +286,11 @@ def _mistake(error: BaseException, lines: List[Line], own: Optional[Line]) -> st
     last = lines[-1][0].co_filename
     if isinstance(error, TypeError) and 'argument' in str(error) and any(caller in last for caller in CALLER_FILES):
         return 'WrongArguments'
-    name = next((name for name, messages in MISTAKE_TO_MESSAGES.items()
-                 if any(message in str(error) for message in messages)), None)
+    name = next(
+        (name for name, messages in MISTAKE_TO_MESSAGES.items() if any(message in str(error) for message in messages)),
+        None,
+    )
     if name is None and own is not None:
-        if any(NUMPY_FILES in code.co_filename for code, _ in lines[lines.index(own):]):
+        if any(NUMPY_FILES in code.co_filename for code, _ in lines[lines.index(own) :]):
             return 'NotInMXNet'
     return name or 'RaisesException'

@@ -1,4 +1,5 @@
 """The batches by numbers, what comes out of the code under test on each, and the rows that report it."""
+
 from __future__ import annotations
 
 import re
@@ -15,8 +16,11 @@ RANKS = {2: 'dense', 4: 'convolution'}
 ROWS = numpy.array([[1, 2], [3, 2], [5, 6], [7, 6]], dtype='float64')  # means 4 and 4, variances 5 and 4
 UPSTREAM = numpy.array([[1, -2], [0, 1], [3, 2], [-1, 4]], dtype='float64')  # never all ones: dX would be 0
 MODES: Dict[str, Callable[[], ContextManager[Any]]] = {
-    'training': autograd.record, 'prediction': autograd.predict_mode,
-    'recording': lambda: autograd.record(train_mode=False), 'unrecorded': autograd.train_mode}
+    'training': autograd.record,
+    'prediction': autograd.predict_mode,
+    'recording': lambda: autograd.record(train_mode=False),
+    'unrecorded': autograd.train_mode,
+}
 Gradients = Tuple[Optional[Array], ...]  # (dX, dgamma, dbeta), None for what takes no gradient
 
 
@@ -56,10 +60,14 @@ def trials(rank: int, eps: Optional[float] = None, momentum: Optional[float] = N
     """The trials for dense (2) or convolutional (4) input; a layer fixes eps and momentum, a function takes any."""
     one = (1, 2) if rank == 2 else (1, 2, 1, 1)
     # the same numbers as two images of two channels, each one pixel high and two wide
-    X, dY = (rows if rank == 2 else rows.reshape(2, 2, 2).transpose(0, 2, 1).reshape(2, 2, 1, 2)
-             for rows in (ROWS, UPSTREAM))
-    description = ('X = [[1, 2], [3, 2], [5, 6], [7, 6]]' if rank == 2 else
-                   'X of shape (2, 2, 1, 2), channel 0 holding 1, 3 and 5, 7, channel 1 holding 2, 2 and 6, 6')
+    X, dY = (
+        rows if rank == 2 else rows.reshape(2, 2, 2).transpose(0, 2, 1).reshape(2, 2, 1, 2) for rows in (ROWS, UPSTREAM)
+    )
+    description = (
+        'X = [[1, 2], [3, 2], [5, 6], [7, 6]]'
+        if rank == 2
+        else 'X of shape (2, 2, 1, 2), channel 0 holding 1, 3 and 5, 7, channel 1 holding 2, 2 and 6, 6'
+    )
 
     def by_hand(description: str, X: Array, rows: Any, eps: float, momentum: float) -> Trial:
         gamma, beta, mean, var = numpy.array(rows, dtype='float64').reshape(4, *one)
@@ -73,10 +81,22 @@ def trials(rank: int, eps: Optional[float] = None, momentum: Optional[float] = N
         by_hand(description, X, [(2, 3), (1, 10), (1, 2), (5, 12)], 4.0, 0.75),
         # so small that eps counts
         by_hand(f'{description}, all divided by 1000', X / 1000, [(2, 3), (1, 10), (0, 1e-3), (5e-6, 1e-5)], 1e-5, 0.9),
-        Trial(f'a random X of shape {shape}', random.randn(*shape) * 2 + 1, random.uniform(0.5, 2, row),
-              random.randn(*row), random.randn(*row), random.uniform(1, 2, row), random.randn(*shape), 0.7, 0.6)]
-    return [trial._replace(eps=trial.eps if eps is None else eps,
-                           momentum=trial.momentum if momentum is None else momentum) for trial in made]
+        Trial(
+            f'a random X of shape {shape}',
+            random.randn(*shape) * 2 + 1,
+            random.uniform(0.5, 2, row),
+            random.randn(*row),
+            random.randn(*row),
+            random.uniform(1, 2, row),
+            random.randn(*shape),
+            0.7,
+            0.6,
+        ),
+    ]
+    return [
+        trial._replace(eps=trial.eps if eps is None else eps, momentum=trial.momentum if momentum is None else momentum)
+        for trial in made
+    ]
 
 
 class Observed(NamedTuple):
@@ -87,7 +107,7 @@ class Observed(NamedTuple):
     moving_var: Array
     gradients: Union[Gradients, StudentError] = ()  # in training
     changed: Tuple[str, ...] = ()  # inputs that were overwritten
-    in_graph: bool = False         # the averages belong to the autograd graph
+    in_graph: bool = False  # the averages belong to the autograd graph
 
 
 def observe_function(fn: Callable[..., Any], trial: Trial, mode: str) -> Observed:
@@ -111,8 +131,11 @@ def observe_function(fn: Callable[..., Any], trial: Trial, mode: str) -> Observe
     again = call()[2] if training else values
     if not all(numpy.array_equal(*pair, equal_nan=True) for pair in zip(values, again)):
         raise StudentError('RemembersBetweenCalls', 'called twice with the same arrays, the function gives two answers')
-    changed = tuple(name for name, array, value in zip(('X', 'gamma', 'beta', *names[1:]), arrays, trial.arrays)
-                    if not numpy.array_equal(array.asnumpy(), value.astype('float32')))
+    changed = tuple(
+        name
+        for name, array, value in zip(('X', 'gamma', 'beta', *names[1:]), arrays, trial.arrays)
+        if not numpy.array_equal(array.asnumpy(), value.astype('float32'))
+    )
     gradients = differentiate(Y, trial, lambda: [array.grad for array in arrays[:3]]) if training else ()
     return Observed(values[0], values[1], values[2], gradients, changed, training and any(map(in_graph, averages)))
 
@@ -157,8 +180,10 @@ def differentiate(Y: Any, trial: Trial, grads: Callable[[], Sequence[Any]]) -> U
         return StudentError('WrongShape', f'Y should have the shape {trial.X.shape}, yours has {Y.shape}')
     if not in_graph(Y, front().array(trial.dY, dtype='float32')):
         return StudentError('NoGradient', 'Y does not hang together with X, gamma and beta in the autograd graph')
-    return tuple(None if grad is None else grad.asnumpy().astype('float64').reshape(value.shape)
-                 for grad, value in zip(grads(), trial.arrays))
+    return tuple(
+        None if grad is None else grad.asnumpy().astype('float64').reshape(value.shape)
+        for grad, value in zip(grads(), trial.arrays)
+    )
 
 
 def in_graph(array: Any, gradient: Any = None) -> bool:
@@ -208,14 +233,21 @@ class Reporter:
 class TrialRunner(Reporter):
     """Runs each trial once, when a property first asks for it."""
 
-    def __init__(self, observe: Callable[[Trial, str], Observed], runner: TimeLimitedRunner,
-                 eps: Optional[float] = None, momentum: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        observe: Callable[[Trial, str], Observed],
+        runner: TimeLimitedRunner,
+        eps: Optional[float] = None,
+        momentum: Optional[float] = None,
+    ) -> None:
         super().__init__()
         self._observe, self._runner = observe, runner
         self.trials = {rank: trials(rank, eps, momentum) for rank in RANKS}
         # the worked example far from 0, where float32 holds X and X - mean exactly, but not X * X
-        self.offset = {rank: trial._replace(X=trial.X + 30000, description=trial.description + ', all plus 30000')
-                       for rank, (trial, *_) in self.trials.items()}
+        self.offset = {
+            rank: trial._replace(X=trial.X + 30000, description=trial.description + ', all plus 30000')
+            for rank, (trial, *_) in self.trials.items()
+        }
         self._outcomes: Dict[Tuple[int, str], Union[Observed, StudentError]] = {}
         self._remembers: Optional[StudentError] = None  # set if the code remembers between calls
 

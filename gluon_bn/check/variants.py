@@ -2,6 +2,7 @@
 
 A mistake is named only if the numbers that it predicts are the student's numbers.
 """
+
 from __future__ import annotations
 
 import functools
@@ -18,8 +19,12 @@ from .trials import Trial
 
 OTHER_EPS = (1e-3, 1e-5, 1e-6, 1e-8)
 FAMILIAR_AXES = {  # of X (m, c, h, w)
-    (0,): 'per pixel', (1, 2, 3): 'per example', (2, 3): 'per example and channel',
-    (0, 1, 2, 3): 'for all values', (1,): 'per pixel of each example'}
+    (0,): 'per pixel',
+    (1, 2, 3): 'per example',
+    (2, 3): 'per example and channel',
+    (0, 1, 2, 3): 'for all values',
+    (1,): 'per pixel of each example',
+}
 # whose mean and whose variance, where they come from two places
 MIXED = {'batch mean': ('batch', 'moving'), 'batch variance': ('moving', 'batch')}
 UNBIASED = total((X - mean) ** 2) / (m - 1)
@@ -31,13 +36,13 @@ Statistics = Tuple[Array, Array]  # mean and variance
 class Variant(NamedTuple):
     """One way to compute Y; the defaults are right in training."""
 
-    axes: Axes = 'channel'    # or the tuple of axes that the mean is taken over
-    source: str = 'batch'     # or 'moving', or one of MIXED: the statistics that normalize
-    divide: str = 'm'         # or 'm-1'
+    axes: Axes = 'channel'  # or the tuple of axes that the mean is taken over
+    source: str = 'batch'  # or 'moving', or one of MIXED: the statistics that normalize
+    divide: str = 'm'  # or 'm-1'
     eps: Union[str, float] = 'inside'  # or 'outside' the root, 'none', or a number of its own
-    root: bool = True         # False divides by the variance
+    root: bool = True  # False divides by the variance
     gamma: bool = True
-    beta: str = 'added'       # or 'missing', or 'scaled' by gamma
+    beta: str = 'added'  # or 'missing', or 'scaled' by gamma
     slips: Tuple[Slip, ...] = ()
 
     @property
@@ -112,8 +117,13 @@ def describe(variant: Variant, name: str) -> str:
 
 def where(text: str) -> str:
     """', where ...': the letters of a formula that are no argument's name."""
-    letters = {'m': 'X.size / X.shape[1]', 'n': 'X.shape[0]', 'size': 'X.size', 'new_mean': 'the new moving_mean',
-               'new_var': 'the new moving_var'}
+    letters = {
+        'm': 'X.size / X.shape[1]',
+        'n': 'X.shape[0]',
+        'size': 'X.size',
+        'new_mean': 'the new moving_mean',
+        'new_var': 'the new moving_var',
+    }
     used = [f'{letter} = {value}' for letter, value in letters.items() if re.search(rf'\b{letter}\b', text)]
     return f', where {" and ".join(used)}' if used else ''
 
@@ -136,12 +146,19 @@ def other_axes(rank: int) -> List[Tuple[int, ...]]:
 
 def received(variant: Variant, trial: Trial) -> Trial:
     """The trial as the variant gets it, which may exchange arguments."""
-    return trial._replace(**{name: getattr(trial, other) for slip in variant.slips if slip.name == 'ExchangedArguments'
-                             for name, other in slip.steps})
+    return trial._replace(
+        **{
+            name: getattr(trial, other)
+            for slip in variant.slips
+            if slip.name == 'ExchangedArguments'
+            for name, other in slip.steps
+        }
+    )
 
 
-def batch_statistics(variant: Variant, trial: Trial, X_mean: Optional[Array] = None,
-                     X_var: Optional[Array] = None) -> Statistics:
+def batch_statistics(
+    variant: Variant, trial: Trial, X_mean: Optional[Array] = None, X_var: Optional[Array] = None
+) -> Statistics:
     """(mean, var); X_mean and X_var are what stays fixed where the path through the mean or variance is cut."""
     X_mean, X_var = trial.X if X_mean is None else X_mean, trial.X if X_var is None else X_var
     axes = variant.axes if isinstance(variant.axes, tuple) else channel_axes(trial.X.ndim)
@@ -158,8 +175,13 @@ def batch_statistics(variant: Variant, trial: Trial, X_mean: Optional[Array] = N
         return mean, compute('var', VAR if variant.divide == 'm' else UNBIASED, X_var, mean=around)
 
 
-def forward(variant: Variant, trial: Trial, X_mean: Optional[Array] = None, X_var: Optional[Array] = None,
-            statistics: Optional[Dict[Any, Statistics]] = None) -> Array:
+def forward(
+    variant: Variant,
+    trial: Trial,
+    X_mean: Optional[Array] = None,
+    X_var: Optional[Array] = None,
+    statistics: Optional[Dict[Any, Statistics]] = None,
+) -> Array:
     """Y; `statistics` remembers the batch's of this trial from one variant to the next."""
     given = received(variant, trial)
     moving = given.moving_mean, given.moving_var
@@ -200,25 +222,44 @@ def candidates(rank: int, source: str, all_eps: FrozenSet[float]) -> List[Named]
     """Every variant with at most three usual mistakes, and those with slips, and their names."""
     other_eps = [value for value in OTHER_EPS if all_eps != {value}]
     choices: Dict[str, List[Any]] = {  # in the order of Variant's fields
-        'axes': ['channel', *other_axes(rank)], 'source': ['batch', 'moving'], 'divide': ['m', 'm-1'],
-        'eps': ['inside', 'outside', 'none', *other_eps], 'root': [True, False], 'gamma': [True, False],
-        'beta': ['added', 'missing', 'scaled']}
+        'axes': ['channel', *other_axes(rank)],
+        'source': ['batch', 'moving'],
+        'divide': ['m', 'm-1'],
+        'eps': ['inside', 'outside', 'none', *other_eps],
+        'root': [True, False],
+        'gamma': [True, False],
+        'beta': ['added', 'missing', 'scaled'],
+    }
     made = [Variant(*choice) for choice in itertools.product(*choices.values())]
     right = RIGHT[source]
     slips = [*SLIPS, *(slip for axes in other_axes(rank) for slip in axis_slips(axes))]
-    nearly_right = [right, *(right._replace(**{name: value}) for name, values in choices.items() for value in values
-                             if value != getattr(right, name))]
+    nearly_right = [
+        right,
+        *(
+            right._replace(**{name: value})
+            for name, values in choices.items()
+            for value in values
+            if value != getattr(right, name)
+        ),
+    ]
     made += [variant._replace(slips=(slip,)) for slip in slips for variant in nearly_right]
-    made += [right._replace(slips=(one, two)) for one, two in itertools.combinations(SLIPS, 2)
-             if not set(dict(one.steps)) & set(dict(two.steps))]
+    made += [
+        right._replace(slips=(one, two))
+        for one, two in itertools.combinations(SLIPS, 2)
+        if not set(dict(one.steps)) & set(dict(two.steps))
+    ]
     made += [right._replace(source=mixed) for mixed in MIXED]
-    named = [(variant, tuple(mistakes(variant, source))) for variant in made
-             if variant.source != 'moving' or (variant.axes, variant.divide) == ('channel', 'm')]
+    named = [
+        (variant, tuple(mistakes(variant, source)))
+        for variant in made
+        if variant.source != 'moving' or (variant.axes, variant.divide) == ('channel', 'm')
+    ]
     return [pair for pair in named if len(pair[1]) <= 3]
 
 
-def explain(trials: Sequence[Trial], Ys: Sequence[Array], source: str, known: Collection[str] = (),
-            slips: bool = True) -> Optional[Variant]:
+def explain(
+    trials: Sequence[Trial], Ys: Sequence[Array], source: str, known: Collection[str] = (), slips: bool = True
+) -> Optional[Variant]:
     """The variant with the fewest mistakes not yet known that gives every Y; None if none or several do.
 
     Among variants with as many mistakes, those without slips come first.
@@ -233,7 +274,8 @@ def explain(trials: Sequence[Trial], Ys: Sequence[Array], source: str, known: Co
         ranked.setdefault((num_new, len(variant.slips) + (variant.source in MIXED)), []).append((variant, names))
     # the random batch first: its first number tells most variants apart
     tried: List[Tuple[Trial, Array, Dict[Any, Statistics]]] = [
-        (trial, Y, {}) for trial, Y in reversed(list(zip(trials, Ys)))]
+        (trial, Y, {}) for trial, Y in reversed(list(zip(trials, Ys)))
+    ]
 
     def fits(variant: Variant) -> bool:
         for trial, Y, statistics in tried:

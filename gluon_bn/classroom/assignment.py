@@ -6,6 +6,7 @@ From notebooks/exercises/batch_norm.py, which holds tasks, solutions and tests, 
 
 FOLDER is build/assignment, and is written anew each time. Nothing runs, and no network is needed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -82,14 +83,22 @@ def leaks(notebook: NotebookNode, solution: NotebookNode) -> List[str]:
             elif line:
                 (secret if inside else public).add(line)
     lines = [line.strip() for cell in notebook.cells for line in cell.source.splitlines()]
-    return ([line for line in lines if line in secret - public]
-            + [f"an output of {cell.id}" for cell in notebook.cells if cell.get("outputs")])
+    return [line for line in lines if line in secret - public] + [
+        f"an output of {cell.id}" for cell in notebook.cells if cell.get("outputs")
+    ]
 
 
 def nbgrader(course: Path, *arguments: str) -> None:
     """Run nbgrader in a course's folder. Raises: SystemExit with its words if it fails."""
-    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course, env=environment(),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=course,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     if done.returncode:
         raise SystemExit(f"nbgrader {arguments[0]} failed:\n{done.stdout}")
 

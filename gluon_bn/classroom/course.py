@@ -1,4 +1,5 @@
 """The folder of the grades: nbgrader's course, the results, the feedback and the table."""
+
 from __future__ import annotations
 
 import csv
@@ -30,6 +31,7 @@ class RecordTask:
 
     course: nbgrader's folder; student: the name of the student's folder there; anew: count the points of the run.
     """
+
     course: str
     student: str
     name: str
@@ -40,6 +42,7 @@ class RecordTask:
 @dataclass(frozen=True)
 class Points:
     """The points of each graded cell, "" where it waits to be graded by hand; their sum; how many wait."""
+
     points: Mapping[str, str] = field(default_factory=dict)
     score: str = ""
     waiting: int = 0
@@ -48,6 +51,7 @@ class Points:
 @dataclass(frozen=True)
 class Result:
     """The outcome of one submission. reason: why there are no points, "" if there are."""
+
     student: str
     safe: str
     file: str
@@ -67,6 +71,7 @@ class Course:
 
     folder: nbgrader's; results: a file for each submission; working: what is needed only during a run.
     """
+
     out: Path
 
     @property
@@ -91,14 +96,18 @@ class Course:
         if begun.exists():
             was = json.loads(begun.read_text(encoding="utf-8"))
             if was != said and any(self.results.glob("*.json")):
-                raise InputError(f"must be a new folder, or the one of these submissions, got {self.out}, which has "
-                                 f"the grades of {was.get('submissions')}; name another", "--out")
+                raise InputError(
+                    f"must be a new folder, or the one of these submissions, got {self.out}, which has "
+                    f"the grades of {was.get('submissions')}; name another",
+                    "--out",
+                )
             store(json.dumps(said).encode(), begun)  # nobody was graded for the folder that was named first
             return
         others = sorted(path.name for path in self.out.iterdir() if path.name != self.folder.name)
         if others:
-            raise InputError(f"must be a new or empty folder, got {self.out}, which holds {others[0]}; name another",
-                             "--out")
+            raise InputError(
+                f"must be a new or empty folder, got {self.out}, which holds {others[0]}; name another", "--out"
+            )
         assignment.release(self.working / "new")
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.working / "new" / "course", self.folder)
@@ -124,8 +133,9 @@ class Course:
             try:
                 result = Result(**json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, TypeError) as error:  # not JSON, or with other fields
-                raise InputError(f"{path} is damaged ({error}); remove it, and grade again with the same "
-                                 "command") from None
+                raise InputError(
+                    f"{path} is damaged ({error}); remove it, and grade again with the same command"
+                ) from None
             found[result.student] = result
         return found
 
@@ -144,10 +154,16 @@ class Course:
         unconfined = [UNCONFINED] if any(result.unconfined for result in results) else []
         rows = [{"student": _cell(student), "status": "not graded yet"} for student in students if student not in known]
         for result in results:
-            row = {"student": _cell(result.student), "file": _cell(result.file), "seconds": f"{result.seconds:.1f}",
-                   "status": "reported" if result.reason else "graded", "max_score": f"{sum(most.values()):g}",
-                   "feedback": f"feedback/{result.safe}.html", "notes": "; ".join(result.notes),
-                   "reason": result.reason}
+            row = {
+                "student": _cell(result.student),
+                "file": _cell(result.file),
+                "seconds": f"{result.seconds:.1f}",
+                "status": "reported" if result.reason else "graded",
+                "max_score": f"{sum(most.values()):g}",
+                "feedback": f"feedback/{result.safe}.html",
+                "notes": "; ".join(result.notes),
+                "reason": result.reason,
+            }
             if not result.reason:
                 row.update(result.points, score=result.score, answers_to_grade_by_hand=str(result.waiting))
             if unconfined:

@@ -3,6 +3,7 @@
 Each cell runs for at most so many seconds. RESULT gets the notebook with its outputs; cell.metadata["reply"] says how
 each cell ended. A script by itself, because only its folder need be there. It ends when its standard input is closed.
 """
+
 from __future__ import annotations
 
 import json
@@ -16,7 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 DEAD, STUCK = 3, 4  # exit codes
-MOST = 2 ** 21  # bytes of output kept from a cell
+MOST = 2**21  # bytes of output kept from a cell
 TIMEOUT = {"ename": "CellTimeoutError", "evalue": "", "traceback": ["CellTimeoutError: the cell took too long"]}
 
 
@@ -45,11 +46,21 @@ def main(notebook_path: str, result_path: str, seconds: str) -> int:
         content = execute_reply["content"]
         cell.metadata["reply"] = content["status"]
         if content["status"] != "ok" and not any(output.output_type == "error" for output in cell.outputs):
-            cell.outputs.append(nbformat.v4.new_output(
-                "error", **{name: content.get(name, TIMEOUT[name]) for name in TIMEOUT}))
+            cell.outputs.append(
+                nbformat.v4.new_output("error", **{name: content.get(name, TIMEOUT[name]) for name in TIMEOUT})
+            )
 
-    client = Client(notebook, timeout=int(seconds), kernel_name="python3", allow_errors=True, interrupt_on_timeout=True,
-                    error_on_timeout=TIMEOUT, raise_on_iopub_timeout=True, iopub_timeout=20, on_cell_executed=record)
+    client = Client(
+        notebook,
+        timeout=int(seconds),
+        kernel_name="python3",
+        allow_errors=True,
+        interrupt_on_timeout=True,
+        error_on_timeout=TIMEOUT,
+        raise_on_iopub_timeout=True,
+        iopub_timeout=20,
+        on_cell_executed=record,
+    )
     try:
         client.execute()
     except DeadKernelError:

@@ -2,6 +2,7 @@
 
 The page holds a submission's outputs, so it runs no script and loads nothing, and formulas are drawn in bounded time.
 """
+
 from __future__ import annotations
 
 import html
@@ -17,8 +18,10 @@ SCRIPT = "<!-- Load mathjax -->", "<!-- End of mathjax configuration -->"  # beg
 VERBATIM = re.compile(r"<(script|style|pre|code)\b", re.IGNORECASE)
 LISTED = re.compile(r'<a href="#([\w-]+)">(?:Test cell|Written response)</a>')
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)([^$\n]+?)(?<=\S)\$(?!\d)", re.DOTALL)
-POLICY = ('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'; '
-          'img-src data:; font-src data:">')
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'; '
+    'img-src data:; font-src data:">'
+)
 LONGEST = 2000  # characters of a formula
 EACH, ALL = 2.0, 20.0  # seconds for one formula, and for a page
 SIZE = 17  # pixels an em, that of the text around
@@ -39,8 +42,10 @@ def offline(page: str, student: str) -> str:
     page = page.replace("<head>", f"<head>{POLICY}", 1)
     page = re.sub(r"(<title>|<h4>)", lambda tag: f"{tag[0]}{html.escape(student)}: ", page, count=2)
     deadline = time.monotonic() + ALL
-    return "".join(part if verbatim else FORMULA.sub(lambda match: _drawn(match, deadline), part)
-                   for part, verbatim in _parts(page))
+    return "".join(
+        part if verbatim else FORMULA.sub(lambda match: _drawn(match, deadline), part)
+        for part, verbatim in _parts(page)
+    )
 
 
 def _parts(page: str) -> Iterator[Tuple[str, bool]]:
@@ -57,8 +62,8 @@ def _parts(page: str) -> Iterator[Tuple[str, bool]]:
             unclosed.add(name)  # looked for once: a page may hold thousands
             continue
         at = end.end()
-        yield page[done:tag.start()], False
-        yield page[tag.start():at], True
+        yield page[done : tag.start()], False
+        yield page[tag.start() : at], True
         done = at
     yield page[done:], False
 
@@ -107,6 +112,10 @@ def draw(latex: str, inline: bool) -> str:
     svg: str = ziamath.Latex(source, size=SIZE, inline=inline, color="currentColor").svg()
     width, height = (float(re.findall(rf'{name}="([\d.]+)"', svg)[0]) for name in ("width", "height"))
     below = height + float(re.findall(r'viewBox="[-\d.]+ ([-\d.]+)', svg)[0])
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(latex, quote=True)}" '
-                      f'style="width:{width / SIZE:.3f}em;height:{height / SIZE:.3f}em;'
-                      f'vertical-align:{-below / SIZE:.3f}em" ', 1)
+    return svg.replace(
+        "<svg ",
+        f'<svg role="img" aria-label="{html.escape(latex, quote=True)}" '
+        f'style="width:{width / SIZE:.3f}em;height:{height / SIZE:.3f}em;'
+        f'vertical-align:{-below / SIZE:.3f}em" ',
+        1,
+    )

@@ -13,6 +13,7 @@ FOLDER (default runs/grades) gets
 
 After an interruption, the same command continues: grades stay, and what was reported or has changed is run again.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -37,7 +38,7 @@ from .sandbox import Limits
 from .submissions import Submission, collect
 
 OUT = assignment.TOP / "runs" / "grades"
-ROOM = 100 * 2 ** 20  # bytes that must be free: less, and a failure may be the disk's, not the submission's
+ROOM = 100 * 2**20  # bytes that must be free: less, and a failure may be the disk's, not the submission's
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -46,8 +47,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("submissions", nargs="?", type=Path, metavar="SUBMISSIONS")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
     parser.add_argument("--again", action="store_true", help="only the table and the feedback, after grading by hand")
-    parser.add_argument("--unconfined", action="store_true",
-                        help="run the submissions without bubblewrap: they can read and change your files")
+    parser.add_argument(
+        "--unconfined",
+        action="store_true",
+        help="run the submissions without bubblewrap: they can read and change your files",
+    )
     parser.add_argument("--cell-seconds", type=int, default=120, help="the most for one cell (default 120)")
     parser.add_argument("--seconds", type=int, default=900, help="the most for one submission (default 900)")
     parser.add_argument("--gigabytes", type=float, default=4, help="the most memory for one submission (default 4)")
@@ -79,23 +83,38 @@ def _grade(arguments: argparse.Namespace) -> int:
     """Run and record the submissions that have no grade yet."""
     why_not = None if arguments.unconfined else sandbox.why_unavailable()
     if why_not:
-        print(f"grade: {why_not}. bubblewrap keeps a submission from your files and from the network. "
-              "To grade without it: --unconfined", file=sys.stderr)
+        print(
+            f"grade: {why_not}. bubblewrap keeps a submission from your files and from the network. "
+            "To grade without it: --unconfined",
+            file=sys.stderr,
+        )
         return 1
     data, course = find_files(), Course(arguments.out.resolve())
     _make(course.out)
     with locked(course.out, "--out", wait=True):
         _check_room(course)
         course.begin(arguments.submissions)
-        grader = Grader(course, Limits(arguments.cell_seconds, arguments.seconds, arguments.gigabytes,
-                                       max(1, cores() // arguments.jobs), arguments.unconfined),
-                        course.solution(), course.released())
+        grader = Grader(
+            course,
+            Limits(
+                arguments.cell_seconds,
+                arguments.seconds,
+                arguments.gigabytes,
+                max(1, cores() // arguments.jobs),
+                arguments.unconfined,
+            ),
+            course.solution(),
+            course.released(),
+        )
         found, passed_over = collect(arguments.submissions, grader.released)
         for line in passed_over:
             print(f"passed over: {line}")
         known = course.known()
-        to_do = [one for one in found if one.student not in known or known[one.student].reason
-                 or known[one.student].digest != one.digest]
+        to_do = [
+            one
+            for one in found
+            if one.student not in known or known[one.student].reason or known[one.student].digest != one.digest
+        ]
         if len(to_do) < len(found):
             print(f"{len(found) - len(to_do)} of {len(found)} are graded already")
         (course.working / "data").mkdir(parents=True, exist_ok=True)
@@ -106,8 +125,9 @@ def _grade(arguments: argparse.Namespace) -> int:
     return _close(course, known)
 
 
-def _run_all(grader: Grader, found: Sequence[Submission], to_do: Sequence[Submission], known: Dict[str, Result],
-             jobs: int) -> None:
+def _run_all(
+    grader: Grader, found: Sequence[Submission], to_do: Sequence[Submission], known: Dict[str, Result], jobs: int
+) -> None:
     """Grade submissions, `jobs` at a time, and put what they come to into `known`. The table is written after each."""
     course, students = grader.course, [submission.student for submission in found]
     width = max(map(len, students))

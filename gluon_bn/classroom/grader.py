@@ -1,4 +1,5 @@
 """Grading one submission: build its notebook, run it, record it."""
+
 from __future__ import annotations
 
 import html
@@ -27,6 +28,7 @@ PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>{student}</title
 @dataclass(frozen=True)
 class Grader:
     """Grades submissions, several at a time. solution, released: the assignment with its tests, and as handed out."""
+
     course: Course
     limits: Limits
     solution: NotebookNode
@@ -59,10 +61,22 @@ class Grader:
             store(traceback.format_exc().encode("utf-8", "replace"), log)
             reason = f"the grader itself failed on it: {type(error).__name__}: {error} (traceback: {log})"
         if reason:
-            self.write_page(submission.student, submission.safe, f"Not graded: {reason}. Mend this, choose Kernel, "
-                            "Restart and Run All, save, and hand it in again.")
-        return Result(submission.student, submission.safe, submission.file, submission.digest, reason, notes,
-                      time.monotonic() - start, self.limits.unconfined, **asdict(points))
+            self.write_page(
+                submission.student,
+                submission.safe,
+                f"Not graded: {reason}. Mend this, choose Kernel, Restart and Run All, save, and hand it in again.",
+            )
+        return Result(
+            submission.student,
+            submission.safe,
+            submission.file,
+            submission.digest,
+            reason,
+            notes,
+            time.monotonic() - start,
+            self.limits.unconfined,
+            **asdict(points),
+        )
 
     def record(self, student: str, safe: str, anew: bool) -> Points:
         """Let nbgrader count the points of a notebook that ran, and write its feedback.

@@ -3,6 +3,7 @@
 The graded notebook is the released one with its hidden tests. From the hand-in it takes the source of each answer, by
 the answer's grade id, and the student's own cells. Metadata, tags, outputs and the order of cells decide nothing.
 """
+
 from __future__ import annotations
 
 import copy
@@ -17,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
 from ..errors import InputError
 
-LONGEST = 2 ** 20  # characters in a cell: far more than anybody writes
+LONGEST = 2**20  # characters in a cell: far more than anybody writes
 NEW = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
 MISSING = "# this cell was not handed in"
 ELSEWHERE = "\n\n*(The answer may stand in the cells next to this one.)*"
@@ -26,6 +27,7 @@ ELSEWHERE = "\n\n*(The answer may stand in the cells next to this one.)*"
 @dataclass(frozen=True)
 class Cell:
     """A cell of a hand-in. kind: code, markdown or raw; grade_id, id: "" where it has none."""
+
     kind: str
     source: str
     grade_id: str = ""
@@ -35,6 +37,7 @@ class Cell:
 @dataclass
 class Graded:
     """The notebook to run, and what the teacher should know about it."""
+
     notebook: NotebookNode
     notes: List[str]
 
@@ -42,6 +45,7 @@ class Graded:
 @dataclass
 class _Place:
     """A cell of the released notebook, and what the hand-in has for it."""
+
     cell: NotebookNode
     stub: str
     copies: List[Cell] = field(default_factory=list)
@@ -157,8 +161,10 @@ def _cell(cell: Dict[str, Any]) -> Cell:
         kind, source = "markdown", f"# {source}"
     metadata = cell.get("metadata")
     marks = metadata.get("nbgrader") if isinstance(metadata, dict) else None
-    names = [name if isinstance(name, str) else ""
-             for name in (marks.get("grade_id") if isinstance(marks, dict) else "", cell.get("id"))]
+    names = [
+        name if isinstance(name, str) else ""
+        for name in (marks.get("grade_id") if isinstance(marks, dict) else "", cell.get("id"))
+    ]
     return Cell(kind if isinstance(kind, str) and kind in NEW else "raw", source, *names)
 
 

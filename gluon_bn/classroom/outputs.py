@@ -1,4 +1,5 @@
 """The outputs of a submission's run. Its code can write anything into the result, so each part is checked."""
+
 from __future__ import annotations
 
 import copy
@@ -12,8 +13,8 @@ from nbformat.v4 import new_output
 from ..errors import InputError
 from .hand_in import without_surrogates
 
-LARGEST, MOST = 2 ** 28, 2 ** 24  # bytes of the result, and of the outputs that are kept of it
-LONGEST = 2 ** 21  # characters of an output
+LARGEST, MOST = 2**28, 2**24  # bytes of the result, and of the outputs that are kept of it
+LONGEST = 2**21  # characters of an output
 MANY = 500  # outputs of a cell that are kept: each takes its time
 CUT = "... the rest is left out"
 TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml")
@@ -70,8 +71,12 @@ def _cleaned(output: Dict[str, Any]) -> NotebookNode:
         name = "stderr" if output["name"] == "stderr" else "stdout"
         return new_output("stream", text=_text(output["text"]), name=name)
     if kind == "error":
-        return new_output("error", ename=_text(output["ename"]), evalue=_text(output["evalue"]),
-                          traceback=[_text(line) for line in output["traceback"][:200]])
+        return new_output(
+            "error",
+            ename=_text(output["ename"]),
+            evalue=_text(output["evalue"]),
+            traceback=[_text(line) for line in output["traceback"][:200]],
+        )
     data = {name: _text(output["data"][name]) for name in TEXTS + IMAGES if name in output["data"]}
     for name, value in list(data.items()):
         cut = name != "text/plain" and value.endswith(CUT)

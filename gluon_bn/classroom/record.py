@@ -3,6 +3,7 @@
 See `gluon_bn.system.processes` for how it gets its task. A crash of nbgrader costs no other submission its grade, and a
 page that takes too long costs no points.
 """
+
 from __future__ import annotations
 
 import os
@@ -23,7 +24,7 @@ from .assignment import NAME
 from .course import Points, RecordTask
 from .feedback import offline
 
-CPU_SECONDS, MEMORY = 180, 2 ** 33  # the most for one submission
+CPU_SECONDS, MEMORY = 180, 2**33  # the most for one submission
 
 
 def record(content: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None:
@@ -57,8 +58,11 @@ def _points(task: RecordTask) -> Points:
     with Gradebook(f"sqlite:///{task.course}/gradebook.db", NAME) as gradebook:
         grades = gradebook.find_submission_notebook(NAME, NAME, task.student).grades
         waiting = {grade.name for grade in grades if grade.needs_manual_grade}
-        return Points({grade.name: "" if grade.name in waiting else f"{grade.score:g}" for grade in grades},
-                      f"{sum(grade.score or 0 for grade in grades):g}", len(waiting))
+        return Points(
+            {grade.name: "" if grade.name in waiting else f"{grade.score:g}" for grade in grades},
+            f"{sum(grade.score or 0 for grade in grades):g}",
+            len(waiting),
+        )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ bubblewrap (https://github.com/containers/bubblewrap) confines it: it can read P
 and write to a small disk of its own. bubblewrap needs Linux, but neither root nor a set-up. Some machines forbid the
 user namespaces that it needs.
 """
+
 from __future__ import annotations
 
 import os
@@ -28,20 +29,32 @@ from . import execute
 from .assignment import TOP, environment
 from .outputs import with_outputs
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/sys", "/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache",
-          "/etc/localtime", "/etc/passwd")
-DISK, SHARED_MEMORY = 2 ** 30, 2 ** 28  # bytes that a submission may write, in all
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/sys",
+    "/etc/alternatives",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/passwd",
+)
+DISK, SHARED_MEMORY = 2**30, 2**28  # bytes that a submission may write, in all
 HOME = Path("/student")
 # What a submission sees of this process's environment.
 KEPT = ("LANG", "LC_ALL", "PATH", "PYTHONPATH", "TZ", "LD_LIBRARY_PATH")
 MARK = "GLUON_BN_GRADING"  # finds what a submission left running
-PROCESSES, FILE_BLOCKS = 64, 2 ** 21  # the most at a time, and the largest file: 1 or 2 GB, as the shell counts
+PROCESSES, FILE_BLOCKS = 64, 2**21  # the most at a time, and the largest file: 1 or 2 GB, as the shell counts
 LOGGED = 10_000  # bytes of what a run says that are read
 
 
 @dataclass(frozen=True)
 class Limits:
     """The limits of one submission, and whether it is confined."""
+
     cell_seconds: int = 120
     seconds: int = 900
     gigabytes: float = 4
@@ -59,8 +72,10 @@ def why_unavailable() -> Optional[str]:
         return "bubblewrap is missing; install it (Debian, Ubuntu: apt-get install bubblewrap)"
     done = subprocess.run([*wrapped(), "--", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        return (f"bubblewrap does not work here: {done.stderr.strip() or f'exit code {done.returncode}'}; it must be "
-                "0.7 or newer, and the system must allow user namespaces")
+        return (
+            f"bubblewrap does not work here: {done.stderr.strip() or f'exit code {done.returncode}'}; it must be "
+            "0.7 or newer, and the system must allow user namespaces"
+        )
     return None
 
 
@@ -68,9 +83,27 @@ def wrapped(*options: str) -> List[str]:
     """bwrap and its options: no network, processes and users of its own, a read-only system, HOME to write."""
     packages = os.environ.get("PYTHONPATH", "").split(os.pathsep) + os.environ.get("LD_LIBRARY_PATH", "").split(":")
     python = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *filter(None, packages)]
-    command = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--proc", "/proc",
-               "--dev", "/dev", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm", "--size", str(DISK),
-               "--tmpfs", str(HOME), "--dir", str(HOME / "tmp")]
+    command = [
+        "bwrap",
+        "--unshare-all",
+        "--unshare-user",
+        "--die-with-parent",
+        "--new-session",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--size",
+        str(SHARED_MEMORY),
+        "--tmpfs",
+        "/dev/shm",
+        "--size",
+        str(DISK),
+        "--tmpfs",
+        str(HOME),
+        "--dir",
+        str(HOME / "tmp"),
+    ]
     for path in (*SYSTEM, *python, str(TOP / "gluon_bn")):
         command += ["--ro-bind-try", path, path]
     return [*command, *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(HOME)]
@@ -108,21 +141,53 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
         data = home / "data"
     else:
         home, inside = HOME, {notebook: "/in.ipynb", result: "/out.ipynb"}
-        wrapper = [*wrapped("--ro-bind", str(data), "/data", "--ro-bind", str(notebook), inside[notebook],
-                                     "--bind", str(result), inside[result],
-                                     "--ro-bind", execute.__file__, "/execute.py"), "--"]
+        wrapper = [
+            *wrapped(
+                "--ro-bind",
+                str(data),
+                "/data",
+                "--ro-bind",
+                str(notebook),
+                inside[notebook],
+                "--bind",
+                str(result),
+                inside[result],
+                "--ro-bind",
+                execute.__file__,
+                "/execute.py",
+            ),
+            "--",
+        ]
         data = Path("/data")
-    variables.update({
-        "HOME": str(home), "TMPDIR": str(home / "tmp"), "GLUON_BN_DATA": str(data),
-        "GLUON_BN_FUSED": "portable",  # nothing to compile
-        MARK: token, "OMP_NUM_THREADS": str(limits.threads)})
+    variables.update(
+        {
+            "HOME": str(home),
+            "TMPDIR": str(home / "tmp"),
+            "GLUON_BN_DATA": str(data),
+            "GLUON_BN_FUSED": "portable",  # nothing to compile
+            MARK: token,
+            "OMP_NUM_THREADS": str(limits.threads),
+        }
+    )
     script = execute.__file__ if limits.unconfined else "/execute.py"
-    command = [*wrapper, sys.executable, script, inside.get(notebook, str(notebook)), inside.get(result, str(result)),
-               str(limits.cell_seconds)]
+    command = [
+        *wrapper,
+        sys.executable,
+        script,
+        inside.get(notebook, str(notebook)),
+        inside.get(result, str(result)),
+        str(limits.cell_seconds),
+    ]
     with open(folder / "log", "w+", encoding="utf-8", errors="replace") as log:
-        process = subprocess.Popen(["sh", "-c", f'ulimit -f {FILE_BLOCKS} && exec "$@"', "sh", *command],
-                                   cwd=home if limits.unconfined else folder, env=variables, stdin=subprocess.PIPE,
-                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            ["sh", "-c", f'ulimit -f {FILE_BLOCKS} && exec "$@"', "sh", *command],
+            cwd=home if limits.unconfined else folder,
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             reason = _watch(process, token, limits, stop)
         finally:
@@ -154,7 +219,7 @@ def _watch(process: subprocess.Popen[bytes], token: str, limits: Limits, stop: t
                 pass
         if len(running) > PROCESSES:
             return f"stopped: it ran more than {PROCESSES} processes at a time"
-        if memory > limits.gigabytes * 2 ** 30:
+        if memory > limits.gigabytes * 2**30:
             return f"stopped: it took more than {limits.gigabytes:g} GB of memory"
         if time.monotonic() > deadline:
             return f"stopped: it took more than {limits.seconds} seconds"

@@ -2,6 +2,7 @@
 
 Files and folders come as a teacher or a learning platform names them: Moodle, Canvas, Blackboard, zip archives.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -23,7 +24,7 @@ from nbformat import NotebookNode
 from ..errors import InputError
 from .hand_in import Cell, of_this_assignment, read_cells
 
-LARGEST = 200 * 2 ** 20  # bytes of a notebook, and of all that is in an archive
+LARGEST = 200 * 2**20  # bytes of a notebook, and of all that is in an archive
 NOTHING = "no notebook handed in"
 DEEPEST = 4  # folders and archives above an archive in an archive
 JUNK = re.compile(r"\..*|__MACOSX|__pycache__|Thumbs\.db|desktop\.ini|Icon\r|~\$.*|.*-checkpoint\.ipynb", re.IGNORECASE)
@@ -38,6 +39,7 @@ COPY = re.compile(r"(.+?)(?: \(\d+\)|-Copy\d*| - Copy| copy(?: \d+)?)", re.IGNOR
 @dataclass(frozen=True)
 class Submission:
     """A student's one notebook, or the reason why it cannot be graded."""
+
     student: str  # the name as the file or folder gives it
     file: str  # where it came from, below the folder of submissions
     cells: Sequence[Cell] = ()
@@ -77,8 +79,11 @@ def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], Lis
     students: Dict[Tuple[str, str], _Student] = {}
     for file in _walk(folder, (), passed_over):
         if not file.path:
-            raise InputError(f"must be a folder or a zip archive of submissions, got {folder}, "
-                             f"which is {file.refused or 'another file'}", "SUBMISSIONS")
+            raise InputError(
+                f"must be a folder or a zip archive of submissions, got {folder}, "
+                f"which is {file.refused or 'another file'}",
+                "SUBMISSIONS",
+            )
         owner, number = _owner(file.path)
         students.setdefault((owner, number), _Student(owner, number)).files.append(file)
     for name, number in list(students):  # "ada (1)" is a copy of "ada", where there is one
@@ -86,8 +91,11 @@ def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], Lis
         if original and (original[1], number) in students:
             students[original[1], number].files += students.pop((name, number)).files
     if not students:
-        raise InputError(f"must hold submissions, got {folder}, which holds none; put one NAME.ipynb, one folder NAME "
-                         "or one NAME.zip for each student there", "SUBMISSIONS")
+        raise InputError(
+            f"must hold submissions, got {folder}, which holds none; put one NAME.ipynb, one folder NAME "
+            "or one NAME.zip for each student there",
+            "SUBMISSIONS",
+        )
     same_name = Counter(student.name for student in students.values())
     found = []
     for student in students.values():
@@ -121,17 +129,23 @@ def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Su
         if of_this_assignment(cells, released):
             taken.setdefault(hashlib.sha256(content).hexdigest(), (file, cells))  # the same one twice is one
         else:
-            reasons.append("a notebook, but not of this assignment, or its marks are lost: no cell has "
-                           "a grade id of it; copy the answers into a new copy")
+            reasons.append(
+                "a notebook, but not of this assignment, or its marks are lost: no cell has "
+                "a grade id of it; copy the answers into a new copy"
+            )
     if not taken:
         said = reasons[0] if len(reasons) == 1 else f"{len(reasons)} notebooks, none of this assignment"
         return Submission(name, where, reason=said)
     if len(taken) > 1:
         paths = " and ".join(f'"{"/".join(file.path)}"' for file, _ in taken.values())
-        return Submission(name, where, reason=f"{len(taken)} notebooks: {paths}; keep the one that counts, remove the "
-                                              "others, and grade again with the same command. If they are of several "
-                                              "students, give each a file or a folder of its own")
-    (digest, (file, cells)), = taken.items()
+        return Submission(
+            name,
+            where,
+            reason=f"{len(taken)} notebooks: {paths}; keep the one that counts, remove the "
+            "others, and grade again with the same command. If they are of several "
+            "students, give each a file or a folder of its own",
+        )
+    ((digest, (file, cells)),) = taken.items()
     notes = tuple(f"passed over: {other.path[-1]}" for other in notebooks if other is not file)
     return Submission(name, "/".join(file.path), cells, digest=digest, notes=notes)
 
@@ -177,8 +191,9 @@ def _walk(place: Path, at: Tuple[str, ...], passed_over: Counter[str]) -> Iterat
         yield _File(at, bytes, f"it cannot be read: {error.strerror or error}")
 
 
-def _unpacked(packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over: Counter[str],
-              room: List[int]) -> Iterator[_File]:
+def _unpacked(
+    packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over: Counter[str], room: List[int]
+) -> Iterator[_File]:
     """The files in a zip archive, and in the archives in it: `room` bytes at most, together."""
     try:
         archive = zipfile.ZipFile(packed)
@@ -206,8 +221,9 @@ def _unpacked(packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over:
         yield _File(at, bytes, NOTHING)
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, at: Tuple[str, ...], passed_over: Counter[str],
-            room: List[int]) -> Iterator[_File]:
+def _member(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, at: Tuple[str, ...], passed_over: Counter[str], room: List[int]
+) -> Iterator[_File]:
     """A file in an archive; if it is an archive, the files in it."""
     if info.flag_bits & 1:
         yield _File(at, bytes, "a zip archive with a password; hand in the notebook alone")

@@ -1,14 +1,9 @@
 """The comparison: LeNet by several norms, from several seeds, each run in a process of its own."""
+
 from ..system import before_mxnet  # noqa: F401  first: see there
 from .comparison import compare
 from .configuration import Configuration
 from .folder import RESULTS, configuration_of
 from .plots import plot_curves
 
-__all__ = [
-    "Configuration",
-    "RESULTS",
-    "compare",
-    "configuration_of",
-    "plot_curves",
-]
+__all__ = ["Configuration", "RESULTS", "compare", "configuration_of", "plot_curves"]

@@ -1,4 +1,5 @@
 """The main job: LeNet with and without batch normalization, on the same data from the same weights."""
+
 from __future__ import annotations
 
 import contextlib
@@ -30,9 +31,14 @@ Pending = Tuple[Task, Optional[Run]]  # without a run: the chapter's batch_norm 
 BESIDE = "the chapter's batch_norm beside the others"
 
 
-def compare(configuration: Optional[Configuration] = None, out: Union[None, str, Path] = None,
-            root: Union[None, str, Path] = None, progress: bool = True, jobs: Optional[int] = None,
-            resume: Union[None, str, Path] = None) -> Tuple[Dict[str, Any], Path]:
+def compare(
+    configuration: Optional[Configuration] = None,
+    out: Union[None, str, Path] = None,
+    root: Union[None, str, Path] = None,
+    progress: bool = True,
+    jobs: Optional[int] = None,
+    resume: Union[None, str, Path] = None,
+) -> Tuple[Dict[str, Any], Path]:
     """Train LeNet by each norm and seed and write the results to a run folder.
 
     Within a seed every norm has the same initial weights, minibatches, pooling and rate.
@@ -65,8 +71,11 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
     else:
         configuration = configuration or Configuration()
         kind = 'compare' if len(configuration.norms) * len(configuration.seeds) > 1 else 'train'
-        out = (Path('runs') / time.strftime(f'{kind}-%Y%m%d-%H%M%S') if out is None else
-               check_path('out', out, 'the folder for the results', 'leave it out for a new one below runs/'))
+        out = (
+            Path('runs') / time.strftime(f'{kind}-%Y%m%d-%H%M%S')
+            if out is None
+            else check_path('out', out, 'the folder for the results', 'leave it out for a new one below runs/')
+        )
     jobs = check_count('jobs', cores() if jobs is None else jobs)
     find_files(root)  # fails on missing data before anything is written
     environment = {'OMP_NUM_THREADS': threads()}
@@ -80,8 +89,10 @@ def compare(configuration: Optional[Configuration] = None, out: Union[None, str,
             if isinstance(error, GluonBnError) or error.errno not in DISK_FULL and not refused:
                 raise
             remedy = 'make room' if error.errno in DISK_FULL else 'check its permissions'
-            raise OutputError(f'{error.filename or out} cannot be written: {error.strerror or error}; what was written '
-                              f'before is intact: {remedy}, and go on with --resume {out}') from error
+            raise OutputError(
+                f'{error.filename or out} cannot be written: {error.strerror or error}; what was written '
+                f'before is intact: {remedy}, and go on with --resume {out}'
+            ) from error
 
 
 def _check_writable(out: Path) -> None:
@@ -89,16 +100,24 @@ def _check_writable(out: Path) -> None:
         check_writable(out / 'summary.json')
         check_writable(out / 'nets' / 'a net')
     except OSError as error:
-        raise InputError(f'must be a folder that can be written, got {out}: {error.strerror or error}; '
-                         'check its permissions', 'resume') from error
+        raise InputError(
+            f'must be a folder that can be written, got {out}: {error.strerror or error}; check its permissions',
+            'resume',
+        ) from error
 
 
 def _is_in(filename: Union[None, str, bytes, int], out: Path) -> bool:
     return isinstance(filename, str) and Path(out).resolve() in Path(filename).resolve().parents
 
 
-def _run(out: Path, configuration: Configuration, root: Union[None, str, Path], progress: Progress, jobs: int,
-         environment: Dict[str, str]) -> Summary:
+def _run(
+    out: Path,
+    configuration: Configuration,
+    root: Union[None, str, Path],
+    progress: Progress,
+    jobs: int,
+    environment: Dict[str, str],
+) -> Summary:
     """Train what is not finished yet, write all results, and return the summary."""
     where, norms = (str(out), None if root is None else str(root)), configuration.norms
     tasks = [Task(configuration, norm, seed, *where) for seed in configuration.seeds for norm in norms]
@@ -112,8 +131,15 @@ def _run(out: Path, configuration: Configuration, root: Union[None, str, Path], 
     else:
         jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
         progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
-    summary = Summary(configuration, earlier.beside if earlier else None, False, versions(),
-                      {**machine(), **environment}, jobs_used, runs)
+    summary = Summary(
+        configuration,
+        earlier.beside if earlier else None,
+        False,
+        versions(),
+        {**machine(), **environment},
+        jobs_used,
+        runs,
+    )
     pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]
     if not summary.beside and 'fused' in norms and 'scratch' not in norms and len(norms) > 1:
         pending.append((Task(configuration, None, configuration.seeds[0], *where), None))
@@ -130,15 +156,27 @@ def _earlier_run(task: Task) -> Run:
     """The run as its checkpoint has it."""
     assert task.norm
     history, results = task.checkpoint().peek()
-    return Run(task.norm, task.seed, [Epoch(**epoch) for epoch in history],
-               finished=results is not None and task.net_file.exists(), **(results or {}))
+    return Run(
+        task.norm,
+        task.seed,
+        [Epoch(**epoch) for epoch in history],
+        finished=results is not None and task.net_file.exists(),
+        **(results or {}),
+    )
 
 
-def _train(pending: Sequence[Pending], summary: Summary, metrics: TextIO, progress: Progress, jobs: int,
-           environment: Dict[str, str]) -> None:
+def _train(
+    pending: Sequence[Pending],
+    summary: Summary,
+    metrics: TextIO,
+    progress: Progress,
+    jobs: int,
+    environment: Dict[str, str],
+) -> None:
     """Run the tasks; fills in each one's run, or the summary for the one without a run, as results come."""
-    messages = run_tasks('gluon_bn.comparison.worker', [dataclasses.asdict(task) for task, _ in pending], jobs,
-                         environment)
+    messages = run_tasks(
+        'gluon_bn.comparison.worker', [dataclasses.asdict(task) for task, _ in pending], jobs, environment
+    )
     with contextlib.closing(progress), contextlib.closing(messages):
         for index, content in messages:
             run, message = pending[index][1], message_from(content)
@@ -178,8 +216,11 @@ def _earlier_summary(out: Path) -> Optional[Summary]:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(f'must be a folder whose files can be read, got {out}: summary.json cannot be: '
-                         f'{error.strerror or error}; check its permissions', 'resume') from error
+        raise InputError(
+            f'must be a folder whose files can be read, got {out}: summary.json cannot be: '
+            f'{error.strerror or error}; check its permissions',
+            'resume',
+        ) from error
     except (ValueError, TypeError, KeyError):  # no JSON: the process was killed on a machine without atomic renames
         return None
 

@@ -1,4 +1,5 @@
 """What a comparison trains."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -41,18 +42,26 @@ class Configuration:
             look_up('norms', norm, NORMS)
         look_up('pool', self.pool, POOLS)
         for seed in self.seeds:
-            if not is_whole(seed, 0, 2 ** 31 - 1):
+            if not is_whole(seed, 0, 2**31 - 1):
                 raise InputError(f'must be whole numbers from 0 to 2**31 - 1, got {seed!r}; take 0, for one', 'seeds')
         num_train = self.num_train or 60_000
         if self.batch_size > num_train:
-            raise InputError(f'must be at most the number of training examples, {num_train:,}, got '
-                             f'{self.batch_size:,}; take fewer in a minibatch, or more examples', 'batch_size')
+            raise InputError(
+                f'must be at most the number of training examples, {num_train:,}, got '
+                f'{self.batch_size:,}; take fewer in a minibatch, or more examples',
+                'batch_size',
+            )
         if any(NORMS[norm] for norm in self.norms):
             self._check_smallest_minibatch()
         # Of one type each, whatever they came as, so that equal configurations are equal and can be written as JSON.
-        plain = {'norms': tuple(self.norms), 'seeds': tuple(map(int, self.seeds)), 'lr': float(self.lr),
-                 'num_epochs': int(self.num_epochs), 'batch_size': int(self.batch_size),
-                 'num_train': None if self.num_train is None else int(self.num_train)}
+        plain = {
+            'norms': tuple(self.norms),
+            'seeds': tuple(map(int, self.seeds)),
+            'lr': float(self.lr),
+            'num_epochs': int(self.num_epochs),
+            'batch_size': int(self.batch_size),
+            'num_train': None if self.num_train is None else int(self.num_train),
+        }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
@@ -60,5 +69,8 @@ class Configuration:
         num_train = self.num_train or 60_000
         smallest = num_train % self.batch_size or self.batch_size
         if smallest == 1:
-            raise InputError('must leave no minibatch of a single example, from which batch normalization learns '
-                             f'nothing, got {self.batch_size} for {num_train:,} examples; take another', 'batch_size')
+            raise InputError(
+                'must leave no minibatch of a single example, from which batch normalization learns '
+                f'nothing, got {self.batch_size} for {num_train:,} examples; take another',
+                'batch_size',
+            )

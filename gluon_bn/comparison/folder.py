@@ -1,4 +1,5 @@
 """The folder of a comparison: created once, resumable, written by one process at a time."""
+
 from __future__ import annotations
 
 import contextlib
@@ -32,13 +33,17 @@ def create(out: Path, configuration: Configuration) -> Iterator[None]:
             stack.enter_context(locked(out, 'out'))
             found = [name for name in (FILE, *RESULTS) if (out / name).exists()]
             if found:
-                raise InputError(f'must be a folder without results in it, got {out}, which has '
-                                 f'{", ".join(found)}; name a new one'
-                                 + (f', or go on with this one by --resume {out}' if FILE in found else ''), 'out')
+                raise InputError(
+                    f'must be a folder without results in it, got {out}, which has '
+                    f'{", ".join(found)}; name a new one'
+                    + (f', or go on with this one by --resume {out}' if FILE in found else ''),
+                    'out',
+                )
             store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / FILE)
         except OSError as error:
-            raise InputError(f'must be a folder that can be written, got {out}: {error.strerror or error}; '
-                             'name another', 'out') from error
+            raise InputError(
+                f'must be a folder that can be written, got {out}: {error.strerror or error}; name another', 'out'
+            ) from error
         yield
 
 
@@ -69,8 +74,10 @@ def configuration_of(folder: Union[str, Path]) -> Configuration:
         raise damaged(f'it holds no JSON object, but {text.strip()[:40]}')
     unknown = sorted(set(content) - set(Configuration.__dataclass_fields__))
     if unknown:
-        raise refused(f'whose {FILE} has {", ".join(unknown)}, which this version, {__version__}, does not know',
-                      'go on with the version that began it, or start anew in another folder')
+        raise refused(
+            f'whose {FILE} has {", ".join(unknown)}, which this version, {__version__}, does not know',
+            'go on with the version that began it, or start anew in another folder',
+        )
     try:
         return Configuration(**content)
     except InputError as error:
@@ -82,8 +89,11 @@ def check_same(configuration: Configuration, folder: Path) -> None:
     for key, expected in dataclasses.asdict(configuration_of(folder)).items():
         actual = getattr(configuration, key)
         if actual != expected:
-            raise InputError(f'must be {expected!r}, as {folder} was started with, got {actual!r}; '
-                             'leave it out, or start anew in another folder', key)
+            raise InputError(
+                f'must be {expected!r}, as {folder} was started with, got {actual!r}; '
+                'leave it out, or start anew in another folder',
+                key,
+            )
 
 
 @contextlib.contextmanager
@@ -95,8 +105,9 @@ def locked(folder: Path, name: str = 'resume', wait: bool = False) -> Iterator[N
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f'must be a folder that can be read, got {folder}: {error.strerror or error}; '
-                         'check its permissions', name) from error
+        raise InputError(
+            f'must be a folder that can be read, got {folder}: {error.strerror or error}; check its permissions', name
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,8 +116,9 @@ def locked(folder: Path, name: str = 'resume', wait: bool = False) -> Iterator[N
                 print(f'waiting for the process that uses {folder}', flush=True)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             else:
-                raise InputError(f'must be a folder that no other process uses, got {folder}; wait for that process, '
-                                 'or end it', name) from None
+                raise InputError(
+                    f'must be a folder that no other process uses, got {folder}; wait for that process, or end it', name
+                ) from None
         yield
     finally:
         os.close(descriptor)

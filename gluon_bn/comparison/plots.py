@@ -1,4 +1,5 @@
 """The figure of a comparison."""
+
 from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
@@ -26,8 +27,15 @@ def plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
             # A run that was stopped early is left out where a longer one can be drawn.
             length = max(map(len, histories))
             histories = [history for history in histories if len(history) == length]
-            plot_median_and_range(ax, histories, STYLES.get(norm, '-'), marker='o', markersize=3,
-                                  color=COLORS.get(norm, 'black'), label=LABELS.get(norm, norm))
+            plot_median_and_range(
+                ax,
+                histories,
+                STYLES.get(norm, '-'),
+                marker='o',
+                markersize=3,
+                color=COLORS.get(norm, 'black'),
+                label=LABELS.get(norm, norm),
+            )
         ax.set(title=title, xlabel='epoch', xlim=(0.5, longest + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = ax.get_legend_handles_labels()

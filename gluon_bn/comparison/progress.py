@@ -1,4 +1,5 @@
 """What a comparison says while it trains: bars on a terminal and in a notebook, else a line an epoch."""
+
 from __future__ import annotations
 
 import contextlib
@@ -31,8 +32,10 @@ class Progress:
 
     def epoch(self, name: str, num_epochs: int, epoch: Epoch) -> None:
         if not self.bars:
-            self.say(f'{name}: epoch {epoch.epoch}/{num_epochs}, loss {three_digits(epoch.loss)}, train acc '
-                     f'{epoch.train_acc:.3f}, test acc {epoch.test_acc:.3f}, {epoch.seconds:.1f} s')
+            self.say(
+                f'{name}: epoch {epoch.epoch}/{num_epochs}, loss {three_digits(epoch.loss)}, train acc '
+                f'{epoch.train_acc:.3f}, test acc {epoch.test_acc:.3f}, {epoch.seconds:.1f} s'
+            )
 
     def ended(self, name: str, reason: Optional[str] = None) -> None:
         """A run is over; the reason is said if it failed."""

@@ -1,4 +1,5 @@
 """A comparison in words: the results by norm, as a table and as a page."""
+
 from __future__ import annotations
 
 from typing import List, Optional, Sequence
@@ -10,8 +11,10 @@ from .summary import Result, Spread, Summary
 
 HEADERS = ('norm', 'train loss', 'train acc', 'test acc', 'test acc, estimated', 's/epoch')
 
-CAPTION = ('Median over the seeds (lowest to highest) of the last epoch. Estimated: with the statistics estimated once '
-           'over the training set in place of the moving averages.')
+CAPTION = (
+    'Median over the seeds (lowest to highest) of the last epoch. Estimated: with the statistics estimated once '
+    'over the training set in place of the moving averages.'
+)
 
 
 def three_digits(number: float) -> str:
@@ -21,23 +24,39 @@ def three_digits(number: float) -> str:
 
 def table(results: Sequence[Result], tablefmt: str = 'simple') -> str:
     """The results as a text table."""
-    rows = [(_label(result), _show(result.loss), _show(result.train_acc), _show(result.test_acc),
-             _show(result.test_acc_estimated), f'{result.seconds.median:.1f}' if result.seconds else '-')
-            for result in results]
+    rows = [
+        (
+            _label(result),
+            _show(result.loss),
+            _show(result.train_acc),
+            _show(result.test_acc),
+            _show(result.test_acc_estimated),
+            f'{result.seconds.median:.1f}' if result.seconds else '-',
+        )
+        for result in results
+    ]
     return str(tabulate(rows, HEADERS, tablefmt=tablefmt, disable_numparse=True))
 
 
 def caption(jobs: Optional[int]) -> str:
     """What the numbers of the table are, and how many runs shared the machine when seconds were measured."""
-    how = 'measured over several sessions' if jobs is None else f'with {jobs} runs at a time' if jobs > 1 else (
-        'one run at a time')
+    how = (
+        'measured over several sessions'
+        if jobs is None
+        else f'with {jobs} runs at a time'
+        if jobs > 1
+        else ('one run at a time')
+    )
     return f'{CAPTION} Seconds: {how}.'
 
 
 def failures(summary: Summary) -> List[str]:
     """A line for each run that failed, with the reason."""
-    return [f'{LABELS.get(run.norm, run.norm)}, seed {run.seed}, failed after {len(run.history)} epochs: {run.failed}'
-            for run in summary.runs if run.failed is not None]
+    return [
+        f'{LABELS.get(run.norm, run.norm)}, seed {run.seed}, failed after {len(run.history)} epochs: {run.failed}'
+        for run in summary.runs
+        if run.failed is not None
+    ]
 
 
 def beside(summary: Summary) -> str:
@@ -47,9 +66,11 @@ def beside(summary: Summary) -> str:
         return ''
     loss, seconds = found.loss, found.seconds_a_minibatch
     batches = -(-(summary.configuration.num_train or 60_000) // summary.configuration.batch_size)
-    return (f"Beside it, batch_norm as the chapter writes it, on the same {found.minibatches} minibatches: mean "
-            f"loss {loss['scratch']:.4f} ({loss['fused']:.4f} by fused_batch_norm), {seconds['scratch'] * 1000:.0f} ms "
-            f"each, which makes {seconds['scratch'] * batches:.1f} s an epoch.")
+    return (
+        f"Beside it, batch_norm as the chapter writes it, on the same {found.minibatches} minibatches: mean "
+        f"loss {loss['scratch']:.4f} ({loss['fused']:.4f} by fused_batch_norm), {seconds['scratch'] * 1000:.0f} ms "
+        f"each, which makes {seconds['scratch'] * batches:.1f} s an epoch."
+    )
 
 
 def markdown(summary: Summary) -> str:
@@ -61,13 +82,22 @@ def markdown(summary: Summary) -> str:
     lines += [
         f'Epochs: {configuration.num_epochs}; learning rate: {configuration.lr}; batch size: '
         f'{configuration.batch_size}; training examples: {configuration.num_train or 60_000:,}; '
-        f"pooling: {configuration.pool}; seeds: {', '.join(map(str, configuration.seeds))}.", '',
-        table(summary.results, 'github'), '', caption(summary.jobs), '',
-        *[f'- {line}' for line in failed], *([''] if failed else []),
+        f"pooling: {configuration.pool}; seeds: {', '.join(map(str, configuration.seeds))}.",
+        '',
+        table(summary.results, 'github'),
+        '',
+        caption(summary.jobs),
+        '',
+        *[f'- {line}' for line in failed],
+        *([''] if failed else []),
         *([beside(summary), ''] if summary.beside else []),
-        '![loss and accuracy over the epochs](curves.png)', '',
+        '![loss and accuracy over the epochs](curves.png)',
+        '',
         f"Measured on {machine['processor']}, {machine['cores']} cores, with "
-        + ', '.join(f'{name} {version}' for name, version in summary.versions.items()) + '.', '']
+        + ', '.join(f'{name} {version}' for name, version in summary.versions.items())
+        + '.',
+        '',
+    ]
     return '\n'.join(lines)
 
 

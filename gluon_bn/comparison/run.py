@@ -1,4 +1,5 @@
 """One run of a comparison, LeNet by one norm from one seed: `compare` starts it as a process of its own."""
+
 from __future__ import annotations
 
 import functools
@@ -47,8 +48,17 @@ def train_one(task: Task, norm: str, send: Send) -> Finished:
     train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=what.num_train)
     net = lenet(norm, what.pool)
     _, results = checkpoint.peek()  # of a run that is over, but for the file of its net
-    history = train(net, train_iter, test_iter, what.num_epochs, what.lr, plot=False,
-                    progress=functools.partial(_ProgressSender, send), checkpoint=checkpoint, on_epoch=send)
+    history = train(
+        net,
+        train_iter,
+        test_iter,
+        what.num_epochs,
+        what.lr,
+        plot=False,
+        progress=functools.partial(_ProgressSender, send),
+        checkpoint=checkpoint,
+        on_epoch=send,
+    )
     if results is None:
         results = {}
         if NORMS[norm] is not None:
@@ -59,8 +69,10 @@ def train_one(task: Task, norm: str, send: Send) -> Finished:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise OutputError(f'{task.net_file} cannot be written: {error.strerror or error}; make room or check its '
-                          'permissions, and go on with --resume') from error
+        raise OutputError(
+            f'{task.net_file} cannot be written: {error.strerror or error}; make room or check its '
+            'permissions, and go on with --resume'
+        ) from error
     checkpoint.save(net, history, results)  # the last: a run with results is over
     return Finished(**results)
 
@@ -79,8 +91,10 @@ def parameter_bytes(net: Block) -> bytes:
             params_file.read(path)  # MXNet may not notice that a disk is full
             return path.read_bytes()
     except (OSError, InputError) as error:  # InputError: of params_file, for a file that is cut off
-        raise OutputError(f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
-                          'files: make room there, or set TMPDIR to another, and go on with --resume') from error
+        raise OutputError(
+            f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
+            'files: make room there, or set TMPDIR to another, and go on with --resume'
+        ) from error
 
 
 def compare_with_scratch(task: Task, send: Send) -> SideBySide:

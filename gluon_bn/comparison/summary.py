@@ -1,4 +1,5 @@
 """The results of a comparison, and their file, summary.json."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -86,8 +87,9 @@ class Summary:
         values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         values['configuration'] = Configuration(**values['configuration'])
         values['beside'] = SideBySide(**values['beside']) if values['beside'] else None
-        values['runs'] = [Run(**{**run, 'history': [Epoch(**epoch) for epoch in run['history']]})
-                          for run in values['runs']]
+        values['runs'] = [
+            Run(**{**run, 'history': [Epoch(**epoch) for epoch in run['history']]}) for run in values['runs']
+        ]
         return cls(**values)
 
 
@@ -104,12 +106,19 @@ def summarize(runs: Sequence[Run]) -> List[Result]:
         if not finished and not failed:
             continue
         last = [run.history[-1] for run in finished]
-        results.append(Result(
-            norm, len(finished), failed, len(finished[0].history) if finished else None,
-            spread([epoch.loss for epoch in last]), spread([epoch.train_acc for epoch in last]),
-            spread([epoch.test_acc for epoch in last]),
-            spread([run.test_acc_estimated for run in finished if run.test_acc_estimated is not None]),
-            spread([epoch.seconds for run in finished for epoch in run.history])))
+        results.append(
+            Result(
+                norm,
+                len(finished),
+                failed,
+                len(finished[0].history) if finished else None,
+                spread([epoch.loss for epoch in last]),
+                spread([epoch.train_acc for epoch in last]),
+                spread([epoch.test_acc for epoch in last]),
+                spread([run.test_acc_estimated for run in finished if run.test_acc_estimated is not None]),
+                spread([epoch.seconds for run in finished for epoch in run.history]),
+            )
+        )
     return results
 
 

@@ -1,4 +1,5 @@
 """What `compare` and the processes of its runs send each other."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -28,8 +29,11 @@ class Task:
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of the run, in the folder of its comparison."""
-        shared = {name: value for name, value in dataclasses.asdict(self.configuration).items()
-                  if name not in ('norms', 'seeds')}
+        shared = {
+            name: value
+            for name, value in dataclasses.asdict(self.configuration).items()
+            if name not in ('norms', 'seeds')
+        }
         configuration = {'norm': self.norm, 'seed': self.seed, **shared}
         if self.norm == 'fused':
             configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
@@ -99,6 +103,6 @@ def content_of(message: Message) -> Content:
 def message_from(content: Union[Content, Crashed]) -> Message:
     if isinstance(content, Crashed):
         return Failed(content.reason)
-    (kind, fields), = content.items()
+    ((kind, fields),) = content.items()
     message: Message = TYPES[kind](**fields)
     return message

@@ -2,6 +2,7 @@
 
 A module of its own, because the room imports `run` and Python warns of a module that is imported before it is run.
 """
+
 import warnings
 
 from ..data import DataWarning

@@ -2,6 +2,7 @@
 
 Finding the files needs no MXNet, so the minibatches are imported on first use (PEP 562).
 """
+
 from __future__ import annotations
 
 import importlib

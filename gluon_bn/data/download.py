@@ -2,6 +2,7 @@
 
 Nothing here trusts what it receives: sizes are bounded, waits are bounded, no path from outside is written to.
 """
+
 from __future__ import annotations
 
 import functools
@@ -63,16 +64,25 @@ class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.r
         super().__init__()
         self.response = functools.partial(_Response, seconds=seconds, end=time.monotonic() + seconds)
 
-    def do_open(self, http_class: Callable[..., Any], req: urllib.request.Request,
-                **http_conn_args: Any) -> http.client.HTTPResponse:
+    def do_open(
+        self, http_class: Callable[..., Any], req: urllib.request.Request, **http_conn_args: Any
+    ) -> http.client.HTTPResponse:
         def connect_bounded(*where: Any, **how: Any) -> Any:
             connection = http_class(*where, **how)
             connection.response_class = self.response
             return connection
+
         return super().do_open(connect_bounded, req, **http_conn_args)
 
-    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
-                         headers: http.client.HTTPMessage, newurl: str) -> Optional[urllib.request.Request]:
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> Optional[urllib.request.Request]:
         fp.close()  # urllib would read its body, however long that is
         if not newurl.startswith(('http:', 'https:')):
             raise urllib.error.HTTPError(newurl, code, f'{msg}, and away from HTTP', headers, fp)
@@ -140,12 +150,22 @@ def read_deb(deb: Path, members: Collection[str], limit: int) -> Dict[str, bytes
 
 
 def _apt_download(package: str, folder: str) -> None:
-    command = ['apt-get', 'download', package, '-o', 'Acquire::Retries=1',
-               '-o', f'Acquire::http::Timeout={TIMEOUT}', '-o', f'Acquire::https::Timeout={TIMEOUT}']
+    command = [
+        'apt-get',
+        'download',
+        package,
+        '-o',
+        'Acquire::Retries=1',
+        '-o',
+        f'Acquire::http::Timeout={TIMEOUT}',
+        '-o',
+        f'Acquire::https::Timeout={TIMEOUT}',
+    ]
     end = time.monotonic() + DEADLINE
     with tempfile.TemporaryFile('w+') as log, _bar(f'apt-get download {package}', None) as bar:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, 'LC_ALL': 'C'},
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, 'LC_ALL': 'C'}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
         try:
             while process.poll() is None:
                 if time.monotonic() > end:
@@ -158,11 +178,15 @@ def _apt_download(package: str, folder: str) -> None:
         log.seek(0)
         errors = [line[2:].strip() for line in log if line.startswith('E:')]
     if process.returncode:
-        raise OSError('apt-get: ' + ('; '.join(errors) or f'exit code {process.returncode}')
-                      + '; `apt-get update`, as root, renews its lists')
+        raise OSError(
+            'apt-get: '
+            + ('; '.join(errors) or f'exit code {process.returncode}')
+            + '; `apt-get update`, as root, renews its lists'
+        )
 
 
 def _bar(description: str, total: Optional[int]) -> Any:
     from tqdm.auto import tqdm  # here, because looking for files that are there needs no tqdm
+
     # disable=None: only on a terminal
     return tqdm(desc=description, total=total, disable=None, unit='B', unit_scale=True, unit_divisor=1024)

@@ -1,4 +1,5 @@
 """The errors of looking for Fashion-MNIST; each message says what to do."""
+
 from __future__ import annotations
 
 from typing import Any, List, Mapping, Tuple
@@ -31,12 +32,14 @@ class DataMissing(DataUnavailable):
         return DataMissing, (self.missing, self.tried, self.package)
 
     def message(self, options: Mapping[str, str]) -> str:
-        return (f'Fashion-MNIST is incomplete: could not find {", ".join(self.missing)}. Tried:\n'
-                + ''.join(f'  - {options.get(source, source)}{text}\n' for source, text in self.tried)
-                + 'Ways out:\n'
-                f'  - on Debian or Ubuntu: sudo apt-get update && sudo apt-get install {self.package}\n'
-                '  - copy the four .gz files from a machine that has them into a folder, and set GLUON_BN_DATA to it\n'
-                '  - behind a proxy: set http_proxy and https_proxy, and try again')
+        return (
+            f'Fashion-MNIST is incomplete: could not find {", ".join(self.missing)}. Tried:\n'
+            + ''.join(f'  - {options.get(source, source)}{text}\n' for source, text in self.tried)
+            + 'Ways out:\n'
+            f'  - on Debian or Ubuntu: sudo apt-get update && sudo apt-get install {self.package}\n'
+            '  - copy the four .gz files from a machine that has them into a folder, and set GLUON_BN_DATA to it\n'
+            '  - behind a proxy: set http_proxy and https_proxy, and try again'
+        )
 
 
 class DataWarning(UserWarning):

@@ -2,6 +2,7 @@
 
 This module imports no MXNet, so that `python -m gluon_bn doctor` can look for the data on any machine.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -80,8 +81,10 @@ def lacking(found: Mapping[str, Found], root: Root = None, options: Mapping[str,
         others = {name: file.path.parent for name, file in found.items() if file.path.parent != folder}
         if named and others:
             what = 'none of the files' if len(others) == len(found) else f'no {", no ".join(others)}'
-            lines.append(f'{options.get(source, source)}, {folder}: {_closed(folder) or what}; '
-                         f'taken from {", ".join(sorted(map(str, set(others.values()))))}')
+            lines.append(
+                f'{options.get(source, source)}, {folder}: {_closed(folder) or what}; '
+                f'taken from {", ".join(sorted(map(str, set(others.values()))))}'
+            )
     return lines
 
 
@@ -90,8 +93,9 @@ def taken_instead(root: Root, options: Mapping[str, str] = NO_OPTIONS) -> List[s
     if root is None and not folder_from('GLUON_BN_DATA'):
         return []
     if root is not None and not check_path('root', root, 'a folder').is_dir():
-        raise InputError(f'must be a folder that is there, got {root}; '
-                         'leave it out, and the files are found or fetched', 'root')
+        raise InputError(
+            f'must be a folder that is there, got {root}; leave it out, and the files are found or fetched', 'root'
+        )
     return lacking(find_files(root), root, options)
 
 
@@ -142,8 +146,11 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
         if name not in found:
             reasons += wrong or [f'no {name}']
             if wrong and named:
-                raise DataUnavailable(f' holds a wrong file. {"; ".join(wrong)}. Remove it, so that the right '
-                                      'one can be found or downloaded, or replace it by a good copy.', source)
+                raise DataUnavailable(
+                    f' holds a wrong file. {"; ".join(wrong)}. Remove it, so that the right '
+                    'one can be found or downloaded, or replace it by a good copy.',
+                    source,
+                )
             if wrong:
                 warnings.warn(f'{"; ".join(wrong)}. Looking elsewhere for {name}.', DataWarning, stacklevel=4)
     if reasons:
@@ -161,14 +168,15 @@ def _closed(folder: Path) -> Optional[str]:
     return None
 
 
-def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
-              tried: List[Tuple[str, str]]) -> None:
+def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found], tried: List[Tuple[str, str]]) -> None:
     """Fetch what is missing into a folder: from the mirrors in turn, then from Debian's package."""
     if len(found) == len(dataset.files):
         return
     if folder is None:
-        raise DataUnavailable('Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set '
-                              'GLUON_BN_DATA to a writable folder with 31 MB free.')
+        raise DataUnavailable(
+            'Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set '
+            'GLUON_BN_DATA to a writable folder with 31 MB free.'
+        )
     for mirror in dataset.mirrors:
         for name in [name for name in dataset.files if name not in found]:
             with _keeping_in(folder):
@@ -217,8 +225,10 @@ def _keeping_in(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataUnavailable(f'Fashion-MNIST cannot be kept in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
-                              'a writable folder with 31 MB free, and name no other.') from error
+        raise DataUnavailable(
+            f'Fashion-MNIST cannot be kept in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
+            'a writable folder with 31 MB free, and name no other.'
+        ) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,5 @@
 """Fashion-MNIST in memory, served in minibatches."""
+
 from __future__ import annotations
 
 import math
@@ -21,10 +22,16 @@ from .fashion_mnist import find_files
 TEXT_LABELS = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
 
 
-def load_data_fashion_mnist(batch_size: int, root: Union[str, os.PathLike[str], None] = None, *,
-                            num_train: Optional[int] = None, num_test: Optional[int] = None,
-                            ctx: Optional[Context] = None, download: bool = True,
-                            resize: Union[None, int, Tuple[int, int]] = None) -> Tuple[Minibatches, Minibatches]:
+def load_data_fashion_mnist(
+    batch_size: int,
+    root: Union[str, os.PathLike[str], None] = None,
+    *,
+    num_train: Optional[int] = None,
+    num_test: Optional[int] = None,
+    ctx: Optional[Context] = None,
+    download: bool = True,
+    resize: Union[None, int, Tuple[int, int]] = None,
+) -> Tuple[Minibatches, Minibatches]:
     """Load Fashion-MNIST into memory and return (train_iter, test_iter), each of minibatches X, y.
 
     The training set is shuffled anew each epoch, from NumPy's seed, in the order in which Gluon's own DataLoader would;
@@ -45,7 +52,7 @@ def load_data_fashion_mnist(batch_size: int, root: Union[str, os.PathLike[str], 
     if root is not None and not isinstance(root, (str, os.PathLike)):
         hint = '' if isinstance(root, bytes) else '; a size, the second argument of d2l, is a keyword here: resize=96'
         raise InputError(f'must be the folder of the data, got {root!r}{hint}', 'root')
-    device, = check_devices([cpu() if ctx is None else ctx], 'ctx')
+    (device,) = check_devices([cpu() if ctx is None else ctx], 'ctx')
     size: Any = tuple(resize) if isinstance(resize, (list, tuple)) else (resize, resize)
     if resize is not None and not (len(size) == 2 and all(map(is_whole, size))):
         raise InputError(f'must be a whole number of pixels, or (height, width), got {resize!r}', 'resize')
@@ -70,8 +77,9 @@ class Minibatches:
     Shapes: X (n, ...) and y (n,), arrays of `mx.nd`; minibatches of batch_size, the last one of what is left.
     """
 
-    def __init__(self, X: NDArray, y: NDArray, batch_size: int, shuffle: bool,
-                 size: Optional[Tuple[int, int]] = None) -> None:
+    def __init__(
+        self, X: NDArray, y: NDArray, batch_size: int, shuffle: bool, size: Optional[Tuple[int, int]] = None
+    ) -> None:
         self.X, self.y, self.batch_size, self.shuffle, self.size = X, y, batch_size, shuffle, size
 
     def __len__(self) -> int:
@@ -83,7 +91,7 @@ class Minibatches:
         order = nd.array(order, dtype='int32', ctx=self.X.context)
         for start in range(0, n, self.batch_size):
             # take runs in MXNet's engine, beside the training, and copies: a batch may be changed in place
-            rows = order[start:start + self.batch_size]
+            rows = order[start : start + self.batch_size]
             X, y = nd.take(self.X, rows), nd.take(self.y, rows)
             if self.size:
                 X = nd.image.resize(X.transpose((0, 2, 3, 1)), self.size[::-1]).transpose((0, 3, 1, 2))
@@ -97,8 +105,10 @@ def read_idx(content: bytes) -> numpy.ndarray[Any, Any]:
     """
     header = content[:4]
     if len(header) < 4 or header[:3] != b'\0\0\x08' or len(content) < 4 + 4 * header[3]:
-        raise InputError(f'an IDX file of bytes must start with 00 00 08, its rank and its sizes, got '
-                         f'{content[:8].hex(" ") or "nothing"}; unpack it, or fetch it again')
+        raise InputError(
+            f'an IDX file of bytes must start with 00 00 08, its rank and its sizes, got '
+            f'{content[:8].hex(" ") or "nothing"}; unpack it, or fetch it again'
+        )
     shape = tuple(int(size) for size in numpy.frombuffer(content, '>u4', header[3], 4))
     values: numpy.ndarray[Any, Any] = numpy.frombuffer(content, numpy.uint8, offset=4 + 4 * len(shape))
     if math.prod(shape) != len(values) or len(shape) > 32:  # more axes than NumPy's arrays have

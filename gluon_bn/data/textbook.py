@@ -1,4 +1,5 @@
 """Fashion-MNIST as today's textbook wants it: d2l's DataModule over the images in memory."""
+
 from __future__ import annotations
 
 import os
@@ -19,8 +20,13 @@ class FashionMNIST(d2l.DataModule):  # type: ignore[misc]  # d2l has no types
     Shapes: minibatches X (b, 1, 28, 28) float32 from 0 to 1, y (b,) int32.
     """
 
-    def __init__(self, batch_size: int = 64, root: Union[str, os.PathLike[str], None] = None,
-                 num_train: Optional[int] = None, num_val: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        batch_size: int = 64,
+        root: Union[str, os.PathLike[str], None] = None,
+        num_train: Optional[int] = None,
+        num_val: Optional[int] = None,
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.train, self.val = load_data_fashion_mnist(batch_size, root, num_train=num_train, num_test=num_val)

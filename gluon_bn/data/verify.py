@@ -1,4 +1,5 @@
 """What each file must hold, and the only way in which one is read: bounded, unpacked, its SHA-256 compared."""
+
 from __future__ import annotations
 
 import gzip
@@ -34,14 +35,10 @@ class DataSet(NamedTuple):
 
 FASHION_MNIST = DataSet(
     files={
-        'train-images-idx3-ubyte': File(
-            47_040_016, 'c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888'),
-        'train-labels-idx1-ubyte': File(
-            60_008, 'bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9'),
-        't10k-images-idx3-ubyte': File(
-            7_840_016, '5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b'),
-        't10k-labels-idx1-ubyte': File(
-            10_008, '0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34'),
+        'train-images-idx3-ubyte': File(47_040_016, 'c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888'),
+        'train-labels-idx1-ubyte': File(60_008, 'bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9'),
+        't10k-images-idx3-ubyte': File(7_840_016, '5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b'),
+        't10k-labels-idx1-ubyte': File(10_008, '0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34'),
     },
     mirrors=(
         'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com',  # Zalando's

@@ -1,4 +1,5 @@
 """The chapter's claims as experiments: functions that measure, for the notebooks to tell and the tests to assert."""
+
 from __future__ import annotations
 
 from typing import Any, Union

@@ -1,4 +1,5 @@
 """Inside LeNet: the shape of each unit's distribution, saturation, gradients and the size of the steps."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def shape_of(values: Array) -> Tuple[Array, Array]:
     Units that are constant over the minibatch are left out.
     """
     Z = standardized_units(values)
-    return (Z ** 3).mean(axis=1), (Z ** 4).mean(axis=1) - 3
+    return (Z**3).mean(axis=1), (Z**4).mean(axis=1) - 3
 
 
 def typical_shapes(layers: Dict[str, Layer]) -> Dict[str, Dict[str, Tuple[float, ...]]]:
@@ -76,8 +77,13 @@ def typical_shapes(layers: Dict[str, Layer]) -> Dict[str, Dict[str, Tuple[float,
 
     array: 'X', the layer's input; 'H', before the activation; 'A', after it.
     """
-    return {place: {name: tuple(float(numpy.median(numpy.abs(values))) for values in shape_of(getattr(layer, name)))
-                    for name in ('X', 'H', 'A')} for place, layer in layers.items()}
+    return {
+        place: {
+            name: tuple(float(numpy.median(numpy.abs(values))) for values in shape_of(getattr(layer, name)))
+            for name in ('X', 'H', 'A')
+        }
+        for place, layer in layers.items()
+    }
 
 
 def shapes_over(runs: Sequence[TrainingTrace]) -> Dict[Tuple[str, str, str], Array]:
@@ -90,8 +96,9 @@ def shapes_over(runs: Sequence[TrainingTrace]) -> Dict[Tuple[str, str, str], Arr
         shapes = [typical_shapes(getattr(trace, when)) for trace in runs]
         for i, moment in enumerate(('skewness', 'kurtosis')):
             for name in 'XH':
-                found[moment, when, name] = numpy.array([[shape[place][name][i] for place in list(PLACES)[1:]]
-                                                         for shape in shapes])
+                found[moment, when, name] = numpy.array(
+                    [[shape[place][name][i] for place in list(PLACES)[1:]] for shape in shapes]
+                )
     return found
 
 
@@ -122,9 +129,13 @@ def watch(net: nn.Sequential, seed: int, lr: float, data: Data, num_epochs: int,
         inspected.append(inspect_minibatch(net, X, y))
 
     observe()
-    history = train(net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False,
-                    on_epoch=observe)
-    return TrainingTrace([epoch.loss for epoch in history],
-                         numpy.array([[saturated(layer.A) for layer in layers.values()] for layers, _ in inspected]),
-                         numpy.array([[lr * ratio for ratio in ratios.values()] for _, ratios in inspected]),
-                         inspected[0][0], inspected[-1][0])
+    history = train(
+        net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False, on_epoch=observe
+    )
+    return TrainingTrace(
+        [epoch.loss for epoch in history],
+        numpy.array([[saturated(layer.A) for layer in layers.values()] for layers, _ in inspected]),
+        numpy.array([[lr * ratio for ratio in ratios.values()] for _, ratios in inspected]),
+        inspected[0][0],
+        inspected[-1][0],
+    )

@@ -1,4 +1,5 @@
 """What was tried before batch normalization: a penalty on the cost, renormalizing after each step, and whitening."""
+
 from __future__ import annotations
 
 import functools
@@ -18,8 +19,9 @@ NUM_INPUTS, NUM_HIDDEN = 8, 16
 Parameters = Dict[str, NDArray]
 
 
-def regression(seed: int, m: int = 128, offset: float = 1.0, mix: float = 0.5,
-               white: bool = False) -> Tuple[NDArray, NDArray]:
+def regression(
+    seed: int, m: int = 128, offset: float = 1.0, mix: float = 0.5, white: bool = False
+) -> Tuple[NDArray, NDArray]:
     """A small regression problem (X, y): inputs with an offset and correlations, a random ReLU network as teacher.
 
     white: take mean, variances and correlations out of X (exactly, over these m rows).
@@ -30,7 +32,7 @@ def regression(seed: int, m: int = 128, offset: float = 1.0, mix: float = 0.5,
     if white:
         centred = X - X.mean(axis=0)
         X = numpy.linalg.solve(numpy.linalg.cholesky(centred.T @ centred / m), centred.T).T
-    hidden = (X - X.mean(axis=0)) @ random.randn(NUM_INPUTS, 4) / NUM_INPUTS ** 0.5 + 0.5 * random.randn(4)
+    hidden = (X - X.mean(axis=0)) @ random.randn(NUM_INPUTS, 4) / NUM_INPUTS**0.5 + 0.5 * random.randn(4)
     y = numpy.maximum(hidden, 0) @ random.randn(4, 1)
     return float64(X), float64((y - y.mean()) / y.std())
 
@@ -38,8 +40,12 @@ def regression(seed: int, m: int = 128, offset: float = 1.0, mix: float = 0.5,
 def initial(seed: int) -> Parameters:
     """W (8, 16) and b (16,) of the hidden layer H = X W + b, v (16, 1) and c (1,) of the output."""
     random = numpy.random.RandomState(seed + 1000)
-    values = {'W': random.randn(NUM_INPUTS, NUM_HIDDEN) / NUM_INPUTS ** 0.5, 'b': numpy.zeros(NUM_HIDDEN),
-              'v': random.randn(NUM_HIDDEN, 1) / NUM_HIDDEN ** 0.5, 'c': numpy.zeros(1)}
+    values = {
+        'W': random.randn(NUM_INPUTS, NUM_HIDDEN) / NUM_INPUTS**0.5,
+        'b': numpy.zeros(NUM_HIDDEN),
+        'v': random.randn(NUM_HIDDEN, 1) / NUM_HIDDEN**0.5,
+        'c': numpy.zeros(1),
+    }
     return {name: leaf(value) for name, value in values.items()}
 
 
@@ -75,7 +81,7 @@ def train_with_penalty(weight: float, lr: float = 0.02, num_steps: int = 300, se
             mean = H.mean(axis=0, keepdims=True)
             var = ((H - mean) ** 2).mean(axis=0, keepdims=True)
             cost = squared_error(H, params, y)
-            loss = cost + weight * (mean ** 2 + (var - 1) ** 2).mean()
+            loss = cost + weight * (mean**2 + (var - 1) ** 2).mean()
         loss.backward()
         descend(params, lr)
     return PenaltyResult(mean.asnumpy().ravel(), var.asnumpy().ravel(), float(cost.asscalar()))
@@ -102,12 +108,13 @@ def share_of_statistics(change: Array, H: Array) -> float:
     """The share of `change` (m, d), in squared length, that lies along 1 or along the centred H, unit by unit."""
     centred = H - H.mean(axis=0)
     along_mean = len(H) * change.mean(axis=0) ** 2
-    along_std = (change * centred).sum(axis=0) ** 2 / (centred ** 2).sum(axis=0)
-    return float((along_mean + along_std).sum() / (change ** 2).sum())
+    along_std = (change * centred).sum(axis=0) ** 2 / (centred**2).sum(axis=0)
+    return float((along_mean + along_std).sum() / (change**2).sum())
 
 
-def train_renormalizing(method: str, lr: float = 0.1, num_steps: int = 100, seed: int = 0, white: bool = False,
-                        eps: float = 1e-8) -> StepDecomposition:
+def train_renormalizing(
+    method: str, lr: float = 0.1, num_steps: int = 100, seed: int = 0, white: bool = False, eps: float = 1e-8
+) -> StepDecomposition:
     """Train relu(H') v + c on all examples at once and measure what each step proposes.
 
     method 'renormalize': H' = H, no gradient through the statistics; after each step W and b
@@ -126,8 +133,13 @@ def train_renormalizing(method: str, lr: float = 0.1, num_steps: int = 100, seed
         loss.backward()
         descend(params, lr)
         before, after = H.asnumpy(), (nd.dot(X, params['W']) + params['b']).asnumpy()
-        steps.append([float(loss.asscalar()), share_of_statistics(shift.grad.asnumpy(), before),
-                      share_of_statistics(after - before, before)])
+        steps.append(
+            [
+                float(loss.asscalar()),
+                share_of_statistics(shift.grad.asnumpy(), before),
+                share_of_statistics(after - before, before),
+            ]
+        )
         if method == 'renormalize':
             renormalize(X, params)
     return StepDecomposition(*numpy.array(steps).T)
@@ -180,7 +192,10 @@ def milliseconds(widths: Sequence[int], m: int = 1024, rounds: int = 15, seed: i
         layer = gluon.nn.BatchNorm(in_channels=width)
         layer.initialize()
         functions: Dict[str, Callable[[NDArray], NDArray]] = {
-            'whitening': whiten, 'batch_norm': standardize, 'gluon.nn.BatchNorm': layer}
+            'whitening': whiten,
+            'batch_norm': standardize,
+            'gluon.nn.BatchNorm': layer,
+        }
         for name, function in functions.items():
             steps[name, width] = functools.partial(forward_and_backward, function, H, dY)
     times = time_in_turns(steps, rounds)

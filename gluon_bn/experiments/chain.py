@@ -1,4 +1,5 @@
 """The linear chain y = x w1 w2 ... wl: one unit per layer, no activation, all weights updated at once."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def change(x: float, weights: Array, step: float) -> Tuple[float, float]:
 def second_order_term(x: float, weights: Array, step: float) -> float:
     """x step^2 g1 g2 w3 ... wl: one of the l (l - 1) / 2 terms of second order."""
     g = gradient(x, weights)
-    return float(step ** 2 * g[0] * g[1] * numpy.prod(weights[2:]) * x)
+    return float(step**2 * g[0] * g[1] * numpy.prod(weights[2:]) * x)
 
 
 @dataclass
@@ -122,7 +123,7 @@ def moments(h: NDArray, x: NDArray) -> Moments:
         return Moments(unit.mean(), 0.0, *[float('nan')] * 3)
     z = centred / std
     correlation = (z * (inputs - inputs.mean())).mean() / inputs.std()
-    return Moments(unit.mean(), std ** 2, (z ** 3).mean(), (z ** 4).mean() - 3, correlation)
+    return Moments(unit.mean(), std**2, (z**3).mean(), (z**4).mean() - 3, correlation)
 
 
 def draw_x(m: int, seed: int) -> NDArray:
@@ -130,8 +131,9 @@ def draw_x(m: int, seed: int) -> NDArray:
     return float64(numpy.random.RandomState(seed).randn(m, 1))
 
 
-def moments_under_updates(size: float, num_updates: int = 100, depth: int = 10, m: int = 1000,
-                          seed: int = 0) -> Tuple[List[Moments], List[Moments]]:
+def moments_under_updates(
+    size: float, num_updates: int = 100, depth: int = 10, m: int = 1000, seed: int = 0
+) -> Tuple[List[Moments], List[Moments]]:
     """`Moments` of h(l-1) before and after standardizing, for random lower weights 1 + size * Gaussian.
 
     Returns: two lists (raw, standardized) of num_updates `Moments`.
@@ -147,8 +149,12 @@ def loss_surface(lower: Sequence[float], last: Sequence[float], normalize: bool,
     Returns: (len(last), len(lower)) losses.
     """
     x = standardize(draw_x(m, seed), eps=0)  # so that the best last weight is exactly SLOPE
-    losses: Array = numpy.array([[float(((predict(x, float64([a, b]), normalize) - SLOPE * x) ** 2).mean().asscalar())
-                                  for a in lower] for b in last])
+    losses: Array = numpy.array(
+        [
+            [float(((predict(x, float64([a, b]), normalize) - SLOPE * x) ** 2).mean().asscalar()) for a in lower]
+            for b in last
+        ]
+    )
     return losses
 
 
@@ -162,8 +168,9 @@ class Training:
     lower_gradient: Array  # the norm of dL/d(w1 ... w(l-1))
 
 
-def train_chain(normalize: bool, lr: float, depth: int = 10, num_steps: int = 100, m: int = 64, spread: float = 0.1,
-                seed: int = 0) -> Training:
+def train_chain(
+    normalize: bool, lr: float, depth: int = 10, num_steps: int = 100, m: int = 64, spread: float = 0.1, seed: int = 0
+) -> Training:
     """Teach y = 2 x to a chain with weights around 1 by SGD on all of them, a new minibatch each step.
 
     The variances are measured on one fixed minibatch, so that only the updates change them.
@@ -179,8 +186,14 @@ def train_chain(normalize: bool, lr: float, depth: int = 10, num_steps: int = 10
         h = chain(fixed, w[:-1])[-1]
         seen = standardize(h) if normalize else h
         with numpy.errstate(all='ignore'):  # a chain that diverges is a result too
-            steps.append([float(loss.asscalar()), h.asnumpy().var(), seen.asnumpy().var(),
-                          numpy.linalg.norm(w.grad.asnumpy()[:-1])])
+            steps.append(
+                [
+                    float(loss.asscalar()),
+                    h.asnumpy().var(),
+                    seen.asnumpy().var(),
+                    numpy.linalg.norm(w.grad.asnumpy()[:-1]),
+                ]
+            )
         w[:] = w - lr * w.grad
     return Training(*numpy.array(steps).T)
 

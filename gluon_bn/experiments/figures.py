@@ -1,4 +1,5 @@
 """The figures of notebooks 02, 03 and 06, each from its results."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -77,8 +78,10 @@ def intended_over_depth(depths: Sequence[int], equal: ByWeight, random: Sequence
 def second_order(depths: Sequence[int], fixed: ByWeight, chosen: ByWeight) -> Figure:
     """One term of second order, for a fixed step and for a step chosen for each depth."""
     figure, left, right = panels(2, 10)
-    for ax, terms, title in ((left, fixed, 'one step for all depths: 0.01'),
-                             (right, chosen, 'the step chosen for a decrease of 0.1')):
+    for ax, terms, title in (
+        (left, fixed, 'one step for all depths: 0.01'),
+        (right, chosen, 'the step chosen for a decrease of 0.1'),
+    ):
         for weight, sizes in terms.items():
             ax.plot(depths, sizes, 'o-', markersize=3, color=_shade(weight), label=f'{weight}')
         ax.set(yscale='log', xlabel='layers', title=title, xticks=range(5, max(depths) + 1, 5))
@@ -119,8 +122,13 @@ def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List
             ax.plot(spots, values, '.', markersize=3, color=color)
     ax.plot([], [], 'o', color=NONE, label='no normalization')
     ax.plot([], [], 'o', color=OURS, label='batch_norm')
-    ax.set(yscale='log', xticks=range(len(sizes)), xticklabels=sizes, xlabel='size of the update of each lower weight',
-           ylabel='variance of h(l-1)')
+    ax.set(
+        yscale='log',
+        xticks=range(len(sizes)),
+        xticklabels=sizes,
+        xlabel='size of the update of each lower weight',
+        ylabel='variance of h(l-1)',
+    )
     ax.legend(frameon=False, loc='lower left')
     return figure
 
@@ -145,8 +153,12 @@ def penalties(weights: Sequence[float], rests: List[List[PenaltyResult]], leaves
     for key, ideal, marker, label in (('mean', 0, 'o', 'mean'), ('var', 1, 's', 'variance - 1')):
         rest = numpy.array([[numpy.sqrt(((getattr(run, key) - ideal) ** 2).mean()) for run in runs] for runs in rests])
         _over_weights(left, weights, rest, marker, label)
-        left.axhline(numpy.abs(getattr(leaves, key) - ideal).max(), color=OURS, linestyle='-' if ideal else '--',
-                     label=f'batch_norm: {label}')
+        left.axhline(
+            numpy.abs(getattr(leaves, key) - ideal).max(),
+            color=OURS,
+            linestyle='-' if ideal else '--',
+            label=f'batch_norm: {label}',
+        )
     left.set(yscale='log', title='what is left, root mean square over the units')
     left.legend(frameon=False, fontsize=9, loc='center left')
     _over_weights(right, weights, numpy.array([[run.cost for run in runs] for runs in rests]), 'o', None)
@@ -158,8 +170,16 @@ def penalties(weights: Sequence[float], rests: List[List[PenaltyResult]], leaves
 
 def _over_weights(ax: Axes, weights: Sequence[float], values: Array, marker: str, label: Optional[str]) -> None:
     middle = numpy.median(values, axis=1)
-    ax.errorbar(range(len(weights)), middle, (middle - values.min(1), values.max(1) - middle), fmt=f'{marker}-',
-                color=OTHER, capsize=3, label=label, markerfacecolor='white' if marker == 's' else OTHER)
+    ax.errorbar(
+        range(len(weights)),
+        middle,
+        (middle - values.min(1), values.max(1) - middle),
+        fmt=f'{marker}-',
+        color=OTHER,
+        capsize=3,
+        label=label,
+        markerfacecolor='white' if marker == 's' else OTHER,
+    )
 
 
 def wastes(renormalizing: List[StepDecomposition], with_bn: List[StepDecomposition]) -> Figure:
@@ -185,15 +205,22 @@ def times(widths: Sequence[int], milliseconds: Dict[str, List[float]]) -> Figure
     figure, ax = panels(1, 6)
     for (name, values), color, marker in zip(milliseconds.items(), (OTHER, OURS, GLUON), 'so^'):
         ax.plot(widths, values, f'{marker}-', color=color, label=name)
-    ax.set(xscale='log', yscale='log', xlabel='units in the layer', ylabel='ms, forward + backward', xticks=widths,
-           xticklabels=widths)
+    ax.set(
+        xscale='log',
+        yscale='log',
+        xlabel='units in the layer',
+        ylabel='ms, forward + backward',
+        xticks=widths,
+        xticklabels=widths,
+    )
     ax.minorticks_off()
     ax.legend(frameon=False)
     return figure
 
 
-def parametrizations(lrs: Sequence[float], old: Dict[float, List[Array]], new: Dict[float, List[Array]],
-                     offset: float) -> Figure:
+def parametrizations(
+    lrs: Sequence[float], old: Dict[float, List[Array]], new: Dict[float, List[Array]], offset: float
+) -> Figure:
     """Left the losses at lrs[1], right the last loss over the rate. old, new: {lr: [losses of a seed, ...]}."""
     figure, left, right = panels(2, 10)
     for runs, color, label, marker in ((old, NONE, 'old: XW + b', 'o'), (new, OURS, "new: gamma (XW)' + beta", 's')):
@@ -202,8 +229,15 @@ def parametrizations(lrs: Sequence[float], old: Dict[float, List[Array]], new: D
         right.plot(lrs, numpy.where(last < 10, last, 10), marker, color=color, alpha=0.8)
     left.set(yscale='log', xlabel='step', title=f'loss at rate {lrs[1]}, inputs of mean {offset:g}')
     left.legend(frameon=False)
-    right.set(xscale='log', yscale='log', ylim=(None, 18), xlabel='learning rate', title='last loss, one mark a seed',
-              xticks=lrs, xticklabels=lrs)
+    right.set(
+        xscale='log',
+        yscale='log',
+        ylim=(None, 18),
+        xlabel='learning rate',
+        title='last loss, one mark a seed',
+        xticks=lrs,
+        xticklabels=lrs,
+    )
     right.minorticks_off()
     right.text(lrs[0], 10, 'diverged', va='center', fontsize=9)
     return figure
@@ -253,7 +287,12 @@ def errors_by_mean(errors: Dict[str, List[float]], means: Sequence[int]) -> Figu
     for name, values in errors.items():
         norm = norms[name]
         ax.plot(range(len(means)), values, STYLES.get(norm, '-'), marker='o', color=COLORS[norm], label=name)
-    ax.set(yscale='log', xlabel='mean of the input, in standard deviations', ylabel='relative error of Y',
-           xticks=range(len(means)), xticklabels=[f'{mean:,}' for mean in means])
+    ax.set(
+        yscale='log',
+        xlabel='mean of the input, in standard deviations',
+        ylabel='relative error of Y',
+        xticks=range(len(means)),
+        xticklabels=[f'{mean:,}' for mean in means],
+    )
     ax.legend(frameon=False)
     return figure

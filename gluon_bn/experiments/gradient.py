@@ -1,4 +1,5 @@
 """The gradient of batch normalization, each formula by hand and by autograd; and its place behind other layers."""
+
 from __future__ import annotations
 
 from typing import Callable, Dict, Tuple
@@ -20,13 +21,18 @@ def axes_of(X: Array) -> Tuple[int, ...]:
     return (0,) if X.ndim == 2 else (0, 2, 3)
 
 
-def draw(shape: Tuple[int, ...], seed: int = 0, offset: float = 1.0,
-         scale: float = 2.0) -> Tuple[Array, Array, Array, Array]:
+def draw(
+    shape: Tuple[int, ...], seed: int = 0, offset: float = 1.0, scale: float = 2.0
+) -> Tuple[Array, Array, Array, Array]:
     """(X, gamma, beta, dY) with a random upstream gradient dY; NumPy arrays, float64."""
     random = numpy.random.RandomState(seed)
     one = (1, shape[1]) + (1,) * (len(shape) - 2)
-    return (offset + scale * random.randn(*shape), random.uniform(0.5, 2, one), random.randn(*one),
-            random.randn(*shape))
+    return (
+        offset + scale * random.randn(*shape),
+        random.uniform(0.5, 2, one),
+        random.randn(*one),
+        random.randn(*shape),
+    )
 
 
 def forward(X: Array, gamma: Array, beta: Array, eps: float) -> Dict[str, Array]:
@@ -34,7 +40,7 @@ def forward(X: Array, gamma: Array, beta: Array, eps: float) -> Dict[str, Array]
     axes = axes_of(X)
     mean = X.mean(axes, keepdims=True)  # (1, d) or (1, c, 1, 1)
     centred = X - mean
-    var = (centred ** 2).mean(axes, keepdims=True)
+    var = (centred**2).mean(axes, keepdims=True)
     std = numpy.sqrt(var + eps)
     X_hat = centred / std
     return {'X': X, 'mean': mean, 'centred': centred, 'var': var, 'std': std, 'X_hat': X_hat, 'Y': gamma * X_hat + beta}
@@ -51,8 +57,17 @@ def by_hand(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Dict[
     dcentred = dX_hat / f['std'] + 2 * f['centred'] * dvar / m  # through X_hat and through var
     dmean = -dcentred.sum(axes, keepdims=True)
     dX = dcentred + dmean / m  # through centred and through mean
-    return {'X': dX, 'mean': dmean, 'centred': dcentred, 'var': dvar, 'std': dstd, 'X_hat': dX_hat, 'Y': dY,
-            'gamma': dgamma, 'beta': dbeta}
+    return {
+        'X': dX,
+        'mean': dmean,
+        'centred': dcentred,
+        'var': dvar,
+        'std': dstd,
+        'X_hat': dX_hat,
+        'Y': dY,
+        'gamma': dgamma,
+        'beta': dbeta,
+    }
 
 
 def by_autograd(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Dict[str, Array]:
@@ -65,7 +80,7 @@ def by_autograd(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> D
         x = float64(X) + leaves['X']
         mean = x.mean(axis=axes, keepdims=True) + leaves['mean']
         centred = x - mean + leaves['centred']
-        var = (centred ** 2).mean(axis=axes, keepdims=True) + leaves['var']
+        var = (centred**2).mean(axis=axes, keepdims=True) + leaves['var']
         std = nd.sqrt(var + eps) + leaves['std']
         X_hat = centred / std + leaves['X_hat']
         Y = leaves['gamma'] * X_hat + leaves['beta'] + leaves['Y']
@@ -94,9 +109,8 @@ def forbidden_components(X: Array, dX: Array) -> Tuple[Array, Array]:
     """Per unit, as cosines from -1 to 1: dX along a shift of the unit, and along a stretch of it."""
     axes, m = axes_of(X), X.size // X.shape[1]
     centred = X - X.mean(axes, keepdims=True)
-    length = numpy.sqrt((dX ** 2).sum(axes))
-    return (dX.sum(axes) / (length * m ** 0.5),
-            (dX * centred).sum(axes) / (length * numpy.sqrt((centred ** 2).sum(axes))))
+    length = numpy.sqrt((dX**2).sum(axes))
+    return (dX.sum(axes) / (length * m**0.5), (dX * centred).sum(axes) / (length * numpy.sqrt((centred**2).sum(axes))))
 
 
 def without_gradient_through_statistics(gamma: Array, std: Array, dY: Array) -> Array:
@@ -105,8 +119,9 @@ def without_gradient_through_statistics(gamma: Array, std: Array, dY: Array) -> 
     return dX
 
 
-def step_on_inputs(lr: float, shape: Tuple[int, int] = (64, 5), eps: float = 0.0,
-                   seed: int = 0) -> Tuple[Array, Array, Array, Array]:
+def step_on_inputs(
+    lr: float, shape: Tuple[int, int] = (64, 5), eps: float = 0.0, seed: int = 0
+) -> Tuple[Array, Array, Array, Array]:
     """One step of gradient descent on X itself: the means and variances of its units, before and after."""
     X, gamma, beta, dY = draw(shape, seed)
     after = X - lr * by_hand(X, gamma, beta, eps, dY)['X']
@@ -175,8 +190,9 @@ def flatten_locations(X: Array) -> Array:
     return X.transpose(0, 2, 3, 1).reshape(-1, X.shape[1])
 
 
-def convolution_as_dense(shape: Tuple[int, ...], eps: float = 1e-5,
-                         seed: int = 0) -> Tuple[Tuple[Array, Array], Tuple[Array, Array]]:
+def convolution_as_dense(
+    shape: Tuple[int, ...], eps: float = 1e-5, seed: int = 0
+) -> Tuple[Tuple[Array, Array], Tuple[Array, Array]]:
     """(Y, dX) of a convolution's output, and of the same numbers flattened as a dense layer's."""
     X, gamma, beta, dY = draw(shape, seed)
     Y, g = of_batch_norm(X, gamma, beta, eps, dY)
@@ -185,12 +201,16 @@ def convolution_as_dense(shape: Tuple[int, ...], eps: float = 1e-5,
     return (flatten_locations(Y), flatten_locations(g['X'])), (Y_flat, g_flat['X'])
 
 
-def commutes(move: Callable[[Array], Array], shape: Tuple[int, ...] = (4, 3, 6, 6), eps: float = 1e-5,
-             seed: int = 0) -> float:
+def commutes(
+    move: Callable[[Array], Array], shape: Tuple[int, ...] = (4, 3, 6, 6), eps: float = 1e-5, seed: int = 0
+) -> float:
     """The largest difference between BN(move(X)) and move(BN(X)), for a `move` of the locations of X."""
     X, gamma, beta, dY = draw(shape, seed)
-    return float(numpy.abs(of_batch_norm(move(X), gamma, beta, eps, dY)[0]
-                           - move(of_batch_norm(X, gamma, beta, eps, dY)[0])).max())
+    return float(
+        numpy.abs(
+            of_batch_norm(move(X), gamma, beta, eps, dY)[0] - move(of_batch_norm(X, gamma, beta, eps, dY)[0])
+        ).max()
+    )
 
 
 def roll(X: Array, rows: int = 2, columns: int = 1) -> Array:

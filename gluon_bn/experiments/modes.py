@@ -1,4 +1,5 @@
 """Training and prediction: which statistics a layer uses, what selects them, and what they do to the test accuracy."""
+
 from __future__ import annotations
 
 import contextlib
@@ -20,8 +21,12 @@ Data = Tuple[Minibatches, Minibatches]  # train_iter, test_iter
 
 # The five ways to call a layer.
 CALL_MODES: Dict[str, Callable[[], ContextManager[Any]]] = {
-    'plain': contextlib.nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
-    'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
+    'plain': contextlib.nullcontext,
+    'predict_mode()': autograd.predict_mode,
+    'train_mode()': autograd.train_mode,
+    'record(train_mode=False)': lambda: autograd.record(train_mode=False),
+    'record()': autograd.record,
+}
 
 
 @contextlib.contextmanager
@@ -59,8 +64,9 @@ def ways(layer: Block, X: NDArray, seed: int = 0) -> Dict[str, CallMode]:
     return found
 
 
-def _behaviour(layer: Block, X: NDArray, other: NDArray, dY: NDArray,
-               mode: Callable[[], ContextManager[Any]]) -> CallMode:
+def _behaviour(
+    layer: Block, X: NDArray, other: NDArray, dY: NDArray, mode: Callable[[], ContextManager[Any]]
+) -> CallMode:
     before = [parameter.data().asnumpy() for parameter in statistics_of(layer)]
     X.attach_grad()
     with mode():
@@ -69,8 +75,10 @@ def _behaviour(layer: Block, X: NDArray, other: NDArray, dY: NDArray,
     if recording:
         Y.backward(dY)
     # Gluon's backward pass rewrites its averages in every mode; changes by rounding do not count.
-    moved = any(not numpy.allclose(parameter.data().asnumpy(), value, rtol=1e-4)
-                for parameter, value in zip(statistics_of(layer), before))
+    moved = any(
+        not numpy.allclose(parameter.data().asnumpy(), value, rtol=1e-4)
+        for parameter, value in zip(statistics_of(layer), before)
+    )
     with mode():
         in_other_company = layer(other)
     uses_batch = not numpy.allclose(Y[0].asnumpy(), in_other_company[0].asnumpy(), atol=1e-3)
@@ -114,10 +122,17 @@ def accuracies_in_company(net: Block, test_iter: Minibatches, batch_size: int = 
     mixed: minibatches as they come; one class: the same examples sorted by label.
     """
     order = nd.array(numpy.argsort(test_iter.y.asnumpy(), kind='stable'), dtype='int32')
-    sets = {'mixed': (test_iter.X, test_iter.y),
-            'one class': (nd.take(test_iter.X, order), nd.take(test_iter.y, order))}
-    return {company: {mode: accuracy(net, Minibatches(X, y, batch_size, shuffle=False), mode == 'training')
-                      for mode in ('prediction', 'training')} for company, (X, y) in sets.items()}
+    sets = {
+        'mixed': (test_iter.X, test_iter.y),
+        'one class': (nd.take(test_iter.X, order), nd.take(test_iter.y, order)),
+    }
+    return {
+        company: {
+            mode: accuracy(net, Minibatches(X, y, batch_size, shuffle=False), mode == 'training')
+            for mode in ('prediction', 'training')
+        }
+        for company, (X, y) in sets.items()
+    }
 
 
 @dataclass
@@ -152,6 +167,9 @@ def summarize(results: Dict[float, List[Accuracies]]) -> Dict[Tuple[float, str],
     for lr, runs in results.items():
         for source in ('moving', 'estimated', 'batch'):
             values = numpy.array([getattr(run, source) for run in runs])  # (seeds, epochs)
-            summary[lr, source] = {'mean': values.mean(), 'worst epoch': values.min(),
-                                   'between seeds': numpy.ptp(values, axis=0).mean()}
+            summary[lr, source] = {
+                'mean': values.mean(),
+                'worst epoch': values.min(),
+                'between seeds': numpy.ptp(values, axis=0).mean(),
+            }
     return summary

@@ -1,4 +1,5 @@
 """Histograms of one unit before and after batch normalization, with controls to move them."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, Tuple
@@ -13,10 +14,15 @@ from . import Array
 
 DEFAULTS: Dict[str, Any] = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offset': 0.0, 'scale': 1.0}
 # name -> lowest, highest, step
-RANGES = {'gamma': (-2.0, 2.0, 0.25), 'beta': (-4.0, 4.0, 0.25), 'batch_size': (2, 512, 1),
-          'offset': (-4.0, 4.0, 0.25), 'scale': (0.25, 2.0, 0.25)}
+RANGES = {
+    'gamma': (-2.0, 2.0, 0.25),
+    'beta': (-4.0, 4.0, 0.25),
+    'batch_size': (2, 512, 1),
+    'offset': (-4.0, 4.0, 0.25),
+    'scale': (0.25, 2.0, 0.25),
+}
 # A skewed unit: batch normalization does not change its shape.
-UNIT = numpy.random.RandomState(0).gamma(2.0, 1 / 2 ** 0.5, size=512) - 2 ** 0.5
+UNIT = numpy.random.RandomState(0).gamma(2.0, 1 / 2**0.5, size=512) - 2**0.5
 
 
 def before_and_after(gamma: float, beta: float, batch_size: int, offset: float, scale: float) -> Tuple[Array, Array]:
@@ -36,8 +42,9 @@ def plot_settings(*settings: Dict[str, Any]) -> Figure:
     settings = settings or ({},)
     figure, axes = grid(2, len(settings), max(4.5, 3 * len(settings)), 4, sharex=True)
     for column, setting in zip(axes.T, settings):
-        for ax, name, values, color in zip(column, 'XY', before_and_after(**{**DEFAULTS, **setting}),
-                                           (COLORS['none'], COLORS['scratch'])):
+        for ax, name, values, color in zip(
+            column, 'XY', before_and_after(**{**DEFAULTS, **setting}), (COLORS['none'], COLORS['scratch'])
+        ):
             weights = numpy.full(len(values), 1 / len(values))
             ax.hist(values, bins=numpy.arange(-12.125, 12.25, 0.25), weights=weights, color=color)
             ax.set(xlim=(-12, 12), yticks=[])

@@ -1,4 +1,5 @@
 """How far the learning rate can go, and which part of batch normalization helps: variants of LeNet, and their runs."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from .modes import Data
 PLACES = {'conv 1': 6, 'conv 2': 16, 'dense 1': 120, 'dense 2': 84}
 
 
-def norm_by(fn: Callable[..., Any] = fused_batch_norm, places: Iterable[str] = tuple(PLACES),
-            frozen: Sequence[str] = ()) -> Callable[[int, int], Block]:
+def norm_by(
+    fn: Callable[..., Any] = fused_batch_norm, places: Iterable[str] = tuple(PLACES), frozen: Sequence[str] = ()
+) -> Callable[[int, int], Block]:
     """A norm for `lenet`: a `BatchNorm` with the maths fn at these PLACES, nothing at the others.
 
     frozen: which of 'gamma' and 'beta' keep their initial values, 1 and 0.
@@ -40,8 +42,9 @@ def norm_by(fn: Callable[..., Any] = fused_batch_norm, places: Iterable[str] = t
     return norm
 
 
-def mean_only(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float,
-              momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
+def mean_only(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
     """Y = gamma * (X - mean) + beta: each unit is centred, its variance kept. The signature is batch_norm's."""
     mean = moving_mean
     if autograd.is_training():
@@ -50,8 +53,9 @@ def mean_only(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, m
     return gamma * (X - mean) + beta, moving_mean, moving_var
 
 
-def variance_only(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float,
-                  momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
+def variance_only(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
     """Y = gamma * X / sqrt(var + eps) + beta: each unit gets variance 1; its mean is scaled, not removed."""
     var = moving_var
     if autograd.is_training():
@@ -140,8 +144,13 @@ def train_once(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs:
     if has_batch_norm(net):
         estimate_statistics(net, train_iter)
     last = history[-1]
-    return Run(last.loss, last.train_acc, evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter),
-               [epoch.loss for epoch in history])
+    return Run(
+        last.loss,
+        last.train_acc,
+        evaluate_accuracy(net, train_images),
+        evaluate_accuracy(net, test_iter),
+        [epoch.loss for epoch in history],
+    )
 
 
 def has_batch_norm(net: nn.Sequential) -> bool:
@@ -154,8 +163,9 @@ def over_seeds(nets: Nets, lr: float, seeds: Sequence[int], data: Data, num_epoc
     return {name: [train_once(make(), lr, seed, data, num_epochs) for seed in seeds] for name, make in nets.items()}
 
 
-def over_rates(nets: Nets, lrs: Sequence[float], seeds: Sequence[int], data: Data,
-               num_epochs: int) -> Dict[str, Dict[float, List[Run]]]:
+def over_rates(
+    nets: Nets, lrs: Sequence[float], seeds: Sequence[int], data: Data, num_epochs: int
+) -> Dict[str, Dict[float, List[Run]]]:
     """The same at each learning rate: {name: {lr: [Run, ...]}}."""
     runs = {lr: over_seeds(nets, lr, seeds, data, num_epochs) for lr in lrs}
     return {name: {lr: runs[lr][name] for lr in lrs} for name in nets}
@@ -168,8 +178,10 @@ def rates_that_learn(runs: Dict[float, List[Run]], test_acc: float) -> List[floa
 
 def table(runs: Dict[str, List[Run]]) -> List[List[str]]:
     """Rows for a table: name, then the median of loss, train and test accuracy over the seeds, with the range."""
-    return [[name, *(spread([getattr(run, key) for run in of_seeds]) for key in ('loss', 'train_acc', 'test_acc'))]
-            for name, of_seeds in runs.items()]
+    return [
+        [name, *(spread([getattr(run, key) for run in of_seeds]) for key in ('loss', 'train_acc', 'test_acc'))]
+        for name, of_seeds in runs.items()
+    ]
 
 
 def spread(values: Sequence[float]) -> str:

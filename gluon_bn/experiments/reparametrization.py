@@ -1,4 +1,5 @@
 """gamma H' + beta in place of H: the same functions as before, in other parameters."""
+
 from __future__ import annotations
 
 from typing import Tuple
@@ -32,8 +33,9 @@ def undone(H: NDArray, eps: float = 1e-5) -> NDArray:
     return normalize(H, std, mean, eps)
 
 
-def output_statistics(num_changes: int = 50, beta: float = 0.7, gamma: float = 1.5,
-                      seed: int = 0) -> Tuple[Array, Array]:
+def output_statistics(
+    num_changes: int = 50, beta: float = 0.7, gamma: float = 1.5, seed: int = 0
+) -> Tuple[Array, Array]:
     """Mean and standard deviation of one unit, before and after normalization, for random layers below.
 
     The minibatch below passes a random affine layer each time, sizes and offsets over two orders of magnitude.
@@ -58,7 +60,7 @@ def initial_network(seed: int) -> Parameters:
     random = numpy.random.RandomState(seed + 1000)
     params: Parameters = {}
     for i, (a, b) in enumerate(zip(WIDTHS, WIDTHS[1:])):
-        params[f'W{i}'] = float64(random.randn(a, b) / a ** 0.5)
+        params[f'W{i}'] = float64(random.randn(a, b) / a**0.5)
     for i, width in enumerate(WIDTHS[1:-1]):
         params[f'gamma{i}'], params[f'beta{i}'] = nd.ones(width, dtype='float64'), nd.zeros(width, dtype='float64')
     params[f'b{len(WIDTHS) - 2}'] = nd.zeros(1, dtype='float64')
@@ -87,8 +89,9 @@ def to_old(X: NDArray, params: Parameters) -> Parameters:
     return old
 
 
-def train_parametrization(new: bool, lr: float = 0.05, offset: float = 0.0, num_steps: int = 100,
-                          seed: int = 0) -> Tuple[Array, Parameters]:
+def train_parametrization(
+    new: bool, lr: float = 0.05, offset: float = 0.0, num_steps: int = 100, seed: int = 0
+) -> Tuple[Array, Parameters]:
     """Train a network in the new or the old parametrization, full batch; both start as the same function.
 
     offset: added to each input; with 0 the inputs are centred.

@@ -1,4 +1,5 @@
 """Our layer and Gluon's: where the time of the chapter's maths goes, and whether the results are the same."""
+
 from __future__ import annotations
 
 import functools
@@ -49,7 +50,8 @@ def layers(num_features: int) -> Dict[str, Block]:
         'its operators, compiled into one graph': Compiled(num_features),
         'fused_batch_norm, portable': BatchNorm(num_features, 4, fn=batch_norm_portable),
         'fused_batch_norm, as chosen here': BatchNorm(num_features, 4, fn=fused_batch_norm),
-        'gluon.nn.BatchNorm': nn.BatchNorm(in_channels=num_features)}
+        'gluon.nn.BatchNorm': nn.BatchNorm(in_channels=num_features),
+    }
     for layer in found.values():
         layer.initialize()
     return found
@@ -96,8 +98,9 @@ def _time_steps(layers: Dict[str, Block], shape: Tuple[int, ...], rounds: int) -
     """Median milliseconds of forward + backward of each layer."""
     X, dY = nd.random.normal(shape=shape), nd.random.normal(shape=shape)
     X.attach_grad()
-    return time_in_turns({name: functools.partial(forward_and_backward, layer, X, dY)
-                          for name, layer in layers.items()}, rounds)
+    return time_in_turns(
+        {name: functools.partial(forward_and_backward, layer, X, dY) for name, layer in layers.items()}, rounds
+    )
 
 
 def forward_and_backward(layer: Callable[[NDArray], NDArray], X: NDArray, dY: NDArray) -> NDArray:
@@ -113,11 +116,16 @@ def time_operators(shape: Tuple[int, ...], rounds: int = 7) -> Dict[str, float]:
     X, axes = nd.random.normal(shape=shape), (0, 2, 3)
     mean, flat = X.mean(axis=axes, keepdims=True), X.reshape((-1, shape[2] * shape[3]))
     ones = nd.ones((shape[2] * shape[3], 1))
-    return time_in_turns({'X.mean(axis=(0, 2, 3))': lambda: X.mean(axis=axes, keepdims=True),
-                          'sums over planes, as a product with ones': lambda: nd.dot(flat, ones),
-                          'X ** 2': lambda: X ** 2,
-                          'nd.square(X)': lambda: nd.square(X),
-                          'X - mean': lambda: X - mean}, rounds)
+    return time_in_turns(
+        {
+            'X.mean(axis=(0, 2, 3))': lambda: X.mean(axis=axes, keepdims=True),
+            'sums over planes, as a product with ones': lambda: nd.dot(flat, ones),
+            'X ** 2': lambda: X**2,
+            'nd.square(X)': lambda: nd.square(X),
+            'X - mean': lambda: X - mean,
+        },
+        rounds,
+    )
 
 
 def time_in_turns(functions: Mapping[Name, Callable[[], Any]], rounds: int) -> Dict[Name, float]:
@@ -134,8 +142,7 @@ def time_in_turns(functions: Mapping[Name, Callable[[], Any]], rounds: int) -> D
     return {name: statistics.median(times) for name, times in turns.items()}
 
 
-def compare_with_gluon(shape: Tuple[int, ...], steps: int = 5,
-                       fn: Callable[..., Any] = batch_norm) -> Dict[str, float]:
+def compare_with_gluon(shape: Tuple[int, ...], steps: int = 5, fn: Callable[..., Any] = batch_norm) -> Dict[str, float]:
     """Train one layer of each kind on the same minibatches and upstream gradients.
 
     Gluon's variance starts at 1, so ours does too. The moving statistics are read after the
@@ -161,15 +168,22 @@ def _one_step(layer: Block, trainer: gluon.Trainer, X: NDArray, dY: NDArray) -> 
     X.attach_grad()
     Y = forward_and_backward(layer, X, dY)
     mean, var = statistics_of(layer)
-    arrays = {'Y': Y, 'dX': X.grad, 'dgamma': layer.gamma.grad(), 'dbeta': layer.beta.grad(),
-              'moving mean': mean.data(), 'moving var': var.data()}
+    arrays = {
+        'Y': Y,
+        'dX': X.grad,
+        'dgamma': layer.gamma.grad(),
+        'dbeta': layer.beta.grad(),
+        'moving mean': mean.data(),
+        'moving var': var.data(),
+    }
     results = {name: array.asnumpy().ravel() for name, array in arrays.items()}
     trainer.step(X.shape[0])
     return results
 
 
-def errors_by_mean(makers: Dict[str, Callable[[int], Block]], means: Sequence[float],
-                   shape: Tuple[int, ...] = (256, 6, 24, 24)) -> Dict[str, List[float]]:
+def errors_by_mean(
+    makers: Dict[str, Callable[[int], Block]], means: Sequence[float], shape: Tuple[int, ...] = (256, 6, 24, 24)
+) -> Dict[str, List[float]]:
     """Errors of Y against float64, |error| / |exact| in Euclidean norms, for inputs of unit variance around each mean.
 
     makers: {name: function num_features -> layer}. Returns: {name: [error for each mean]}.

@@ -1,4 +1,5 @@
 """The figures of notebooks 04 and 05, which train LeNet, each from its results."""
+
 from __future__ import annotations
 
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
@@ -20,13 +21,16 @@ SHADES = ('#DDCC77', '#CC6677', '#332288', '#AA4499', '#88CCEE')  # for layers a
 def accuracies_by_statistics(results: Dict[float, List[Accuracies]]) -> Figure:
     """Test accuracy over the epochs by where the statistics are from: the median over the seeds, and the range."""
     figure, *axes = panels(len(results), 4.6 * len(results), sharey=True)
-    sources = (('moving', 'moving averages', ':', SHADES[1]),
-               ('estimated', 'estimated over the training set', '-', FUSED),
-               ('batch', "each test minibatch's own", '--', SHADES[2]))
+    sources = (
+        ('moving', 'moving averages', ':', SHADES[1]),
+        ('estimated', 'estimated over the training set', '-', FUSED),
+        ('batch', "each test minibatch's own", '--', SHADES[2]),
+    )
     for ax, (lr, runs) in zip(axes, results.items()):
         for key, label, style, color in sources:
-            plot_median_and_range(ax, [getattr(run, key) for run in runs], style, marker='o', markersize=3, color=color,
-                                  label=label)
+            plot_median_and_range(
+                ax, [getattr(run, key) for run in runs], style, marker='o', markersize=3, color=color, label=label
+            )
         ax.set(title=f'learning rate {lr:g}', xlabel='epoch', xticks=range(1, len(runs[0].moving) + 1))
     axes[0].set_ylabel('test accuracy')
     axes[0].legend(frameon=False, loc='lower right', fontsize=9, title='statistics')
@@ -41,7 +45,7 @@ def shapes(layers: Dict[str, Layer]) -> Figure:
     for column, place in zip(axes.T, places):
         for ax, name, color in zip(column, 'XH', (SHADES[1], SHADES[2])):
             ax.hist(standardized_units(getattr(layers[place], name)).ravel(), bins, density=True, color=color)
-            ax.plot(bins, numpy.exp(-bins ** 2 / 2) / (2 * numpy.pi) ** 0.5, color='black', linewidth=1)
+            ax.plot(bins, numpy.exp(-(bins**2) / 2) / (2 * numpy.pi) ** 0.5, color='black', linewidth=1)
             ax.set_title('skewness {:.1f}, kurtosis {:.1f}'.format(*typical[place][name]), fontsize=9)
             ax.set_yticks([])
         column[1].set_xlabel(place)
@@ -70,8 +74,10 @@ def moments(shapes: Dict[str, Dict[Tuple[str, str, str], Array]]) -> Figure:
 def by_seed(values: Dict[str, Sequence[float]], what: str) -> str:
     """An HTML table of one number for each norm and seed."""
     count = len(next(iter(values.values())))
-    return table([(LABELS[norm], *map(float, of_seeds)) for norm, of_seeds in values.items()],
-                 [what, *(f'seed {seed}' for seed in range(count))])
+    return table(
+        [(LABELS[norm], *map(float, of_seeds)) for norm, of_seeds in values.items()],
+        [what, *(f'seed {seed}' for seed in range(count))],
+    )
 
 
 def activations(runs: Dict[str, TrainingTrace]) -> Figure:
@@ -81,12 +87,14 @@ def activations(runs: Dict[str, TrainingTrace]) -> Figure:
 
 def gradients(runs: Dict[str, TrainingTrace]) -> Figure:
     """Histograms of the size of dL/dA after training, in powers of ten."""
-    return _histograms(runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])),
-                       numpy.linspace(-9, -1, 49), 'log10 |dL/dA|')
+    return _histograms(
+        runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])), numpy.linspace(-9, -1, 49), 'log10 |dL/dA|'
+    )
 
 
-def _histograms(runs: Dict[str, TrainingTrace], values_of: Callable[[Layer], Array], bins: Array,
-                xlabel: str) -> Figure:
+def _histograms(
+    runs: Dict[str, TrainingTrace], values_of: Callable[[Layer], Array], bins: Array, xlabel: str
+) -> Figure:
     figure, axes = grid(len(runs), len(PLACES), 10, 3.6, sharex=True, sharey='col')
     for row, (norm, trace) in zip(axes, runs.items()):
         for ax, (place, layer) in zip(row, trace.after.items()):
@@ -106,7 +114,7 @@ def over_training(runs: Dict[str, List[TrainingTrace]], key: str, ylabel: str, h
     figure, *axes = panels(len(runs), 9.5, 3.4, sharey=True)
     for ax, (norm, of_seeds) in zip(axes, runs.items()):
         values = numpy.array([getattr(trace, key) for trace in of_seeds])  # (seeds, epochs + 1, layers)
-        for i, (layer, color, marker) in enumerate(zip(WEIGHTS[:values.shape[2]], SHADES, 'os^Dv')):
+        for i, (layer, color, marker) in enumerate(zip(WEIGHTS[: values.shape[2]], SHADES, 'os^Dv')):
             plot_median_and_range(ax, values[:, :, i], first=0, marker=marker, markersize=4, color=color, label=layer)
         if hint:
             ax.axhline(hint, color='black', linestyle=':', linewidth=1)
@@ -124,8 +132,14 @@ def accuracy_over_rates(runs: List[Dict[str, Dict[float, List[Run]]]], titles: L
     for ax, by_norm, title in zip(axes, runs, titles):
         for norm, marker in zip(by_norm, 'os'):
             for lr, of_seeds in by_norm[norm].items():
-                ax.plot([lr] * len(of_seeds), [run.test_acc for run in of_seeds], marker, color=COLORS[norm],
-                        markersize=4, alpha=0.7)
+                ax.plot(
+                    [lr] * len(of_seeds),
+                    [run.test_acc for run in of_seeds],
+                    marker,
+                    color=COLORS[norm],
+                    markersize=4,
+                    alpha=0.7,
+                )
             medians = [numpy.median([run.test_acc for run in of_seeds]) for of_seeds in by_norm[norm].values()]
             ax.plot(list(by_norm[norm]), medians, STYLES.get(norm, '-'), color=COLORS[norm], label=LABELS[norm])
         ax.axhline(0.1, color='black', linestyle=':', linewidth=1)  # guessing, one class of ten
@@ -137,8 +151,10 @@ def accuracy_over_rates(runs: List[Dict[str, Dict[float, List[Run]]]], titles: L
     return figure
 
 
-def strips(runs: Dict[str, List[Run]], keys: Sequence[Tuple[str, str]] = (
-        ('loss', 'train loss'), ('test_acc', 'test accuracy'))) -> Figure:
+def strips(
+    runs: Dict[str, List[Run]],
+    keys: Sequence[Tuple[str, str]] = (('loss', 'train loss'), ('test_acc', 'test accuracy')),
+) -> Figure:
     """Variants one below the other: a dot for each seed, a bar for the median."""
     figure, *axes = panels(len(keys), 9, 0.9 + 0.36 * len(runs), sharey=True)
     for ax, (key, title) in zip(axes, keys):

@@ -1,4 +1,5 @@
 """Batch normalization: the definition, the layer around it, and a faster function with the same signature."""
+
 from ..system import before_mxnet  # noqa: F401  first: see there
 from .definition import batch_norm, blend
 from .fused import choose, fused_batch_norm, status

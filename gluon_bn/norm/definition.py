@@ -1,4 +1,5 @@
 """The maths of batch normalization: one function, and what it refuses."""
+
 from __future__ import annotations
 
 import math
@@ -12,8 +13,9 @@ from mxnet.ndarray import NDArray
 from ..errors import InputError
 
 
-def batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
-               eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
+def batch_norm(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
     """Standardize each unit over the minibatch, then scale by gamma and shift by beta.
 
         Y = gamma * (X - mean) / sqrt(var + eps) + beta
@@ -65,8 +67,9 @@ def sqrt(x: NDArray) -> NDArray:
     return root
 
 
-def check_input(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
-                eps: float, momentum: float) -> None:
+def check_input(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> None:
     """Refuse by name what batch normalization cannot work on.
 
     Raises: InputError if X is no MXNet array of floats of rank 2 or 4, is empty, or has one
@@ -86,25 +89,40 @@ def check_input(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray,
     names = ('gamma', 'beta', 'moving_mean', 'moving_var')
     for name, array in zip(names, (gamma, beta, moving_mean, moving_var)):
         if type(array) is not type(X):
-            raise InputError(f'must be an {_front(X)} array as X is, got {_front(array)}; '
-                             'use one front, mx.nd or mx.np, for all arrays', name)
+            raise InputError(
+                f'must be an {_front(X)} array as X is, got {_front(array)}; '
+                'use one front, mx.nd or mx.np, for all arrays',
+                name,
+            )
         if array.shape != expected:
-            raise InputError(f'must be {expected} for X {shape}, got {array.shape}; one value per channel, '
-                             'in the shape that broadcasts over X', name)
+            raise InputError(
+                f'must be {expected} for X {shape}, got {array.shape}; one value per channel, '
+                'in the shape that broadcasts over X',
+                name,
+            )
         if array.dtype != dtype:
-            raise InputError(f"must be {dtype} as X is, got {numpy.dtype(array.dtype)}; "
-                             f"cast the layer by .cast('{dtype}') or the input by .astype", name)
+            raise InputError(
+                f"must be {dtype} as X is, got {numpy.dtype(array.dtype)}; "
+                f"cast the layer by .cast('{dtype}') or the input by .astype",
+                name,
+            )
     check_constants(eps, momentum)
     if shape[0] * math.prod(shape[2:]) == 1 and autograd.is_training():
-        raise InputError(f'must hold more than one value per channel in training, got {shape}; its variance is 0 and '
-                         'nothing can be learned: use a larger batch, or prediction mode', 'X')
+        raise InputError(
+            f'must hold more than one value per channel in training, got {shape}; its variance is 0 and '
+            'nothing can be learned: use a larger batch, or prediction mode',
+            'X',
+        )
 
 
 def check_array(X: Any) -> None:
     """Refuse an X that is no array of MXNet's."""
     if not isinstance(X, NDArray):
-        raise InputError(f'must be an MXNet array, got {type(X).__module__}.{type(X).__name__}; '
-                         'wrap it by mx.nd.array(X) or mx.np.array(X)', 'X')
+        raise InputError(
+            f'must be an MXNet array, got {type(X).__module__}.{type(X).__name__}; '
+            'wrap it by mx.nd.array(X) or mx.np.array(X)',
+            'X',
+        )
 
 
 def check_constants(eps: float, momentum: float) -> None:

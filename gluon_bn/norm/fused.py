@@ -1,4 +1,5 @@
 """`fused_batch_norm`: the maths of `batch_norm` at the speed of a compiled layer, by one of two paths."""
+
 from __future__ import annotations
 
 import functools
@@ -17,8 +18,9 @@ from .native import NativeError, batch_norm_native
 from .portable import batch_norm_portable
 
 
-def fused_batch_norm(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
-                     eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
+def fused_batch_norm(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
     """Batch normalization as `batch_norm` defines it, fast; to be used in its place.
 
         Y = gamma * X_hat + beta,    X_hat = (X - mean) / sqrt(var + eps)
@@ -56,8 +58,9 @@ def choose() -> Tuple[str, str]:
         native.load()
     except NativeError as error:
         if wish == 'native':
-            raise NativeError(f'GLUON_BN_FUSED=native, but {error}, or unset GLUON_BN_FUSED to take the portable '
-                              'path') from error
+            raise NativeError(
+                f'GLUON_BN_FUSED=native, but {error}, or unset GLUON_BN_FUSED to take the portable path'
+            ) from error
         print(f'gluon_bn: fused_batch_norm takes its slower, portable path: {error}', file=sys.stderr)
         return 'portable', str(error)
     return 'native', f'compiled by {shlex.join(native.find_compiler())} into {native.cache_folder()}'

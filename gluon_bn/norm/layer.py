@@ -1,4 +1,5 @@
 """The layer: it keeps the parameters and the moving statistics, and leaves the maths to a function."""
+
 from __future__ import annotations
 
 from typing import Any, Callable, Tuple
@@ -34,15 +35,27 @@ class BatchNorm(nn.HybridBlock):
     eagerly. To compile the layers around it, put it in an `nn.Sequential`.
     """
 
-    def __init__(self, num_features: int, num_dims: int, fn: Maths = batch_norm, eps: float = 1e-5,
-                 momentum: float = 0.9, moving_var_initializer: str = 'zeros', **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        num_dims: int,
+        fn: Maths = batch_norm,
+        eps: float = 1e-5,
+        momentum: float = 0.9,
+        moving_var_initializer: str = 'zeros',
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not is_whole(num_features):
-            raise InputError(f'must be a whole number >= 1, got {num_features!r}; '
-                             'give the number of outputs or channels of the layer before', 'num_features')
+            raise InputError(
+                f'must be a whole number >= 1, got {num_features!r}; '
+                'give the number of outputs or channels of the layer before',
+                'num_features',
+            )
         if not is_whole(num_dims) or num_dims not in (2, 4):
-            raise InputError(f'must be 2 (after a dense layer) or 4 (after a convolution), got {num_dims!r}',
-                             'num_dims')
+            raise InputError(
+                f'must be 2 (after a dense layer) or 4 (after a convolution), got {num_dims!r}', 'num_dims'
+            )
         if not callable(fn):
             raise InputError(f'must be a function like batch_norm, got {fn!r}; pass the function, not its name', 'fn')
         check_constants(eps, momentum)
@@ -52,10 +65,12 @@ class BatchNorm(nn.HybridBlock):
         with self.name_scope():
             self.gamma = self.params.get('gamma', shape=shape, init='ones')
             self.beta = self.params.get('beta', shape=shape, init='zeros')
-            self.moving_mean = self.params.get('moving_mean', shape=shape, init='zeros',
-                                               grad_req='null', differentiable=False)
-            self.moving_var = self.params.get('moving_var', shape=shape, init=moving_var_initializer,
-                                              grad_req='null', differentiable=False)
+            self.moving_mean = self.params.get(
+                'moving_mean', shape=shape, init='zeros', grad_req='null', differentiable=False
+            )
+            self.moving_var = self.params.get(
+                'moving_var', shape=shape, init=moving_var_initializer, grad_req='null', differentiable=False
+            )
 
     def forward(self, X: NDArray) -> NDArray:
         self._check(X)
@@ -74,26 +89,40 @@ class BatchNorm(nn.HybridBlock):
     @staticmethod
     def _store(statistic: Parameter, old: NDArray, array: NDArray) -> None:
         if array.shape != old.shape:
-            raise InputError(f'must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
-                             'keep the axes that it reduces: mean(axis, keepdims=True)', 'fn')
+            raise InputError(
+                f'must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
+                'keep the axes that it reduces: mean(axis, keepdims=True)',
+                'fn',
+            )
         # In the place of the old array, as the chapter has it: copying it over would cost an operator each step.
         # Detached, whatever fn returned: bookkeeping is no part of the gradient.
         statistic.list_data()[statistic.list_ctx().index(old.context)] = array.detach()
 
     def _check(self, X: NDArray) -> None:
         if isinstance(X, Symbol):
-            raise InputError('must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
-                             'put it in an nn.Sequential, whose hybridize() compiles the layers around it', 'X')
+            raise InputError(
+                'must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
+                'put it in an nn.Sequential, whose hybridize() compiles the layers around it',
+                'X',
+            )
         check_array(X)
         shape = X.shape
         if len(shape) != self.num_dims:
-            raise InputError(f'must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '
-                             'num_dims is 2 after a dense layer, 4 after a convolution', 'X')
+            raise InputError(
+                f'must have {self.num_dims} axes, as num_dims={self.num_dims} says, got {shape}; '
+                'num_dims is 2 after a dense layer, 4 after a convolution',
+                'X',
+            )
         if shape[1] != self.num_features:
-            raise InputError(f'must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
-                             f'says, got {shape}; set num_features={shape[1]}, or check the layer before', 'X')
+            raise InputError(
+                f'must have {self.num_features} channels (axis 1), as num_features={self.num_features} '
+                f'says, got {shape}; set num_features={shape[1]}, or check the layer before',
+                'X',
+            )
 
     def __repr__(self) -> str:
         name = getattr(self.fn, '__name__', repr(self.fn))
-        return (f'BatchNorm({self.num_features}, num_dims={self.num_dims}, fn={name}, '
-                f'eps={self.eps}, momentum={self.momentum})')
+        return (
+            f'BatchNorm({self.num_features}, num_dims={self.num_dims}, fn={name}, '
+            f'eps={self.eps}, momentum={self.momentum})'
+        )

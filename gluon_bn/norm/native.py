@@ -1,4 +1,5 @@
 """The native path: native.cc, compiled on first use and loaded into MXNet as operators."""
+
 from __future__ import annotations
 
 import errno
@@ -35,16 +36,16 @@ class NativeError(GluonBnError, RuntimeError):
     """The native path is unavailable; the message says why in one line."""
 
 
-def batch_norm_native(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
-                      eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
+def batch_norm_native(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
     """`batch_norm` by the compiled operators; they must be loaded, and X on the CPU in float32 or float64.
 
     Source: the formulas at the head of native.cc.
     """
     is_np = isinstance(X, np.ndarray)
     if is_np:
-        X, gamma, beta, moving_mean, moving_var = (
-            a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
+        X, gamma, beta, moving_mean, moving_var = (a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
     # MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add').
     # So no variable feeds one directly: an operator of MXNet's own stands between, which knows.
     if X.grad is not None and autograd.is_recording():
@@ -85,11 +86,14 @@ def load() -> None:
             mxnet.library.load(str(library), verbose=False)
         except Exception as error:  # MXNetError for most reasons, but its Python side raises others for a foreign file
             said = (str(error).strip().splitlines() or ['no reason given'])[-1]
-            remedy = ('its folder may not run programs (noexec): set GLUON_BN_CACHE to a folder that may'
-                      if 'map segment' in said or 'not permitted' in said
-                      else 'set CXX to another compiler')
-            raise NativeError(f'MXNet does not load {library}, which {shlex.join(find_compiler())} has made: '
-                              f'{said}; {remedy}') from error
+            remedy = (
+                'its folder may not run programs (noexec): set GLUON_BN_CACHE to a folder that may'
+                if 'map segment' in said or 'not permitted' in said
+                else 'set CXX to another compiler'
+            )
+            raise NativeError(
+                f'MXNet does not load {library}, which {shlex.join(find_compiler())} has made: {said}; {remedy}'
+            ) from error
 
 
 def build() -> Path:
@@ -104,37 +108,59 @@ def build() -> Path:
         for library in cache.glob(f'{name}-*.so'):
             if library.name == f'{name}-{digest(library.read_bytes())}.so':
                 return library
-        print(f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, '
-              f'into {cache}', file=sys.stderr)
+        print(
+            f'gluon_bn: compiling native.cc with {shlex.join(compiler)}, once for this machine, into {cache}',
+            file=sys.stderr,
+        )
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / 'native.so'
-            compile_source([*compiler, *FLAGS, f'-I{package / "include"}', str(SOURCE),
-                            str(package / 'src' / 'lib_api.cc'), '-o', str(made)])
+            compile_source(
+                [
+                    *compiler,
+                    *FLAGS,
+                    f'-I{package / "include"}',
+                    str(SOURCE),
+                    str(package / 'src' / 'lib_api.cc'),
+                    '-o',
+                    str(made),
+                ]
+            )
             if not made.is_file():
-                raise NativeError(f'{shlex.join(compiler)} reports success but has written no library; set CXX to a '
-                                  'C++ compiler')
+                raise NativeError(
+                    f'{shlex.join(compiler)} reports success but has written no library; set CXX to a C++ compiler'
+                )
             content = made.read_bytes()
         library = cache / f'{name}-{digest(content)}.so'
         store(content, library)
     except OSError as error:  # of the cache: the compiler's are NativeErrors already
         remedy = 'make room there, or set' if error.errno in DISK_FULL else 'set'
-        raise NativeError(f'the cache {cache} cannot be used: {error.strerror or error}; '
-                          f'{remedy} GLUON_BN_CACHE to a folder that can be written') from error
+        raise NativeError(
+            f'the cache {cache} cannot be used: {error.strerror or error}; '
+            f'{remedy} GLUON_BN_CACHE to a folder that can be written'
+        ) from error
     return library
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run the compiler. Raises: NativeError if it cannot be run, or does not end in time."""
     try:
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
-                              timeout=SECONDS_TO_COMPILE)
+        return subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors='replace',
+            timeout=SECONDS_TO_COMPILE,
+        )
     except subprocess.TimeoutExpired:
-        raise NativeError(f'{command[0]} took more than {SECONDS_TO_COMPILE} seconds; set CXX to another C++ compiler, '
-                          'or unset it') from None
+        raise NativeError(
+            f'{command[0]} took more than {SECONDS_TO_COMPILE} seconds; set CXX to another C++ compiler, or unset it'
+        ) from None
     except OSError as error:
-        raise NativeError(f'{command[0]} cannot be run: {error.strerror}; set CXX to a C++ compiler, or '
-                          'unset it') from error
+        raise NativeError(
+            f'{command[0]} cannot be run: {error.strerror}; set CXX to a C++ compiler, or unset it'
+        ) from error
 
 
 def compile_source(command: Sequence[str]) -> None:
@@ -145,8 +171,12 @@ def compile_source(command: Sequence[str]) -> None:
         # ld tells a full disk in a line of its own, before g++ says that ld has failed
         full = [line for line in said if os.strerror(errno.ENOSPC) in line or os.strerror(errno.EDQUOT) in line]
         lines = full or [line for line in said if 'error' in line] or said or ['no output']
-        remedy = (f'; make room in the cache and in {tempfile.gettempdir()}, or set GLUON_BN_CACHE and TMPDIR to other '
-                  'folders' if full else '')
+        remedy = (
+            f'; make room in the cache and in {tempfile.gettempdir()}, or set GLUON_BN_CACHE and TMPDIR to other '
+            'folders'
+            if full
+            else ''
+        )
         raise NativeError(f'{command[0]} failed: {lines[0]}{remedy}')
 
 
@@ -161,8 +191,7 @@ def find_compiler() -> List[str]:
     for name in ('g++', 'clang++'):
         if shutil.which(name):
             return [name]
-    raise NativeError('no C++ compiler: neither g++ nor clang++ is on the PATH, and CXX is not set; '
-                      'install g++')
+    raise NativeError('no C++ compiler: neither g++ nor clang++ is on the PATH, and CXX is not set; install g++')
 
 
 def cache_folder() -> Path:
@@ -174,8 +203,10 @@ def cache_folder() -> Path:
     if at_home and not users:
         users = at_home / '.cache'
     if not users:
-        raise NativeError('there is no folder for its cache: this user has no home folder, and HOME is not set; '
-                          'set GLUON_BN_CACHE to a folder that can be written')
+        raise NativeError(
+            'there is no folder for its cache: this user has no home folder, and HOME is not set; '
+            'set GLUON_BN_CACHE to a folder that can be written'
+        )
     return users.absolute() / 'gluon_bn'
 
 

@@ -1,4 +1,5 @@
 """The portable path: the same mathematics in operators that MXNet has for every device and runs fast on a CPU."""
+
 from __future__ import annotations
 
 from typing import Tuple
@@ -10,8 +11,9 @@ from mxnet.ndarray import NDArray
 from .definition import blend
 
 
-def batch_norm_portable(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
-                        eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
+def batch_norm_portable(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
     """`batch_norm` in fast MXNet operators, on any device and in any dtype.
 
         D = X - K,  Y = gamma * (D - mean(D)) / sqrt(var(D) + eps) + beta
@@ -40,8 +42,9 @@ def batch_norm_portable(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: 
     return (Y.as_np_ndarray(), mean.as_np_ndarray(), var.as_np_ndarray()) if is_np else (Y, mean, var)
 
 
-def standardize(X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray,
-                eps: float, momentum: float) -> Tuple[NDArray, NDArray, NDArray]:
+def standardize(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
     m, c = X.shape[:2]
     s = X.size // (m * c)  # the pixels of a plane; 1 for X (m, d)
     n = m * s

@@ -1,4 +1,5 @@
 """Checks of arguments that every part of the package needs."""
+
 from __future__ import annotations
 
 import operator

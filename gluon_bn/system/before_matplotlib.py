@@ -1,4 +1,5 @@
 """Imported before matplotlib: where that would fail for want of a home folder, it raises InputError instead."""
+
 import sys
 
 from .settings import check_before_matplotlib

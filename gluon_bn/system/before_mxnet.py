@@ -2,6 +2,7 @@
 
 A setting at which MXNet would abort raises InputError instead, and NumPy gets the names that MXNet misses.
 """
+
 import sys
 
 from .missing_names import give_names

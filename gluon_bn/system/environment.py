@@ -1,4 +1,5 @@
 """What a measurement was made with: the versions and the machine."""
+
 from __future__ import annotations
 
 import os
@@ -14,16 +15,24 @@ from .. import __version__
 
 def versions() -> Dict[str, str]:
     """The versions of what computes, by name."""
-    return {'gluon_bn': __version__, 'python': platform.python_version(), 'mxnet': mxnet.__version__,
-            'numpy': numpy.__version__}
+    return {
+        'gluon_bn': __version__,
+        'python': platform.python_version(),
+        'mxnet': mxnet.__version__,
+        'numpy': numpy.__version__,
+    }
 
 
 def machine() -> Dict[str, Any]:
     """The processor, the number of cores that this process may use, and the thread setting."""
     kernel = platform.release().split('-')[0]
     system = [platform.system(), kernel, platform.machine(), *filter(None, platform.libc_ver())]
-    return {'processor': _processor(), 'cores': cores(), 'platform': ' '.join(system),
-            'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS')}
+    return {
+        'processor': _processor(),
+        'cores': cores(),
+        'platform': ' '.join(system),
+        'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS'),
+    }
 
 
 def cores() -> int:

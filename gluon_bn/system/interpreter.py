@@ -1,4 +1,5 @@
 """This Python: how to call this package again, and whether it is a notebook's."""
+
 from __future__ import annotations
 
 import os

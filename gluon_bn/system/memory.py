@@ -4,6 +4,7 @@ By default glibc asks the kernel for each array of more than 32 MiB, and gives i
 training loop frees and asks for the same arrays at each step. On an AMD EPYC a layer with arrays of 51 MB took about
 three times as long for it; LeNet's arrays are smaller, and its time did not change.
 """
+
 from __future__ import annotations
 
 import ctypes

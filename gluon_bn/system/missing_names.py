@@ -4,6 +4,7 @@
 hook that set-up puts into .venv (tools/mxnet.pth). What MXNet misses in Python is `distutils`, which 3.12 removed;
 setuptools brings it.
 """
+
 from __future__ import annotations
 
 import sys
@@ -13,8 +14,10 @@ from typing import Any, Callable, Dict, Tuple
 
 def _removed(name: str) -> Callable[..., Any]:
     """MXNet only passes the financial functions on. As in NumPy 1.20 to 1.26, a call raises RuntimeError."""
+
     def raises(*_: Any, **__: Any) -> None:
         raise RuntimeError(f'NumPy 1.20 removed {name}; a replacement is in the package numpy_financial')
+
     return raises
 
 
@@ -51,6 +54,7 @@ def give_names() -> None:
     if sys.version_info < (3, 12):
         return
     import numpy
+
     for name, (_, made_from) in NAMES.items():
         if name not in vars(numpy):  # hasattr would run NumPy's __getattr__, which warns of some names
             setattr(numpy, name, made_from(numpy))

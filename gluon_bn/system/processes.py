@@ -1,4 +1,5 @@
 """Runs tasks in child processes, several at a time; they exit with the parent."""
+
 from __future__ import annotations
 
 import contextlib
@@ -25,8 +26,9 @@ class Crashed:
     reason: str
 
 
-def run_tasks(module: str, tasks: Sequence[Any], jobs: int, environment: Dict[str, str],
-              ) -> Generator[Tuple[int, Union[Content, Crashed]], None, None]:
+def run_tasks(
+    module: str, tasks: Sequence[Any], jobs: int, environment: Dict[str, str]
+) -> Generator[Tuple[int, Union[Content, Crashed]], None, None]:
     """Run `python -m module` once for each task, `jobs` at a time, and yield (index, message) as messages come.
 
     A task goes to the process's standard input as a line of JSON, and messages come as lines of JSON from its
@@ -48,8 +50,14 @@ def run_tasks(module: str, tasks: Sequence[Any], jobs: int, environment: Dict[st
             else:
                 code = _reap(running.pop(index))
                 if code:
-                    yield index, Crashed('its process was ended by ' + signal.Signals(-code).name if code < 0 else
-                                         f'its process ended with exit code {code}')
+                    yield (
+                        index,
+                        Crashed(
+                            'its process was ended by ' + signal.Signals(-code).name
+                            if code < 0
+                            else f'its process ended with exit code {code}'
+                        ),
+                    )
     finally:
         for process in running.values():
             process.kill()
@@ -76,8 +84,13 @@ def _start(module: str, task: Any, environment: Dict[str, str]) -> subprocess.Po
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
     # A session of its own: Ctrl-C and other signals to the terminal's group reach the parent alone, which decides.
-    process = subprocess.Popen([sys.executable, '-m', module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               env={**os.environ, **environment, 'PYTHONPATH': path}, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, '-m', module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment, 'PYTHONPATH': path},
+        start_new_session=True,
+    )
     assert process.stdin
     with contextlib.suppress(BrokenPipeError):  # it has ended already; how is seen at the end of its output
         process.stdin.write(json.dumps(task).encode() + b'\n')

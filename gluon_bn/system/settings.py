@@ -2,6 +2,7 @@
 
 Only the standard library is imported here: the doctor looks at the settings where nothing else works.
 """
+
 from __future__ import annotations
 
 import os
@@ -18,11 +19,13 @@ AT_LEAST_ONE = re.compile(r'MXNET_(CPU|GPU)_\w+')  # the others may be 0
 MXNET_NUMBERS = re.compile(
     r'MXNET_(\w+_(TEMP|RAND)_COPY|PROFILER_(AUTOSTART|MODE)|CPU_PARALLEL_SIZE|EXEC_BULK_EXEC_MAX_NODE_TRAIN\w*'
     r'|EXEC_INPLACE_GRAD_SUM_CAP|KVSTORE_(BIGARRAY_BOUND|SLICE_THRESHOLD)|MKLDNN_CACHE_NUM'
-    r'|DISABLE_MKLDNN_(\w+_OPT|FUSE_CONV_\w+)|USE_NUM_CORES_OPERATOR_TUNING)')
+    r'|DISABLE_MKLDNN_(\w+_OPT|FUSE_CONV_\w+)|USE_NUM_CORES_OPERATOR_TUNING)'
+)
 MXNET_SWITCHES = re.compile(
     r'MXNET_(DISABLE_MKLDNN_\w+|MKLDNN_(DEBUG|ENABLED|FORCE_\w+)|ELIMINATE_COMMON_EXPR|ENGINE_INFO'
     r'|EXEC_BULK_EXEC_(TRAIN|INFERENCE)|\w+_VERBOSE_LOGGING|KVSTORE_(LOGTREE|USETREE)|OUTPUT_TUNING_DATA'
-    r'|VERBOSE_TUNING_INFO)')
+    r'|VERBOSE_TUNING_INFO)'
+)
 MXNET_ENGINES = ('NaiveEngine', 'ThreadedEngine', 'ThreadedEnginePerDevice')
 
 
@@ -33,8 +36,11 @@ def check_before_mxnet() -> None:
         if not value:
             continue
         if name == 'OMP_NUM_THREADS' and not _is_whole(value, 1, MOST_THREADS):
-            raise InputError(f'must be a whole number from 1 to {MOST_THREADS}, got {value!r}; set it to the number of '
-                             'threads of each run, or unset it', name)
+            raise InputError(
+                f'must be a whole number from 1 to {MOST_THREADS}, got {value!r}; set it to the number of '
+                'threads of each run, or unset it',
+                name,
+            )
         least = 1 if AT_LEAST_ONE.fullmatch(name) else 0
         if MXNET_THREADS.fullmatch(name) and not _is_whole(value, least, MOST_THREADS):
             raise InputError(f'must be a whole number from {least} to {MOST_THREADS}, {unset}', name)
@@ -74,9 +80,12 @@ def home() -> Optional[Path]:
 def check_before_matplotlib() -> None:
     """Raise InputError where matplotlib would fail while it is imported: for a user without a home folder."""
     if home() is None:
-        raise InputError('must be set where the user has no entry in passwd, as matplotlib needs a home folder, got '
-                         'nothing; set it to a folder that can be written, /tmp for one', 'HOME')
+        raise InputError(
+            'must be set where the user has no entry in passwd, as matplotlib needs a home folder, got '
+            'nothing; set it to a folder that can be written, /tmp for one',
+            'HOME',
+        )
 
 
-def _is_whole(text: str, least: int = -2 ** 31, most: int = 2 ** 31 - 1) -> bool:
+def _is_whole(text: str, least: int = -(2**31), most: int = 2**31 - 1) -> bool:
     return re.fullmatch(r'\s*[+-]?[0-9]{1,10}\s*', text) is not None and least <= int(text) <= most

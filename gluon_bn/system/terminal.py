@@ -1,4 +1,5 @@
 """What a command shares with the shell that runs it: standard output and error, warnings, and SIGTERM."""
+
 from __future__ import annotations
 
 import contextlib
@@ -83,6 +84,7 @@ def warnings_in_a_line() -> Iterator[None]:
 @contextlib.contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end what runs as Ctrl-C does."""
+
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,5 @@
 """An error that nobody expected, a bug in most cases: one line for the screen, and the traceback in a file."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Training: the loop, where it diverges, the statistics for prediction, checkpoints, and saved nets."""
+
 from ..system import before_mxnet  # noqa: F401  first: see there
 from .checkpoint import Checkpoint
 from .divergence import Diverged

@@ -1,4 +1,5 @@
 """Saves the state of a training after each epoch, so that it can continue after an interruption."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -39,24 +40,34 @@ class Checkpoint:
         if not isinstance(path, (str, os.PathLike)) or os.path.isdir(path):
             raise InputError(f'must be a file to write, got {path!r}', 'path')
         if not isinstance(configuration, dict) or not is_whole(configuration.get('seed'), 0):
-            raise InputError("must be a dict of what is trained, with its seed, as {'seed': 0, 'lr': 1.0}, got "
-                             f'{configuration!r}', 'configuration')
+            raise InputError(
+                f"must be a dict of what is trained, with its seed, as {{'seed': 0, 'lr': 1.0}}, got {configuration!r}",
+                'configuration',
+            )
         self.path = Path(path)
         try:  # as it will be read again, where a tuple is a list; a number of NumPy's is one of Python's
             written = json.dumps(configuration, allow_nan=False, default=lambda value: value.item())
         except (TypeError, ValueError, AttributeError) as error:  # json's for NaN, a cycle, a key; no .item; an array
-            raise InputError(f'must hold what JSON can, numbers and texts, got {configuration!r}: {error}',
-                             'configuration') from error
+            raise InputError(
+                f'must hold what JSON can, numbers and texts, got {configuration!r}: {error}', 'configuration'
+            ) from error
         self.configuration = json.loads(written)
 
     def save(self, net: Block, history: List[Epoch], results: Optional[Dict[str, Any]] = None) -> None:
         """Replace the saved state by the present one, atomically."""
-        arrays = {f'parameter {name} {i}': array.asnumpy() for name, parameter in _parameters(net).items()
-                  for i, array in enumerate(parameter.list_data())}
+        arrays = {
+            f'parameter {name} {i}': array.asnumpy()
+            for name, parameter in _parameters(net).items()
+            for i, array in enumerate(parameter.list_data())
+        }
         state: Any = numpy.random.get_state()
         _, keys, *rest = state
-        content = {'configuration': self.configuration, 'random': rest, 'results': results,
-                   'history': [dataclasses.asdict(epoch) for epoch in history]}
+        content = {
+            'configuration': self.configuration,
+            'random': rest,
+            'results': results,
+            'history': [dataclasses.asdict(epoch) for epoch in history],
+        }
         arrays['random'] = keys
         arrays['content'] = numpy.frombuffer(json.dumps(content, allow_nan=False).encode(), numpy.uint8)
         buffer = io.BytesIO()
@@ -66,8 +77,10 @@ class Checkpoint:
             store(MAGIC + hashlib.sha256(packed).hexdigest().encode() + b'\n' + packed, self.path)
         except OSError as error:
             remedy = '; make room, and go on from it' if error.errno in DISK_FULL else ''
-            raise OutputError(f'the checkpoint {self.path} cannot be written: {error.strerror or error}; what it held '
-                              f'before is intact{remedy}') from error
+            raise OutputError(
+                f'the checkpoint {self.path} cannot be written: {error.strerror or error}; what it held '
+                f'before is intact{remedy}'
+            ) from error
         self._seed_mxnet(len(history))
 
     def load(self, net: Block) -> List[Epoch]:
@@ -81,20 +94,26 @@ class Checkpoint:
             return []
         arrays, content = state
         parameters = _parameters(net)
-        expected = {f'parameter {name} {i}' for name, parameter in parameters.items()
-                    for i in range(len(parameter.list_ctx()))}
+        expected = {
+            f'parameter {name} {i}' for name, parameter in parameters.items() for i in range(len(parameter.list_ctx()))
+        }
         saved = {name for name in arrays if name.startswith('parameter ')}
         if saved != expected:
-            raise self._refused(f'must hold the parameters of this net on its devices, got others: '
-                                f'{", ".join(sorted(saved ^ expected)[:3])}; remove it to train anew')
+            raise self._refused(
+                f'must hold the parameters of this net on its devices, got others: '
+                f'{", ".join(sorted(saved ^ expected)[:3])}; remove it to train anew'
+            )
         for name, parameter in parameters.items():
             first, shape = arrays[f'parameter {name} 0'], parameter.shape
             if len(shape) != first.ndim or any(size not in (0, -1, found) for size, found in zip(shape, first.shape)):
-                raise self._refused(f'must hold {name} of shape {shape}, as this net has it, got {first.shape}; remove '
-                                    'it to train anew')
+                raise self._refused(
+                    f'must hold {name} of shape {shape}, as this net has it, got {first.shape}; remove it to train anew'
+                )
             if first.dtype != parameter.dtype:
-                raise self._refused(f'must hold {name} of type {numpy.dtype(parameter.dtype)}, as this net has it, got '
-                                    f"{first.dtype}; cast the net: net.cast('{first.dtype}')")
+                raise self._refused(
+                    f'must hold {name} of type {numpy.dtype(parameter.dtype)}, as this net has it, got '
+                    f"{first.dtype}; cast the net: net.cast('{first.dtype}')"
+                )
         for name, parameter in parameters.items():
             parameter.shape = arrays[f'parameter {name} 0'].shape
             parameter.initialize(ctx=parameter.list_ctx(), force_reinit=True)  # Gluon now knows the shapes
@@ -118,23 +137,26 @@ class Checkpoint:
         except OSError as error:
             raise self._refused(f'cannot be read: {error.strerror or error}; check its permissions') from error
         if line != MAGIC + hashlib.sha256(packed).hexdigest().encode():
-            raise self._refused('is damaged: its content has not the SHA-256 that it names; '
-                                'remove it to train this run anew')
+            raise self._refused(
+                'is damaged: its content has not the SHA-256 that it names; remove it to train this run anew'
+            )
         with numpy.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             arrays = dict(arrays)
         content = json.loads(arrays['content'].tobytes())
         for key, expected in self.configuration.items():
             actual = content['configuration'].get(key)
             if actual != expected:
-                raise self._refused(f'is of another configuration: {key} must be {expected!r}, got {actual!r}; train '
-                                    f'with {key} {actual!r}, or start anew in another folder')
+                raise self._refused(
+                    f'is of another configuration: {key} must be {expected!r}, got {actual!r}; train '
+                    f'with {key} {actual!r}, or start anew in another folder'
+                )
         return arrays, content
 
     def _refused(self, text: str) -> InputError:
         return InputError(f'the checkpoint {self.path} {text}')
 
     def _seed_mxnet(self, epoch: int) -> None:
-        mx.random.seed((self.configuration['seed'] + 1_000_003 * epoch) % 2 ** 31)
+        mx.random.seed((self.configuration['seed'] + 1_000_003 * epoch) % 2**31)
 
 
 def _parameters(net: Block) -> Dict[str, Parameter]:

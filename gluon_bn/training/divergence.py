@@ -1,4 +1,5 @@
 """Notices that a training is no longer finite, and finds where it began."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ class Diverged(GluonBnError, ArithmeticError):
 
     def __init__(self, epoch: int, minibatch: int, lr: float, where: str, history: List[Epoch]) -> None:
         remedy = 'look at the data' if where == MINIBATCH else 'take a smaller rate, or normalize'
-        super().__init__(f'the training diverged in epoch {epoch}, minibatch {minibatch}, at a learning rate of {lr}: '
-                         f'{where} was the first that is not finite; {remedy}')
+        super().__init__(
+            f'the training diverged in epoch {epoch}, minibatch {minibatch}, at a learning rate of {lr}: '
+            f'{where} was the first that is not finite; {remedy}'
+        )
         self.epoch, self.minibatch, self.lr, self.where, self.history = epoch, minibatch, lr, where, history
 
     def __reduce__(self) -> Tuple[Any, ...]:  # without it, unpickling would fail, and a pool of processes would hang
@@ -60,8 +63,9 @@ class DivergenceMonitor:
     def check_window(self, totals: Totals) -> None:
         """End a window. Raises: Diverged if the one before it was not finite."""
         window = self.windows[-1]
-        window.finite = _all_finite([array for arrays in self._data().values() for array in arrays]
-                                    + list(totals.loss.values()))
+        window.finite = _all_finite(
+            [array for arrays in self._data().values() for array in arrays] + list(totals.loss.values())
+        )
         self.windows.append(_Window(window.start + len(window.minibatches), self._copies()))
         if len(self.windows) > 2:
             self._judge(self.windows.pop(0))
@@ -94,9 +98,12 @@ class DivergenceMonitor:
         layers: Dict[str, Block] = dict(paths_of(self.net))
         outputs: List[str] = []
         with eager(self.net):
-            hooks = [layer.register_forward_hook(
-                lambda layer, inputs, output, path=path: outputs.extend([] if _is_finite(output) else [path]))
-                for path, layer in layers.items()]
+            hooks = [
+                layer.register_forward_hook(
+                    lambda layer, inputs, output, path=path: outputs.extend([] if _is_finite(output) else [path])
+                )
+                for path, layer in layers.items()
+            ]
             totals = self.replay_step(X, y)
             for hook in hooks:
                 hook.detach()
@@ -125,7 +132,7 @@ def _all_finite(arrays: List[NDArray]) -> List[NDArray]:
     groups: Dict[Any, List[NDArray]] = {}
     for array in arrays:
         groups.setdefault((array.context, array.dtype), []).append(array.as_nd_ndarray())
-    chunks = [group[i:i + MOST_ARRAYS] for group in groups.values() for i in range(0, len(group), MOST_ARRAYS)]
+    chunks = [group[i : i + MOST_ARRAYS] for group in groups.values() for i in range(0, len(group), MOST_ARRAYS)]
     return [nd.multi_all_finite(*chunk, num_arrays=len(chunk)) for chunk in chunks]
 
 

@@ -1,4 +1,5 @@
 """What a training records."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

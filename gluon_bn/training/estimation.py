@@ -1,4 +1,5 @@
 """Statistics for prediction, estimated once over a whole set with the weights fixed."""
+
 from __future__ import annotations
 
 import itertools
@@ -49,8 +50,9 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
                 for number, (X, _) in enumerate(itertools.chain([first], minibatches), 1):
                     (X,) = to_devices(net, X, [device])
                     if not numpy.isfinite(X.asnumpy()).all():
-                        raise InputError(f'of minibatch {number} must be finite, but holds NaN or infinity; look at '
-                                         'the data', 'X')
+                        raise InputError(
+                            f'of minibatch {number} must be finite, but holds NaN or infinity; look at the data', 'X'
+                        )
                     net(X)
         finally:  # this package's layer has moved its statistics in training mode
             for statistic, arrays in zip(statistics, before):
@@ -58,11 +60,17 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
     estimates = [estimate for layer in layers for estimate in moments[layer].result()]
     for statistic, (old, *_), estimate in zip(statistics, before, estimates):
         if estimate.size != old.size:
-            raise InputError(f'must hold one value for each of {estimate.size} channels (axis 1 of X), got shape '
-                             f'{old.shape}; its layer cannot be served', str(statistic))
+            raise InputError(
+                f'must hold one value for each of {estimate.size} channels (axis 1 of X), got shape '
+                f'{old.shape}; its layer cannot be served',
+                str(statistic),
+            )
         if not numpy.isfinite(estimate.astype(old.dtype)).all():
-            raise InputError('must be finite, got NaN or infinity: what reaches its layer is too large, or a parameter '
-                             'before it is not finite; look at the parameters', str(statistic))
+            raise InputError(
+                'must be finite, got NaN or infinity: what reaches its layer is too large, or a parameter '
+                'before it is not finite; look at the parameters',
+                str(statistic),
+            )
     for statistic, arrays, estimate in zip(statistics, before, estimates):
         statistic.set([estimate.reshape(arrays[0].shape)] * len(arrays))
 
@@ -72,12 +80,18 @@ def find_layers(net: Block) -> List[Block]:
     check_block(net)
     for block in blocks_of(net):
         if isinstance(block, SyncBatchNorm) and block._kwargs['ndev'] > 1:
-            raise InputError(f'must run on one device, but {block.name} is a SyncBatchNorm of {block._kwargs["ndev"]} '
-                             'devices, and would wait for the others; make it with num_devices=1 and load the '
-                             'parameters', 'net')
+            raise InputError(
+                f'must run on one device, but {block.name} is a SyncBatchNorm of {block._kwargs["ndev"]} '
+                'devices, and would wait for the others; make it with num_devices=1 and load the '
+                'parameters',
+                'net',
+            )
         if not statistic_names(block) and (hasattr(block, 'moving_mean') or hasattr(block, 'running_mean')):
-            raise InputError(f'must keep its moving statistics in parameters or MXNet arrays named moving_mean and '
-                             f'moving_var, but {block.name}, a {type(block).__name__}, does not', 'net')
+            raise InputError(
+                f'must keep its moving statistics in parameters or MXNet arrays named moving_mean and '
+                f'moving_var, but {block.name}, a {type(block).__name__}, does not',
+                'net',
+            )
     layers = norm_layers(net)
     if not layers:
         raise InputError("must hold a BatchNorm layer, got none; build one with it: lenet('scratch')", 'net')
@@ -122,7 +136,7 @@ class _Moments:
         squares = numpy.square(X - mean[:, None]).sum(axis=1)
         # Merge the two sets as Chan, Golub and LeVeque (1979) do: nothing cancels.
         total, shift = self.count + count, mean - self.mean
-        self.squares += squares + shift ** 2 * self.count * count / total
+        self.squares += squares + shift**2 * self.count * count / total
         self.mean += shift * count / total
         self.count = total
 

@@ -1,4 +1,5 @@
 """Looking into a net while it runs: its blocks, their names, and a way to run it so that hooks are called."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,5 @@
 """What training and evaluation are given: checked before the first step, by name, and shared among the devices."""
+
 from __future__ import annotations
 
 import contextlib
@@ -42,11 +43,15 @@ def check_net(net: Any, devices: List[mx.Context]) -> None:
         try:
             present = parameter.list_ctx()
         except RuntimeError:  # Gluon's word for it
-            raise InputError(f'must be initialized, but {parameter.name} is not; call net.initialize()',
-                             'net') from None
+            raise InputError(
+                f'must be initialized, but {parameter.name} is not; call net.initialize()', 'net'
+            ) from None
         if parameter.grad_req != 'null' and not set(devices) <= set(present):
-            raise InputError(f'must be among {present}, where net has its parameters, got {devices}; name those, or '
-                             'move net by net.collect_params().reset_ctx(device)', 'device')
+            raise InputError(
+                f'must be among {present}, where net has its parameters, got {devices}; name those, or '
+                'move net by net.collect_params().reset_ctx(device)',
+                'device',
+            )
 
 
 def check_trainable(net: Block, devices: List[mx.Context]) -> None:
@@ -57,19 +62,28 @@ def check_trainable(net: Block, devices: List[mx.Context]) -> None:
         raise InputError('must have parameters to train, got none', 'net')
     for parameter in trained:
         if set(parameter.list_ctx()) != set(devices):
-            raise InputError(f'must name all of {parameter.list_ctx()}, where net has its parameters, got {devices}; '
-                             'move net by net.collect_params().reset_ctx(device)', 'device')
+            raise InputError(
+                f'must name all of {parameter.list_ctx()}, where net has its parameters, got {devices}; '
+                'move net by net.collect_params().reset_ctx(device)',
+                'device',
+            )
     unknown = [name for name, parameter in parameters.items() if not all(size > 0 for size in parameter.shape)]
     if unknown:
-        raise InputError(f'must use each of its layers, but a minibatch has left the sizes of {", ".join(unknown)} '
-                         'unknown; call that layer in forward, or leave it out', 'net')
+        raise InputError(
+            f'must use each of its layers, but a minibatch has left the sizes of {", ".join(unknown)} '
+            'unknown; call that layer in forward, or leave it out',
+            'net',
+        )
 
 
 def check_countable(name: str, data_iter: Any) -> None:
     """Raise InputError unless data_iter gives minibatches, in a known number, again and again."""
     if not hasattr(data_iter, '__len__') or not hasattr(data_iter, '__iter__'):
-        raise InputError(f'must be minibatches (X, y) that can be counted and iterated over anew each epoch, '
-                         f'got {type(data_iter).__name__}; use load_data_fashion_mnist, a DataLoader or a list', name)
+        raise InputError(
+            f'must be minibatches (X, y) that can be counted and iterated over anew each epoch, '
+            f'got {type(data_iter).__name__}; use load_data_fashion_mnist, a DataLoader or a list',
+            name,
+        )
     if len(data_iter) == 0:
         raise InputError('must give at least one minibatch (X, y), got none', name)
 
@@ -87,24 +101,32 @@ def pairs(name: str, data_iter: Iterable[Any], labelled: bool = True) -> Iterato
             came = f'{len(minibatch)} of them' if isinstance(minibatch, (list, tuple)) else type(minibatch).__name__
             raise InputError(f'must give pairs of arrays (X, y), got {came} as minibatch {number}', name)
         X, y = minibatch
-        for what, array in (('X', X), ('y', y))[:1 + labelled]:
-            if not isinstance(array, NDArray) and not (
-                    isinstance(array, numpy.ndarray) and array.dtype.kind in 'biuf'):
+        for what, array in (('X', X), ('y', y))[: 1 + labelled]:
+            if not isinstance(array, NDArray) and not (isinstance(array, numpy.ndarray) and array.dtype.kind in 'biuf'):
                 came = f'an array of {array.dtype}' if isinstance(array, numpy.ndarray) else type(array).__name__
-                raise InputError(f'must be an array of numbers, of MXNet or NumPy, got {came} in minibatch {number} of '
-                                 f'{name}', what)
+                raise InputError(
+                    f'must be an array of numbers, of MXNet or NumPy, got {came} in minibatch {number} of {name}', what
+                )
         if X.ndim == 0 or len(X) == 0:
             raise InputError(f'must hold examples, got shape {X.shape} in minibatch {number} of {name}', 'X')
         if labelled and y.shape != (len(X),):
-            remedy = ('flatten it by y.reshape((-1,))' if y.shape == (len(X), 1) else
-                      'of one-hot rows, take y.argmax(axis=1)' if y.ndim == 2 and len(y) == len(X) else
-                      'give one for each example')
-            raise InputError(f'must be labels of shape ({len(X)},) for {len(X)} examples, got shape {y.shape} in '
-                             f'minibatch {number} of {name}; {remedy}', 'y')
+            remedy = (
+                'flatten it by y.reshape((-1,))'
+                if y.shape == (len(X), 1)
+                else 'of one-hot rows, take y.argmax(axis=1)'
+                if y.ndim == 2 and len(y) == len(X)
+                else 'give one for each example'
+            )
+            raise InputError(
+                f'must be labels of shape ({len(X)},) for {len(X)} examples, got shape {y.shape} in '
+                f'minibatch {number} of {name}; {remedy}',
+                'y',
+            )
         yield X, y
     if not number:
-        raise InputError('must give minibatches (X, y), got none; an iterator that is used up needs to be made anew',
-                         name)
+        raise InputError(
+            'must give minibatches (X, y), got none; an iterator that is used up needs to be made anew', name
+        )
 
 
 def shares(net: Block, X: Any, y: Any, devices: List[mx.Context]) -> List[Tuple[NDArray, NDArray]]:
@@ -174,8 +196,9 @@ def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
         channels = layer.weight.shape[1] * layer._kwargs['num_group'] or 'channels'
         height, width = layer._kwargs['kernel']
         takes = f', which takes (b, {channels}, h, w) with h >= {height} and w >= {width}'
-    return (f'must fit net, got shape {("b", *X.shape[1:])}: {describe(path, layers)} gets {shape}'
-            f'{takes}').replace("'b'", 'b')
+    return (f'must fit net, got shape {("b", *X.shape[1:])}: {describe(path, layers)} gets {shape}{takes}').replace(
+        "'b'", 'b'
+    )
 
 
 def known_sizes(data_iter: Any) -> List[int]:
@@ -184,8 +207,11 @@ def known_sizes(data_iter: Any) -> List[int]:
         return [len(X) for X, _ in pairs('train_iter', data_iter)]
     if isinstance(data_iter, Minibatches):
         examples, size = len(data_iter.X), data_iter.batch_size
-    elif isinstance(data_iter, gluon.data.DataLoader) and isinstance(
-            data_iter._batch_sampler, gluon.data.BatchSampler) and data_iter._batch_sampler._last_batch == 'keep':
+    elif (
+        isinstance(data_iter, gluon.data.DataLoader)
+        and isinstance(data_iter._batch_sampler, gluon.data.BatchSampler)
+        and data_iter._batch_sampler._last_batch == 'keep'
+    ):
         examples, size = len(data_iter._batch_sampler._sampler), data_iter._batch_sampler._batch_size
     else:
         return []
@@ -200,13 +226,19 @@ def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> Non
     share = size // len(devices)
     of_devices = f' for {len(devices)} devices' if len(devices) > 1 else ''
     if share == 0:
-        raise InputError(f'must give each device an example, got a minibatch of {size}{of_devices}; take another batch '
-                         'size, or leave that minibatch out', 'train_iter')
+        raise InputError(
+            f'must give each device an example, got a minibatch of {size}{of_devices}; take another batch '
+            'size, or leave that minibatch out',
+            'train_iter',
+        )
     constant = _constant_layer(net, X, devices[0]) if share == 1 else None
     if constant:
-        raise InputError(f'must leave no device a single example, from which {constant} learns nothing, as its '
-                         f'variance is 0, got a minibatch of {size}{of_devices}; take another batch size, or leave '
-                         'that minibatch out', 'train_iter')
+        raise InputError(
+            f'must leave no device a single example, from which {constant} learns nothing, as its '
+            f'variance is 0, got a minibatch of {size}{of_devices}; take another batch size, or leave '
+            'that minibatch out',
+            'train_iter',
+        )
 
 
 def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:

@@ -1,4 +1,5 @@
 """Training and evaluation."""
+
 from __future__ import annotations
 
 import time
@@ -27,16 +28,26 @@ CHECK_EVERY = 10  # how often, in minibatches, to read from the device
 
 def seed_everything(seed: int) -> None:
     """Seed MXNet's generator (initial weights, dropout) and NumPy's (the order of the examples)."""
-    if not is_whole(seed, 0, 2 ** 31 - 1):
+    if not is_whole(seed, 0, 2**31 - 1):
         raise InputError(f'must be a whole number from 0 to 2**31 - 1, got {seed!r}', 'seed')
     mx.random.seed(int(seed))
     numpy.random.seed(int(seed))
 
 
-def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr: float, device: Device = None,
-          initialize: bool = True, plot: Optional[bool] = None, progress: Union[bool, Callable[..., Any]] = True,
-          description: Optional[str] = None, on_epoch: Optional[Callable[[Epoch], None]] = None,
-          checkpoint: Optional[Checkpoint] = None) -> List[Epoch]:
+def train(
+    net: gluon.Block,
+    train_iter: Any,
+    test_iter: Any,
+    num_epochs: int,
+    lr: float,
+    device: Device = None,
+    initialize: bool = True,
+    plot: Optional[bool] = None,
+    progress: Union[bool, Callable[..., Any]] = True,
+    description: Optional[str] = None,
+    on_epoch: Optional[Callable[[Epoch], None]] = None,
+    checkpoint: Optional[Checkpoint] = None,
+) -> List[Epoch]:
     """Train a classifier by minibatch SGD on the softmax cross-entropy.
 
     device: a context or a list of them, each of which takes its share of every minibatch;
@@ -95,8 +106,13 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
     num_batches = len(train_iter)
     monitor = DivergenceMonitor(net, lr, replay_step, history)
     make_bar = progress if callable(progress) else tqdm
-    with make_bar(total=num_epochs * num_batches, initial=len(history) * num_batches, unit='batch', desc=description,
-                  disable=not progress) as bar:
+    with make_bar(
+        total=num_epochs * num_batches,
+        initial=len(history) * num_batches,
+        unit='batch',
+        desc=description,
+        disable=not progress,
+    ) as bar:
         for epoch in range(len(history) + 1, num_epochs + 1):
             totals, shown, start = Totals(), None, time.perf_counter()
             for i, (X, y) in enumerate(pairs('train_iter', train_iter), 1):
@@ -131,8 +147,15 @@ def train(net: gluon.Block, train_iter: Any, test_iter: Any, num_epochs: int, lr
     return history
 
 
-def train_batch(net: gluon.Block, X: Any, y: Any, loss_fn: Callable[..., NDArray], trainer: gluon.Trainer,
-                devices: List[mx.Context], totals: Totals) -> None:
+def train_batch(
+    net: gluon.Block,
+    X: Any,
+    y: Any,
+    loss_fn: Callable[..., NDArray],
+    trainer: gluon.Trainer,
+    devices: List[mx.Context],
+    totals: Totals,
+) -> None:
     """Take one step of SGD on the minibatch (X, y), split over the devices, and add its results to totals."""
     shards = inputs.shares(net, X, y, devices)
     with autograd.record():
@@ -161,7 +184,7 @@ def _accuracy(net: gluon.Block, minibatches: Iterable[Tuple[Any, Any]], devices:
             if not totals.count:
                 inputs.check_net(net, devices)
                 inputs.check_minibatch(net, X, y, devices)
-            for X_shard, y_shard in inputs.shares(net, X, y, devices[:len(X)]):
+            for X_shard, y_shard in inputs.shares(net, X, y, devices[: len(X)]):
                 totals.add(net(X_shard), None, y_shard)
     return totals.means()[1]
 
@@ -174,9 +197,14 @@ class _Curves:
 
         # isort: split
         import d2l.mxnet as d2l
+
         # black: a colour stands for a norm, and here the lines are told apart by their dashes
-        self.animator = d2l.Animator(xlabel='epoch', xlim=[0, num_epochs], fmts=('k-', 'k--', 'k:'),
-                                     legend=['train loss', 'train acc', 'test acc'])
+        self.animator = d2l.Animator(
+            xlabel='epoch',
+            xlim=[0, num_epochs],
+            fmts=('k-', 'k--', 'k:'),
+            legend=['train loss', 'train acc', 'test acc'],
+        )
 
     def add(self, epoch: float, loss: float, train_acc: float, test_acc: Optional[float] = None) -> None:
         self.animator.add(epoch, (loss, train_acc, test_acc))

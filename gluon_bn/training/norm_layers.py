@@ -1,4 +1,5 @@
 """Which layers of a net keep moving statistics, and where: ours, Gluon's, and a reader's own."""
+
 from __future__ import annotations
 
 from typing import Any, List, Tuple
@@ -15,14 +16,23 @@ NAMES = (('moving_mean', 'moving_var'), ('running_mean', 'running_var'))  # the 
 
 def norm_layers(net: Block) -> List[Block]:
     """Return the layers that use the minibatch's statistics in training and moving ones in prediction."""
-    return [block for block in blocks_of(net) if statistic_names(block)
-            and not (isinstance(block, GLUONS) and block._kwargs['use_global_stats'])]
+    return [
+        block
+        for block in blocks_of(net)
+        if statistic_names(block) and not (isinstance(block, GLUONS) and block._kwargs['use_global_stats'])
+    ]
 
 
 def statistic_names(block: Block) -> Tuple[str, ...]:
     """Return under which names a block keeps its moving mean and variance; () if it keeps none."""
-    return next((names for names in NAMES
-                 if all(isinstance(getattr(block, name, None), (Parameter, NDArray)) for name in names)), ())
+    return next(
+        (
+            names
+            for names in NAMES
+            if all(isinstance(getattr(block, name, None), (Parameter, NDArray)) for name in names)
+        ),
+        (),
+    )
 
 
 def statistics_of(layer: Block) -> Tuple[Any, Any]:

@@ -3,6 +3,7 @@
 MXNet's own reader takes only files of the front that is switched on, and believes what a file says of its sizes: a
 damaged one has it allocate until memory ends.
 """
+
 from __future__ import annotations
 
 import math
@@ -33,8 +34,9 @@ def read(path: Any) -> Dict[str, numpy.ndarray[Any, Any]]:
             raise OSError('it is no regular file')  # a folder; or a pipe or a device, which may never end
         file = open(path, 'rb')
     except (OSError, TypeError) as error:  # TypeError: of what is no path
-        raise InputError(f'must be a file of saved parameters, got {path!r}: '
-                         f'{getattr(error, "strerror", None) or error}', 'path') from error
+        raise InputError(
+            f'must be a file of saved parameters, got {path!r}: {getattr(error, "strerror", None) or error}', 'path'
+        ) from error
     with file:
         return _read(_Cursor(path, file))
 
@@ -42,8 +44,10 @@ def read(path: Any) -> Dict[str, numpy.ndarray[Any, Any]]:
 def _read(cursor: _Cursor) -> Dict[str, numpy.ndarray[Any, Any]]:
     start = cursor.file.read(16)
     if start != struct.pack('<QQ', LIST, 0):
-        raise InputError(f'{cursor.path} must be a file that save_parameters of MXNet has written, but it begins with '
-                         f'{start!r}; give the file that net.save_parameters(path) made')
+        raise InputError(
+            f'{cursor.path} must be a file that save_parameters of MXNet has written, but it begins with '
+            f'{start!r}; give the file that net.save_parameters(path) made'
+        )
     arrays = [_array(cursor) for _ in range(cursor.count(at_least=16))]
     names = [cursor.take(cursor.count(at_least=1)) for _ in range(cursor.count(at_least=8))]
     if len(names) != len(arrays) or len(set(names)) != len(names) or cursor.left:
@@ -86,8 +90,10 @@ class _Cursor:
     def take(self, size: int) -> bytes:
         content = self.file.read(size) if size <= self.left else b''
         if len(content) < size:
-            raise InputError(f'{self.path} must hold {size} more bytes after byte {self.file.tell()}, but has '
-                             f'{self.left}: it is truncated or garbled; copy it anew, or save the parameters again')
+            raise InputError(
+                f'{self.path} must hold {size} more bytes after byte {self.file.tell()}, but has '
+                f'{self.left}: it is truncated or garbled; copy it anew, or save the parameters again'
+            )
         return content
 
     def numbers(self, kinds: str) -> Tuple[int, ...]:
@@ -95,11 +101,13 @@ class _Cursor:
 
     def count(self, at_least: int) -> int:
         """Return a number of things to come, each of so many bytes or more."""
-        number, = self.numbers('Q')
+        (number,) = self.numbers('Q')
         if number * at_least > self.left:
             self.take(number * at_least)
         return number
 
     def garbled(self, why: str) -> InputError:
-        return InputError(f'{self.path} must be a file of parameters as save_parameters writes it, but {why}; '
-                          'copy it anew, or save the parameters again')
+        return InputError(
+            f'{self.path} must be a file of parameters as save_parameters writes it, but {why}; '
+            'copy it anew, or save the parameters again'
+        )

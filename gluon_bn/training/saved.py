@@ -1,4 +1,5 @@
 """Saved parameters, loaded across functions, layers and fronts."""
+
 from __future__ import annotations
 
 import os
@@ -88,14 +89,14 @@ def _ranked(names: List[str]) -> List[str]:
     sequential3_dense5_weight and sequential3_dense8_weight become dense0_weight and dense1_weight: Gluon counts the
     layers of a type as they are created, in a net or in the whole process.
     """
-    names = [name[os.path.commonprefix(names).rfind('_') + 1:] for name in names]
+    names = [name[os.path.commonprefix(names).rfind('_') + 1 :] for name in names]
     numbers: Dict[str, Set[int]] = {}  # by what stands before them
     for name in names:
         for match in re.finditer(r'\d+(?=_)', name):
-            numbers.setdefault(name[:match.start()], set()).add(int(match[0]))
+            numbers.setdefault(name[: match.start()], set()).add(int(match[0]))
 
     def rank(match: Match[str]) -> str:
-        return str(sorted(numbers[match.string[:match.start()]]).index(int(match[0])))
+        return str(sorted(numbers[match.string[: match.start()]]).index(int(match[0])))
 
     return [re.sub(r'\d+(?=_)', rank, name) for name in names]
 
@@ -104,35 +105,53 @@ def _check_names(path: Union[str, Path], parameters: Collection[str], saved: Col
     missing = [name for name in parameters if name not in saved]
     foreign = [name for name in saved if name not in parameters]
     if missing and not foreign and all(name.endswith(('moving_mean', 'moving_var')) for name in missing):
-        raise InputError(f'{path} must hold the moving statistics, but {_abbreviated(missing)} are missing: the layer '
-                         'that was saved kept them in plain arrays, which save_parameters leaves out; train with '
-                         'gluon_bn.BatchNorm, which saves them')
+        raise InputError(
+            f'{path} must hold the moving statistics, but {_abbreviated(missing)} are missing: the layer '
+            'that was saved kept them in plain arrays, which save_parameters leaves out; train with '
+            'gluon_bn.BatchNorm, which saves them'
+        )
     if missing or foreign:
-        differences = [f'{verb} {_abbreviated(names)}' for verb, names in (('lacks', missing), ('has', foreign))
-                       if names]
-        by_number = '' if any('.' in name for name in saved) else (
-            ', or save it by save_parameters: collect_params().save and export name layers by type and number alone')
-        raise InputError(f'{path} must hold the parameters of this net, but it {" and ".join(differences)}: it was '
-                         f'saved from another net; build that one, with its layers in the same order{by_number}')
+        differences = [
+            f'{verb} {_abbreviated(names)}' for verb, names in (('lacks', missing), ('has', foreign)) if names
+        ]
+        by_number = (
+            ''
+            if any('.' in name for name in saved)
+            else (
+                ', or save it by save_parameters: collect_params().save and export name layers by type and number alone'
+            )
+        )
+        raise InputError(
+            f'{path} must hold the parameters of this net, but it {" and ".join(differences)}: it was '
+            f'saved from another net; build that one, with its layers in the same order{by_number}'
+        )
 
 
 def _abbreviated(names: List[str]) -> str:
     return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
-def _converted(path: Union[str, Path], name: str, parameter: Parameter,
-               value: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+def _converted(
+    path: Union[str, Path], name: str, parameter: Parameter, value: numpy.ndarray[Any, Any]
+) -> numpy.ndarray[Any, Any]:
     """Return the saved value in the parameter's own shape and type."""
     shape = tuple(known if known > 0 else 0 for known in parameter.shape)  # 0: not yet inferred
-    expected, actual = (shape, value.shape) if name.rpartition('.')[2] not in NORM_PARAMETERS else (
-        _channels(shape), _channels(value.shape))
+    expected, actual = (
+        (shape, value.shape)
+        if name.rpartition('.')[2] not in NORM_PARAMETERS
+        else (_channels(shape), _channels(value.shape))
+    )
     if len(expected) != len(actual) or any(known not in (0, size) for known, size in zip(expected, actual)):
-        raise InputError(f'{name} in {path} must be {shape}, as the net has it, got {value.shape}: it was saved from a '
-                         'net of other sizes; build the net as it was then')
+        raise InputError(
+            f'{name} in {path} must be {shape}, as the net has it, got {value.shape}: it was saved from a '
+            'net of other sizes; build the net as it was then'
+        )
     dtype = numpy.dtype(parameter.dtype)
     if not numpy.can_cast(value.dtype, dtype):
-        raise InputError(f'{name} in {path} must be {dtype}, as the net has it, got {value.dtype}, which would be '
-                         f"rounded; cast the net first: net.cast('{value.dtype}')")
+        raise InputError(
+            f'{name} in {path} must be {dtype}, as the net has it, got {value.dtype}, which would be '
+            f"rounded; cast the net first: net.cast('{value.dtype}')"
+        )
     converted: numpy.ndarray[Any, Any] = value.reshape(actual if 0 in shape else shape).astype(dtype)
     return converted
 

@@ -1,4 +1,5 @@
 """Sums of losses and right answers over minibatches, kept on the device until they are read."""
+
 from __future__ import annotations
 
 from typing import Any, Dict, Optional, Tuple
@@ -49,8 +50,9 @@ class Totals:
 
         Raises: InputError if a label was none of the classes.
         """
-        loss, correct, invalid = (sum(total.asnumpy().item() for total in sums.values())
-                                  for sums in (self.loss, self.correct, self.invalid))
+        loss, correct, invalid = (
+            sum(total.asnumpy().item() for total in sums.values()) for sums in (self.loss, self.correct, self.invalid)
+        )
         check_labels(invalid, self.count, self.classes)
         return loss / self.count, correct / self.count
 
@@ -62,16 +64,25 @@ def is_invalid(y: NDArray, classes: int) -> NDArray:
 
 def check_labels(invalid: float, count: int, classes: int) -> None:
     if invalid:
-        raise InputError(f'must be labels from 0 to {classes - 1}, as the net has {classes} outputs, '
-                         f'got {invalid:.0f} others among {count}; number the classes from 0, in whole numbers', 'y')
+        raise InputError(
+            f'must be labels from 0 to {classes - 1}, as the net has {classes} outputs, '
+            f'got {invalid:.0f} others among {count}; number the classes from 0, in whole numbers',
+            'y',
+        )
 
 
 def check_output(output: Any, examples: int) -> None:
     """Raise InputError unless output is (b, classes) for b examples, and there are two classes or more."""
     if not isinstance(output, NDArray) or output.ndim != 2 or len(output) != examples:
         came = f'shape {output.shape}' if isinstance(output, NDArray) else type(output).__name__
-        raise InputError(f'must return an array (b, classes), one row for each of {examples} examples, got {came}; '
-                         'let its last layer be nn.Dense(classes)', 'net')
+        raise InputError(
+            f'must return an array (b, classes), one row for each of {examples} examples, got {came}; '
+            'let its last layer be nn.Dense(classes)',
+            'net',
+        )
     if output.shape[1] == 1:
-        raise InputError('must return scores (b, classes) of two classes or more, got a single one, whose softmax is '
-                         'always 1; let its last layer be nn.Dense(2) for two classes', 'net')
+        raise InputError(
+            'must return scores (b, classes) of two classes or more, got a single one, whose softmax is '
+            'always 1; let its last layer be nn.Dense(2) for two classes',
+            'net',
+        )

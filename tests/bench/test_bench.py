@@ -1,4 +1,5 @@
 """The benchmark measures what it says, and what it writes agrees with what it measured."""
+
 import dataclasses
 import importlib.util
 import json
@@ -44,6 +45,7 @@ def test_every_round_gives_each_column_its_turn(monkeypatch):
         def call(repeat):
             order.append((name, repeat))
             return seconds
+
         return call
 
     times = rounds.interleave({'a': column('a', 0.01), 'b': column('b', 0.02), 'slow': column('slow', 1)}, 5, budget=60)
@@ -88,20 +90,40 @@ def test_an_error_is_relative_to_the_exact_result():
 
 
 def test_goals_are_met_or_not_by_the_ratios_of_the_rounds():
-    both = {'native': dataclasses.replace(measurement(2, 20), floors=3.5), 'gluon': measurement(10, 100),
-            'torch': measurement(3, 30)}
-    result = Result('', '', {}, {}, 0, [], layers=[LayerResult((64, 64, 56, 56), None, None, both)],
-                    sizes=[LayerResult((1,), megabytes, None, {'native': measurement(seconds)})
-                           for megabytes, seconds in ((0.1, 9), (1, 2), (100, 100))])
+    both = {
+        'native': dataclasses.replace(measurement(2, 20), floors=3.5),
+        'gluon': measurement(10, 100),
+        'torch': measurement(3, 30),
+    }
+    result = Result(
+        '',
+        '',
+        {},
+        {},
+        0,
+        [],
+        layers=[LayerResult((64, 64, 56, 56), None, None, both)],
+        sizes=[
+            LayerResult((1,), megabytes, None, {'native': measurement(seconds)})
+            for megabytes, seconds in ((0.1, 9), (1, 2), (100, 100))
+        ],
+    )
     found = {goal.goal.split(': ', 1)[1]: (goal.value, goal.met) for goal in results.check(result)}
-    assert found == {'native / Gluon': (0.2, True), 'native / PyTorch': (pytest.approx(2 / 3), False),
-                     'native / memory floor': (3.5, False), 'highest / lowest, native': (2, False)}
+    assert found == {
+        'native / Gluon': (0.2, True),
+        'native / PyTorch': (pytest.approx(2 / 3), False),
+        'native / memory floor': (3.5, False),
+        'highest / lowest, native': (2, False),
+    }
 
 
 def test_a_profile_adds_up_to_the_whole():
     kinds = parts.by_kind(Profiled(10, {'_backward_Convolution': 3, 'Convolution': 2, 'take': 1}))
     assert {kind: seconds for kind, seconds in kinds.items() if seconds} == {
-        'convolutions': 5, parts.OTHER: 1, parts.BETWEEN: 4}
+        'convolutions': 5,
+        parts.OTHER: 1,
+        parts.BETWEEN: 4,
+    }
 
 
 PROFILED = """
@@ -119,8 +141,14 @@ def test_the_profiler_has_a_file_of_its_own_and_leaves_none(tmp_path):
     (tmp_path / 'here').mkdir()
     (tmp_path / 'temporary').mkdir()
     environment = {**os.environ, 'TMPDIR': str(tmp_path / 'temporary'), 'PYTHONPATH': str(TOP)}
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', PROFILED], cwd=tmp_path / 'here', env=environment,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', PROFILED],
+        cwd=tmp_path / 'here',
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, '1\n', '')
     assert not list(tmp_path.glob('*/*'))
 
@@ -155,8 +183,9 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_
     for path, reason in [(below, r'(Not a directory|File exists)'), (is_folder, 'Is a directory')]:
         assert cli.main(['bench', '--quick', '--parts', 'layers', *files, option, str(path)]) == 2
         captured = capsys.readouterr()
-        assert re.fullmatch(f'gluon_bn: {option} must be a file that can be written, got .*: {reason}; '
-                            'name another\n', captured.err)
+        assert re.fullmatch(
+            f'gluon_bn: {option} must be a file that can be written, got .*: {reason}; name another\n', captured.err
+        )
         assert captured.out == ''
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a file', 'a folder.svg']
 

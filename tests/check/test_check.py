@@ -1,4 +1,5 @@
 """The check of a function: every mistake is named, nothing right is, and no numbers are invented."""
+
 import itertools
 
 import mxnet as mx
@@ -38,8 +39,12 @@ def test_of_two_mistakes_one_is_named_and_none_invented(pair):
     assert found and found <= set(pair)
 
 
-RIGHT = {"ours": gluon_bn.batch_norm, "the chapter's": students.batch_norm("StatsKeptInGraph"),
-         "fused": gluon_bn.fused_batch_norm, "by reshape": students.by_reshape}
+RIGHT = {
+    "ours": gluon_bn.batch_norm,
+    "the chapter's": students.batch_norm("StatsKeptInGraph"),
+    "fused": gluon_bn.fused_batch_norm,
+    "by reshape": students.by_reshape,
+}
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -61,8 +66,10 @@ def test_right_functions_of_one_front_pass():
 
 def with_statistics(change):
     """The right function, with something done to what it returns."""
+
     def fn(*args):
         return change(*students.batch_norm()(*args))
+
     return fn
 
 
@@ -72,7 +79,9 @@ UNUSUAL = {
     "the variance grows": (lambda Y, mean, var: (Y, mean, var + 1), {"WrongStatistics", "UpdatesAtPredict"}),
     "exchanged": (lambda Y, mean, var: (Y, var, mean), {"WrongReturn"}),
     "exchanged in prediction": (
-        lambda Y, mean, var: (Y, mean, var) if autograd.is_training() else (Y, var, mean), {"WrongReturn"}),
+        lambda Y, mean, var: (Y, mean, var) if autograd.is_training() else (Y, var, mean),
+        {"WrongReturn"},
+    ),
     "Y last": (lambda Y, mean, var: (mean, var, Y), {"WrongReturn"}),
     "NumPy averages": (lambda Y, mean, var: (Y, mean.asnumpy(), var.asnumpy()), {"WrongReturn"}),
     "the gradient doubled": (lambda Y, mean, var: (2 * Y - Y.detach(), mean, var), {"WrongGradient"}),
@@ -80,7 +89,9 @@ UNUSUAL = {
     "a row too few": (lambda Y, mean, var: (Y[1:], mean, var), {"WrongShape"}),
     "the averages flat": (lambda Y, mean, var: (Y, mean.reshape((-1,)), var.reshape((-1, 1))), {"WrongShape"}),
     "the averages flat in a convolution": (
-        lambda Y, mean, var: (Y, mean.reshape((-1,)), var) if Y.ndim == 4 else (Y, mean, var), {"WrongShape"}),
+        lambda Y, mean, var: (Y, mean.reshape((-1,)), var) if Y.ndim == 4 else (Y, mean, var),
+        {"WrongShape"},
+    ),
     "noise": (lambda Y, mean, var: (Y + mx.nd.random.normal(shape=Y.shape), mean, var), {"RemembersBetweenCalls"}),
     "NumPy arrays": (lambda Y, mean, var: (Y.asnumpy(), mean, var), {"WrongReturn"}),
     "two values": (lambda Y, mean, var: (Y, mean), {"WrongReturn"}),
@@ -118,8 +129,10 @@ def test_writing_into_X_is_named_with_and_without_a_record():
 
 def test_the_counterexample_is_the_batch_by_numbers():
     text = str(check.batch_norm(students.batch_norm("MomentumSwapped"))).replace("\n    ", " ")
-    assert ("after one batch, for X = [[1, 2], [3, 2], [5, 6], [7, 6]], moving_mean = 0, moving_var = 0, "
-            "momentum = 0.9, moving_mean[0, 0] should be 0.4, yours is 3.6") in text
+    assert (
+        "after one batch, for X = [[1, 2], [3, 2], [5, 6], [7, 6]], moving_mean = 0, moving_var = 0, "
+        "momentum = 0.9, moving_mean[0, 0] should be 0.4, yours is 3.6"
+    ) in text
     text = str(check.batch_norm(students.batch_norm("EpsOutsideSqrt"))).replace("\n    ", " ")
     # 2 * (1 - 4) / 3 + 1 = -1, since the root of 5 + 4 is 3; with eps outside it is 2.236 + 4
     assert "gamma = (2, 3), beta = (1, 10), eps = 4, Y[0, 0] should be -1, yours is 0.03786" in text

@@ -1,4 +1,5 @@
 """The check of a backward pass by hand."""
+
 import itertools
 
 import numpy
@@ -45,6 +46,7 @@ def by_autograd(ask):
         with autograd.record():
             Y, *_ = students.batch_norm()(X, gamma, beta, gamma, gamma, eps, 0.9)
         return ask(Y, dY, [X, gamma, beta])
+
     return fn
 
 
@@ -58,8 +60,11 @@ def by_function(Y, dY, variables):
     return [variable.grad for variable in variables]
 
 
-@pytest.mark.parametrize("ask", [by_method, by_function, lambda Y, dY, variables: autograd.grad(Y, variables, [dY])],
-                         ids=["method", "backward", "grad"])
+@pytest.mark.parametrize(
+    "ask",
+    [by_method, by_function, lambda Y, dY, variables: autograd.grad(Y, variables, [dY])],
+    ids=["method", "backward", "grad"],
+)
 def test_autograd_s_work_is_not_taken_for_the_student_s(front, ask):
     result = check.gradient(by_autograd(ask))
     assert result.mistakes == ["UsesAutograd"] and "by hand" in str(result)
@@ -68,6 +73,7 @@ def test_autograd_s_work_is_not_taken_for_the_student_s(front, ask):
 def changed(change):
     def fn(dY, X, gamma, eps):
         return change(*closed_form(dY, X, gamma, eps))
+
     return fn
 
 
@@ -75,20 +81,35 @@ def without_eps(dY, X, gamma, eps):
     return closed_form(dY, X, gamma, 0)
 
 
-@pytest.mark.parametrize("fn, expected", [
-    (without_eps, ["NoEps"]),
-    (changed(lambda dX, dgamma, dbeta: (-dX, dgamma, dbeta)), ["WrongGradientScale"]),
-    (changed(lambda dX, dgamma, dbeta: (0 * dX, dgamma, dbeta)), ["WrongGradientX"]),
-    (changed(lambda dX, dgamma, dbeta: (dX, dbeta, dgamma)), ["WrongReturn"]),
-    (changed(lambda dX, dgamma, dbeta: (dgamma, dbeta, dX)), ["WrongReturn"]),
-    (changed(lambda dX, dgamma, dbeta: (dX[1:], dgamma, dbeta)), ["WrongShape"]),
-    (changed(lambda dX, dgamma, dbeta: (dX, dgamma)), ["WrongReturn"]),
-    (changed(lambda dX, dgamma, dbeta: (dX * numpy.nan, dgamma, dbeta)), ["WrongGradientX"]),
-    (lambda dY, X, gamma, eps: None, ["NotWritten"]),
-    (lambda dY, X, gamma, eps: print(end=""), ["ReturnsNone"]),
-    (lambda dY, X, gamma, eps: 1 / 0, ["RaisesException"]),
-], ids=["no eps", "the sign", "nothing", "exchanged", "dX last", "shape", "two values", "NaN", "unwritten", "None",
-        "raises"])
+@pytest.mark.parametrize(
+    "fn, expected",
+    [
+        (without_eps, ["NoEps"]),
+        (changed(lambda dX, dgamma, dbeta: (-dX, dgamma, dbeta)), ["WrongGradientScale"]),
+        (changed(lambda dX, dgamma, dbeta: (0 * dX, dgamma, dbeta)), ["WrongGradientX"]),
+        (changed(lambda dX, dgamma, dbeta: (dX, dbeta, dgamma)), ["WrongReturn"]),
+        (changed(lambda dX, dgamma, dbeta: (dgamma, dbeta, dX)), ["WrongReturn"]),
+        (changed(lambda dX, dgamma, dbeta: (dX[1:], dgamma, dbeta)), ["WrongShape"]),
+        (changed(lambda dX, dgamma, dbeta: (dX, dgamma)), ["WrongReturn"]),
+        (changed(lambda dX, dgamma, dbeta: (dX * numpy.nan, dgamma, dbeta)), ["WrongGradientX"]),
+        (lambda dY, X, gamma, eps: None, ["NotWritten"]),
+        (lambda dY, X, gamma, eps: print(end=""), ["ReturnsNone"]),
+        (lambda dY, X, gamma, eps: 1 / 0, ["RaisesException"]),
+    ],
+    ids=[
+        "no eps",
+        "the sign",
+        "nothing",
+        "exchanged",
+        "dX last",
+        "shape",
+        "two values",
+        "NaN",
+        "unwritten",
+        "None",
+        "raises",
+    ],
+)
 def test_other_mistakes_are_told_apart(fn, expected):
     assert check.gradient(fn).mistakes == expected
 
@@ -102,6 +123,7 @@ def test_dgamma_and_dbeta_are_judged_without_dX(dX, name):
 
 def test_a_wrong_spread_is_seen_through_another_mistake():
     """The long form, with NumPy's habit of m for the batch size, and no eps."""
+
     def fn(dY, X, gamma, eps):
         return students.backward("WrongGradientFactorM")(dY, X, gamma, 0)
 
@@ -130,15 +152,22 @@ def test_the_numbers_tell_the_three_ways_of_dX():
         check.gradient(closed_form, only=("colour",))
 
 
-def by_hand(dX="gamma / spread * (dY - dbeta / m - X_hat * dgamma / m)", dgamma="total(dY * X_hat)",
-            dbeta="total(dY)"):
+def by_hand(dX="gamma / spread * (dY - dbeta / m - X_hat * dgamma / m)", dgamma="total(dY * X_hat)", dbeta="total(dY)"):
     """A backward pass whose last three lines are these."""
-    lines = "\n".join(f"    {line}" for line in (
-        "dY, X, gamma = (array.asnumpy().astype('float64') for array in (dY, X, gamma))",
-        "axes = (0,) if X.ndim == 2 else (0, 2, 3)", "m = X.size // X.shape[1]",
-        "total = lambda array: array.sum(axes, keepdims=True)", "mean = total(X) / m",
-        "spread = (total((X - mean) ** 2) / m + eps) ** 0.5", "X_hat = (X - mean) / spread",
-        "dgamma, dbeta = total(dY * X_hat), total(dY)", f"return {dX}, {dgamma}, {dbeta}"))
+    lines = "\n".join(
+        f"    {line}"
+        for line in (
+            "dY, X, gamma = (array.asnumpy().astype('float64') for array in (dY, X, gamma))",
+            "axes = (0,) if X.ndim == 2 else (0, 2, 3)",
+            "m = X.size // X.shape[1]",
+            "total = lambda array: array.sum(axes, keepdims=True)",
+            "mean = total(X) / m",
+            "spread = (total((X - mean) ** 2) / m + eps) ** 0.5",
+            "X_hat = (X - mean) / spread",
+            "dgamma, dbeta = total(dY * X_hat), total(dY)",
+            f"return {dX}, {dgamma}, {dbeta}",
+        )
+    )
     names = {}
     exec(f"def fn(dY, X, gamma, eps):\n{lines}", names)
     return names["fn"]
@@ -171,10 +200,16 @@ def test_of_another_term_of_dX_only_what_is_wrong_is_named_and_told(dX):
     assert result.mistakes == OTHER_DX[dX] and f"dX = {dX}".replace("spread", ROOT) in text, text
 
 
-@pytest.mark.parametrize("name, formula, words", [
-    ("dgamma", "total(dY * X)", "sum(dY * X)"), ("dgamma", "-total(dY * X_hat)", "-sum(dY * X_hat)"),
-    ("dgamma", "total(dY * X_hat) / m", "sum(dY * X_hat) / m, where m = X.size / X.shape[1]"),
-    ("dbeta", "total(dY) / m", "sum(dY) / m"), ("dbeta", "gamma * total(dY)", "gamma * sum(dY)")])
+@pytest.mark.parametrize(
+    "name, formula, words",
+    [
+        ("dgamma", "total(dY * X)", "sum(dY * X)"),
+        ("dgamma", "-total(dY * X_hat)", "-sum(dY * X_hat)"),
+        ("dgamma", "total(dY * X_hat) / m", "sum(dY * X_hat) / m, where m = X.size / X.shape[1]"),
+        ("dbeta", "total(dY) / m", "sum(dY) / m"),
+        ("dbeta", "gamma * total(dY)", "gamma * sum(dY)"),
+    ],
+)
 def test_another_dgamma_or_dbeta_is_told_as_it_is(name, formula, words):
     result = check.gradient(by_hand(**{name: formula}))
     assert result.mistakes == [f"WrongGradient{name[1:].title()}"]

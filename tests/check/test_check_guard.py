@@ -1,4 +1,5 @@
 """Code that hangs, leaves, raises or prints becomes a result, and soon."""
+
 import os
 import signal
 import sys
@@ -59,6 +60,7 @@ def test_what_can_be_stopped_is_stopped():
 @pytest.mark.fault("a student's code that hangs")
 def test_code_that_cannot_be_stopped_leaves_nothing_behind():
     """Not in autograd, nor in MXNet's arrays, nor in the folder for temporary files."""
+
     def hangs(*args):
         stubborn()
 
@@ -110,6 +112,7 @@ def test_other_threads_keep_autograd_during_a_check_by_hand():
 
 def test_code_on_a_busy_machine_is_not_taken_for_code_that_hangs():
     """Where the processors work for others this code would take twice as long."""
+
     def waits(*args):
         if not waits.done:
             waits.done = time.sleep(1) or True
@@ -134,18 +137,22 @@ def test_the_time_limit_covers_all_calls_together():
 def raiser(error):
     def fn(*args):
         raise error
+
     return fn
 
 
-@pytest.mark.parametrize("fn, name, words", [
-    (lambda *args: sys.exit(1), "CallsExit", "ends the whole program"),
-    (lambda *args: exit(), "CallsExit", "ends the whole program"),
-    (raiser(KeyboardInterrupt()), "RaisesException", "KeyboardInterrupt"),
-    (raiser(MemoryError("too much")), "RaisesException", "MemoryError: too much"),
-    (raiser(ValueError("")), "RaisesException", "ValueError"),
-    (lambda: None, "WrongArguments", "takes 0 positional arguments but 7 were given"),
-    (lambda X, *rest: (X - X.mean(axis=1), *rest[2:4]), "WrongShape", "operands could not be broadcast together"),
-])
+@pytest.mark.parametrize(
+    "fn, name, words",
+    [
+        (lambda *args: sys.exit(1), "CallsExit", "ends the whole program"),
+        (lambda *args: exit(), "CallsExit", "ends the whole program"),
+        (raiser(KeyboardInterrupt()), "RaisesException", "KeyboardInterrupt"),
+        (raiser(MemoryError("too much")), "RaisesException", "MemoryError: too much"),
+        (raiser(ValueError("")), "RaisesException", "ValueError"),
+        (lambda: None, "WrongArguments", "takes 0 positional arguments but 7 were given"),
+        (lambda X, *rest: (X - X.mean(axis=1), *rest[2:4]), "WrongShape", "operands could not be broadcast together"),
+    ],
+)
 @pytest.mark.fault("a student's code that raises or exits")
 def test_whatever_is_raised_is_told(fn, name, words):
     result = check.batch_norm(fn, only=("dense", "prediction"))
@@ -199,19 +206,23 @@ def test_three_checks_take_less_than_three_seconds_of_the_processor():
 
 def test_many_checks_do_not_grow():
     import psutil
+
     check.batch_norm(students.batch_norm())
     before = psutil.Process().memory_info().rss
     for _ in range(20):
         check.batch_norm(students.batch_norm())
     # a thread of its own for each call would keep 5 MB of MXNet's: 100 MB a check
-    assert psutil.Process().memory_info().rss - before < 50 * 2 ** 20
+    assert psutil.Process().memory_info().rss - before < 50 * 2**20
 
 
 @pytest.mark.fault("a student's code that raises or exits")
 def test_in_a_notebook_exit_does_not_end_the_kernel_and_the_table_is_html():
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    cells = ["from gluon_bn import check\ndef leave(*args):\n    exit()\ncheck.batch_norm(leave)",
-             "def endless(*args):\n    while True: pass\ncheck.batch_norm(endless, seconds=0.5)", "6 * 7"]
+    cells = [
+        "from gluon_bn import check\ndef leave(*args):\n    exit()\ncheck.batch_norm(leave)",
+        "def endless(*args):\n    while True: pass\ncheck.batch_norm(endless, seconds=0.5)",
+        "6 * 7",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     left, hung, alive = (cell.outputs[-1].data for cell in notebook.cells)

@@ -1,4 +1,5 @@
 """The check of a layer: parameters, starting values, saving, devices, and the maths inside."""
+
 import functools
 import itertools
 import re
@@ -32,25 +33,43 @@ def test_every_mistake_is_named_and_no_other(front, mistake):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", [pair for pair in itertools.combinations(students.LAYER + students.FUNCTION, 2)
-                                  if pair[0] in students.LAYER
-                                  and not any(set(pair) <= group for group in students.LAYER_EXCLUSIVE)], ids="+".join)
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pair
+        for pair in itertools.combinations(students.LAYER + students.FUNCTION, 2)
+        if pair[0] in students.LAYER and not any(set(pair) <= group for group in students.LAYER_EXCLUSIVE)
+    ],
+    ids="+".join,
+)
 def test_of_two_mistakes_one_is_named_and_none_invented(pair):
     found = names(check.layer(students.layer(*pair)))
     assert found & expected(*pair) and found <= expected(*pair)
 
 
-@pytest.mark.parametrize("cls, notes", [
-    (gluon_bn.BatchNorm, {"VarInitZero"}),
-    (functools.partial(gluon_bn.BatchNorm, fn=gluon_bn.fused_batch_norm), {"VarInitZero"}),
-    (students.ChapterLayer, {"VarInitZero", "StatsNotSaved", "StatsKeptInGraph"}),
-    (students.LocalCopyLayer, {"VarInitZero", "StatsNotSaved"}),
-    (students.InferringLayer, set()),
-    (students.GluonLayer, set()),
-    (lambda num_features, num_dims: nn.BatchNorm(), set()),
-    (students.layer(), set()),
-], ids=["ours", "fused", "the chapter's", "copies for each call", "infers its size", "Gluon's",
-        "Gluon's, size inferred", "with Parameters"])
+@pytest.mark.parametrize(
+    "cls, notes",
+    [
+        (gluon_bn.BatchNorm, {"VarInitZero"}),
+        (functools.partial(gluon_bn.BatchNorm, fn=gluon_bn.fused_batch_norm), {"VarInitZero"}),
+        (students.ChapterLayer, {"VarInitZero", "StatsNotSaved", "StatsKeptInGraph"}),
+        (students.LocalCopyLayer, {"VarInitZero", "StatsNotSaved"}),
+        (students.InferringLayer, set()),
+        (students.GluonLayer, set()),
+        (lambda num_features, num_dims: nn.BatchNorm(), set()),
+        (students.layer(), set()),
+    ],
+    ids=[
+        "ours",
+        "fused",
+        "the chapter's",
+        "copies for each call",
+        "infers its size",
+        "Gluon's",
+        "Gluon's, size inferred",
+        "with Parameters",
+    ],
+)
 def test_right_layers_pass(front, cls, notes):
     result = check.layer(cls, seconds=60)
     assert result.mistakes == [] and set(result.notes) == notes, result
@@ -178,12 +197,15 @@ class NoParameters(students.ChapterLayer):
         return X
 
 
-@pytest.mark.parametrize("cls, name, words", [
-    (Nothing, "RaisesException", r"in making the layer by Nothing\(2, 2\)"),
-    (lambda num_features, num_dims: 3, "NotABlock", "builtins.int"),
-    (Forgetful, "NoMovingStats", "no attributes moving_mean and moving_var"),
-    (NoParameters, "MissingGamma", "no Parameter named gamma"),
-])
+@pytest.mark.parametrize(
+    "cls, name, words",
+    [
+        (Nothing, "RaisesException", r"in making the layer by Nothing\(2, 2\)"),
+        (lambda num_features, num_dims: 3, "NotABlock", "builtins.int"),
+        (Forgetful, "NoMovingStats", "no attributes moving_mean and moving_var"),
+        (NoParameters, "MissingGamma", "no Parameter named gamma"),
+    ],
+)
 def test_what_is_no_batch_norm_is_told_so(cls, name, words):
     result = check.layer(cls)
     assert result.mistakes[0] == name and re.search(words, str(result).replace("\n    ", " ")), result

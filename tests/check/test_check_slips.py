@@ -1,4 +1,5 @@
 """Slips beyond the usual mistakes: a check tells which quantity is off and what it equals instead."""
+
 import pytest
 from mxnet import autograd, nd
 
@@ -23,9 +24,17 @@ def output(X, mean, var, gamma, beta, eps):
     return gamma * (X - mean) / nd.sqrt(var + eps) + beta
 
 
-def student(mean=average, var=variance, output=output, blend=blend, blended=None, training_output=None,
-            call=lambda *arguments: arguments):
+def student(
+    mean=average,
+    var=variance,
+    output=output,
+    blend=blend,
+    blended=None,
+    training_output=None,
+    call=lambda *arguments: arguments,
+):
     """The chapter's function, with one of its parts written otherwise."""
+
     def fn(*arguments):
         X, gamma, beta, moving_mean, moving_var, eps, momentum = call(*arguments)
         axes = (0,) if X.ndim == 2 else (0, 2, 3)
@@ -36,51 +45,69 @@ def student(mean=average, var=variance, output=output, blend=blend, blended=None
         Y = (training_output or output)(X, batch_mean, batch_var, gamma, beta, eps)
         new_mean = blend(moving_mean, batch_mean, momentum)
         if blended is not None:
-            batch_var = blended(X=X, var=batch_var, mean=batch_mean, new_mean=new_mean, old_mean=moving_mean, eps=eps,
-                                axes=axes)
+            batch_var = blended(
+                X=X, var=batch_var, mean=batch_mean, new_mean=new_mean, old_mean=moving_mean, eps=eps, axes=axes
+            )
         return Y, new_mean.detach(), blend(moving_var, batch_var, momentum).detach()
+
     return fn
 
 
 def sum_over(count):
-    return dict(mean=lambda X, axes: X.sum(axis=axes, keepdims=True) / count(X),
-                var=lambda X, mean, axes: ((X - mean) ** 2).sum(axis=axes, keepdims=True) / count(X))
+    return dict(
+        mean=lambda X, axes: X.sum(axis=axes, keepdims=True) / count(X),
+        var=lambda X, mean, axes: ((X - mean) ** 2).sum(axis=axes, keepdims=True) / count(X),
+    )
 
 
 OUTPUTS = {
-    "Y = gamma * (X - mean) / sqrt(var) + eps + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(var) + eps + beta,
-    "Y = gamma * (X - mean) / var + eps + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / var + eps + beta,
-    "Y = gamma * (X - mean) / (sqrt(var) + sqrt(eps)) + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / (nd.sqrt(var) + eps ** 0.5) + beta,
-    "Y = gamma * (X - mean) / sqrt(var - eps) + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(var - eps) + beta,
-    "Y = gamma * (X - mean) / sqrt(maximum(var, eps)) + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(nd.maximum(var, eps)) + beta,
-    "Y = gamma * (X - mean) / sqrt(var + eps) - beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(var + eps) - beta,
-    "Y = (X - mean) / sqrt(var + eps) - beta":
-        lambda X, mean, var, gamma, beta, eps: (X - mean) / nd.sqrt(var + eps) - beta,
-    "Y = (X - mean) / sqrt(var + eps) / gamma + beta":
-        lambda X, mean, var, gamma, beta, eps: (X - mean) / nd.sqrt(var + eps) / gamma + beta,
-    "Y = (X - mean) / sqrt(var + eps) + gamma + beta":
-        lambda X, mean, var, gamma, beta, eps: (X - mean) / nd.sqrt(var + eps) + gamma + beta,
-    "Y = (gamma * X - mean) / sqrt(var + eps) + beta":
-        lambda X, mean, var, gamma, beta, eps: (gamma * X - mean) / nd.sqrt(var + eps) + beta,
-    "Y = gamma * (X - mean / sqrt(var + eps)) + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (X - mean / nd.sqrt(var + eps)) + beta,
-    "Y = gamma * X - mean / sqrt(var + eps) + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * X - mean / nd.sqrt(var + eps) + beta,
-    "Y = gamma * (mean - X) / sqrt(var + eps) + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * (mean - X) / nd.sqrt(var + eps) + beta,
-    "Y = gamma * X / sqrt(var + eps) + beta":
-        lambda X, mean, var, gamma, beta, eps: gamma * X / nd.sqrt(var + eps) + beta,
+    "Y = gamma * (X - mean) / sqrt(var) + eps + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (X - mean) / nd.sqrt(var) + eps + beta
+    ),
+    "Y = gamma * (X - mean) / var + eps + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (X - mean) / var + eps + beta
+    ),
+    "Y = gamma * (X - mean) / (sqrt(var) + sqrt(eps)) + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (X - mean) / (nd.sqrt(var) + eps**0.5) + beta
+    ),
+    "Y = gamma * (X - mean) / sqrt(var - eps) + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (X - mean) / nd.sqrt(var - eps) + beta
+    ),
+    "Y = gamma * (X - mean) / sqrt(maximum(var, eps)) + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (X - mean) / nd.sqrt(nd.maximum(var, eps)) + beta
+    ),
+    "Y = gamma * (X - mean) / sqrt(var + eps) - beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (X - mean) / nd.sqrt(var + eps) - beta
+    ),
+    "Y = (X - mean) / sqrt(var + eps) - beta": lambda X, mean, var, gamma, beta, eps: (
+        (X - mean) / nd.sqrt(var + eps) - beta
+    ),
+    "Y = (X - mean) / sqrt(var + eps) / gamma + beta": lambda X, mean, var, gamma, beta, eps: (
+        (X - mean) / nd.sqrt(var + eps) / gamma + beta
+    ),
+    "Y = (X - mean) / sqrt(var + eps) + gamma + beta": lambda X, mean, var, gamma, beta, eps: (
+        (X - mean) / nd.sqrt(var + eps) + gamma + beta
+    ),
+    "Y = (gamma * X - mean) / sqrt(var + eps) + beta": lambda X, mean, var, gamma, beta, eps: (
+        (gamma * X - mean) / nd.sqrt(var + eps) + beta
+    ),
+    "Y = gamma * (X - mean / sqrt(var + eps)) + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (X - mean / nd.sqrt(var + eps)) + beta
+    ),
+    "Y = gamma * X - mean / sqrt(var + eps) + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * X - mean / nd.sqrt(var + eps) + beta
+    ),
+    "Y = gamma * (mean - X) / sqrt(var + eps) + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * (mean - X) / nd.sqrt(var + eps) + beta
+    ),
+    "Y = gamma * X / sqrt(var + eps) + beta": lambda X, mean, var, gamma, beta, eps: (
+        gamma * X / nd.sqrt(var + eps) + beta
+    ),
     "Y = gamma * (X - mean) + beta": lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) + beta,
-    "Y = (gamma * (X - mean) + beta) / sqrt(var + eps)":
-        lambda X, mean, var, gamma, beta, eps: (gamma * (X - mean) + beta) / nd.sqrt(var + eps),
-    "Y = maximum(gamma * (X - mean) / sqrt(var + eps) + beta, 0)":
-        lambda *arguments: nd.relu(output(*arguments)),
+    "Y = (gamma * (X - mean) + beta) / sqrt(var + eps)": lambda X, mean, var, gamma, beta, eps: (
+        (gamma * (X - mean) + beta) / nd.sqrt(var + eps)
+    ),
+    "Y = maximum(gamma * (X - mean) / sqrt(var + eps) + beta, 0)": lambda *arguments: nd.relu(output(*arguments)),
 }
 
 
@@ -100,21 +127,38 @@ def test_another_formula_in_prediction_is_told_with_the_moving_averages():
 
 
 STATISTICS = {
-    "sums by examples": (sum_over(lambda X: X.shape[0]), ["WrongCount"],
-                         "mean = sum(X) / n and var = sum((X - mean)**2) / n, where n = X.shape[0]"),
-    "the variance alone": (dict(var=sum_over(lambda X: X.shape[0])["var"]), ["WrongCount"],
-                           "var = sum((X - mean)**2) / n, where n = X.shape[0]"),
-    "sums by all values": (sum_over(lambda X: X.size), ["WrongCount"],
-                           "mean = sum(X) / size and var = sum((X - mean)**2) / size, where size = X.size"),
+    "sums by examples": (
+        sum_over(lambda X: X.shape[0]),
+        ["WrongCount"],
+        "mean = sum(X) / n and var = sum((X - mean)**2) / n, where n = X.shape[0]",
+    ),
+    "the variance alone": (
+        dict(var=sum_over(lambda X: X.shape[0])["var"]),
+        ["WrongCount"],
+        "var = sum((X - mean)**2) / n, where n = X.shape[0]",
+    ),
+    "sums by all values": (
+        sum_over(lambda X: X.size),
+        ["WrongCount"],
+        "mean = sum(X) / size and var = sum((X - mean)**2) / size, where size = X.size",
+    ),
     "sums": (sum_over(lambda X: 1), ["WrongMean"], "mean = sum(X) and var = sum((X - mean)**2)"),
-    "absolute distances": (dict(var=lambda X, mean, axes: average(nd.abs(X - mean), axes)), ["WrongVariance"],
-                           "var = sum(abs(X - mean)) / m"),
-    "the root of the variance": (dict(var=lambda X, mean, axes: nd.sqrt(variance(X, mean, axes))), ["WrongVariance"],
-                                 "var = sqrt(sum((X - mean)**2) / m)"),
-    "distances from 0": (dict(var=lambda X, mean, axes: average(X ** 2, axes)), ["WrongVariance"],
-                         "var = sum(X**2) / m"),
-    "the variance of each pixel": (dict(var=lambda X, mean, axes: variance(X, mean, axes[:1])), ["WrongAxis"],
-                                   "a variance over the axes (0,)"),
+    "absolute distances": (
+        dict(var=lambda X, mean, axes: average(nd.abs(X - mean), axes)),
+        ["WrongVariance"],
+        "var = sum(abs(X - mean)) / m",
+    ),
+    "the root of the variance": (
+        dict(var=lambda X, mean, axes: nd.sqrt(variance(X, mean, axes))),
+        ["WrongVariance"],
+        "var = sqrt(sum((X - mean)**2) / m)",
+    ),
+    "distances from 0": (dict(var=lambda X, mean, axes: average(X**2, axes)), ["WrongVariance"], "var = sum(X**2) / m"),
+    "the variance of each pixel": (
+        dict(var=lambda X, mean, axes: variance(X, mean, axes[:1])),
+        ["WrongAxis"],
+        "a variance over the axes (0,)",
+    ),
 }
 
 
@@ -127,8 +171,9 @@ def test_another_statistic_of_the_batch_is_one_mistake_and_told_as_it_is(name):
 
 
 @pytest.mark.fault("arguments exchanged in a call")
-@pytest.mark.parametrize("first, second", [("gamma", "beta"), ("eps", "momentum"), ("moving_mean", "moving_var"),
-                                           ("gamma", "moving_var")])
+@pytest.mark.parametrize(
+    "first, second", [("gamma", "beta"), ("eps", "momentum"), ("moving_mean", "moving_var"), ("gamma", "moving_var")]
+)
 def test_arguments_exchanged_in_a_call_are_told(first, second):
     names = ["X", "gamma", "beta", "moving_mean", "moving_var", "eps", "momentum"]
     i, j = names.index(first), names.index(second)
@@ -140,7 +185,8 @@ def test_arguments_exchanged_in_a_call_are_told(first, second):
 
     result = check.batch_norm(student(call=exchanged))
     assert result.mistakes[0] == "ExchangedArguments" and f"which comes of {first} and {second} exchanged" in str(
-        result).replace("\n    ", " ")
+        result
+    ).replace("\n    ", " ")
     assert first == "gamma" != second == "moving_var" or result.mistakes == ["ExchangedArguments"]
 
 
@@ -151,15 +197,18 @@ AVERAGES = {
     "moving_var + (1 - momentum) * sum((X - new_mean)**2) / m, where m = X.size / X.shape[1] and new_mean = the new "
     "moving_mean": dict(blended=lambda X, new_mean, axes, **_: variance(X, new_mean, axes)),
     "moving_var + (1 - momentum) * sum((X - moving_mean)**2) / m": dict(
-        blended=lambda X, old_mean, axes, **_: variance(X, old_mean, axes)),
-    "moving_var + (1 - momentum) * sum(X**2) / m": dict(blended=lambda X, axes, **_: average(X ** 2, axes)),
+        blended=lambda X, old_mean, axes, **_: variance(X, old_mean, axes)
+    ),
+    "moving_var + (1 - momentum) * sum(X**2) / m": dict(blended=lambda X, axes, **_: average(X**2, axes)),
     "which is momentum * moving_mean.": dict(blend=lambda old, batch, momentum: momentum * old),
     "which is (1 - momentum) * mean.": dict(blend=lambda old, batch, momentum: (1 - momentum) * batch),
     "which is momentum * moving_mean + mean.": dict(blend=lambda old, batch, momentum: momentum * old + batch),
     "which is moving_mean + (1 - momentum) * mean.": dict(
-        blend=lambda old, batch, momentum: old + (1 - momentum) * batch),
+        blend=lambda old, batch, momentum: old + (1 - momentum) * batch
+    ),
     "which is moving_mean - (1 - momentum) * (mean - moving_mean).": dict(
-        blend=lambda old, batch, momentum: old - (1 - momentum) * (batch - old)),
+        blend=lambda old, batch, momentum: old - (1 - momentum) * (batch - old)
+    ),
 }
 
 
@@ -210,8 +259,10 @@ def test_averages_that_have_taken_in_the_batch_and_normalize_it_are_named(detach
         if autograd.is_training():
             axes = (0,) if X.ndim == 2 else (0, 2, 3)
             mean = average(X, axes)
-            moving_mean, moving_var = (blend(moving_mean, mean, momentum),
-                                       blend(moving_var, variance(X, mean, axes), momentum))
+            moving_mean, moving_var = (
+                blend(moving_mean, mean, momentum),
+                blend(moving_var, variance(X, mean, axes), momentum),
+            )
             if detached:
                 moving_mean, moving_var = moving_mean.detach(), moving_var.detach()
         return output(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
@@ -230,9 +281,14 @@ def test_gamma_before_the_normalization_is_told_in_Y_and_in_the_averages():
     assert "which is momentum * moving_mean + (1 - momentum) * gamma * mean." in text
 
 
-@pytest.mark.parametrize("order, constants, words", [
-    ((0, 1, 2, 3), (0.9, 1e-5), "eps and momentum"), ((1, 0, 2, 3), (1e-5, 0.9), "gamma and beta"),
-    ((0, 1, 3, 2), (1e-5, 0.9), "moving_mean and moving_var")])
+@pytest.mark.parametrize(
+    "order, constants, words",
+    [
+        ((0, 1, 2, 3), (0.9, 1e-5), "eps and momentum"),
+        ((1, 0, 2, 3), (1e-5, 0.9), "gamma and beta"),
+        ((0, 1, 3, 2), (1e-5, 0.9), "moving_mean and moving_var"),
+    ],
+)
 def test_arguments_exchanged_in_a_layer_s_call_are_told(order, constants, words):
     from students import ChapterLayer
 
@@ -258,7 +314,8 @@ def test_a_slip_is_told_of_a_layer_too():
                 self.moving_mean = self.moving_mean.copyto(X.context)
                 self.moving_var = self.moving_var.copyto(X.context)
             Y, self.moving_mean, self.moving_var = student(blended=lambda var, eps, **_: var + eps)(
-                X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-5, 0.9)
+                X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-5, 0.9
+            )
             return Y
 
     result = check.layer(Layer)
@@ -273,11 +330,19 @@ def test_the_right_formula_is_the_chapter_s_and_no_candidate_is_right():
                 assert names or variant == Variant(source=source)
 
 
-@pytest.mark.parametrize("make, text", [
-    (lambda a, b, c: a - (b - c), "a - (b - c)"), (lambda a, b, c: a - b - c, "a - b - c"),
-    (lambda a, b, c: a / (b * c), "a / (b * c)"), (lambda a, b, c: a * b / c, "a * b / c"),
-    (lambda a, b, c: (a + b) ** 2, "(a + b)**2"), (lambda a, b, c: 1 / (a + 2), "1 / (a + 2)"),
-    (lambda a, b, c: (1 - a) * b, "(1 - a) * b"), (lambda a, b, c: (a ** 2) ** b, "(a**2)**b")])
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda a, b, c: a - (b - c), "a - (b - c)"),
+        (lambda a, b, c: a - b - c, "a - b - c"),
+        (lambda a, b, c: a / (b * c), "a / (b * c)"),
+        (lambda a, b, c: a * b / c, "a * b / c"),
+        (lambda a, b, c: (a + b) ** 2, "(a + b)**2"),
+        (lambda a, b, c: 1 / (a + 2), "1 / (a + 2)"),
+        (lambda a, b, c: (1 - a) * b, "(1 - a) * b"),
+        (lambda a, b, c: (a**2) ** b, "(a**2)**b"),
+    ],
+)
 def test_a_formula_reads_as_it_is_written_and_gives_its_number(make, text):
     formula = make(*map(variable, "abc"))
     assert str(formula) == text and formula.compute({"a": 2.0, "b": 3.0, "c": 5.0}) == make(2.0, 3.0, 5.0)

@@ -1,4 +1,5 @@
 """What students run into who write in a hurry: each is told what it is, and nothing that it is not."""
+
 import linecache
 
 import numpy as np
@@ -19,9 +20,17 @@ def written(body, head=HEAD):
     return names["f"]
 
 
-@pytest.mark.parametrize("body", [
-    "raise NotImplementedError('not written yet')\nreturn Y, moving_mean, moving_var", "pass", "...",
-    "'a docstring alone'", "return Y, moving_mean, moving_var", "return"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise NotImplementedError('not written yet')\nreturn Y, moving_mean, moving_var",
+        "pass",
+        "...",
+        "'a docstring alone'",
+        "return Y, moving_mean, moving_var",
+        "return",
+    ],
+)
 def test_what_is_not_written_is_no_mistake_and_not_right(body):
     result = check.batch_norm(written(body))
     assert result.mistakes == ["NotWritten"] and not result.ok and result.verdict == "not written yet"
@@ -40,32 +49,50 @@ def test_the_exercise_before_is_told_if_it_is_that_which_is_not_written():
     assert "earlier holds no code of yours yet" in str(check.batch_norm(later))
 
 
-@pytest.mark.parametrize("body, name, words", [
-    ("return X - np.mean(X, axis=0), moving_mean, moving_var", "NotInMXNet", "np.mean"),
-    ("return X / np.sqrt(X + eps), moving_mean, moving_var", "NotInMXNet", "np.sqrt"),
-    ("return nd.sqrt(np.square(X)), moving_mean, moving_var", "NotInMXNet", "np.square"),
-    ("return np.subtract(X, X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "NumPy does not know"),
-    ("return np.exp(X), moving_mean, moving_var", "NotInMXNet", "NumPy does not know"),
-    ("return X * np.dot(X, X), moving_mean, moving_var", "NotInMXNet", "np.dot"),
-    ("return X * np.ones(2), moving_mean, moving_var", "NotInMXNet", "np.ones"),
-    ("return X / X.std(axis=0), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
-    ("return X @ X, moving_mean, moving_var", "NotInMXNet", "unsupported operand"),
-    ("return nd.std(X), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
-    ("Y = nd.zeros(X.shape)\nY[:, 0] = X[:, 0] - X[:, 0].mean()\nreturn Y, moving_mean, moving_var",
-     "WritesWhileRecording", "Y[:, 0] ="),
-    ("X -= X.mean(axis=0)\nreturn X, moving_mean, moving_var", "MutatesInput", "X -="),
-    ("return f(X, gamma, beta, moving_mean, moving_var, eps, momentum)", "CallsItself", "return f("),
-    ("return nd.broadcast_subtract(X, X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "broadcast_subtract"),
-    ("return X.broadcast_sub(X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "'broadcast_sub'"),
-    ("return broadcast_sub(X, X.mean(axis=0)), moving_mean, moving_var", "RaisesException", "'broadcast_sub'"),
-    ("return nd.broadcast_axis(X, axis=0, size=9), moving_mean, moving_var", "WrongShape", "Broadcasting axis"),
-    ("return nd.broadcast_sub(X, X.mean(axis=1)), moving_mean, moving_var", "WrongShape", "could not be broadcast"),
-    ("return gamma * X + epsilon, moving_mean, moving_var", "RaisesException", "'epsilon' is not defined"),
-    ("x = X.asnumpy()\nY = nd.array((x - x.mean(0)) / np.sqrt(x.var(0) + eps)) * gamma + beta\n"
-     "return Y, moving_mean, moving_var", "WrongGradient", "dX[0, 1]"),
-    ("x = X.asnumpy()\nY = (x - x.mean(0)) / np.sqrt(x.var(0) + eps) * gamma.asnumpy() + beta.asnumpy()\n"
-     "return nd.array(Y), moving_mean, moving_var", "NoGradient", "does not hang together"),
-])
+@pytest.mark.parametrize(
+    "body, name, words",
+    [
+        ("return X - np.mean(X, axis=0), moving_mean, moving_var", "NotInMXNet", "np.mean"),
+        ("return X / np.sqrt(X + eps), moving_mean, moving_var", "NotInMXNet", "np.sqrt"),
+        ("return nd.sqrt(np.square(X)), moving_mean, moving_var", "NotInMXNet", "np.square"),
+        ("return np.subtract(X, X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "NumPy does not know"),
+        ("return np.exp(X), moving_mean, moving_var", "NotInMXNet", "NumPy does not know"),
+        ("return X * np.dot(X, X), moving_mean, moving_var", "NotInMXNet", "np.dot"),
+        ("return X * np.ones(2), moving_mean, moving_var", "NotInMXNet", "np.ones"),
+        ("return X / X.std(axis=0), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
+        ("return X @ X, moving_mean, moving_var", "NotInMXNet", "unsupported operand"),
+        ("return nd.std(X), moving_mean, moving_var", "NotInMXNet", "has no attribute 'std'"),
+        (
+            "Y = nd.zeros(X.shape)\nY[:, 0] = X[:, 0] - X[:, 0].mean()\nreturn Y, moving_mean, moving_var",
+            "WritesWhileRecording",
+            "Y[:, 0] =",
+        ),
+        ("X -= X.mean(axis=0)\nreturn X, moving_mean, moving_var", "MutatesInput", "X -="),
+        ("return f(X, gamma, beta, moving_mean, moving_var, eps, momentum)", "CallsItself", "return f("),
+        (
+            "return nd.broadcast_subtract(X, X.mean(axis=0)), moving_mean, moving_var",
+            "NotInMXNet",
+            "broadcast_subtract",
+        ),
+        ("return X.broadcast_sub(X.mean(axis=0)), moving_mean, moving_var", "NotInMXNet", "'broadcast_sub'"),
+        ("return broadcast_sub(X, X.mean(axis=0)), moving_mean, moving_var", "RaisesException", "'broadcast_sub'"),
+        ("return nd.broadcast_axis(X, axis=0, size=9), moving_mean, moving_var", "WrongShape", "Broadcasting axis"),
+        ("return nd.broadcast_sub(X, X.mean(axis=1)), moving_mean, moving_var", "WrongShape", "could not be broadcast"),
+        ("return gamma * X + epsilon, moving_mean, moving_var", "RaisesException", "'epsilon' is not defined"),
+        (
+            "x = X.asnumpy()\nY = nd.array((x - x.mean(0)) / np.sqrt(x.var(0) + eps)) * gamma + beta\n"
+            "return Y, moving_mean, moving_var",
+            "WrongGradient",
+            "dX[0, 1]",
+        ),
+        (
+            "x = X.asnumpy()\nY = (x - x.mean(0)) / np.sqrt(x.var(0) + eps) * gamma.asnumpy() + beta.asnumpy()\n"
+            "return nd.array(Y), moving_mean, moving_var",
+            "NoGradient",
+            "does not hang together",
+        ),
+    ],
+)
 def test_habits_of_NumPy_and_of_haste_are_told(body, name, words, monkeypatch):
     lines = [line + "\n" for line in (HEAD + "".join(f"    {line}\n" for line in body.splitlines())).splitlines()]
     monkeypatch.setitem(linecache.cache, "cell", (0, None, lines, "cell"))  # as Jupyter does for its cells
@@ -109,8 +136,12 @@ class Base(nn.Block):
     def __init__(self, num_features, num_dims, **kwargs):
         super().__init__(**kwargs)
         shape = (1, num_features) + (1, 1) * (num_dims == 4)
-        for name, start, kind in (("gamma", "ones", "write"), ("beta", "zeros", "write"),
-                                  ("moving_mean", "zeros", "null"), ("moving_var", "ones", "null")):
+        for name, start, kind in (
+            ("gamma", "ones", "write"),
+            ("beta", "zeros", "write"),
+            ("moving_mean", "zeros", "null"),
+            ("moving_var", "ones", "null"),
+        ):
             setattr(self, name, self.params.get(name, shape=shape, init=start, grad_req=kind))
 
     def data(self):
@@ -163,13 +194,18 @@ class Torch(nn.Block):
     def __init__(self, num_features, num_dims):
         super().__init__()
         shape = (1, num_features) + (1, 1) * (num_dims == 4)
-        for name, start, kind in (("weight", "ones", "write"), ("bias", "zeros", "write"),
-                                  ("running_mean", "zeros", "null"), ("running_var", "ones", "null")):
+        for name, start, kind in (
+            ("weight", "ones", "write"),
+            ("bias", "zeros", "write"),
+            ("running_mean", "zeros", "null"),
+            ("running_var", "ones", "null"),
+        ):
             setattr(self, name, self.params.get(name, shape=shape, init=start, grad_req=kind))
 
     def forward(self, X):
-        return students.batch_norm()(X, self.weight.data(), self.bias.data(), self.running_mean.data(),
-                                     self.running_var.data(), 1e-5, 0.9)[0]
+        return students.batch_norm()(
+            X, self.weight.data(), self.bias.data(), self.running_mean.data(), self.running_var.data(), 1e-5, 0.9
+        )[0]
 
 
 class Greek(students.ChapterLayer):
@@ -186,19 +222,23 @@ class NoSelf(Base):
         return X
 
 
-@pytest.mark.parametrize("cls, expected, words", [
-    (Unwritten, ["NotWritten"], "__init__ holds no code of yours yet"),
-    (UnwrittenForward, ["NotWritten"], "forward holds no code of yours yet"),
-    (EmptyForward, ["NotWritten"], "forward holds no code of yours yet"),
-    (NoForward, ["NotWritten"], "forward holds no code of yours yet"),
-    (NoSuper, ["NoSuperInit"], "has no attribute '_params'"),
-    (Boxes, ["ParameterNotArray"], "Parameter"),
-    (Replaces, ["ReplacesParameter"], "Changing attribute type for moving_mean"),
-    (ReturnsAll, ["WrongReturn"], "yours is of type builtins.tuple"),
-    (Torch, ["WrongName"], "no Parameter named gamma or beta, but one named weight and one named bias"),
-    (Greek, ["WrongName"], "named moving_mean or moving_var, but one named mu and one named sigma2"),
-    (NoSelf, ["WrongArguments"], "forward() takes 1 positional argument"),
-], ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    "cls, expected, words",
+    [
+        (Unwritten, ["NotWritten"], "__init__ holds no code of yours yet"),
+        (UnwrittenForward, ["NotWritten"], "forward holds no code of yours yet"),
+        (EmptyForward, ["NotWritten"], "forward holds no code of yours yet"),
+        (NoForward, ["NotWritten"], "forward holds no code of yours yet"),
+        (NoSuper, ["NoSuperInit"], "has no attribute '_params'"),
+        (Boxes, ["ParameterNotArray"], "Parameter"),
+        (Replaces, ["ReplacesParameter"], "Changing attribute type for moving_mean"),
+        (ReturnsAll, ["WrongReturn"], "yours is of type builtins.tuple"),
+        (Torch, ["WrongName"], "no Parameter named gamma or beta, but one named weight and one named bias"),
+        (Greek, ["WrongName"], "named moving_mean or moving_var, but one named mu and one named sigma2"),
+        (NoSelf, ["WrongArguments"], "forward() takes 1 positional argument"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_slips_of_a_layer_are_told(cls, expected, words):
     result = check.layer(cls)
     assert result.mistakes == expected and words in str(result).replace("\n    ", " "), result

@@ -1,4 +1,5 @@
 """The classroom: what students get, and what becomes of what they hand in, by nbgrader itself."""
+
 import copy
 import html
 import math
@@ -27,7 +28,7 @@ def test_points_are_as_the_headlines_say(solution):
     assert sum(value for kind, value in points if kind == "markdown") == BY_HAND
     headlines = [cell.source.splitlines()[0] for cell in solution.cells if cell.source.startswith("## Exercise")]
     assert [int(line.split()[2].rstrip(":")) for line in headlines] == list(range(1, 15))
-    told = [int(number) for line in headlines for number in re.findall(r"\d+", line[line.index("("):])]
+    told = [int(number) for line in headlines for number in re.findall(r"\d+", line[line.index("(") :])]
     assert sum(told) == AUTOMATIC + BY_HAND
 
 
@@ -57,7 +58,7 @@ def test_release_refuses_a_folder_of_other_things(tmp_path):
 def test_the_unsolved_notebook_says_at_the_first_exercise_what_is_missing(released, tmp_path):
     notebook = copy.deepcopy(released)
     first = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("check."))
-    notebook.cells = notebook.cells[:first + 1]
+    notebook.cells = notebook.cells[: first + 1]
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = notebook.cells[-1].outputs[0].data["text/plain"]
     assert shown.startswith("batch_norm_dense: not written yet\n") and "Traceback" not in shown
@@ -75,8 +76,10 @@ def test_a_training_that_diverges_is_a_result_on_the_workbench(released):
 
 def test_feedback_draws_formulas_and_leaves_code_and_prices_alone():
     script = '<!-- Load mathjax -->\n<script src="https://a.b/c.js"></script><!-- End of mathjax configuration -->'
-    page = (f'{script}<li><a href="#bias-test">Test cell</a></li><p>so $x_i &lt; 1$ and $$\\sqrt{{x}}$$</p>'
-            '<pre>$PATH or $HOME</pre><p>between $5 and $6 $\\nonsense{$</p>')
+    page = (
+        f'{script}<li><a href="#bias-test">Test cell</a></li><p>so $x_i &lt; 1$ and $$\\sqrt{{x}}$$</p>'
+        '<pre>$PATH or $HOME</pre><p>between $5 and $6 $\\nonsense{$</p>'
+    )
     shown = offline(page, "ada")
     assert shown.count("<svg ") == 2 and 'aria-label="x_i &lt; 1"' in shown
     assert "<script" not in shown and '<a href="#bias-test">bias-test</a>' in shown
@@ -84,8 +87,11 @@ def test_feedback_draws_formulas_and_leaves_code_and_prices_alone():
 
 
 @pytest.mark.fault("a formula that takes for ever, or is huge")
-@pytest.mark.parametrize("formula", ["x^" + "{" * 40 + "1" + "}" * 40, "\\sqrt{" * 300 + "x" + "}" * 300,
-                                     "x+" * 10 ** 5 + "x"], ids=["nested", "deep", "long"])
+@pytest.mark.parametrize(
+    "formula",
+    ["x^" + "{" * 40 + "1" + "}" * 40, "\\sqrt{" * 300 + "x" + "}" * 300, "x+" * 10**5 + "x"],
+    ids=["nested", "deep", "long"],
+)
 def test_a_formula_that_takes_too_long_is_shown_as_its_source(formula):
     shown = offline(f"<html><head></head><p>${formula}$ and $y$</p>", "ada")
     assert f"<code>${formula}$</code> <em>(a formula that takes too long to draw)</em>" in shown
@@ -108,8 +114,9 @@ def test_feedback_runs_no_script_and_loads_nothing():
 def submissions(released, solution):
     """{name: (notebook, bytes, or None for an empty folder; the points, or some words of why there are none)}"""
     right, quick = solve(released, solution), solve(released, solution, QUICK)
-    partly = edit(right, "averages", "momentum * moving_mean + (1 - momentum) *",
-                  "(1 - momentum) * moving_mean + momentum *")
+    partly = edit(
+        right, "averages", "momentum * moving_mean + (1 - momentum) *", "(1 - momentum) * moving_mean + momentum *"
+    )
     partly = edit(partly, "backward", "- X_hat * dgamma / m", "")
     tampered = copy.deepcopy(released)
     _, test = named(tampered, "dense-test")
@@ -137,28 +144,47 @@ def hostile(released, solution, precious):
     """The same, for what harms itself or others; exercise 1 alone is solved, and counts 3 points."""
     solved, start = solve(released, solution, ["dense"]), "def batch_norm_dense("
     attacks = {
-        "wipes": ("import os, pathlib, shutil\nfor place in (os.environ['GLUON_BN_DATA'], pathlib.Path.home(), '.'):\n"
-                  "    shutil.rmtree(place, ignore_errors=True)", 3),
-        "trespasses": (f"import os, shutil\nshutil.rmtree({str(precious)!r}, ignore_errors=True)\n"
-                       f"assert not os.path.exists({str(precious)!r})", 3),
-        "calls": ("import socket\ntry:\n    socket.create_connection(('1.1.1.1', 80), 5)\nexcept OSError:\n    pass\n"
-                  "else:\n    raise SystemExit", 3),
+        "wipes": (
+            "import os, pathlib, shutil\nfor place in (os.environ['GLUON_BN_DATA'], pathlib.Path.home(), '.'):\n"
+            "    shutil.rmtree(place, ignore_errors=True)",
+            3,
+        ),
+        "trespasses": (
+            f"import os, shutil\nshutil.rmtree({str(precious)!r}, ignore_errors=True)\n"
+            f"assert not os.path.exists({str(precious)!r})",
+            3,
+        ),
+        "calls": (
+            "import socket\ntry:\n    socket.create_connection(('1.1.1.1', 80), 5)\nexcept OSError:\n    pass\n"
+            "else:\n    raise SystemExit",
+            3,
+        ),
         "fills": ("with open('full', 'wb') as file:\n    for _ in range(40):\n        file.write(bytes(2 ** 26))", 0),
         "litters": ("for number in range(40):\n    open(f'part{number}', 'wb').write(bytes(2 ** 26))", 0),
         "prints": ("for _ in range(2000):\n    print('x' * 10 ** 4)", 3),
         "loops": ("while True:\n    pass", 0),
-        "clings": ("import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n"
-                   "        pass", "could not be interrupted"),
-        "leaves": ("import os, subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\nos._exit(0)",
-                   "ended its own Python"),
-        "kills": ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
-                  "ended the process that runs it, by SIGKILL"),
-        "forks": ("import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(600)\n"
-                  "        os._exit(0)\ntime.sleep(600)", "processes at a time"),
+        "clings": (
+            "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass",
+            "could not be interrupted",
+        ),
+        "leaves": (
+            "import os, subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\nos._exit(0)",
+            "ended its own Python",
+        ),
+        "kills": (
+            "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
+            "ended the process that runs it, by SIGKILL",
+        ),
+        "forks": (
+            "import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(600)\n"
+            "        os._exit(0)\ntime.sleep(600)",
+            "processes at a time",
+        ),
         "hoards": ("hoard = [bytearray(b'x') * 2 ** 27 for _ in range(80)]", "GB of memory"),
     }
-    found = {name: (edit(solved, "dense", start, f"{code}\n{start}"), expected)
-             for name, (code, expected) in attacks.items()}
+    found = {
+        name: (edit(solved, "dense", start, f"{code}\n{start}"), expected) for name, (code, expected) in attacks.items()
+    }
     return {**found, "upright": (solved, 3)}
 
 
@@ -198,8 +224,19 @@ def test_a_harmful_submission_is_reported_and_the_others_are_graded(tmp_path, mo
     precious = tmp_path / "precious"
     precious.mkdir()
     expected = hand_in(tmp_path / "in", hostile(released, assignment.solved(), precious))
-    grade.main([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2", "--cell-seconds", "30",
-                "--gigabytes", "2"])
+    grade.main(
+        [
+            str(tmp_path / "in"),
+            "--out",
+            str(tmp_path / "out"),
+            "--jobs",
+            "2",
+            "--cell-seconds",
+            "30",
+            "--gigabytes",
+            "2",
+        ]
+    )
     compare(tmp_path / "out", expected, 3 + 3 + 3)
     assert precious.is_dir()
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "3600"]]
@@ -223,6 +260,7 @@ def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, t
 
     # a grade given by hand, as nbgrader's own pages write it
     from nbgrader.api import Gradebook
+
     with Gradebook(f"sqlite:///{out / 'course' / 'gradebook.db'}") as gradebook:
         mark = gradebook.find_grade("bias-answer", "batch_norm", "batch_norm", "right")
         mark.manual_score, mark.needs_manual_grade = 2, False

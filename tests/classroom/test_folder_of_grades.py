@@ -1,4 +1,5 @@
 """The folder of the grades: what is refused before anything runs."""
+
 import json
 
 import pytest
@@ -35,9 +36,13 @@ def test_a_folder_without_grades_takes_other_submissions(tmp_path):
 
 
 @pytest.mark.fault("submissions that are not named, or not there")
-@pytest.mark.parametrize("arguments, said", [
-    ([], "SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder"),
-    (["nowhere"], "SUBMISSIONS must be a folder or a zip archive, got nowhere, which is not there")])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder"),
+        (["nowhere"], "SUBMISSIONS must be a folder or a zip archive, got nowhere, which is not there"),
+    ],
+)
 def test_submissions_that_are_not_there_are_named(arguments, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         grade.main(arguments)

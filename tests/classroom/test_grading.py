@@ -1,4 +1,5 @@
 """Grading a whole folder, by bubblewrap and nbgrader themselves; an assignment of two exercises will do."""
+
 import contextlib
 import copy
 import json
@@ -19,8 +20,10 @@ from gluon_bn.classroom import assignment, sandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")]
 DENSE, CONVOLUTION = ("dense", 3), ("convolution", 3)
-MAIN = "import sys; from pathlib import Path; from gluon_bn.classroom import assignment, grade; " \
-       "assignment.SOURCE = Path(sys.argv.pop(1)); sys.exit(grade.main())"
+MAIN = (
+    "import sys; from pathlib import Path; from gluon_bn.classroom import assignment, grade; "
+    "assignment.SOURCE = Path(sys.argv.pop(1)); sys.exit(grade.main())"
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,12 @@ def handed_out(source, tmp_path_factory):
 
 
 def run(source, *arguments):
-    return subprocess.run([sys.executable, "-c", MAIN, str(source), *map(str, arguments)], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, str(source), *map(str, arguments)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def tags(notebook, chance):
@@ -63,8 +70,15 @@ def retyped(notebook, chance):
 
 def outputs(notebook, chance):
     for cell in notebook.cells:
-        cell["outputs"] = chance.choice([[{"output_type": "stream", "name": "stdout", "text": "cut \ud83d"}], None, {},
-                                         [{"output_type": "execute_result"}], "x" * 10 ** 6])
+        cell["outputs"] = chance.choice(
+            [
+                [{"output_type": "stream", "name": "stdout", "text": "cut \ud83d"}],
+                None,
+                {},
+                [{"output_type": "execute_result"}],
+                "x" * 10**6,
+            ]
+        )
 
 
 def lost(notebook, chance):
@@ -82,11 +96,14 @@ def points(notebook, chance):
 def plots(notebook, chance):
     place, _ = named(notebook, "dense")
     magic = chance.choice(["%matplotlib inline\n", "", "%matplotlib agg\n"])
-    notebook.cells[place + 1:place + 1] = [
+    notebook.cells[place + 1 : place + 1] = [
         new_code_cell(f"{magic}import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"),
-        new_code_cell("import ipywidgets\nfrom IPython.display import HTML, display\n"
-                      "display(HTML('<b>x</b>'), ipywidgets.IntSlider())"),
-        new_markdown_cell("$x^" + "{" * 40 + "1" + "}" * 40 + "$")]
+        new_code_cell(
+            "import ipywidgets\nfrom IPython.display import HTML, display\n"
+            "display(HTML('<b>x</b>'), ipywidgets.IntSlider())"
+        ),
+        new_markdown_cell("$x^" + "{" * 40 + "1" + "}" * 40 + "$"),
+    ]
 
 
 def as_bytes(notebook, chance):
@@ -95,7 +112,7 @@ def as_bytes(notebook, chance):
 
 def cut_off(notebook, chance):
     content = json.dumps(notebook).encode()
-    return content[:chance.randrange(1, len(content) - 1)]
+    return content[: chance.randrange(1, len(content) - 1)]
 
 
 DAMAGES = [tags, pasted, moved, retyped, outputs, lost, points, plots, as_bytes, cut_off]
@@ -128,8 +145,9 @@ def test_fifty_damaged_hand_ins_are_graded_in_one_run(handed_out, source, tmp_pa
     expected = fifty(handed_out, tmp_path / "in")
     done = run(source, tmp_path / "in", "--out", tmp_path / "out", "--jobs", 2)
     rows = table_of(tmp_path / "out")
-    assert {name: (row["status"], row["score"], row["answers_to_grade_by_hand"])
-            for name, row in rows.items()} == expected, done.stdout
+    assert {
+        name: (row["status"], row["score"], row["answers_to_grade_by_hand"]) for name, row in rows.items()
+    } == expected, done.stdout
     reasons = [row["reason"] for row in rows.values() if row["status"] == "reported"]
     assert all(reason.startswith("not a notebook: not JSON") for reason in reasons)
     assert done.returncode == 0 and "45 graded, 5 reported" in done.stdout
@@ -200,7 +218,7 @@ def test_a_full_disk_leaves_the_table_and_the_same_command_goes_on(handed_out, s
 def fill(path):
     with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
-            file.write(bytes(2 ** 16))
+            file.write(bytes(2**16))
 
 
 def test_again_restores_a_table_that_is_lost(handed_out, source, tmp_path):

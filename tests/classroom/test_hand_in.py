@@ -1,4 +1,5 @@
 """From what was handed in to the notebook that is graded."""
+
 import copy
 import json
 import random
@@ -98,8 +99,19 @@ def old_schema(notebook, cells):
 
 
 STUBS = {}
-DAMAGES = [tag, unlock, retype, shuffle, delete_tests, paste_a_copy, paste_stubs, lose_the_metadata, spoil_the_ids,
-           spoil_the_outputs, old_schema]
+DAMAGES = [
+    tag,
+    unlock,
+    retype,
+    shuffle,
+    delete_tests,
+    paste_a_copy,
+    paste_stubs,
+    lose_the_metadata,
+    spoil_the_ids,
+    spoil_the_outputs,
+    old_schema,
+]
 
 
 @pytest.mark.fault("a hand-in whose metadata, tags, types, ids, order or outputs are changed")
@@ -122,8 +134,8 @@ def test_nothing_but_the_sources_of_answers_counts(damage, seed, expected, solve
 def test_the_students_own_cells_stay_where_they_stand(solved, solution, released):
     place, _ = named(solved, "dense")
     solved.cells[place:place] = [new_code_cell("above = 1")]
-    solved.cells[place + 2:place + 2] = [new_code_cell("below = 1"), new_markdown_cell("thoughts")]
-    around = [cell.source for cell in graded(solved, solution, released).notebook.cells][place:place + 4]
+    solved.cells[place + 2 : place + 2] = [new_code_cell("below = 1"), new_markdown_cell("thoughts")]
+    around = [cell.source for cell in graded(solved, solution, released).notebook.cells][place : place + 4]
     assert around == ["above = 1", solved.cells[place + 1].source, "below = 1", "thoughts"]
 
 
@@ -134,7 +146,7 @@ def test_both_halves_of_a_split_answer_run_in_their_order(solved, solution, rele
     solved.cells.insert(place + 1, half)
     built = graded(solved, solution, released)
     place, _ = named(built.notebook, "dense")
-    assert [one.source for one in built.notebook.cells[place - 1:place + 1]] == [cell.source, half.source]
+    assert [one.source for one in built.notebook.cells[place - 1 : place + 1]] == [cell.source, half.source]
     assert built.notes == ["2 cells have the grade id dense; all of them ran, in order"]
 
 
@@ -160,8 +172,9 @@ def test_an_answer_that_is_gone_is_said(solved, solution, released):
 def test_nothing_hides_an_answer_that_stands_in_a_new_cell(solved, solution, released):
     place, cell = named(solved, "dense")
     solved.cells[place] = new_code_cell(cell.source)
-    defining = [one.source for one in graded(solved, solution, released).notebook.cells if
-                "def batch_norm_dense(" in one.source]
+    defining = [
+        one.source for one in graded(solved, solution, released).notebook.cells if "def batch_norm_dense(" in one.source
+    ]
     assert defining == [cell.source]
 
 
@@ -169,7 +182,8 @@ def test_nothing_hides_an_answer_that_stands_in_a_new_cell(solved, solution, rel
 def test_an_attached_picture_is_said(solved, solution, released):
     named(solved, "bias-answer")[1].source = "See ![my page](attachment:page.png)"
     assert graded(solved, solution, released).notes == [
-        "bias-answer holds a picture, which only the file that was handed in shows"]
+        "bias-answer holds a picture, which only the file that was handed in shows"
+    ]
 
 
 @pytest.mark.fault("an answer written beside its cell")
@@ -203,19 +217,32 @@ def test_every_format_is_read(version, released):
     for cell in released.cells:
         source = "input" if version < 4 and cell.cell_type == "code" else "source"
         cells.append({"cell_type": cell.cell_type, source: cell.source.splitlines(True), "metadata": cell.metadata})
-    notebook = {"nbformat": version, "cells": cells} if version == 4 else {"nbformat": version,
-                                                                          "worksheets": [{"cells": cells}]}
+    notebook = (
+        {"nbformat": version, "cells": cells}
+        if version == 4
+        else {"nbformat": version, "worksheets": [{"cells": cells}]}
+    )
     found = read_cells(json.dumps(notebook).encode())
     assert [cell.source for cell in found] == [cell.source for cell in released.cells]
     assert found[1].grade_id == label(released.cells[1])
 
 
 @pytest.mark.fault("a file that is no notebook")
-@pytest.mark.parametrize("content, reason", [
-    (b"", "empty"), (b" \n", "empty"), (b"\x89PNG\r\n\x00", "not JSON"), (b'{"cells": [', "not JSON"),
-    (b"[]", "without a list"), (b"5", "without a list"), (b'{"cells": {}}', "without a list"),
-    (b'{"worksheets": [5]}', "without a list"),
-    (b"[" * 10 ** 6, "nested too deeply"), (b"%PDF-1.5", "not JSON")])
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"\x89PNG\r\n\x00", "not JSON"),
+        (b'{"cells": [', "not JSON"),
+        (b"[]", "without a list"),
+        (b"5", "without a list"),
+        (b'{"cells": {}}', "without a list"),
+        (b'{"worksheets": [5]}', "without a list"),
+        (b"[" * 10**6, "nested too deeply"),
+        (b"%PDF-1.5", "not JSON"),
+    ],
+)
 def test_what_is_no_notebook_is_said(content, reason):
     with pytest.raises(InputError, match=f"^not a notebook: .*{reason}"):
         read_cells(content)
@@ -223,10 +250,23 @@ def test_what_is_no_notebook_is_said(content, reason):
 
 @pytest.mark.fault("a notebook with malformed cells")
 def test_malformed_cells_are_read_as_far_as_they_go():
-    cells = [5, None, {}, {"cell_type": 7, "source": 5}, {"cell_type": "code", "source": ["a", 5, "b"]},
-             {"cell_type": "code", "source": "x", "metadata": [], "id": 5}, {"cell_type": "heading", "source": "y"},
-             {"cell_type": "markdown", "source": "cut \ud83d", "metadata": {"nbgrader": {"grade_id": [1]}}}]
+    cells = [
+        5,
+        None,
+        {},
+        {"cell_type": 7, "source": 5},
+        {"cell_type": "code", "source": ["a", 5, "b"]},
+        {"cell_type": "code", "source": "x", "metadata": [], "id": 5},
+        {"cell_type": "heading", "source": "y"},
+        {"cell_type": "markdown", "source": "cut \ud83d", "metadata": {"nbgrader": {"grade_id": [1]}}},
+    ]
     found = read_cells(json.dumps({"cells": cells}).encode())
     assert [(cell.kind, cell.source) for cell in found] == [
-        ("raw", ""), ("raw", ""), ("code", "ab"), ("code", "x"), ("markdown", "# y"), ("markdown", "cut \ufffd")]
+        ("raw", ""),
+        ("raw", ""),
+        ("code", "ab"),
+        ("code", "x"),
+        ("markdown", "# y"),
+        ("markdown", "cut \ufffd"),
+    ]
     assert not any(cell.grade_id or cell.id for cell in found)

@@ -1,4 +1,5 @@
 """What is taken of a run's result, which the submission's code can write as it likes."""
+
 import json
 
 import nbformat
@@ -8,8 +9,17 @@ from nbformat.v4 import new_code_cell, new_notebook
 from gluon_bn.classroom.outputs import LONGEST, with_outputs
 from gluon_bn.errors import InputError
 
-TEST = {"nbgrader": {"grade": True, "grade_id": "dense-test", "locked": True, "points": 3, "schema_version": 3,
-                     "solution": False, "task": False}}
+TEST = {
+    "nbgrader": {
+        "grade": True,
+        "grade_id": "dense-test",
+        "locked": True,
+        "points": 3,
+        "schema_version": 3,
+        "solution": False,
+        "task": False,
+    }
+}
 
 
 def shown(outputs, reply="ok", metadata=None):
@@ -30,21 +40,24 @@ def test_a_test_that_did_not_run_has_an_error(reply):
 
 def test_of_a_test_only_the_reply_counts():
     error = {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
-    outputs = [{"output_type": "stream", "name": "stderr", "text": "a warning"}, error,
-               {"output_type": "execute_result", "data": {"text/plain": "0.5"}, "metadata": {}, "execution_count": 1}]
+    outputs = [
+        {"output_type": "stream", "name": "stderr", "text": "a warning"},
+        error,
+        {"output_type": "execute_result", "data": {"text/plain": "0.5"}, "metadata": {}, "execution_count": 1},
+    ]
     assert [(output.output_type, output.get("name")) for output in shown(outputs, "ok", TEST)] == [("stream", "stdout")]
     assert [output.output_type for output in shown(outputs, "error", TEST)] == ["stream", "error"]
 
 
 @pytest.mark.fault("outputs that are malformed, huge or hold lone surrogates", tries=5)
 def test_outputs_are_cleaned():
-    text, = shown([{"output_type": "stream", "name": "stdout", "text": ["cut \ud83d", "!"]}])
+    (text,) = shown([{"output_type": "stream", "name": "stdout", "text": ["cut \ud83d", "!"]}])
     assert text.text == "cut \ufffd!"
-    long, = shown([{"output_type": "stream", "name": "stdout", "text": "x" * (LONGEST + 1)}])
+    (long,) = shown([{"output_type": "stream", "name": "stdout", "text": "x" * (LONGEST + 1)}])
     assert long.text.endswith("x... the rest is left out")
-    picture, = shown([{"output_type": "display_data", "data": {"image/png": '"><script>', "text/plain": "a"}}])
+    (picture,) = shown([{"output_type": "display_data", "data": {"image/png": '"><script>', "text/plain": "a"}}])
     assert picture.data == {"text/plain": "a"}
-    widget, = shown([{"output_type": "display_data", "data": {"application/vnd.jupyter.widget-view+json": {}}}])
+    (widget,) = shown([{"output_type": "display_data", "data": {"application/vnd.jupyter.widget-view+json": {}}}])
     assert widget.data == {"text/plain": "(an output that a page cannot show)"}
     many = shown([{"output_type": "stream", "name": "stdout", "text": "x" * LONGEST}] * 20)
     assert [output.text for output in many] == ["(left out: too many outputs)\n"]
@@ -59,8 +72,17 @@ def test_of_many_outputs_the_first_are_kept(monkeypatch):
 
 
 @pytest.mark.fault("a result that the submission wrote itself")
-@pytest.mark.parametrize("result", [b"", b"[]", b'{"cells": 5}', b'{"cells": [{}]}', b'{"cells": []}',
-                                    b'{"cells": [{"cell_type": "code", "metadata": {}, "outputs": [{}]}]}'])
+@pytest.mark.parametrize(
+    "result",
+    [
+        b"",
+        b"[]",
+        b'{"cells": 5}',
+        b'{"cells": [{}]}',
+        b'{"cells": []}',
+        b'{"cells": [{"cell_type": "code", "metadata": {}, "outputs": [{}]}]}',
+    ],
+)
 def test_a_result_that_cannot_be_is_refused(result):
     with pytest.raises(InputError, match="it ran, but "):
         with_outputs(new_notebook(cells=[new_code_cell("1")]), result)

@@ -1,4 +1,5 @@
 """Whose notebook is whose, in folders as teachers and learning platforms make them."""
+
 import io
 import json
 import os
@@ -16,10 +17,12 @@ from gluon_bn.errors import InputError
 @pytest.fixture
 def put(released, tmp_path):
     """put(path, ...) writes notebooks into the folder `in`, each another; returns the folder."""
+
     def write(*paths):
         for number, path in enumerate(paths):
             save(edit(released, "setup", "import numpy", f"import numpy  # {number}"), tmp_path / "in" / path)
         return tmp_path / "in"
+
     return write
 
 
@@ -33,22 +36,36 @@ def test_files_folders_and_archives_are_taken(put, released):
         archive.write(folder / "ada.ipynb", "work/batch_norm.ipynb")
         archive.writestr("__MACOSX/work/._batch_norm.ipynb", b"\x00")
     assert found(folder, released) == {
-        "ada": ("ada.ipynb", ""), "ben": ("ben/batch_norm.ipynb", ""), "cem": ("cem/batch_norm/batch_norm.ipynb", ""),
-        "dan": ("dan/mine.ipynb", ""), "Eve": ("Eve.IPYNB", ""), "fay": ("fay.zip/work/batch_norm.ipynb", "")}
+        "ada": ("ada.ipynb", ""),
+        "ben": ("ben/batch_norm.ipynb", ""),
+        "cem": ("cem/batch_norm/batch_norm.ipynb", ""),
+        "dan": ("dan/mine.ipynb", ""),
+        "Eve": ("Eve.IPYNB", ""),
+        "fay": ("fay.zip/work/batch_norm.ipynb", ""),
+    }
 
 
-MOODLE = ["Ada Lovelace_12345_assignsubmission_file_/batch_norm.ipynb",
-          "李 明_12346_assignsubmission_file/batch_norm.ipynb",
-          "Jürgen Groß_12347_assignsubmission_file_batch_norm.ipynb", "Ada Lovelace_99_assignsubmission_file/x.ipynb"]
+MOODLE = [
+    "Ada Lovelace_12345_assignsubmission_file_/batch_norm.ipynb",
+    "李 明_12346_assignsubmission_file/batch_norm.ipynb",
+    "Jürgen Groß_12347_assignsubmission_file_batch_norm.ipynb",
+    "Ada Lovelace_99_assignsubmission_file/x.ipynb",
+]
 CANVAS = ["lovelaceada_late_123_456_batch_norm.ipynb", "limyng_124_457_batch_norm-1.ipynb"]
 BLACKBOARD = ["Batch norm_ada77_attempt_2026-11-20-10-11-12_batch_norm.ipynb"]
 
 
 @pytest.mark.fault("a folder as a learning platform makes it")
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("paths, students", [
-    (MOODLE, ["Ada Lovelace (12345)", "Ada Lovelace (99)", "Jürgen Groß", "李 明"]),
-    (CANVAS, ["limyng", "lovelaceada"]), (BLACKBOARD, ["ada77"])], ids=["moodle", "canvas", "blackboard"])
+@pytest.mark.parametrize(
+    "paths, students",
+    [
+        (MOODLE, ["Ada Lovelace (12345)", "Ada Lovelace (99)", "Jürgen Groß", "李 明"]),
+        (CANVAS, ["limyng", "lovelaceada"]),
+        (BLACKBOARD, ["ada77"]),
+    ],
+    ids=["moodle", "canvas", "blackboard"],
+)
 def test_the_names_of_learning_platforms_are_taken_apart(paths, students, packed, put, released, tmp_path):
     folder = put(*paths)
     (folder / "Batch norm_ada77_attempt_2026-11-20-10-11-12.txt").write_text("Name: Ada")
@@ -65,24 +82,47 @@ def test_the_names_of_learning_platforms_are_taken_apart(paths, students, packed
 
 @pytest.mark.fault("files that systems and programs leave", tries=9)
 def test_what_is_no_hand_in_is_passed_over_with_a_line(put, released):
-    junk = [".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX/._ada.ipynb", ".ipynb_checkpoints/ada-checkpoint.ipynb",
-            "ben/.ipynb_checkpoints/batch_norm-checkpoint.ipynb", "ben/.DS_Store", "~$ada.docx", ".git/config"]
+    junk = [
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "__MACOSX/._ada.ipynb",
+        ".ipynb_checkpoints/ada-checkpoint.ipynb",
+        "ben/.ipynb_checkpoints/batch_norm-checkpoint.ipynb",
+        "ben/.DS_Store",
+        "~$ada.docx",
+        ".git/config",
+    ]
     folder = put("ada.ipynb", "ben/batch_norm.ipynb")
     for name in junk:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"\x00")
     submissions, passed_over = collect(folder, released)
     assert [one.student for one in submissions] == ["ada", "ben"] and not any(one.reason for one in submissions)
-    assert passed_over == [".DS_Store (2 times)", ".git", ".ipynb_checkpoints (2 times)", "Thumbs.db", "__MACOSX",
-                           "desktop.ini", "~$ada.docx"]
+    assert passed_over == [
+        ".DS_Store (2 times)",
+        ".git",
+        ".ipynb_checkpoints (2 times)",
+        "Thumbs.db",
+        "__MACOSX",
+        "desktop.ini",
+        "~$ada.docx",
+    ]
 
 
 @pytest.mark.fault("two notebooks of one student")
-@pytest.mark.parametrize("paths", [
-    ("ada/batch_norm.ipynb", "ada/batch_norm (1).ipynb"), ("ada.ipynb", "ada (1).ipynb"),
-    ("ada.ipynb", "ada-Copy1.ipynb"), ("ada.ipynb", "ada/batch_norm.ipynb"), ("ada_1_2_x.ipynb", "ada_1_3_x-1.ipynb")])
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("ada/batch_norm.ipynb", "ada/batch_norm (1).ipynb"),
+        ("ada.ipynb", "ada (1).ipynb"),
+        ("ada.ipynb", "ada-Copy1.ipynb"),
+        ("ada.ipynb", "ada/batch_norm.ipynb"),
+        ("ada_1_2_x.ipynb", "ada_1_3_x-1.ipynb"),
+    ],
+)
 def test_of_two_notebooks_the_teacher_chooses(paths, put, released):
-    (student, (_, reason)), = found(put(*paths), released).items()
+    ((student, (_, reason)),) = found(put(*paths), released).items()
     assert student == "ada" and reason.startswith("2 notebooks: ") and "remove the others" in reason
     for path in paths:
         assert f'"{path}"' in reason
@@ -109,7 +149,7 @@ def test_each_student_has_the_own_name_and_a_file_of_a_safe_one(put, released):
     safe = [one.safe for one in submissions]
     assert len({name.lower() for name in safe}) == len(names)
     for name in safe:
-        assert name.isascii() and name[0].isalnum() and set("/\\ *;=+'\"") .isdisjoint(name) and len(name) < 80
+        assert name.isascii() and name[0].isalnum() and set("/\\ *;=+'\"").isdisjoint(name) and len(name) < 80
 
 
 @pytest.mark.fault("a name that is not UTF-8")
@@ -141,10 +181,15 @@ def test_what_is_no_submission_is_reported(put, released):
     reasons = {student: reason for student, (_, reason) in found(folder, released).items()}
     assert reasons.pop("garbled").startswith("not a notebook")
     assert reasons.pop("broken").startswith("a zip archive that cannot be read")
-    assert reasons == {"empty": "no notebook handed in", "essay": "no notebook handed in, but essay.pdf", "two": "",
-                       "other": "a notebook, but not of this assignment, or its marks are lost: no cell has a grade id "
-                                "of it; copy the answers into a new copy",
-                       "linked": "a link, not a file", "pipe": "a pipe or a device, not a file"}
+    assert reasons == {
+        "empty": "no notebook handed in",
+        "essay": "no notebook handed in, but essay.pdf",
+        "two": "",
+        "other": "a notebook, but not of this assignment, or its marks are lost: no cell has a grade id "
+        "of it; copy the answers into a new copy",
+        "linked": "a link, not a file",
+        "pipe": "a pipe or a device, not a file",
+    }
 
 
 @pytest.mark.fault("a zip archive that harms", tries=3)
@@ -152,7 +197,7 @@ def test_archives_are_read_with_bounds(put, released):
     folder = put("ada.ipynb")
     with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("a.ipynb", "b.ipynb"):
-            archive.writestr(name, bytes(2 ** 27))
+            archive.writestr(name, bytes(2**27))
     with zipfile.ZipFile(folder / "climbs.zip", "w") as archive:
         archive.writestr("../../ada.ipynb", (folder / "ada.ipynb").read_bytes())
     inner = (folder / "ada.ipynb").read_bytes()
@@ -179,7 +224,7 @@ def zipped(*entries, method=zipfile.ZIP_DEFLATED):
 def spoiled(archive, how):
     spoilt = bytearray(archive)
     if how == "data":
-        spoilt[60:200] = bytes(byte ^ 0x5a for byte in spoilt[60:200])
+        spoilt[60:200] = bytes(byte ^ 0x5A for byte in spoilt[60:200])
     else:  # a field of the directory: the version that can read it, or how it is packed
         spoilt[spoilt.rfind(b"PK\1\2") + {"version": 6, "method": 10}[how]] = 99
     return bytes(spoilt)
@@ -213,7 +258,7 @@ def test_an_archive_of_nothing_is_reported(entries, put, released):
 
 @pytest.mark.fault("archives in archives that come to terabytes")
 def test_nested_archives_share_one_bound(put, released):
-    folder, packed = put("ada.ipynb"), zipped(("x.bin", bytes(2 ** 26)))
+    folder, packed = put("ada.ipynb"), zipped(("x.bin", bytes(2**26)))
     for _ in range(3):
         packed = zipped(*((f"{number}.zip", packed) for number in range(50)))
     (folder / "bomb.zip").write_bytes(packed)
@@ -229,6 +274,7 @@ def test_what_may_not_be_read_is_reported(put, released, monkeypatch):
         if path.name == "ben":
             raise PermissionError(13, "Permission denied")
         return listed(path)
+
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert found(folder, released) == {"ada": ("ada.ipynb", ""), "ben": ("ben", "it cannot be read: Permission denied")}
 

@@ -1,4 +1,5 @@
 """The chapter's full run comes to what the README says that it shows."""
+
 import pytest
 
 from gluon_bn import compare

@@ -1,4 +1,5 @@
 """The main job, in small, on the real data."""
+
 import contextlib
 import dataclasses
 import json
@@ -41,13 +42,18 @@ def measured(path):
 @pytest.mark.slow
 def test_the_command_writes_all_results(tmp_path, capsys):
     out = tmp_path / "run"
-    assert cli.main(["compare", "--norms", "none", "fused", "gluon", "--epochs", "1", "--seeds", "0", "1",
-                     "--out", str(out)]) == 0
+    assert (
+        cli.main(
+            ["compare", "--norms", "none", "fused", "gluon", "--epochs", "1", "--seeds", "0", "1", "--out", str(out)]
+        )
+        == 0
+    )
     assert {path.name for path in out.iterdir()} == FILES
     metrics, summary = measured(out / "metrics.jsonl"), json.loads((out / "summary.json").read_text())
     assert set(metrics) == {(norm, seed, 1) for seed in (0, 1) for norm in ("none", "fused", "gluon")}
     assert {(run["norm"], run["seed"], 1): run["history"][0]["loss"] for run in summary["runs"]} == {
-        key: loss for key, (loss, _, _) in metrics.items()}
+        key: loss for key, (loss, _, _) in metrics.items()
+    }
     for seed in (0, 1):
         losses = {norm: metrics[norm, seed, 1][0] for norm in ("none", "fused", "gluon")}
         assert abs(losses["fused"] - losses["gluon"]) < 0.01
@@ -78,8 +84,9 @@ def test_runs_at_the_same_time_come_to_the_same_as_runs_in_order(tmp_path):
 def start(out, *arguments):
     """The command in a process of its own, when the first epoch is in the metrics: (process, its runs' processes)."""
     command = [sys.executable, "-m", "gluon_bn", "compare", "--out", str(out), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and lines_of(out / "metrics.jsonl")):
         time.sleep(0.1)
@@ -126,8 +133,13 @@ def test_no_run_outlives_the_command(tmp_path):
 
 
 def test_a_run_whose_command_was_stopped_while_it_started_ends_in_silence():
-    done = subprocess.run([sys.executable, "-m", "gluon_bn.comparison.worker"], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "gluon_bn.comparison.worker"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
@@ -163,8 +175,22 @@ def test_processes_that_are_stopped_while_they_speak_end_in_silence(tmp_path, mo
 def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
     out, data = tmp_path / "a run", tmp_path / "data"
     data.mkdir()
-    process, (child,) = start(out, "--jobs", "1", "--seeds", "0", "--epochs", "4", "--norms", "none", "gluon",
-                              "--examples", "4096", "--data", str(data))
+    process, (child,) = start(
+        out,
+        "--jobs",
+        "1",
+        "--seeds",
+        "0",
+        "--epochs",
+        "4",
+        "--norms",
+        "none",
+        "gluon",
+        "--examples",
+        "4096",
+        "--data",
+        str(data),
+    )
     child.kill()
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -197,21 +223,24 @@ def test_of_a_run_that_says_why_and_then_crashes_the_reason_is_kept(tmp_path, mo
     assert capsys.readouterr().err.splitlines()[1:] == ["none, seed 0: the reason"]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--norms", "batch"], "--norms must be one of 'none', 'scratch', 'fused', 'gluon'; got 'batch'\n"),
-    (["--data", "/no/where"], "--data must be a folder that is there, got /no/where; leave it out"),
-    (["--seeds", "1", "1"], r"--seeds must be non-empty, without duplicates, got \[1, 1\]"),
-    (["--seeds", "-1"], "--seeds must be whole numbers from 0"),
-    (["--epochs", "0"], "--epochs must be a whole number of at least 1, got 0"),
-    (["--lr", "-1"], "--lr must be a finite number > 0"),
-    (["--lr", "nan"], "--lr must be a finite number > 0"),
-    (["--batch-size", "0"], "--batch-size must be a whole number"),
-    (["--batch-size", "59999"], "--batch-size must leave no minibatch of a single example, .* got 59999"),
-    (["--batch-size", "1"], "--batch-size must leave no minibatch of a single example"),
-    (["--batch-size", "64", "--examples", "129"], "--batch-size must leave no .* got 64 for 129 examples"),
-    (["--examples", "60001"], "--examples must be a whole number from 1 to 60,000"),
-    (["--jobs", "0"], "--jobs must be a whole number"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--norms", "batch"], "--norms must be one of 'none', 'scratch', 'fused', 'gluon'; got 'batch'\n"),
+        (["--data", "/no/where"], "--data must be a folder that is there, got /no/where; leave it out"),
+        (["--seeds", "1", "1"], r"--seeds must be non-empty, without duplicates, got \[1, 1\]"),
+        (["--seeds", "-1"], "--seeds must be whole numbers from 0"),
+        (["--epochs", "0"], "--epochs must be a whole number of at least 1, got 0"),
+        (["--lr", "-1"], "--lr must be a finite number > 0"),
+        (["--lr", "nan"], "--lr must be a finite number > 0"),
+        (["--batch-size", "0"], "--batch-size must be a whole number"),
+        (["--batch-size", "59999"], "--batch-size must leave no minibatch of a single example, .* got 59999"),
+        (["--batch-size", "1"], "--batch-size must leave no minibatch of a single example"),
+        (["--batch-size", "64", "--examples", "129"], "--batch-size must leave no .* got 64 for 129 examples"),
+        (["--examples", "60001"], "--examples must be a whole number from 1 to 60,000"),
+        (["--jobs", "0"], "--jobs must be a whole number"),
+    ],
+)
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, arguments, message):
     out = tmp_path / "run"
     assert cli.main(["compare", "--out", str(out), *arguments]) == 2
@@ -225,8 +254,9 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, argum
 def test_what_is_there_is_never_written_over(tmp_path, capsys, name):
     (tmp_path / name).mkdir() if name == "nets" else (tmp_path / name).write_text("my own")
     assert cli.main(["compare", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f"gluon_bn: --out must be a folder without results in it, got {tmp_path}, "
-                                       f"which has {name}; name a new one\n")
+    assert capsys.readouterr().err == (
+        f"gluon_bn: --out must be a folder without results in it, got {tmp_path}, which has {name}; name a new one\n"
+    )
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -261,14 +291,22 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_reason(tmp_path, capsy
     (tmp_path / "a link to nowhere").symlink_to(tmp_path / "nowhere")
     out = tmp_path / below
     assert cli.main(["compare", "--out", str(out)]) == 2
-    assert re.fullmatch(f"gluon_bn: --out must be a folder that can be written, got {out}: "
-                        "(File exists|Not a directory|No such file or directory); name another\n",
-                        capsys.readouterr().err)
+    assert re.fullmatch(
+        f"gluon_bn: --out must be a folder that can be written, got {out}: "
+        "(File exists|Not a directory|No such file or directory); name another\n",
+        capsys.readouterr().err,
+    )
 
 
 def test_a_configuration_takes_numpys_numbers_and_lists_and_refuses_what_is_neither():
-    given = Configuration(norms=["fused"], num_epochs=numpy.int64(3), lr=numpy.float32(0.5), seeds=numpy.arange(2),
-                          batch_size=numpy.int32(64), num_train=numpy.int16(640))
+    given = Configuration(
+        norms=["fused"],
+        num_epochs=numpy.int64(3),
+        lr=numpy.float32(0.5),
+        seeds=numpy.arange(2),
+        batch_size=numpy.int32(64),
+        num_train=numpy.int16(640),
+    )
     plain = Configuration(("fused",), 3, 0.5, 64, (0, 1), num_train=640)
     assert given == plain and json.dumps(dataclasses.asdict(given)) == json.dumps(dataclasses.asdict(plain))
     with pytest.raises(ValueError, match=r"seeds must be a tuple, got 3; write \(3,\) for one"):
@@ -310,13 +348,20 @@ def test_a_start_that_fails_for_want_of_data_leaves_the_folder_free(tmp_path, ca
 
 
 @pytest.mark.fault("the compiled operator is asked for and cannot be had, or the wish is misspelt", tries=1)
-@pytest.mark.parametrize("wish, message", [
-    ("native", "gluon_bn: GLUON_BN_FUSED=native, but /no/compiler cannot be run"),
-    ("nativ", "gluon_bn: GLUON_BN_FUSED must be native, portable or auto, got 'nativ'"),
-])
+@pytest.mark.parametrize(
+    "wish, message",
+    [
+        ("native", "gluon_bn: GLUON_BN_FUSED=native, but /no/compiler cannot be run"),
+        ("nativ", "gluon_bn: GLUON_BN_FUSED must be native, portable or auto, got 'nativ'"),
+    ],
+)
 def test_an_operator_that_cannot_be_had_is_refused_in_one_line_before_anything_is_written(tmp_path, wish, message):
-    done = subprocess.run([sys.executable, "-m", "gluon_bn", "compare", "--out", tmp_path / "run"], text=True,
-                          capture_output=True, env={**os.environ, "GLUON_BN_FUSED": wish, "CXX": "/no/compiler"})
+    done = subprocess.run(
+        [sys.executable, "-m", "gluon_bn", "compare", "--out", tmp_path / "run"],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "GLUON_BN_FUSED": wish, "CXX": "/no/compiler"},
+    )
     assert done.returncode in (1, 2) and done.stderr.startswith(message) and done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -337,8 +382,16 @@ def test_the_help_says_what_the_table_calls_each_norm(capsys, command):
 
 
 def test_the_summary_is_median_and_range_over_seeds():
-    runs = [Run("fused", seed, [Epoch(1, 9, 0, 0, 9, 1), Epoch(2, loss, 0.5, 0.5, 1, 1)], finished=seed < 3,
-                test_acc_estimated=0.9) for seed, loss in enumerate((3, 1, 2, 100))]
+    runs = [
+        Run(
+            "fused",
+            seed,
+            [Epoch(1, 9, 0, 0, 9, 1), Epoch(2, loss, 0.5, 0.5, 1, 1)],
+            finished=seed < 3,
+            test_acc_estimated=0.9,
+        )
+        for seed, loss in enumerate((3, 1, 2, 100))
+    ]
     (result,) = summarize(runs)
     assert result.loss == Spread(median=2, min=1, max=3)
     assert (result.seeds, result.epochs, result.seconds.median) == (3, 2, 5)
@@ -371,8 +424,10 @@ def test_the_defaults_are_the_chapters():
 
 def drawn(*losses, tmp_path):
     """The points of the curve of the first panel, from one norm's runs with these losses."""
-    runs = [{"norm": "fused", "history": [{"loss": x, "train_acc": 0.5, "test_acc": 0.5} for x in history]}
-            for history in losses]
+    runs = [
+        {"norm": "fused", "history": [{"loss": x, "train_acc": 0.5, "test_acc": 0.5} for x in history]}
+        for history in losses
+    ]
     figure = plot_curves(runs)
     figure.savefig(tmp_path / "curves.png")
     return [list(line.get_ydata()) for line in figure.axes[0].lines]

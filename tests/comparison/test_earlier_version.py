@@ -1,4 +1,5 @@
 """The folder of a comparison that an earlier version has written can still be read and resumed."""
+
 import json
 import tarfile
 from pathlib import Path
@@ -52,7 +53,8 @@ def test_it_is_resumed_without_training(earlier, capsys):
     assert {name: (earlier / name).read_bytes() for name in kept} == before
     again = json.loads((earlier / "summary.json").read_text())
     assert [again[key] for key in ("configuration", "jobs", "results", "runs")] == [
-        summary[key] for key in ("configuration", "jobs", "results", "runs")]
+        summary[key] for key in ("configuration", "jobs", "results", "runs")
+    ]
 
 
 def test_its_checkpoint_is_loaded_to_write_the_net_anew(earlier):

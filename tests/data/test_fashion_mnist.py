@@ -1,4 +1,5 @@
 """The data is right or absent, never wrong: real files, a real HTTP server on loopback, real Debian packages."""
+
 import functools
 import gzip
 import hashlib
@@ -84,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(0.05)
         self.reply(b'', len(body))
         for start in range(0, len(body), 8192):
-            self.wfile.write(body[start:start + 8192])
+            self.wfile.write(body[start : start + 8192])
             time.sleep(0.02)
 
     def redirect_to(self, url):
@@ -96,14 +97,14 @@ class Handler(BaseHTTPRequestHandler):
         self.redirect_to(self.path.replace('redirect', 'good'))
 
     def truncated(self, body):
-        self.reply(body[:len(body) // 2], len(body))
+        self.reply(body[: len(body) // 2], len(body))
 
     def truncated_without_length(self, body):
-        self.reply(body[:len(body) // 2], 'none')
+        self.reply(body[: len(body) // 2], 'none')
 
     def corrupted(self, body):
         middle = len(body) // 2
-        self.reply(body[:middle] + bytes((body[middle] ^ 1,)) + body[middle + 1:])
+        self.reply(body[:middle] + bytes((body[middle] ^ 1,)) + body[middle + 1 :])
 
     def same_size_other_content(self, body):
         content = gzip.decompress(body)
@@ -147,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def drip(self, body, size=1):
         for start in range(0, len(body), size):
-            self.wfile.write(body[start:start + size])
+            self.wfile.write(body[start : start + size])
             if self.server.over.wait(0.05):
                 return
 
@@ -168,7 +169,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(1 << 16))
 
     def announcing_a_terabyte(self, body):
-        self.reply(body, 10 ** 12)
+        self.reply(body, 10**12)
 
     def bomb(self, body):
         self.reply(BOMB)
@@ -203,11 +204,15 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def dataset(server, tmp_path):
     """The small files' table; `dataset('good', ...)` has those mirrors."""
+
     def make(*mirrors, content=CONTENT, package=''):
         return fashion_mnist.DataSet(
             {name: File(len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()},
             tuple(f'http://127.0.0.1:{server.server_port}/{mirror}' for mirror in mirrors),
-            package, tmp_path / 'system')
+            package,
+            tmp_path / 'system',
+        )
+
     return make
 
 
@@ -233,11 +238,16 @@ def each(kinds, where):
 
 # The search
 
+
 def test_each_place_is_used_before_the_next_one(cache, dataset, tmp_path, monkeypatch):
     table = dataset('good')
     monkeypatch.setenv('GLUON_BN_DATA', str(tmp_path / 'variable'))
-    expected = [('root', tmp_path / 'root'), ('$GLUON_BN_DATA', tmp_path / 'variable'), ("MXNet's cache", cache),
-                ('the system', tmp_path / 'system')]
+    expected = [
+        ('root', tmp_path / 'root'),
+        ('$GLUON_BN_DATA', tmp_path / 'variable'),
+        ("MXNet's cache", cache),
+        ('the system', tmp_path / 'system'),
+    ]
     for _, folder in expected:
         fill(folder)
     for source, folder in expected:
@@ -443,13 +453,19 @@ def test_the_error_lists_each_thing_tried(cache, dataset, tmp_path, impatient):
         find_files(tmp_path / 'root', dataset=dataset('not_found', 'html'))
     lines = str(error.value).splitlines()
     assert [line.split(':')[0] for line in lines if line.startswith('  - ')][:5] == [
-        f'  - root, {tmp_path}/root', f"  - MXNet's cache, {cache}", f'  - the system, {tmp_path}/system',
-        '  - http', '  - http']
-    assert lines[0].startswith('Fashion-MNIST is incomplete: could not find train-labels-idx1-ubyte, '
-                               't10k-images-idx3-ubyte')
+        f'  - root, {tmp_path}/root',
+        f"  - MXNet's cache, {cache}",
+        f'  - the system, {tmp_path}/system',
+        '  - http',
+        '  - http',
+    ]
+    assert lines[0].startswith(
+        'Fashion-MNIST is incomplete: could not find train-labels-idx1-ubyte, t10k-images-idx3-ubyte'
+    )
 
 
 # The cache
+
 
 @pytest.mark.parametrize('place', ['root', 'cache'])
 @pytest.mark.fault('a cache that cannot be made')
@@ -480,19 +496,28 @@ def search(table, before='', inside=()):
     """Start a Python of its own that searches, inside another command; the environment says where its cache is."""
     arguments = json.dumps([table.files, table.mirrors, str(table.system)])
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
-    return subprocess.Popen([*inside, sys.executable, '-c', SEARCH, arguments, before], env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [*inside, sys.executable, '-c', SEARCH, arguments, before],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def hashes(table):
     return ' '.join(file.sha256 for file in table.files.values()) + '\n'
 
 
-@pytest.mark.parametrize('home, reason', [('loop', 'Too many levels of symbolic links'),
-                                          ('x' * 300, 'File name too long')], ids=['loop', 'long'])
+@pytest.mark.parametrize(
+    'home, reason',
+    [('loop', 'Too many levels of symbolic links'), ('x' * 300, 'File name too long')],
+    ids=['loop', 'long'],
+)
 @pytest.mark.fault('a cache that cannot be entered')
-def test_a_folder_that_cannot_be_entered_is_named_with_the_reason(home, reason, dataset, server, tmp_path, cache,
-                                                                  monkeypatch):
+def test_a_folder_that_cannot_be_entered_is_named_with_the_reason(
+    home, reason, dataset, server, tmp_path, cache, monkeypatch
+):
     (tmp_path / 'loop').symlink_to('loop')
     monkeypatch.setenv('MXNET_HOME', str(tmp_path / home))
     closed = tmp_path / home / 'datasets' / 'fashion-mnist'
@@ -553,9 +578,12 @@ def test_a_limit_on_the_size_of_files_is_named_and_leaves_nothing(cache, dataset
 @pytest.mark.fault('kill -9 in the middle of a write')
 def test_a_process_killed_in_the_middle_of_a_write_leaves_no_wrong_file(cache, dataset):
     # the kernel kills it when its file reaches 20,000 bytes, and it cannot react: a kill -9 at the worst moment
-    process = search(dataset('good'), 'import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); '
-                     'resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); '
-                     'resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))')
+    process = search(
+        dataset('good'),
+        'import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); '
+        'resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); '
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))',
+    )
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGXFSZ
     [part] = names(cache)
@@ -581,9 +609,15 @@ def test_processes_that_fetch_at_once_do_not_disturb_each_other(cache, dataset):
     assert {name: (cache / name).read_bytes() for name in PACKED} == PACKED
 
 
-@pytest.mark.parametrize('times', [
-    pytest.param(5, marks=pytest.mark.fault('kill -9 at a random moment of a fetch', tries=5)),
-    pytest.param(40, marks=[pytest.mark.fault('kill -9 at a random moment of a fetch', tries=40), pytest.mark.slow])])
+@pytest.mark.parametrize(
+    'times',
+    [
+        pytest.param(5, marks=pytest.mark.fault('kill -9 at a random moment of a fetch', tries=5)),
+        pytest.param(
+            40, marks=[pytest.mark.fault('kill -9 at a random moment of a fetch', tries=40), pytest.mark.slow]
+        ),
+    ],
+)
 def test_kill_9_in_the_middle_of_a_fetch_leaves_right_files_or_none(times, cache, dataset):
     table = dataset('slow')
     start = time.monotonic()
@@ -639,8 +673,11 @@ def tar_xz(members):
 def write_deb(path, members):
     """A .deb is an `ar` archive of three files: the format's version, the control data, the data."""
     control = b'Package: small-fashion\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n'
-    parts = {'debian-binary': b'2.0\n', 'control.tar.xz': tar_xz([('./control', control)]),
-             'data.tar.xz': tar_xz(members)}
+    parts = {
+        'debian-binary': b'2.0\n',
+        'control.tar.xz': tar_xz([('./control', control)]),
+        'data.tar.xz': tar_xz(members),
+    }
     with open(path, 'wb') as deb:
         deb.write(b'!<arch>\n')
         for name, content in parts.items():
@@ -658,11 +695,20 @@ def test_a_path_that_climbs_out_of_a_deb_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(work)
     monkeypatch.setattr('tempfile.tempdir', str(work))
     evil = b'evil'
-    write_deb(tmp_path / 'x.deb', [
-        (f'../../outside/{FIRST}.gz', evil), (f'{outside}/{FIRST}.gz', evil), (f'./../../{FIRST}.gz', evil),
-        (f'usr/share/../../../../outside/{FIRST}.gz', evil), ('./usr/link', str(outside)),
-        (f'./usr/link/{FIRST}.gz', evil), (f'./usr/share/{FIRST}.gz', b'right'),
-        ('./usr/share/a-link.gz', '/etc/passwd'), ('./usr/share/large.gz', bytes(1001))])
+    write_deb(
+        tmp_path / 'x.deb',
+        [
+            (f'../../outside/{FIRST}.gz', evil),
+            (f'{outside}/{FIRST}.gz', evil),
+            (f'./../../{FIRST}.gz', evil),
+            (f'usr/share/../../../../outside/{FIRST}.gz', evil),
+            ('./usr/link', str(outside)),
+            (f'./usr/link/{FIRST}.gz', evil),
+            (f'./usr/share/{FIRST}.gz', b'right'),
+            ('./usr/share/a-link.gz', '/etc/passwd'),
+            ('./usr/share/large.gz', bytes(1001)),
+        ],
+    )
     before = sorted(tmp_path.rglob('*'))
     wanted = [f'usr/share/{FIRST}.gz', 'usr/share/a-link.gz', 'usr/share/large.gz', 'usr/share/absent.gz']
     assert download.read_deb(tmp_path / 'x.deb', wanted, 1000) == {f'usr/share/{FIRST}.gz': b'right'}
@@ -681,6 +727,7 @@ def test_what_is_no_deb_is_a_failure_of_its_source(content, tmp_path):
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
     """An apt archive of our own, in a folder, with one package: `archive(members)` fills it."""
+
     def publish(members):
         repository, state = tmp_path / 'repository', tmp_path / 'apt'
         for folder in (repository, state / 'lists' / 'partial', state / 'cache' / 'archives' / 'partial'):
@@ -689,15 +736,18 @@ def archive(tmp_path, monkeypatch):
         control = write_deb(deb, members).decode()
         sha256 = hashlib.sha256(deb.read_bytes()).hexdigest()
         (repository / 'Packages').write_text(
-            f'{control}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {sha256}\n')
+            f'{control}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {sha256}\n'
+        )
         (state / 'sources.list').write_text(f'deb [trusted=yes] copy:{repository} ./\n')
         (state / 'status').write_text('')
         (state / 'apt.conf').write_text(
             f'Dir::State "{state}"; Dir::State::lists "{state}/lists"; Dir::State::status "{state}/status";\n'
             f'Dir::Cache "{state}/cache"; Dir::Etc::sourcelist "{state}/sources.list";\n'
-            'Dir::Etc::sourceparts "/dev/null"; APT::Sandbox::User "";\n')
+            'Dir::Etc::sourceparts "/dev/null"; APT::Sandbox::User "";\n'
+        )
         monkeypatch.setenv('APT_CONFIG', str(state / 'apt.conf'))
         subprocess.run(['apt-get', 'update'], check=True, capture_output=True)
+
     return publish
 
 
@@ -758,10 +808,15 @@ def test_a_fetch_that_is_stopped_leaves_no_apt_and_no_folder_behind(signum, tmp_
     for program in programs.iterdir():
         program.chmod(0o755)
     temporary.mkdir()
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'TMPDIR': str(temporary),
-                   'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}'}
-    process = subprocess.Popen([sys.executable, '-c', FETCH_FROM_APT], env=environment, text=True,
-                               stderr=subprocess.PIPE)
+    environment = {
+        **os.environ,
+        'PYTHONPATH': os.pathsep.join(sys.path),
+        'TMPDIR': str(temporary),
+        'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
+    }
+    process = subprocess.Popen(
+        [sys.executable, '-c', FETCH_FROM_APT], env=environment, text=True, stderr=subprocess.PIPE
+    )
     end = time.monotonic() + 60
     while not (tmp_path / 'apt').exists() and time.monotonic() < end:
         time.sleep(0.05)
@@ -774,6 +829,7 @@ def test_a_fetch_that_is_stopped_leaves_no_apt_and_no_folder_behind(signum, tmp_
 
 
 # The real data
+
 
 def test_the_real_files_are_found_or_fetched_and_said_where(capsys):
     found = find_files()
@@ -791,10 +847,14 @@ def test_what_a_named_folder_lacks_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('GLUON_BN_DATA', str(tmp_path / 'nowhere'))
     assert cli.main(['data', '--data', str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == (f'--data, {tmp_path}: no train-labels-idx1-ubyte, no t10k-images-idx3-ubyte, '
-                        f'no t10k-labels-idx1-ubyte; taken from {there.parent}')
-    assert lines[1] == (f'$GLUON_BN_DATA, {tmp_path / "nowhere"}: no such folder; '
-                        f'taken from {", ".join(sorted([str(there.parent), str(tmp_path)]))}')
+    assert lines[0] == (
+        f'--data, {tmp_path}: no train-labels-idx1-ubyte, no t10k-images-idx3-ubyte, '
+        f'no t10k-labels-idx1-ubyte; taken from {there.parent}'
+    )
+    assert lines[1] == (
+        f'$GLUON_BN_DATA, {tmp_path / "nowhere"}: no such folder; '
+        f'taken from {", ".join(sorted([str(there.parent), str(tmp_path)]))}'
+    )
     assert lines[2].endswith('; from --data)') and len(lines) == 6
 
 
@@ -823,11 +883,16 @@ def test_a_command_says_once_in_a_line_each_what_it_warns_of_and_what_a_named_fo
         (system / name).write_bytes(file.content)
     wrong = fill(cache, {FIRST: b'damaged'}) / FIRST
     (tmp_path / 'sitecustomize.py').write_text(MOVED.format(system=str(system)))
-    environment = {**os.environ, 'MXNET_HOME': str(tmp_path), 'GLUON_BN_DATA': str(tmp_path),
-                   'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path])}
+    environment = {
+        **os.environ,
+        'MXNET_HOME': str(tmp_path),
+        'GLUON_BN_DATA': str(tmp_path),
+        'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path]),
+    }
     command = [sys.executable, '-m', 'gluon_bn', 'train', '--norm', 'none', '--epochs', '1', '--examples', '512']
-    done = subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     said = [line for line in done.stderr.splitlines() if line.startswith('gluon_bn: ')]
     assert done.returncode == 0 and 'UserWarning' not in done.stderr, done.stderr
     assert said[0].startswith(f'gluon_bn: {wrong}: ') and said[0].endswith(f'. Looking elsewhere for {FIRST}.')

@@ -1,4 +1,5 @@
 """Fashion-MNIST's minibatches: what they hold, in which order, on which front and device."""
+
 import struct
 
 import mxnet as mx
@@ -33,7 +34,17 @@ def test_pixels_and_labels_are_those_of_the_published_set(iterators):
     X, y = next(iter(iterators[1]))
     # the first ten of the test set: an ankle boot, a pullover, two pairs of trousers, ...
     assert [TEXT_LABELS[i] for i in y[:10].asnumpy()] == [
-        'ankle boot', 'pullover', 'trouser', 'trouser', 'shirt', 'trouser', 'coat', 'shirt', 'sandal', 'sneaker']
+        'ankle boot',
+        'pullover',
+        'trouser',
+        'trouser',
+        'shirt',
+        'trouser',
+        'coat',
+        'shirt',
+        'sandal',
+        'sneaker',
+    ]
     assert X.min().asscalar() == 0 and X.max().asscalar() == 1
     # the data set's published mean and standard deviation, 0.2860 and 0.3530, are the training set's
     train = iterators[0].X
@@ -195,15 +206,18 @@ def test_an_idx_file_by_hand():
     assert read_idx(content).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
-@pytest.mark.parametrize('content, reason', [
-    (b'', 'must start with 00 00 08'),
-    (b'\0\0\x0d\1\0\0\0\1\0\0\0\0', 'must start with 00 00 08'),  # of floats
-    (b'\x1f\x8b\x08\0rest', 'must start with 00 00 08'),  # still packed
-    (b'\0\0\x08\3\0\0\0\1', 'must start with 00 00 08'),  # the sizes are cut off
-    (b'\0\0\x08\3' + b'\xff' * 12 + b'data', r'promises \(4294967295, 4294967295, 4294967295\), got 4 bytes'),
-    (b'\0\0\x08\1\0\0\0\5data', r'promises \(5,\), got 4 bytes'),
-    (b'\0\0\x08\1\0\0\0\3data', r'promises \(3,\), got 4 bytes'),
-])
+@pytest.mark.parametrize(
+    'content, reason',
+    [
+        (b'', 'must start with 00 00 08'),
+        (b'\0\0\x0d\1\0\0\0\1\0\0\0\0', 'must start with 00 00 08'),  # of floats
+        (b'\x1f\x8b\x08\0rest', 'must start with 00 00 08'),  # still packed
+        (b'\0\0\x08\3\0\0\0\1', 'must start with 00 00 08'),  # the sizes are cut off
+        (b'\0\0\x08\3' + b'\xff' * 12 + b'data', r'promises \(4294967295, 4294967295, 4294967295\), got 4 bytes'),
+        (b'\0\0\x08\1\0\0\0\5data', r'promises \(5,\), got 4 bytes'),
+        (b'\0\0\x08\1\0\0\0\3data', r'promises \(3,\), got 4 bytes'),
+    ],
+)
 @pytest.mark.fault("a wrong header in an IDX file")
 def test_a_wrong_idx_header_is_refused(content, reason):
     with pytest.raises(ValueError, match=reason):

@@ -1,4 +1,5 @@
 """With the data on the machine, nothing opens a connection."""
+
 import os
 import subprocess
 import sys
@@ -28,8 +29,10 @@ def run(folder, *command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [
-    ["data"], ["compare", "--norms", "fused", "--seeds", "0", "--epochs", "1", "--examples", "512", "--out"]])
+@pytest.mark.parametrize(
+    "command",
+    [["data"], ["compare", "--norms", "fused", "--seeds", "0", "--epochs", "1", "--examples", "512", "--out"]],
+)
 def test_a_command_opens_no_connection(command, tmp_path):
     find_files()
     out = [str(tmp_path / "run")] if "--out" in command else []

@@ -1,4 +1,5 @@
 """Today's textbook: its Trainer and its loop train our layer on our data."""
+
 import d2l.mxnet as d2l
 import mxnet as mx
 import numpy
@@ -45,9 +46,9 @@ def test_it_is_a_data_module_that_shuffles_only_what_is_trained_on():
 
 
 def test_images_and_labels_are_those_of_the_iterators():
-    (X, y), = FashionMNIST(batch_size=50, num_train=1, num_val=50).val_dataloader()
+    ((X, y),) = FashionMNIST(batch_size=50, num_train=1, num_val=50).val_dataloader()
     _, test_iter = load_data_fashion_mnist(50, num_train=1, num_test=50)
-    (X_expected, y_expected), = test_iter
+    ((X_expected, y_expected),) = test_iter
     assert (X == X_expected).all() and (y == y_expected).all()
 
 

@@ -1,4 +1,5 @@
 """What was tried in the place of batch normalization, and the second parametrization of the same functions."""
+
 import math
 
 import numpy
@@ -41,8 +42,10 @@ def test_without_back_propagation_each_step_proposes_what_is_then_undone(white):
 def test_the_step_of_weights_moves_no_statistics_only_where_inputs_are_white():
     """dL/dH proposes no shift and no stretch, but the step on W reaches H through X: 0 for white inputs only."""
     for seed in SEEDS:
-        white, plain = (alternatives.train_renormalizing("batch_norm", num_steps=20, seed=seed, white=white, eps=0.0)
-                        for white in (True, False))
+        white, plain = (
+            alternatives.train_renormalizing("batch_norm", num_steps=20, seed=seed, white=white, eps=0.0)
+            for white in (True, False)
+        )
         assert white.moved.max() < 1e-20
         assert plain.moved.min() > 0.01
 
@@ -51,8 +54,10 @@ def test_the_step_of_weights_moves_no_statistics_only_where_inputs_are_white():
 def test_on_white_inputs_the_wasted_part_of_the_steps_costs_no_time():
     """What is undone is wasted, yet at this rate both reach the same loss in the same number of steps."""
     for seed in SEEDS:
-        losses = [alternatives.train_renormalizing(method, num_steps=60, seed=seed, white=True).loss[-1]
-                  for method in ("renormalize", "batch_norm")]
+        losses = [
+            alternatives.train_renormalizing(method, num_steps=60, seed=seed, white=True).loss[-1]
+            for method in ("renormalize", "batch_norm")
+        ]
         assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
@@ -146,8 +151,10 @@ def standardize_by_number(H, eps):
 
 @pytest.mark.claim("C16")
 @pytest.mark.parametrize("m, d", [(5, 1), (7, 2), (9, 3), (20, 8)])
-@pytest.mark.parametrize("method, by_number, function", [("whitening", whiten_by_number, alternatives.whiten),
-                                                         ("standardizing", standardize_by_number, standardize)])
+@pytest.mark.parametrize(
+    "method, by_number, function",
+    [("whitening", whiten_by_number, alternatives.whiten), ("standardizing", standardize_by_number, standardize)],
+)
 def test_the_multiplications_are_those_that_are_done_number_by_number(method, by_number, function, m, d):
     H = alternatives.correlated(m, d, dtype="float64")
     Counted.count = 0
@@ -178,12 +185,15 @@ def test_gamma_sigma_and_beta_mu_give_the_input_back(seed):
 def test_from_the_same_function_the_two_parametrizations_learn_differently():
     """Easier to learn: at large steps and for inputs with an offset. At small steps there is no advantage."""
     for seed in SEEDS:
-        old, new = (reparametrization.train_parametrization(new, lr=0.1, offset=3.0, num_steps=60, seed=seed)[0]
-                    for new in (False, True))
+        old, new = (
+            reparametrization.train_parametrization(new, lr=0.1, offset=3.0, num_steps=60, seed=seed)[0]
+            for new in (False, True)
+        )
         assert old[0] == pytest.approx(new[0], rel=1e-9)  # one and the same function
         assert new[-1] < 0.1 and not old[-1] < 4 * new[-1]  # the old one may be no number any more
-        slow_old, slow_new = (reparametrization.train_parametrization(new, 0.01, 3.0, 60, seed)[0][-1]
-                              for new in (False, True))
+        slow_old, slow_new = (
+            reparametrization.train_parametrization(new, 0.01, 3.0, 60, seed)[0][-1] for new in (False, True)
+        )
         assert slow_new > slow_old
 
 
@@ -227,6 +237,7 @@ def test_the_mean_is_beta_and_the_standard_deviation_gamma_whatever_lies_below(s
 @pytest.mark.claim("C19")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_new_parametrization_does_not_feel_the_offset_of_the_inputs(seed):
-    centred, shifted = (reparametrization.train_parametrization(True, 0.1, offset, 30, seed)[0]
-                        for offset in (0.0, 3.0))
+    centred, shifted = (
+        reparametrization.train_parametrization(True, 0.1, offset, 30, seed)[0] for offset in (0.0, 3.0)
+    )
     numpy.testing.assert_allclose(centred, shifted, rtol=1e-6)  # rounding, amplified over 30 steps

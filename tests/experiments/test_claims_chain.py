@@ -1,4 +1,5 @@
 """The linear chain y = x w1 ... wl: what a step on all weights does, and what normalizing h(l-1) changes."""
+
 import itertools
 
 import numpy
@@ -36,8 +37,10 @@ def test_an_order_is_the_sum_over_all_sets_of_that_many_weights(seed):
     x, w, step = random.randn(), random.randn(6), 0.3
     g, effects = chain.gradient(x, w), chain.effects_by_order(x, w, step)
     for order in range(7):
-        expected = sum(x * numpy.prod([-step * g[i] if i in moved else w[i] for i in range(6)])
-                       for moved in itertools.combinations(range(6), order))
+        expected = sum(
+            x * numpy.prod([-step * g[i] if i in moved else w[i] for i in range(6)])
+            for moved in itertools.combinations(range(6), order)
+        )
         assert effects[order] == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
@@ -58,7 +61,7 @@ def test_a_step_chosen_for_a_decrease_of_a_tenth_misses_it(weight):
     for depth in range(2, 21):
         w = numpy.full(depth, weight)
         predicted, actual = chain.change(1.0, w, chain.step_for(0.1, 1.0, w))
-        y = weight ** depth
+        y = weight**depth
         assert predicted == pytest.approx(0.1, rel=1e-12)
         assert actual < 0.1 - 1e-5
         assert actual == pytest.approx(y * (1 - (1 - 0.1 / (depth * y)) ** depth), rel=1e-9)
@@ -91,7 +94,7 @@ def test_a_step_chosen_by_first_order_turns_the_condition_round():
     for weight in (0.9, 1.1):
         w = numpy.full(20, weight)
         terms[weight] = chain.second_order_term(1.0, w, chain.step_for(0.1, 1.0, w))
-        assert terms[weight] == pytest.approx(0.01 / (400 * weight ** 20), rel=1e-10)
+        assert terms[weight] == pytest.approx(0.01 / (400 * weight**20), rel=1e-10)
     assert terms[0.9] > 50 * terms[1.1]
 
 
@@ -168,7 +171,7 @@ def test_the_loss_surface_becomes_a_straight_valley():
 @pytest.mark.parametrize("product", [1.0, 1e-2, 1e-3, 1e-4])
 def test_eps_ends_the_standardization_before_the_product_reaches_zero(product):
     """The corner case is wider than a weight of 0: from a product of about sqrt(eps) = 0.003 down the unit fades."""
-    v = chain.draw_x(1000, 0).asnumpy().var() * product ** 2
+    v = chain.draw_x(1000, 0).asnumpy().var() * product**2
     assert chain.var_after(product) == pytest.approx(v / (v + 1e-5), rel=1e-10)
     assert (chain.var_after(product) > 0.5) == (product > 0.0032)
 

@@ -1,4 +1,5 @@
 """The gradient by hand and by autograd, what it never proposes, and where batch normalization stands in a layer."""
+
 import numpy
 import pytest
 
@@ -42,7 +43,7 @@ def test_a_constant_unit_has_a_gradient_with_eps_and_none_without(seed):
     """Defined, not small: it is the centred dY times 1 / sqrt(eps), 316 for 1e-5 and 10,000 for 1e-8."""
     dY = numpy.random.RandomState(seed).randn(8, 1)
     for eps in (1e-5, 1e-8):
-        numpy.testing.assert_allclose(gradient.constant_unit(eps, seed), (dY - dY.mean()) / eps ** 0.5, rtol=1e-9)
+        numpy.testing.assert_allclose(gradient.constant_unit(eps, seed), (dY - dY.mean()) / eps**0.5, rtol=1e-9)
     assert not numpy.isfinite(gradient.constant_unit(0.0, seed)).any()
 
 
@@ -120,10 +121,11 @@ def test_stretching_and_shifting_a_unit_changes_nothing(shape, seed):
 
     def bn(X, eps):
         return gradient.of_batch_norm(X, numpy.ones_like(gamma), 0 * beta, eps, dY)[0]
+
     for a, b in ((0.01, -3.0), (7.0, 20.0)):
         # an offset of 300 times the spread costs three of the sixteen digits
         numpy.testing.assert_allclose(bn(a * X + b, 0.0), bn(X, 0.0), atol=1e-11)
-        numpy.testing.assert_allclose(bn(a * X + b, 1e-3), bn(X, 1e-3 / a ** 2), atol=1e-11)
+        numpy.testing.assert_allclose(bn(a * X + b, 1e-3), bn(X, 1e-3 / a**2), atol=1e-11)
         numpy.testing.assert_allclose(bn(-a * X + b, 0.0), -bn(X, 0.0), atol=1e-11)
 
 
@@ -173,7 +175,7 @@ def test_statistics_by_location_do_not_keep_the_feature_maps():
 @pytest.mark.claim("C23")
 def test_a_dense_layer_batch_norm_and_relu_by_hand():
     affine, normalized, output = gradient.dense_by_hand()
-    s = 5 ** 0.5
+    s = 5**0.5
     numpy.testing.assert_array_equal(affine, gradient.ROWS)
     numpy.testing.assert_allclose(normalized, [[-3 / s, -1], [-1 / s, -1], [1 / s, 1], [3 / s, 1]], rtol=1e-6)
     numpy.testing.assert_allclose(output, [[0, 0], [0, 0], [1 / s, 1], [3 / s, 1]], rtol=1e-6)
@@ -184,7 +186,7 @@ def test_the_gradient_of_four_rows_by_hand():
     one = numpy.ones((1, 2))
     dY = numpy.hstack([column(1, 2, 0, -1), column(0, 1, 0, 3)])
     g = gradient.of_batch_norm(gradient.ROWS, one, 0 * one, 0.0, dY)[1]
-    s = 5 ** 0.5
+    s = 5**0.5
     expected = numpy.hstack([column(-0.7, 1.1, -0.1, -0.3) / s, column(-0.25, 0.25, -0.75, 0.75)])
     numpy.testing.assert_allclose(g["X"], expected, rtol=1e-12)
     numpy.testing.assert_allclose(g["gamma"], [[-8 / s, 2]], rtol=1e-12)

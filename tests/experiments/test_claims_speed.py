@@ -1,4 +1,5 @@
 """Claims C30 and C31: Gluon's layer is the same computation, and what makes it faster."""
+
 import numpy
 import pytest
 from mxnet import autograd, nd
@@ -49,7 +50,7 @@ def test_gluons_layer_is_much_faster_and_the_compiled_graph_is_not():
 @pytest.mark.claim("C31")
 def test_compiling_pays_on_a_small_dense_minibatch():
     """There launch overhead is a large part of the time: 2.4 times as fast was measured, 1.2 on LeNet's first layer."""
-    (shape, eager, compiled, ratio), = speed.gain_from_compiling([(4, 20)])
+    ((shape, eager, compiled, ratio),) = speed.gain_from_compiling([(4, 20)])
     assert shape == (4, 20) and ratio == eager / compiled > 1.2
 
 

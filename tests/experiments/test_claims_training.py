@@ -1,4 +1,5 @@
 """The claims about training: LeNet on Fashion-MNIST, in small, from three seeds."""
+
 import numpy
 import pytest
 from mxnet import autograd, nd
@@ -27,6 +28,7 @@ def relu(norm):
 
 
 # C10: one example alone
+
 
 @pytest.mark.claim("C10")
 def test_an_example_gets_the_same_answer_in_any_company_in_prediction_and_others_in_training(data, nets):
@@ -63,6 +65,7 @@ def test_looking_leaves_the_moving_statistics_alone(data, nets):
 
 
 # C25: moving averages, or statistics estimated once
+
 
 @pytest.mark.slow
 @pytest.mark.claim("C25")
@@ -115,6 +118,7 @@ def test_gluon_agrees_but_moves_its_averages_in_the_backward_pass_only():
 
 # C20: before and after the activation
 
+
 def test_the_moments_of_known_shapes():
     random = numpy.random.RandomState(0)
     gaussian, exponential = random.randn(200_000, 2), random.exponential(size=(200_000, 2))
@@ -144,11 +148,22 @@ def test_the_input_of_a_layer_is_further_from_a_gaussian_than_its_affine_map(dat
 
 def test_the_picture_of_the_moments_holds_every_dot():
     random = numpy.random.RandomState(0)
-    shapes = {net: {(moment, when, name): random.uniform(0, scale, (3, 3)) for moment in ("skewness", "kurtosis")
-                    for when in ("before", "after") for name in "XH"} for net, scale in (("sigmoid", 1), ("relu", 3))}
+    shapes = {
+        net: {
+            (moment, when, name): random.uniform(0, scale, (3, 3))
+            for moment in ("skewness", "kurtosis")
+            for when in ("before", "after")
+            for name in "XH"
+        }
+        for net, scale in (("sigmoid", 1), ("relu", 3))
+    }
     figure = training_figures.moments(shapes)
-    assert [ax.get_title() for ax in figure.axes] == ["skewness, sigmoid", "skewness, relu",
-                                                      "kurtosis, sigmoid", "kurtosis, relu"]
+    assert [ax.get_title() for ax in figure.axes] == [
+        "skewness, sigmoid",
+        "skewness, relu",
+        "kurtosis, sigmoid",
+        "kurtosis, relu",
+    ]
     for ax in figure.axes:
         dots = [y for line in ax.lines if len(line.get_ydata()) == 9 for y in line.get_ydata()]
         assert len(dots) == 4 * 9 and min(dots) > ax.get_ylim()[0] and max(dots) < ax.get_ylim()[1]
@@ -187,6 +202,7 @@ def test_the_gradients_that_look_reports_are_those_of_finite_differences(data):
 
 # C29: learning rates
 
+
 @pytest.mark.slow
 @pytest.mark.claim("C29")
 def test_batch_normalization_learns_at_rates_at_which_the_net_without_it_does_not(data):
@@ -213,6 +229,7 @@ def test_with_sigmoids_lenet_learns_in_few_updates_with_batch_normalization_only
 
 # C15: the lower layers
 
+
 @pytest.mark.slow
 @pytest.mark.claim("C15")
 def test_lower_layers_that_learn_are_useful(data):
@@ -235,12 +252,14 @@ def test_frozen_layers_stay_as_they_are_and_the_others_learn(data):
 
 # C27: other functions in the same layer
 
+
 @pytest.mark.slow
 @pytest.mark.claim("C27")
 def test_mean_and_variance_alone_do_less_than_both(data):
     functions = {"mean": rates.mean_only, "variance": rates.variance_only, "both": fused_batch_norm}
-    runs = rates.over_seeds({name: lambda fn=fn: lenet(rates.norm_by(fn)) for name, fn in functions.items()},
-                            1.0, SEEDS, data, 1)
+    runs = rates.over_seeds(
+        {name: lambda fn=fn: lenet(rates.norm_by(fn)) for name, fn in functions.items()}, 1.0, SEEDS, data, 1
+    )
     for half in ("mean", "variance"):
         assert max(run.loss for run in runs["both"]) < min(run.loss for run in runs[half])
 
@@ -264,6 +283,7 @@ def test_the_layer_takes_functions_that_normalize_by_half(shape):
 
 
 # the ablations without a claim of their own
+
 
 def test_norms_stand_at_the_chosen_places_alone():
     for places in ((), ("conv 2",), ("dense 1", "dense 2"), tuple(rates.PLACES)):

@@ -1,4 +1,5 @@
 """The panel: what its histograms show is what batch_norm computes."""
+
 import numpy
 import pytest
 from matplotlib.colors import to_hex
@@ -48,7 +49,8 @@ def test_everything_that_can_be_set_starts_within_its_range_and_stays_in_the_pic
 def test_each_setting_is_a_column_with_the_colours_of_the_norms():
     figure = panel.plot_settings({}, {"gamma": 2.0, "beta": -3.0})
     assert len(figure.axes) == 4
-    assert [to_hex(ax.patches[0].get_facecolor()).upper() for ax in figure.axes] == [
-        COLORS["none"]] * 2 + [COLORS["scratch"]] * 2
+    assert [to_hex(ax.patches[0].get_facecolor()).upper() for ax in figure.axes] == [COLORS["none"]] * 2 + [
+        COLORS["scratch"]
+    ] * 2
     assert [ax.get_xlabel() for ax in figure.axes[2:]] == ["as it starts", "gamma 2, beta -3"]
     assert figure.axes[3].get_title() == "Y: mean -3.00, std 2.00"

@@ -1,4 +1,5 @@
 """Set-up: the choice of Python, an installation that fails, and files that must agree with one another."""
+
 import ast
 import glob
 import importlib.util
@@ -29,11 +30,19 @@ PYTHONS = ["3.8", "3.9", "3.10", "3.11"]
 
 
 def run(*command, **options):
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=120, **options)
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        **options,
+    )
 
 
 # The package
+
 
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, gluon_bn; print(sorted({'mxnet', 'numpy', 'd2l', 'matplotlib'} & set(sys.modules)))"
@@ -87,10 +96,14 @@ def test_the_installed_package_is_found_from_the_folder_above_a_clone_of_its_nam
 
 # make and its Python
 
+
 def make(tree, *arguments, path=None, **environment):
     """Run make with a PATH that has the tools the set-up uses, and these Pythons: {name: file}."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "PATH", "MAKEFLAGS")
-            and not name.startswith("PIP_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHON", "PATH", "MAKEFLAGS") and not name.startswith("PIP_")
+    }
     if path is not None:
         tools = tree.parent / "bin"
         tools.mkdir()
@@ -169,7 +182,8 @@ def test_a_named_python_that_is_not_there_is_said_so(tree):
 
 @pytest.mark.parametrize("asked, what", [("python3.12", "{asked} (does not run)"), ("/nowhere", "{asked} (not there)")])
 def test_where_another_python_would_do_the_one_asked_for_is_named_and_the_way_out_is_to_leave_it_out(
-        tree, tmp_path, asked, what):
+    tree, tmp_path, asked, what
+):
     minor = "{}.{}".format(*sys.version_info[:2])
     does_not_run = script(tmp_path / "shim", "exit 127\n")
     done = make(tree, "test", f"PYTHON={asked}", path={f"python{minor}": sys.executable, "python3.12": does_not_run})
@@ -225,10 +239,17 @@ def test_help_lists_every_target():
 
 # Files that must agree
 
+
 def requirements(name, python):
     """{package: version} of a requirements or constraints file, or an extra, on that Python (Linux on x86-64)."""
-    environment = {"python_version": python, "python_full_version": python + ".18", "sys_platform": "linux",
-                   "os_name": "posix", "implementation_name": "cpython", "platform_python_implementation": "CPython"}
+    environment = {
+        "python_version": python,
+        "python_full_version": python + ".18",
+        "sys_platform": "linux",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
     pins = {}
     extras = PYPROJECT["project"]["optional-dependencies"]
     for line in extras[name] if name in extras else (TOP / name).read_text().splitlines():
@@ -268,9 +289,13 @@ def test_the_extra_for_a_classroom_asks_for_the_versions_of_the_tests(python):
     assert "nbgrader" in extra and {name: pins[name] for name in extra} == extra
 
 
-@pytest.mark.parametrize("folder, names", [
-    ("gluon_bn", ["requirements.txt", "classroom"]),
-    ("tests", ["requirements.txt", "requirements/test.txt", "requirements/book.txt"])])
+@pytest.mark.parametrize(
+    "folder, names",
+    [
+        ("gluon_bn", ["requirements.txt", "classroom"]),
+        ("tests", ["requirements.txt", "requirements/test.txt", "requirements/book.txt"]),
+    ],
+)
 def test_what_is_imported_is_required(folder, names):
     imported = set()
     files = list((TOP / folder).rglob("*.py"))
@@ -282,8 +307,11 @@ def test_what_is_imported_is_required(folder, names):
                 imported.add(node.module.split(".")[0])
     ours = {"gluon_bn", *(file.stem for file in [*files, *TOP.glob("tools/*.py")])}
     # importlib.util.find_spec tells where a module lives: Python's own are not in site-packages
-    foreign = {name for name in imported - ours - set(sys.builtin_module_names)
-               if "site-packages" in str(getattr(importlib.util.find_spec(name), "origin", "site-packages"))}
+    foreign = {
+        name
+        for name in imported - ours - set(sys.builtin_module_names)
+        if "site-packages" in str(getattr(importlib.util.find_spec(name), "origin", "site-packages"))
+    }
     required = {package.replace("-", "_") for name in names for package in requirements(name, "3.11")}
     # torch: one column of the benchmark; IPython: there wherever a notebook runs; tomllib: Python's own from 3.11 on,
     # tomli before
@@ -301,8 +329,12 @@ def test_the_package_and_the_doctor_accept_the_same_pythons():
 
 def test_no_file_names_the_host_of_a_package_registry():
     # whoever installs has set up an index; a host written here would go around it
-    hosts = re.compile("|".join(re.escape(host).replace("_", r"\.") for host in
-                                ("pypi_org", "pythonhosted_org", "download_pytorch", "anaconda_org", "deb_debian_org")))
+    hosts = re.compile(
+        "|".join(
+            re.escape(host).replace("_", r"\.")
+            for host in ("pypi_org", "pythonhosted_org", "download_pytorch", "anaconda_org", "deb_debian_org")
+        )
+    )
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TOP)
     if listed.returncode:
         pytest.skip("not a git checkout")

@@ -1,4 +1,5 @@
 """The chapter's claims about the layer: prediction, the separation of maths and bookkeeping, sizes, Gluon's layer."""
+
 import contextlib
 
 import numpy
@@ -38,10 +39,17 @@ def test_a_row_alone_predicts_as_in_any_company_and_in_training_company_decides(
 
 
 @pytest.mark.claim("C26")
-@pytest.mark.parametrize("mode, training", [
-    (autograd.record, True), (lambda: autograd.record(train_mode=False), False), (autograd.train_mode, True),
-    (autograd.predict_mode, False), (contextlib.nullcontext, False)],
-    ids=["record", "record(train_mode=False)", "train_mode", "predict_mode", "plain"])
+@pytest.mark.parametrize(
+    "mode, training",
+    [
+        (autograd.record, True),
+        (lambda: autograd.record(train_mode=False), False),
+        (autograd.train_mode, True),
+        (autograd.predict_mode, False),
+        (contextlib.nullcontext, False),
+    ],
+    ids=["record", "record(train_mode=False)", "train_mode", "predict_mode", "plain"],
+)
 @pytest.mark.parametrize("fn", FNS)
 def test_autograd_alone_tells_training_from_prediction(fn, mode, training):
     layer = trained_layer(fn)

@@ -1,4 +1,5 @@
 """The function `batch_norm`: what it computes, what it leaves alone, and what it refuses."""
+
 import mxnet as mx
 import numpy
 import oracle
@@ -21,7 +22,7 @@ def by_hand(fn, front):
 
 def test_four_rows_by_hand(front):
     Y, moving_mean, moving_var = by_hand(batch_norm, front)
-    s = 5 ** 0.5
+    s = 5**0.5
     numpy.testing.assert_allclose(Y.asnumpy(), [[-3 / s, -1], [-1 / s, -1], [1 / s, 1], [3 / s, 1]], rtol=1e-6)
     numpy.testing.assert_allclose(moving_mean.asnumpy(), [[0.4, 0.4]], rtol=1e-6)
     numpy.testing.assert_allclose(moving_var.asnumpy(), [[0.5, 0.4]], rtol=1e-6)
@@ -39,10 +40,15 @@ def check_against_oracle(fn, front, shape, dtype, tolerance):
     eps, momentum = 1e-3, 0.9
     actual = oracle.run(fn, front, (X, gamma, beta, moving_mean, moving_var), dY, eps, momentum, dtype)
     X, gamma, beta, moving_mean, moving_var, dY = (  # what fn was given: float64 would see digits that it cannot
-        array.astype(dtype).astype("float64") for array in (X, gamma, beta, moving_mean, moving_var, dY))
+        array.astype(dtype).astype("float64") for array in (X, gamma, beta, moving_mean, moving_var, dY)
+    )
     Y, mean, var = oracle.forward(X, gamma, beta, eps)
-    expected = [Y, momentum * moving_mean + (1 - momentum) * mean, momentum * moving_var + (1 - momentum) * var,
-                *oracle.backward(X, gamma, eps, dY)]
+    expected = [
+        Y,
+        momentum * moving_mean + (1 - momentum) * mean,
+        momentum * moving_var + (1 - momentum) * var,
+        *oracle.backward(X, gamma, eps, dY),
+    ]
     for name, a, e in zip(("Y", "moving_mean", "moving_var", "dX", "dgamma", "dbeta"), actual, expected):
         assert oracle.relative_error(a, e) <= tolerance, name
 
@@ -69,7 +75,8 @@ def test_gradient_in_prediction_mode(front, shape):
     *arrays, dY = oracle.draw(shape)
     X, gamma, _, moving_mean, moving_var = arrays
     Y, new_mean, new_var, dX, dgamma, dbeta = oracle.run(
-        batch_norm, front, arrays, dY, dtype="float64", train_mode=False)
+        batch_norm, front, arrays, dY, dtype="float64", train_mode=False
+    )
     X_hat = (X - moving_mean) / numpy.sqrt(moving_var + 1e-5)
     numpy.testing.assert_allclose(dX, dY * gamma / numpy.sqrt(moving_var + 1e-5), rtol=1e-12)
     numpy.testing.assert_allclose(dgamma, (dY * X_hat).sum(oracle.axes_of(X), keepdims=True), rtol=1e-10)

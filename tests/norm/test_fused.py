@@ -1,4 +1,5 @@
 """fused_batch_norm: the native and the portable path compute what batch_norm does, however they are called."""
+
 import threading
 
 import mxnet as mx
@@ -35,8 +36,12 @@ def predict(X, gamma, beta, moving_mean, moving_var, dY):
 def learn(X, gamma, beta, moving_mean, moving_var, dY):
     """The oracle in training mode: Y, the statistics moved, and the gradients through the minibatch's."""
     Y, mean, var = oracle.forward(X, gamma, beta, EPS)
-    return [Y, MOMENTUM * moving_mean + (1 - MOMENTUM) * mean, MOMENTUM * moving_var + (1 - MOMENTUM) * var,
-            *oracle.backward(X, gamma, EPS, dY)]
+    return [
+        Y,
+        MOMENTUM * moving_mean + (1 - MOMENTUM) * mean,
+        MOMENTUM * moving_var + (1 - MOMENTUM) * var,
+        *oracle.backward(X, gamma, EPS, dY),
+    ]
 
 
 def rounded(arrays, dtype):
@@ -86,8 +91,9 @@ def test_prediction_agrees_with_float64(fn, front, shape, dtype):
 @pytest.mark.parametrize("shape", oracle.SHAPES)
 def test_the_fused_function_agrees_with_batch_norm(front, shape, train_mode):
     *arrays, dY = oracle.draw(shape)
-    fast, reference = (oracle.run(fn, front, arrays, dY, train_mode=train_mode)
-                       for fn in (fused.fused_batch_norm, maths.batch_norm))
+    fast, reference = (
+        oracle.run(fn, front, arrays, dY, train_mode=train_mode) for fn in (fused.fused_batch_norm, maths.batch_norm)
+    )
     assert close(fast, reference)
 
 
@@ -266,6 +272,7 @@ def test_the_statistics_carry_no_graph(fn):
 @PATHS
 def test_it_works_between_a_convolution_and_a_pooling(fn):
     """oneDNN's convolution hands on its own memory layout."""
+
     def train(fn):
         mx.random.seed(0)
         conv, pool = gluon.nn.Conv2D(16, 3), gluon.nn.AvgPool2D(2)  # a maximum would jump where rounding decides
@@ -277,6 +284,7 @@ def test_it_works_between_a_convolution_and_a_pooling(fn):
             Y = pool(call(fn, conv(image), *arrays)[0])
         Y.backward(dY)
         return conv.weight.grad().asnumpy()
+
     assert oracle.relative_error(train(fn), train(maths.batch_norm)) < 1e-5  # sums of 2592 products in float32
 
 
@@ -361,12 +369,13 @@ def test_the_caller_may_write_to_its_statistics_while_recording(fn):
     assert close(gradients(arrays), oracle.backward(*(a.asnumpy() for a in arrays[:2]), EPS, dY.asnumpy()), 1e-5)
 
 
-@pytest.mark.parametrize("fn", [maths.batch_norm, compiled, portable.batch_norm_portable],
-                         ids=["batch_norm", "native", "portable"])
+@pytest.mark.parametrize(
+    "fn", [maths.batch_norm, compiled, portable.batch_norm_portable], ids=["batch_norm", "native", "portable"]
+)
 @pytest.mark.parametrize("shape", [(8, 3), (4, 3, 2, 2)])
 def test_there_is_no_gradient_of_a_gradient_as_the_docstring_says(fn, shape):
     arrays, _ = ready(shape)
     with autograd.record():
         Y = call(fn, *arrays)[0]
         with pytest.raises(mx.MXNetError, match="non-differentiable|higher order|gradient"):
-            autograd.grad((Y ** 3).sum(), arrays[0], create_graph=True)[0].sum().backward()
+            autograd.grad((Y**3).sum(), arrays[0], create_graph=True)[0].sum().backward()

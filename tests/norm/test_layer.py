@@ -1,4 +1,5 @@
 """The layer: it keeps, moves and saves the statistics, and leaves the maths to its function."""
+
 import gc
 
 import mxnet as mx
@@ -27,7 +28,7 @@ def test_a_training_step_by_hand(front):
     layer = made(2, 2, eps=0)
     with autograd.record():
         Y = layer(front.array(ROWS))
-    s = 5 ** 0.5
+    s = 5**0.5
     numpy.testing.assert_allclose(Y.asnumpy(), [[-3 / s, -1], [-1 / s, -1], [1 / s, 1], [3 / s, 1]], rtol=1e-6)
     numpy.testing.assert_allclose(statistics(layer), [[0.4, 0.4], [0.5, 0.4]], rtol=1e-6)
 
@@ -132,8 +133,10 @@ def test_each_device_keeps_statistics_of_its_share():
     devices = [mx.cpu(0), mx.cpu(1)]
     layer, X = made(2, 2, ctx=devices), nd.array(ROWS)
     with autograd.record():
-        losses = [(layer(shard) * nd.random.normal(shape=(2, 2), ctx=shard.context)).sum()
-                  for shard in gluon.utils.split_and_load(X, devices)]
+        losses = [
+            (layer(shard) * nd.random.normal(shape=(2, 2), ctx=shard.context)).sum()
+            for shard in gluon.utils.split_and_load(X, devices)
+        ]
     autograd.backward(losses)
     numpy.testing.assert_allclose(statistics(layer, mx.cpu(0)), [[0.2, 0.2], [0.1, 0]], rtol=1e-6)
     numpy.testing.assert_allclose(statistics(layer, mx.cpu(1)), [[0.6, 0.6], [0.1, 0]], rtol=1e-6)
@@ -195,8 +198,9 @@ REFUSED = {
     "momentum must be between 0 and 1, got 9": lambda: BatchNorm(2, 2, momentum=9),
     "fn must be a function like batch_norm, got 'fused'": lambda: BatchNorm(2, 2, fn="fused"),
     r"must have 4 axes, as num_dims=4 says, got \(4, 2\)": lambda: made(2, 4)(nd.array(ROWS)),
-    r"must have 3 channels \(axis 1\), as num_features=3 says, got \(4, 2\); set num_features=2":
-        lambda: made(3, 2)(nd.array(ROWS)),
+    r"must have 3 channels \(axis 1\), as num_features=3 says, got \(4, 2\); set num_features=2": lambda: made(3, 2)(
+        nd.array(ROWS)
+    ),
     "MXNet array, got builtins.list; wrap it": lambda: made(2, 2)(ROWS),
     "floats, got int32": lambda: made(2, 2)(nd.array(ROWS, dtype="int32")),
     "more than one value per channel": lambda: made(2, 2)(nd.array(ROWS[:1])),
@@ -230,7 +234,7 @@ def memory_growth(warm_up, iterations):
             loss.wait_to_read()
     nd.waitall()
     gc.collect()
-    return (process.memory_info().rss - before) / 2 ** 20
+    return (process.memory_info().rss - before) / 2**20
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 """The native path among processes: engines, forks, compilers that fail, caches that cannot be written."""
+
 import os
 import signal
 import subprocess
@@ -30,8 +31,14 @@ NEEDS_A_COMPILER = pytest.mark.skipif(fused.choose()[0] != "native", reason=fuse
 def start(code, **environment):
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), **environment}
     variables = {name: value for name, value in variables.items() if value is not None}
-    return subprocess.Popen([sys.executable, "-c", HEAD + code], env=variables, universal_newlines=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", HEAD + code],
+        env=variables,
+        universal_newlines=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def finish(process, seconds=120):
@@ -85,7 +92,8 @@ def test_without_more_threads_those_that_are_there_do_the_work(tmp_path, left):
     source, library = tmp_path / "stingy.cc", tmp_path / "stingy.so"
     source.write_text(STINGY)
     subprocess.run([*native.find_compiler(), "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"], check=True)
-    run(f"""
+    run(
+        f"""
 import ctypes
 fused.choose()  # asks the compiler its version, and MXNet starts its threads anew after a fork
 *arrays, dY = oracle.draw((64, 16, 24, 24))
@@ -99,7 +107,11 @@ for _ in range(3):
     assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, exact))
 nd.waitall()
 assert system.refused_threads() == 1, system.refused_threads()
-""", LD_PRELOAD=str(library), OMP_NUM_THREADS="4", GLUON_BN_FUSED="native")
+""",
+        LD_PRELOAD=str(library),
+        OMP_NUM_THREADS="4",
+        GLUON_BN_FUSED="native",
+    )
 
 
 @pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
@@ -107,7 +119,8 @@ assert system.refused_threads() == 1, system.refused_threads()
 @pytest.mark.fault("a fork after MXNet has started its threads")
 def test_a_forked_child_does_not_hang(engine, path):
     """The child has one thread: a pool that its parent had is not there to answer."""
-    run("""
+    run(
+        """
 import os
 check()  # so that the parent has its threads
 nd.waitall()
@@ -117,12 +130,17 @@ if child == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 check()
-""", MXNET_ENGINE_TYPE=engine, GLUON_BN_FUSED=path, OMP_NUM_THREADS="2" if path == "native" else None)
+""",
+        MXNET_ENGINE_TYPE=engine,
+        GLUON_BN_FUSED=path,
+        OMP_NUM_THREADS="2" if path == "native" else None,
+    )
 
 
 @pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
 def test_workers_of_a_DataLoader_may_use_it(path):
-    out, _ = run("""
+    out, _ = run(
+        """
 def standardized(batch):
     X = nd.stack(*[nd.array(image) for image in batch])
     ones, zeros = nd.ones((1, 16, 1, 1)), nd.zeros((1, 16, 1, 1))
@@ -135,7 +153,9 @@ loader = mx.gluon.data.DataLoader(images, batch_size=64, num_workers=2, batchify
 for batch in loader:
     assert abs(batch.asnumpy().mean()) < 1e-6 and abs(batch.asnumpy().std() - 1) < 1e-4
     print(batch.shape)
-""", GLUON_BN_FUSED=path)
+""",
+        GLUON_BN_FUSED=path,
+    )
     assert out.splitlines() == ["(64, 16, 24, 24)"] * 2
 
 
@@ -183,7 +203,8 @@ def falls_back(says, **environment):
 @pytest.mark.fault("a C++ compiler that fails")
 def test_a_compiler_that_fails_is_quoted_and_done_without(tmp_path):
     compiler = fake_compiler(
-        tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1')
+        tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1'
+    )
     falls_back("fatal error: no such luck", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
 
 
@@ -209,8 +230,12 @@ def test_a_compiler_that_is_no_command_is_done_without(tmp_path):
     falls_back("CXX must be a command", CXX="'g++", GLUON_BN_CACHE=str(tmp_path))
 
 
-DAMAGES = {"truncated": lambda content: content[:len(content) // 2], "zeroed": lambda content: bytes(len(content)),
-           "empty": lambda content: b"", "changed": lambda content: content[:-9] + b"?" + content[-8:]}
+DAMAGES = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "zeroed": lambda content: bytes(len(content)),
+    "empty": lambda content: b"",
+    "changed": lambda content: content[:-9] + b"?" + content[-8:],
+}
 
 
 @pytest.mark.slow
@@ -223,7 +248,7 @@ def test_a_damaged_library_is_compiled_anew(tmp_path, damage):
     cache = tmp_path / "cache"
     environment = {"CXX": compiler, "GLUON_BN_CACHE": str(cache), "GLUON_BN_FUSED": "native"}
     run("fused.choose()", **environment)
-    library, = cache.iterdir()
+    (library,) = cache.iterdir()
     content = library.read_bytes()
     library.write_bytes(DAMAGES[damage](content))
     _, err = run("check()", **environment)
@@ -254,13 +279,19 @@ def test_a_compiler_may_say_its_version_in_any_encoding(tmp_path):
 
 @pytest.mark.fault("no C++ compiler")
 def test_native_asked_for_and_impossible_is_an_error(tmp_path):
-    out, _ = run("""
+    out, _ = run(
+        """
 try:
     check()
 except fused.NativeError as error:
     print(error)
 print(fused.status())
-""", PATH=str(tmp_path), CXX=None, GLUON_BN_CACHE=str(tmp_path), GLUON_BN_FUSED="native")
+""",
+        PATH=str(tmp_path),
+        CXX=None,
+        GLUON_BN_CACHE=str(tmp_path),
+        GLUON_BN_FUSED="native",
+    )
     assert out.splitlines()[0].startswith("GLUON_BN_FUSED=native, but no C++ compiler") and "none: " in out
 
 
@@ -271,10 +302,13 @@ def test_portable_asked_for_compiles_nothing(tmp_path):
 
 
 def test_an_unknown_wish_is_refused():
-    out, _ = run("""
+    out, _ = run(
+        """
 try:
     check()
 except ValueError as error:
     print(error)
-""", GLUON_BN_FUSED="fast")
+""",
+        GLUON_BN_FUSED="fast",
+    )
     assert "must be native, portable or auto, got 'fast'" in out

@@ -1,7 +1,8 @@
 """Numerics: the properties of properties.py hold of our functions, and reject every wrong version of the maths.
 
-    make test ARGS="--hypothesis-profile=explore tests/test_numerics.py"    looks further, and elsewhere each time
+make test ARGS="--hypothesis-profile=explore tests/test_numerics.py"    looks further, and elsewhere each time
 """
+
 import numpy
 import oracle
 import properties
@@ -60,21 +61,27 @@ def test_float16_does_not_overflow(fn, shape):
 
 def in_float32(fn):
     """fn, which knows nothing of float16, computed in float32 where it is asked for that."""
+
     def wrapped(X, *arrays_and_constants):
         if X.dtype != numpy.float16:
             return fn(X, *arrays_and_constants)
         *arrays, eps, momentum = arrays_and_constants
-        return tuple(result.astype("float16") for result in
-                     fn(*(array.astype("float32") for array in (X, *arrays)), eps, momentum))
+        return tuple(
+            result.astype("float16")
+            for result in fn(*(array.astype("float32") for array in (X, *arrays)), eps, momentum)
+        )
+
     return wrapped
 
 
 def rejects(holds, fn):
     """Whether the property finds fn wrong."""
+
     @settings(phases=[Phase.generate], report_multiple_bugs=False)
     @given(case=properties.CASES)
     def look(case):
         holds(fn, case)
+
     try:
         look()
     except (AssertionError, MXNetError, ZeroDivisionError):  # over a wrong axis there may be nothing to broadcast, or 1
@@ -82,9 +89,11 @@ def rejects(holds, fn):
     return False
 
 
-WRONG = {**{name: in_float32(fn) for name, fn in wrong.WRONG.items()},
-         **{name: fn if fn is wrong.overflowing else in_float32(fn) for name, fn in wrong.RARE.items()},
-         **{name: in_float32(students.batch_norm(name)) for name in students.FUNCTION}}
+WRONG = {
+    **{name: in_float32(fn) for name, fn in wrong.WRONG.items()},
+    **{name: fn if fn is wrong.overflowing else in_float32(fn) for name, fn in wrong.RARE.items()},
+    **{name: in_float32(students.batch_norm(name)) for name in students.FUNCTION},
+}
 
 
 @pytest.mark.fault("the maths wrong in one thing")
@@ -93,7 +102,8 @@ def test_some_property_rejects_each_wrong_version(mistake):
     assert any(rejects(holds, WRONG[mistake]) for holds in properties.PROPERTIES)
 
 
-@pytest.mark.parametrize("fn", [in_float32(wrong.changed({})), in_float32(students.batch_norm())],
-                         ids=["changed", "students"])
+@pytest.mark.parametrize(
+    "fn", [in_float32(wrong.changed({})), in_float32(students.batch_norm())], ids=["changed", "students"]
+)
 def test_the_right_version_of_the_wrong_ones_is_not_rejected(fn):
     assert not any(rejects(holds, fn) for holds in properties.PROPERTIES)

@@ -1,4 +1,5 @@
 """In a real browser: JupyterLab runs the first notebook, and the built book can be read, on a phone too."""
+
 import functools
 import os
 import re
@@ -19,8 +20,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 TOP = Path(__file__).resolve().parents[2]
 FIRST = "01_batch_norm_from_scratch"
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 def missing(what, remedy):
@@ -51,12 +59,14 @@ def free_port():
 
 # JupyterLab
 
+
 @pytest.fixture
 def lab(tmp_path):
     """JupyterLab as `make lab` starts it, on a copy of the first notebook without outputs; its address."""
     import nbformat
 
     import notebooks  # tools/notebooks.py
+
     notebooks.prepare()
     notebook = nbformat.read(str(TOP / "notebooks" / f"{FIRST}.ipynb"), as_version=4)
     for cell in notebook.cells:
@@ -70,17 +80,25 @@ def lab(tmp_path):
     port, token = free_port(), "a-token-for-this-test"
     options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={token}"]
     options += ["--allow-root"] * (os.geteuid() == 0)
-    planned = subprocess.run(["make", "-n", "lab", f"ARGS={' '.join(options)}"], cwd=TOP, stdout=subprocess.PIPE,
-                             text=True, check=True).stdout
+    planned = subprocess.run(
+        ["make", "-n", "lab", f"ARGS={' '.join(options)}"], cwd=TOP, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     (command,) = [shlex.split(line) for line in planned.splitlines() if "-m jupyterlab" in line]
     assert command[0] == ".venv/bin/python"
-    environment = {**os.environ, "GLUON_BN_EPOCHS": "1", "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
-                   "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
+    environment = {
+        **os.environ,
+        "GLUON_BN_EPOCHS": "1",
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+    }
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen([sys.executable, *command[1:]], cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/api?token={token}"), 60,
-                   lambda: (tmp_path / "lab.log").read_text())
+        wait_until(
+            lambda: answers(f"http://127.0.0.1:{port}/api?token={token}"),
+            60,
+            lambda: (tmp_path / "lab.log").read_text(),
+        )
         yield f"http://127.0.0.1:{port}/lab/tree/{FIRST}.ipynb?token={token}"
     finally:
         server.terminate()
@@ -109,8 +127,11 @@ def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
     page.get_by_text(re.compile(r"^Python 3 .*\| Idle$")).wait_for(timeout=60_000)  # before that, Run does nothing
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    wait_until(lambda: cells.first.locator(".jp-InputPrompt").inner_text().strip() != "[ ]:", 30,
-               lambda: "JupyterLab has not begun to run the cells")
+    wait_until(
+        lambda: cells.first.locator(".jp-InputPrompt").inner_text().strip() != "[ ]:",
+        30,
+        lambda: "JupyterLab has not begun to run the cells",
+    )
     # JupyterLab shows an error as it shows what is printed to stderr: neither is welcome
     errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
 
@@ -142,12 +163,16 @@ def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
     handle = panel.locator(".noUi-handle").first
     handle.focus()
     handle.press("ArrowRight")
-    wait_until(lambda: picture.evaluate("node => node.src || node.outerHTML") != before, 30,
-               lambda: "the picture does not follow the slider")
+    wait_until(
+        lambda: picture.evaluate("node => node.src || node.outerHTML") != before,
+        30,
+        lambda: "the picture does not follow the slider",
+    )
     page.close()
 
 
 # The book
+
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
@@ -158,12 +183,16 @@ def book(tmp_path_factory):
     except ImportError:
         missing("jupyter-book", "pip install -r requirements/book.txt (Python 3.10 or later)")
     import book as program  # tools/book.py
+
     out = tmp_path_factory.mktemp("book") / "html"
     assert program.main([out]) == 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(out)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    pages = ["index.html" if file == "README.md" else f"{file[:file.rindex('.')]}.html" for file in program.files()
-             if file.endswith((".md", ".ipynb"))]
+    pages = [
+        "index.html" if file == "README.md" else f"{file[: file.rindex('.')]}.html"
+        for file in program.files()
+        if file.endswith((".md", ".ipynb"))
+    ]
     assert f"notebooks/{FIRST}.html" in pages
     yield f"http://127.0.0.1:{server.server_port}/", pages
     server.shutdown()

@@ -1,4 +1,5 @@
 """What docs/contributing.md says of the rooms is what `make lint` enforces."""
+
 import re
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ TOP = Path(__file__).resolve().parents[2]
 
 def test_the_picture_of_the_rooms_is_the_order_of_imports():
     contracts = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
-    rooms = re.findall('y="([0-9]+)"><tspan class="room" font-weight="bold">([a-z]+)',
-                       (TOP / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8"))
+    rooms = re.findall(
+        'y="([0-9]+)"><tspan class="room" font-weight="bold">([a-z]+)',
+        (TOP / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8"),
+    )
     rows = {}
     for y, name in rooms:
         rows.setdefault(int(y), set()).add(name)

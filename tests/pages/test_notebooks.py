@@ -1,4 +1,5 @@
 """The notebooks as they are committed: run from 1 to n, readable, and equal to their plain text. Nothing runs here."""
+
 import re
 
 import pytest
@@ -48,8 +49,9 @@ def test_cells_were_run_from_1_to_n(notebook):
 
 
 def test_no_cell_failed_or_printed_to_stderr(notebook):
-    assert [output for output in outputs(notebook) if output.output_type == "error"
-            or output.get("name") == "stderr"] == []
+    assert [
+        output for output in outputs(notebook) if output.output_type == "error" or output.get("name") == "stderr"
+    ] == []
 
 
 def test_no_warning_and_no_path_of_a_machine_is_shown(notebook):

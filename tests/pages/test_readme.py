@@ -1,4 +1,5 @@
 """What README.md and the pages in docs tell a reader to type does what they say."""
+
 import code
 import re
 import subprocess
@@ -13,8 +14,9 @@ from gluon_bn import estimate_statistics, evaluate_accuracy, lenet, load_data_fa
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
-BLOCKS = [block for page in PAGES
-          for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+BLOCKS = [
+    block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 def block(opening):
@@ -24,8 +26,11 @@ def block(opening):
 
 def arrays(text):
     """The numbers of the arrays in a text, in order."""
-    return [float(number) for array in re.findall(r"\[\[.*?\]\]", text, re.DOTALL)
-            for number in re.findall(r"-?\d+\.?\d*", array)]
+    return [
+        float(number)
+        for array in re.findall(r"\[\[.*?\]\]", text, re.DOTALL)
+        for number in re.findall(r"-?\d+\.?\d*", array)
+    ]
 
 
 LAYER = block("from mxnet import autograd, nd\n")
@@ -50,8 +55,14 @@ def test_the_layer_in_ten_lines_prints_the_numbers_beside_it(run, capsys):
 
 def test_a_check_in_a_script_says_what_it_found(tmp_path):
     (tmp_path / "exercise.py").write_text(block("from gluon_bn import batch_norm, check\n"))
-    done = subprocess.run([sys.executable, "exercise.py"], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "exercise.py"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0 and "MomentumSwapped" in done.stdout, done.stderr
 
 

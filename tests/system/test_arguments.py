@@ -1,4 +1,5 @@
 """The checks of arguments that every part of the package shares."""
+
 import numpy
 import pytest
 from mxnet import nd

@@ -1,4 +1,5 @@
 """The doctor: each thing that can be wrong is named, with what to do."""
+
 import shutil
 import subprocess
 import venv
@@ -17,53 +18,68 @@ def test_pythons_from_3_8_to_3_11_are_ok(version):
     assert doctor.check_python(version, "cpython") == ("Python", True, "cpython {}.{}.{}".format(*version), "")
 
 
-@pytest.mark.parametrize("version, implementation, why", [
-    ((3, 12, 0), "cpython", "NumPy < 1.24, which has no wheels for Python 3.12"),
-    ((3, 14, 2), "cpython", "NumPy < 1.24, which has no wheels for Python 3.12"),
-    ((3, 7, 17), "cpython", "d2l 1.0.3 needs Python 3.8"),
-    ((3, 10, 14), "pypy", "wheels are for CPython"),
-])
+@pytest.mark.parametrize(
+    "version, implementation, why",
+    [
+        ((3, 12, 0), "cpython", "NumPy < 1.24, which has no wheels for Python 3.12"),
+        ((3, 14, 2), "cpython", "NumPy < 1.24, which has no wheels for Python 3.12"),
+        ((3, 7, 17), "cpython", "d2l 1.0.3 needs Python 3.8"),
+        ((3, 10, 14), "pypy", "wheels are for CPython"),
+    ],
+)
 def test_another_python_is_named_with_the_reason(version, implementation, why):
     result = doctor.check_python(version, implementation)
     assert not result.ok and why in result.text and "3.11" in result.remedy
 
 
-@pytest.mark.parametrize("system, machine, libc", [
-    ("Linux", "x86_64", "glibc"), ("Linux", "aarch64", "glibc"), ("Darwin", "x86_64", "")])
+@pytest.mark.parametrize(
+    "system, machine, libc", [("Linux", "x86_64", "glibc"), ("Linux", "aarch64", "glibc"), ("Darwin", "x86_64", "")]
+)
 def test_platforms_with_wheels_are_ok(system, machine, libc):
     result = doctor.check_platform(system, machine, libc)
     assert result.ok and not result.remedy
 
 
-@pytest.mark.parametrize("system, machine, libc, why, remedy", [
-    ("Darwin", "arm64", "", "Apple silicon", "Rosetta"),
-    ("Windows", "AMD64", "", "no wheels for Windows", "WSL2"),
-    ("Windows", "ARM64", "", "no wheels for Windows", "WSL2"),
-    ("Linux", "x86_64", "", "need glibc", "Debian"),
-    ("Linux", "riscv64", "glibc", "x86-64 and aarch64", "container"),
-    ("FreeBSD", "amd64", "", "x86-64 and aarch64", "container"),
-])
+@pytest.mark.parametrize(
+    "system, machine, libc, why, remedy",
+    [
+        ("Darwin", "arm64", "", "Apple silicon", "Rosetta"),
+        ("Windows", "AMD64", "", "no wheels for Windows", "WSL2"),
+        ("Windows", "ARM64", "", "no wheels for Windows", "WSL2"),
+        ("Linux", "x86_64", "", "need glibc", "Debian"),
+        ("Linux", "riscv64", "glibc", "x86-64 and aarch64", "container"),
+        ("FreeBSD", "amd64", "", "x86-64 and aarch64", "container"),
+    ],
+)
 def test_platforms_without_wheels_are_named_with_a_way_out(system, machine, libc, why, remedy):
     result = doctor.check_platform(system, machine, libc)
     assert not result.ok and why in result.text and remedy in result.remedy
 
 
-@pytest.mark.parametrize("version, ok", [("1.23.5", True), ("1.21.6", True), ("1.24.0", False), ("1.26.4", False),
-                                         ("2.0.2", False), ("2.1.0rc1", False)])
+@pytest.mark.parametrize(
+    "version, ok",
+    [("1.23.5", True), ("1.21.6", True), ("1.24.0", False), ("1.26.4", False), ("2.0.2", False), ("2.1.0rc1", False)],
+)
 def test_numpy_from_1_24_on_is_too_new(version, ok):
     result = doctor.check_numpy(Answer(version))
     assert result.ok == ok
     assert ok or ("np.bool" in result.text and "numpy==1.23.5" in result.remedy)
 
 
-@pytest.mark.parametrize("error, remedy", [
-    ("ModuleNotFoundError: No module named 'mxnet'", "requirements.txt"),
-    ("AttributeError: module 'numpy' has no attribute 'bool'.", "numpy==1.23.5"),
-    ("ModuleNotFoundError: No module named 'distutils'", "Python 3.11"),
-    ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "install libgomp1"),
-    ("OSError: libquadmath.so.0: cannot open shared object file: No such file or directory", "install libquadmath0"),
-    ("OSError: libstdc++.so.6: cannot open shared object file: No such file or directory", "install libstdc++6"),
-])
+@pytest.mark.parametrize(
+    "error, remedy",
+    [
+        ("ModuleNotFoundError: No module named 'mxnet'", "requirements.txt"),
+        ("AttributeError: module 'numpy' has no attribute 'bool'.", "numpy==1.23.5"),
+        ("ModuleNotFoundError: No module named 'distutils'", "Python 3.11"),
+        ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "install libgomp1"),
+        (
+            "OSError: libquadmath.so.0: cannot open shared object file: No such file or directory",
+            "install libquadmath0",
+        ),
+        ("OSError: libstdc++.so.6: cannot open shared object file: No such file or directory", "install libstdc++6"),
+    ],
+)
 def test_an_mxnet_that_cannot_be_imported_shows_its_error_and_a_remedy(error, remedy):
     result = doctor.check_mxnet(Answer("", error))
     assert not result.ok and result.text == error and remedy in result.remedy
@@ -125,8 +141,14 @@ def bare(tmp_path):
     """The doctor in a copy of the package and by a Python with nothing installed, as a function of no arguments."""
     shutil.copytree(str(TOP / "gluon_bn"), str(tmp_path / "gluon_bn"), ignore=shutil.ignore_patterns("__pycache__"))
     venv.create(str(tmp_path / "bare"), with_pip=False, symlinks=True)
-    return lambda: subprocess.run(["bare/bin/python", "-W", "error", "-m", "gluon_bn", "doctor"], cwd=tmp_path,
-                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    return lambda: subprocess.run(
+        ["bare/bin/python", "-W", "error", "-m", "gluon_bn", "doctor"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_another_python_than_that_of_the_projects_venv_is_told_first_and_nothing_is_installed_into_it(bare, tmp_path):

@@ -1,4 +1,5 @@
 """What `import gluon_bn` does to the process: nothing."""
+
 import subprocess
 import sys
 
@@ -35,8 +36,13 @@ print(json.dumps({{key: [before[key], after] for key, after in looked_at().items
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("first", ["", "import mxnet"])
 def test_importing_the_package_changes_nothing_in_the_process(tmp_path, first):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", LOOK.format(first=first)], stdout=subprocess.PIPE,
-                          text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOOK.format(first=first)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
     assert done.stdout == "{}\n"
 
 
@@ -57,6 +63,10 @@ print(faults(10))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_memory_is_given_back_as_without_the_package():
     for first in ("", "import gluon_bn"):
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", FAULTS.format(first=first)],
-                              stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", FAULTS.format(first=first)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
         assert int(done.stdout) > 50_000, first

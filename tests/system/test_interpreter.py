@@ -1,4 +1,5 @@
 """The commands that messages tell the reader to type."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,15 @@ import gluon_bn
 from gluon_bn.system.interpreter import command_line
 
 
-@pytest.mark.parametrize("folder, expected", [
-    ("a clone", ".venv/bin/python -m gluon_bn --version"),
-    ("a clone/.venv/bin", "./python -m gluon_bn --version"),
-    (".", "'a clone/.venv/bin/python' -m gluon_bn --version"),
-    ("../..", None),
-])
+@pytest.mark.parametrize(
+    "folder, expected",
+    [
+        ("a clone", ".venv/bin/python -m gluon_bn --version"),
+        ("a clone/.venv/bin", "./python -m gluon_bn --version"),
+        (".", "'a clone/.venv/bin/python' -m gluon_bn --version"),
+        ("../..", None),
+    ],
+)
 def test_a_command_to_type_runs_this_python_in_a_shell(folder, expected, tmp_path, monkeypatch):
     python = tmp_path / "a clone" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

@@ -1,4 +1,5 @@
 """What glibc does with freed memory, before and after."""
+
 import os
 import subprocess
 import sys
@@ -25,8 +26,13 @@ print(faults(20))
 
 
 def page_faults(setting):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FAULTS], stdout=subprocess.PIPE, text=True, check=True,
-                          env={**os.environ, "GLUON_BN_MALLOC": setting})
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FAULTS],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "GLUON_BN_MALLOC": setting},
+    )
     return int(done.stdout)
 
 

@@ -1,4 +1,5 @@
 """Environment variables: each that is read gives a message where it cannot be used, and never an abort."""
+
 import os
 import subprocess
 import sys
@@ -11,15 +12,27 @@ from gluon_bn.norm import native
 from gluon_bn.system.settings import check_before_mxnet, check_path, folder_from, home
 
 WRONG = [("OMP_NUM_THREADS", value) for value in ("abc", "0", "-1", "2,2", "1.5", "2x", "99999", "99999999999")] + [
-    ("MXNET_CPU_WORKER_NTHREADS", "abc"), ("MXNET_CPU_WORKER_NTHREADS", "0"), ("MXNET_OMP_MAX_THREADS", "-3"),
-    ("MXNET_CPU_TEMP_COPY", "few"), ("MXNET_EXEC_BULK_EXEC_TRAIN", "maybe"), ("MXNET_PROFILER_AUTOSTART", "yes"),
-    ("MXNET_DISABLE_MKLDNN_CONV_OPT", "true"), ("MXNET_DISABLE_MKLDNN_QEM_FUSE_ALL", "2"),
-    ("MXNET_ENGINE_TYPE", "FastEngine")]
+    ("MXNET_CPU_WORKER_NTHREADS", "abc"),
+    ("MXNET_CPU_WORKER_NTHREADS", "0"),
+    ("MXNET_OMP_MAX_THREADS", "-3"),
+    ("MXNET_CPU_TEMP_COPY", "few"),
+    ("MXNET_EXEC_BULK_EXEC_TRAIN", "maybe"),
+    ("MXNET_PROFILER_AUTOSTART", "yes"),
+    ("MXNET_DISABLE_MKLDNN_CONV_OPT", "true"),
+    ("MXNET_DISABLE_MKLDNN_QEM_FUSE_ALL", "2"),
+    ("MXNET_ENGINE_TYPE", "FastEngine"),
+]
 
 
 def python(*words, **environment):
-    return subprocess.run([sys.executable, "-W", "ignore", *words], capture_output=True, text=True, check=False,
-                          env={**os.environ, **environment}, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
 
 
 @pytest.mark.parametrize("name, value", WRONG)
@@ -32,10 +45,20 @@ def test_a_setting_at_which_mxnet_would_abort_is_named(name, value, monkeypatch)
     assert not result.ok and result.text.startswith(f"{name} must be ") and result.remedy.endswith("unset it")
 
 
-@pytest.mark.parametrize("name, value", [
-    ("OMP_NUM_THREADS", ""), ("OMP_NUM_THREADS", " 2 "), ("MXNET_CPU_WORKER_NTHREADS", "2"), ("MXNET_MY_OWN", "abc"),
-    ("MXNET_MP_WORKER_NTHREADS", "0"), ("MXNET_EXEC_BULK_EXEC_TRAIN", "False"), ("MXNET_ENGINE_TYPE", "NaiveEngine"),
-    ("MXNET_SUBGRAPH_BACKEND", "MKLDNN"), ("MXNET_HOME", "/some/where")])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("OMP_NUM_THREADS", ""),
+        ("OMP_NUM_THREADS", " 2 "),
+        ("MXNET_CPU_WORKER_NTHREADS", "2"),
+        ("MXNET_MY_OWN", "abc"),
+        ("MXNET_MP_WORKER_NTHREADS", "0"),
+        ("MXNET_EXEC_BULK_EXEC_TRAIN", "False"),
+        ("MXNET_ENGINE_TYPE", "NaiveEngine"),
+        ("MXNET_SUBGRAPH_BACKEND", "MKLDNN"),
+        ("MXNET_HOME", "/some/where"),
+    ],
+)
 def test_a_setting_that_mxnet_takes_is_left_alone(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     check_before_mxnet()
@@ -43,8 +66,15 @@ def test_a_setting_that_mxnet_takes_is_left_alone(name, value, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["abc", "2,2"])
-@pytest.mark.parametrize("words", [("-m", "gluon_bn", "train", "--examples", "512"), ("-m", "gluon_bn", "compare"),
-                                   ("-m", "gluon_bn", "bench", "--quick"), ("-m", "gluon_bn", "data")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "gluon_bn", "train", "--examples", "512"),
+        ("-m", "gluon_bn", "compare"),
+        ("-m", "gluon_bn", "bench", "--quick"),
+        ("-m", "gluon_bn", "data"),
+    ],
+)
 def test_a_command_refuses_it_in_one_line(words, value):
     done = python(*words, OMP_NUM_THREADS=value)
     assert done.returncode == 2 and done.stdout == ""
@@ -52,9 +82,18 @@ def test_a_command_refuses_it_in_one_line(words, value):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("code", ["gluon_bn.train", "from gluon_bn.norm import batch_norm", "import gluon_bn.check",
-                                  "from gluon_bn.data import load_data_fashion_mnist", "import gluon_bn.model",
-                                  "import gluon_bn.experiments.chain", "import gluon_bn.comparison.run"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "gluon_bn.train",
+        "from gluon_bn.norm import batch_norm",
+        "import gluon_bn.check",
+        "from gluon_bn.data import load_data_fashion_mnist",
+        "import gluon_bn.model",
+        "import gluon_bn.experiments.chain",
+        "import gluon_bn.comparison.run",
+    ],
+)
 def test_an_import_refuses_it_by_an_error(code):
     done = python("-c", f"import gluon_bn\n{code}", OMP_NUM_THREADS="abc")
     assert done.returncode == 1
@@ -64,8 +103,11 @@ def test_an_import_refuses_it_by_an_error(code):
 @pytest.mark.parametrize("variable", ["GLUON_BN_DATA", "GLUON_BN_CACHE", "XDG_CACHE_HOME", "MXNET_HOME"])
 def test_a_folder_of_an_unknown_user_is_named(variable, monkeypatch):
     monkeypatch.setenv(variable, "~no such user/x")
-    with pytest.raises(InputError, match=rf"^{variable} must be a folder, got ~no such user/x, but there is no user no "
-                                         "such user here; write the whole path$"):
+    with pytest.raises(
+        InputError,
+        match=rf"^{variable} must be a folder, got ~no such user/x, but there is no user no "
+        "such user here; write the whole path$",
+    ):
         folder_from(variable)
     assert not doctor.check_settings().ok
     monkeypatch.setenv(variable, "")
@@ -92,29 +134,50 @@ pwd.getpwuid = nobody
 def test_a_user_without_a_home_folder_finds_data_and_is_told_where_else_to_put_the_rest(tmp_path):
     environment = {"GLUON_BN_CACHE": "", "XDG_CACHE_HOME": "", "MXNET_HOME": "", "GLUON_BN_DATA": ""}
     done = python("-c", NO_HOME + "from gluon_bn.norm import status; print(status())", **environment)
-    assert done.stdout == ("portable: there is no folder for its cache: this user has no home folder, and HOME is not "
-                           "set; set GLUON_BN_CACHE to a folder that can be written\n"), done.stderr
-    done = python("-c", NO_HOME + f"""
+    assert done.stdout == (
+        "portable: there is no folder for its cache: this user has no home folder, and HOME is not "
+        "set; set GLUON_BN_CACHE to a folder that can be written\n"
+    ), done.stderr
+    done = python(
+        "-c",
+        NO_HOME
+        + f"""
 from gluon_bn.data import fashion_mnist
 dataset = fashion_mnist.FASHION_MNIST._replace(system=fashion_mnist.Path({str(tmp_path)!r}))
 try:
     fashion_mnist.find_files(dataset=dataset)
 except fashion_mnist.DataUnavailable as error:
     print(error)
-""", **environment)
-    assert done.stdout == ("Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set "
-                           "GLUON_BN_DATA to a writable folder with 31 MB free.\n"), done.stderr
+""",
+        **environment,
+    )
+    assert done.stdout == (
+        "Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set "
+        "GLUON_BN_DATA to a writable folder with 31 MB free.\n"
+    ), done.stderr
 
 
 @pytest.mark.fault("a user without a home folder")
-@pytest.mark.parametrize("code", ["import gluon_bn; gluon_bn.compare", "import sys; from gluon_bn import cli; "
-                                  "sys.exit(cli.main(['train', '--norm', 'none', '--examples', '256']))"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gluon_bn; gluon_bn.compare",
+        "import sys; from gluon_bn import cli; sys.exit(cli.main(['train', '--norm', 'none', '--examples', '256']))",
+    ],
+)
 def test_a_user_without_a_home_folder_is_told_what_matplotlib_needs(tmp_path, code):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", NO_HOME + code], capture_output=True, text=True,
-                          check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NO_HOME + code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert done.returncode in (1, 2)
-    assert ("HOME must be set where the user has no entry in passwd, as matplotlib needs a home folder, got nothing; "
-            "set it to a folder that can be written, /tmp for one\n") in done.stderr
+    assert (
+        "HOME must be set where the user has no entry in passwd, as matplotlib needs a home folder, got nothing; "
+        "set it to a folder that can be written, /tmp for one\n"
+    ) in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,12 +188,18 @@ def compiler(path, script):
     return str(path)
 
 
-@pytest.mark.parametrize("script, reason", [
-    ("", "reports success but has written no library; set CXX to a C.. compiler"),
-    ("echo '/usr/bin/ld: final link failed: No space left on device'; echo 'collect2: error: ld returned 1'; exit 1",
-     "failed: /usr/bin/ld: final link failed: No space left on device; make room in the cache and in .* TMPDIR"),
-    ("echo 'native.cc:1:1: error: no such thing'; exit 1", "failed: native.cc:1:1: error: no such thing$"),
-])
+@pytest.mark.parametrize(
+    "script, reason",
+    [
+        ("", "reports success but has written no library; set CXX to a C.. compiler"),
+        (
+            "echo '/usr/bin/ld: final link failed: No space left on device'; "
+            "echo 'collect2: error: ld returned 1'; exit 1",
+            "failed: /usr/bin/ld: final link failed: No space left on device; make room in the cache and in .* TMPDIR",
+        ),
+        ("echo 'native.cc:1:1: error: no such thing'; exit 1", "failed: native.cc:1:1: error: no such thing$"),
+    ],
+)
 @pytest.mark.fault("a compiler that writes nothing, or has no room", tries=1)
 def test_a_compiler_that_fails_is_blamed_itself(tmp_path, monkeypatch, script, reason):
     monkeypatch.setenv("CXX", compiler(tmp_path / "compiler", script))

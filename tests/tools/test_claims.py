@@ -1,4 +1,5 @@
 """The table of claims: what is collected, what is missed, and that its page has it as it is now."""
+
 import json
 
 import claims  # tools/claims.py
@@ -16,7 +17,8 @@ def tree(tmp_path, monkeypatch):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(
         "import pytest\n@pytest.mark.claim('C01', 'C02')\ndef test_both(): pass\n"
-        "@pytest.mark.claim('C01')\ndef test_one(): pass\n")
+        "@pytest.mark.claim('C01')\ndef test_one(): pass\n"
+    )
     return tmp_path
 
 

@@ -1,4 +1,5 @@
 """The table of faults says what the tests found, and nothing else."""
+
 import json
 import subprocess
 import sys
@@ -37,8 +38,13 @@ def run(folder, *arguments):
 
 def table(folder, *arguments):
     script = Path(plugin.__file__).parent.parent / "tools" / "faults.py"
-    done = subprocess.run([sys.executable, str(script), "notes.json", "--page", "page.md", *arguments], cwd=folder,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), "notes.json", "--page", "page.md", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -54,7 +60,9 @@ def test_each_fault_is_counted_with_its_outcome(folder):
     run(folder)
     code, said = table(folder)
     assert code == 1 and said == "test_house.py::test_the_cellar_is_dry: failed\n"
-    assert (folder / "page.md").read_text() == """before
+    assert (
+        (folder / "page.md").read_text()
+        == """before
 <!-- faults -->
 | fault | tried | outcome |
 |---|---|---|
@@ -63,6 +71,7 @@ def test_each_fault_is_counted_with_its_outcome(folder):
 <!-- /faults -->
 after
 """
+    )
 
 
 def test_a_test_that_runs_again_is_noted_anew_and_the_others_stay(folder):

@@ -36,11 +36,14 @@ def test_it_saves_both_files_with_outputs_and_nothing_of_the_machine(folder, cap
     assert notebooks.main(["--check"]) == 0
 
 
-@pytest.mark.parametrize("code, complaint", [
-    ("1 / 0", "ZeroDivisionError"),
-    ("import warnings\nwarnings.warn('careful')", "code cell 1 prints to stderr"),
-    ("import time\ntime.sleep(30)", "timed out"),
-])
+@pytest.mark.parametrize(
+    "code, complaint",
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import warnings\nwarnings.warn('careful')", "code cell 1 prints to stderr"),
+        ("import time\ntime.sleep(30)", "timed out"),
+    ],
+)
 def test_check_fails_on_an_error_a_warning_and_a_long_run(folder, capsys, code, complaint):
     write(folder, code)
     assert notebooks.main(["--check", "--budget", "8"]) == 1

@@ -1,4 +1,5 @@
 """The soak finds what it looks for, and in its short form finds nothing."""
+
 import json
 import os
 import subprocess
@@ -26,8 +27,9 @@ soak.work(soak.Part("batch_norm", seconds=1), hang=10)
 def work(wrong):
     """Soak, in a process of its own, a function that is wrong."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
-    return subprocess.run([sys.executable, "-c", HEAD + wrong + WORK], env=environment, text=True, capture_output=True,
-                          check=False)
+    return subprocess.run(
+        [sys.executable, "-c", HEAD + wrong + WORK], env=environment, text=True, capture_output=True, check=False
+    )
 
 
 def judged(wrong):
@@ -93,6 +95,7 @@ def test_what_is_flat_is_well():
 @pytest.mark.fault("long training on one device, on two in turn and together, on 1, 2 and 4 threads", tries=9)
 def test_training_neither_hangs_nor_grows_nor_slows():
     """In its short form, which sees a leak of 0.1 MB an iteration; one of 5.7 KB shows in the hour only."""
-    done = subprocess.run([sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.3"], text=True,
-                          stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.3"], text=True, stdout=subprocess.PIPE, check=False
+    )
     assert done.returncode == 0 and done.stdout.count(" ok") == len(soak.parts(1)), done.stdout

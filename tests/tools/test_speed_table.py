@@ -42,7 +42,9 @@ A processor, 4 cores; mxnet 1.9.1, torch 2.13.0+cpu.
 
 
 def test_times_errors_and_the_range_of_the_ratios_are_those_of_the_page():
-    assert speed.summary(PAGE) == """\
+    assert (
+        speed.summary(PAGE)
+        == """\
 Forward + backward of one layer in milliseconds, on A processor with 4 cores, measured on 2030-01-02 with PyTorch 2.13,
 each framework in its own process:
 
@@ -61,6 +63,7 @@ The relative error of Y against float64, by the mean of X in standard deviations
 |---|---|---|---|---|
 | 0 | 3.9e-08 | **3.4e-08** | 9.9e-06 | 3.7e-08 |
 """
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """The same seed gives the same numbers, whichever process counts and whichever norm is trained."""
+
 import json
 import subprocess
 import sys
@@ -16,8 +17,9 @@ NORMS = ("none", "scratch", "fused", "gluon")
 def metrics(norm, seed=0):
     """Two short epochs from this seed: (loss, train accuracy, test accuracy) of each."""
     seed_everything(seed)
-    history = train(lenet(norm), *load_data_fashion_mnist(64, num_train=1000, num_test=300), 2, 1.0, progress=False,
-                    plot=False)
+    history = train(
+        lenet(norm), *load_data_fashion_mnist(64, num_train=1000, num_test=300), 2, 1.0, progress=False, plot=False
+    )
     return [[epoch.loss, epoch.train_acc, epoch.test_acc] for epoch in history]
 
 

@@ -1,4 +1,5 @@
 """A training that is no longer finite stops, says where it began, and leaves what was recorded."""
+
 import json
 import pickle
 
@@ -28,11 +29,14 @@ def diverging(net, train_iter, lr=1.0, num_epochs=1, test_iter=None, **kwargs):
 @pytest.mark.fault("the learning rate is far too large", tries=1)
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_rate_far_too_large_is_named_with_epoch_minibatch_and_layer(devices):
-    error = diverging(with_activation(lenet("none"), "relu"), data()[0], lr=1e6,
-                      device=[mx.cpu(i) for i in range(devices)])
+    error = diverging(
+        with_activation(lenet("none"), "relu"), data()[0], lr=1e6, device=[mx.cpu(i) for i in range(devices)]
+    )
     assert (error.epoch, error.lr) == (1, 1e6) and 2 <= error.minibatch <= 5
-    assert str(error).startswith(f"the training diverged in epoch 1, minibatch {error.minibatch}, at a learning rate "
-                                 f"of 1000000.0: {error.where} was the first that is not finite")
+    assert str(error).startswith(
+        f"the training diverged in epoch 1, minibatch {error.minibatch}, at a learning rate "
+        f"of 1000000.0: {error.where} was the first that is not finite"
+    )
     assert error.where.startswith(("the output of layer ", "the loss", "the gradient of ")) and error.history == []
 
 
@@ -45,8 +49,9 @@ def squaring():
     return net, Minibatches(X, y, 64, shuffle=False)
 
 
-@pytest.mark.parametrize("minibatch, hybridize", [(1, False), (CHECK_EVERY, True), (CHECK_EVERY + 1, False),
-                                                  (32, True)])
+@pytest.mark.parametrize(
+    "minibatch, hybridize", [(1, False), (CHECK_EVERY, True), (CHECK_EVERY + 1, False), (32, True)]
+)
 def test_the_first_minibatch_and_layer_are_found_exactly(minibatch, hybridize):
     net, train_iter = squaring()
     if hybridize:
@@ -149,8 +154,27 @@ def test_watching_changes_no_number(monkeypatch, norm):
 @pytest.mark.fault("runs of a comparison diverge", tries=2)
 def test_a_comparison_marks_the_runs_that_diverge(tmp_path, capsys):
     out = tmp_path / "run"
-    assert cli.main(["compare", "--norms", "none", "gluon", "--seeds", "0", "--lr", "1e38", "--epochs", "1",
-                     "--examples", "1024", "--out", str(out)]) == 1
+    assert (
+        cli.main(
+            [
+                "compare",
+                "--norms",
+                "none",
+                "gluon",
+                "--seeds",
+                "0",
+                "--lr",
+                "1e38",
+                "--epochs",
+                "1",
+                "--examples",
+                "1024",
+                "--out",
+                str(out),
+            ]
+        )
+        == 1
+    )
     captured = capsys.readouterr()
     assert "--resume" not in captured.out  # it would diverge again
     assert "no normalization (1 of 1 failed)    -" in captured.out
@@ -182,15 +206,15 @@ class Half(nn.Block):
 
 
 @pytest.mark.filterwarnings("ignore:Accumulating with float16")
-@pytest.mark.parametrize("lr, where", [
-    (10.0, "the output of layer 1, Half"), (1e5, "weight of layer 0, Half")])
+@pytest.mark.parametrize("lr, where", [(10.0, "the output of layer 1, Half"), (1e5, "weight of layer 0, Half")])
 def test_what_overflows_in_float16_is_named(lr, where):
     """From 65,520 on float16 is infinite: weights of that size are, and so are outputs of many smaller ones."""
     mx.random.seed(0)
     random = numpy.random.RandomState(0)
     net = nn.Sequential()
     net.add(Half(6, 8), Half(8, 4))
-    minibatches = [(nd.array(random.randn(4, 6), dtype="float16"), nd.array(random.randint(0, 4, 4)))
-                   for _ in range(25)]
+    minibatches = [
+        (nd.array(random.randn(4, 6), dtype="float16"), nd.array(random.randint(0, 4, 4))) for _ in range(25)
+    ]
     with pytest.raises(Diverged, match=f"{where}.* was the first that is not finite"):
         train(net, minibatches, minibatches[:1], 1, lr, progress=False)

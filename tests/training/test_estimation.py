@@ -1,4 +1,5 @@
 """Statistics estimated once over a whole set."""
+
 import mxnet as mx
 import numpy
 import pytest
@@ -26,8 +27,10 @@ def dense(norm):
 
 
 def values(layer):
-    return [(statistic.data() if isinstance(statistic, gluon.Parameter) else statistic).asnumpy().ravel()
-            for statistic in statistics_of(layer)]
+    return [
+        (statistic.data() if isinstance(statistic, gluon.Parameter) else statistic).asnumpy().ravel()
+        for statistic in statistics_of(layer)
+    ]
 
 
 class ReadersLayer(students.ChapterLayer):
@@ -41,15 +44,19 @@ class ReadersLayer(students.ChapterLayer):
         self.moving_var = self.params.get("moving_var", shape=shape, init="zeros", grad_req="null")
 
     def forward(self, X):
-        Y, *new = students.batch_norm()(X, self.gamma.data(), self.beta.data(), self.moving_mean.data(),
-                                        self.moving_var.data(), 1e-5, 0.9)
+        Y, *new = students.batch_norm()(
+            X, self.gamma.data(), self.beta.data(), self.moving_mean.data(), self.moving_var.data(), 1e-5, 0.9
+        )
         for statistic, value in zip((self.moving_mean, self.moving_var), new):
             statistic.set_data(value)
         return Y
 
 
-@pytest.mark.parametrize("norm", [lambda: BatchNorm(4, 2), nn.BatchNorm, lambda: students.ChapterLayer(4, 2),
-                                  lambda: ReadersLayer(4, 2)], ids=["ours", "Gluon", "plain arrays", "reader's"])
+@pytest.mark.parametrize(
+    "norm",
+    [lambda: BatchNorm(4, 2), nn.BatchNorm, lambda: students.ChapterLayer(4, 2), lambda: ReadersLayer(4, 2)],
+    ids=["ours", "Gluon", "plain arrays", "reader's"],
+)
 def test_the_first_layer_gets_the_statistics_of_the_whole_set(norm):
     net, batches = dense(norm()), data()
     estimate_statistics(net, batches)
@@ -62,8 +69,9 @@ def test_the_first_layer_gets_the_statistics_of_the_whole_set(norm):
 GLUONS = {f"axis {axis}": lambda axis=axis: nn.BatchNorm(axis=axis) for axis in (1, 2, 3, -1, -3)}
 
 
-@pytest.mark.parametrize("norm", [*GLUONS.values(), nn.BatchNormReLU, lambda: SyncBatchNorm(num_devices=1)],
-                         ids=[*GLUONS, "ReLU", "Sync"])
+@pytest.mark.parametrize(
+    "norm", [*GLUONS.values(), nn.BatchNormReLU, lambda: SyncBatchNorm(num_devices=1)], ids=[*GLUONS, "ReLU", "Sync"]
+)
 def test_every_layer_of_gluons_is_served_with_its_channels_on_any_axis(norm):
     layer, batches = norm(), data(shape=(2, 3, 4))
     layer.initialize()
@@ -226,6 +234,7 @@ def test_the_estimate_predicts_better_than_the_moving_average():
     """The moving average lags weights that move fast; the estimate is never worse by more than noise."""
     from gluon_bn import evaluate_accuracy, load_data_fashion_mnist, train
     from gluon_bn.training import seed_everything
+
     gains = []
     for seed in range(3):
         seed_everything(seed)

@@ -1,4 +1,5 @@
 """What training, evaluation and the estimate refuse: by name, before the first step."""
+
 import mxnet as mx
 import numpy
 import pytest
@@ -58,7 +59,7 @@ LABELS = {
     "halves": (nd.array([0, 0.5, 1, 2]), "must be labels from 0 to 9, .* got 1 others among 4"),
     "NaN": (nd.array([0, numpy.nan, 1, 2]), "must be labels from 0 to 9, .* got 1 others among 4"),
     "10": (nd.array([0, 10, 1, 2]), "must be labels from 0 to 9, .* got 1 others among 4"),
-    "huge": (numpy.array([0, 2 ** 40, 1, 2]), "must be labels from 0 to 9, .* got 1 others among 4"),
+    "huge": (numpy.array([0, 2**40, 1, 2]), "must be labels from 0 to 9, .* got 1 others among 4"),
     "text": (numpy.array(list("abcd")), "must be an array of numbers, .* got an array of <U1"),
     "a list": ([0, 1, 2, 3], "must be an array of numbers, .* got list"),
     "none": (None, "must be an array of numbers, .* got NoneType"),
@@ -92,13 +93,19 @@ def test_labels_of_any_type_are_counted_right(front, dtype, as_numpy):
 
 
 IMAGES = {
-    "without a batch axis": (images(shape=(28, 28)), r"must fit net, got shape \(b, 28, 28\): layer 0, Conv2D.* takes "
-                                                     r"\(b, (channels|1), h, w\) with h >= 5 and w >= 5"),
+    "without a batch axis": (
+        images(shape=(28, 28)),
+        r"must fit net, got shape \(b, 28, 28\): layer 0, Conv2D.* takes "
+        r"\(b, (channels|1), h, w\) with h >= 5 and w >= 5",
+    ),
     "flat": (images(shape=(784,)), r"must fit net, got shape \(b, 784\): layer 0, Conv2D"),
     "channels last": (images(shape=(28, 28, 1)), r"must fit net, got shape \(b, 28, 28, 1\): layer 0, Conv2D"),
     "too small": (images(shape=(1, 8, 8)), r"must fit net, got shape \(b, 1, 8, 8\): layer 4, Conv2D.* gets \(b, 6, 2"),
-    "float64": (images().astype("float64"), r"must be float32, as the weights of net are, got float64; convert it by "
-                                            r"X.astype\('float32'\), or net by net.cast\('float64'\)"),
+    "float64": (
+        images().astype("float64"),
+        r"must be float32, as the weights of net are, got float64; convert it by "
+        r"X.astype\('float32'\), or net by net.cast\('float64'\)",
+    ),
     "uint8": (images().astype("uint8"), r"must be float32, .* got uint8; convert it by X.astype\('float32'\)$"),
     "objects": (numpy.zeros((4, 1, 28, 28), object), "must be an array of numbers, .* got an array of object"),
     "empty": (numpy.zeros((0, 1, 28, 28)), r"must hold examples, got shape \(0, 1, 28, 28\)"),
@@ -174,10 +181,12 @@ def test_a_wrong_minibatch_later_on_is_refused_before_its_step():
         assert caught.value.argument == argument
 
 
-ARGUMENTS = [("lr", value) for value in (float("nan"), 0, -1, None, True, 10 ** 400, float("inf"), "0.1")] + [
-    ("num_epochs", value) for value in (0, 1.0, True, None, "1")] + [
-    ("device", value) for value in ([], [mx.cpu(), mx.cpu()], mx.gpu(99), "cpu", [mx.cpu(), "cpu"])] + [
-    ("on_epoch", 5), ("checkpoint", "run.checkpoint"), ("checkpoint", {}), ("net", lenet), ("net", nn.Flatten())]
+ARGUMENTS = (
+    [("lr", value) for value in (float("nan"), 0, -1, None, True, 10**400, float("inf"), "0.1")]
+    + [("num_epochs", value) for value in (0, 1.0, True, None, "1")]
+    + [("device", value) for value in ([], [mx.cpu(), mx.cpu()], mx.gpu(99), "cpu", [mx.cpu(), "cpu"])]
+    + [("on_epoch", 5), ("checkpoint", "run.checkpoint"), ("checkpoint", {}), ("net", lenet), ("net", nn.Flatten())]
+)
 
 
 @pytest.mark.fault("bad arguments of train")
@@ -199,8 +208,12 @@ def test_a_net_that_is_not_ready_is_refused():
             function(lenet("fused"), DATA)
     elsewhere = lenet("fused")
     elsewhere.initialize(ctx=mx.cpu(1))
-    refused("device", r"must be among \[cpu\(1\)\], where net has its parameters, got \[cpu\(0\)\]",
-            net=elsewhere, initialize=False)
+    refused(
+        "device",
+        r"must be among \[cpu\(1\)\], where net has its parameters, got \[cpu\(0\)\]",
+        net=elsewhere,
+        initialize=False,
+    )
     with pytest.raises(InputError, match=r"^device must be among \[cpu\(1\)\]"):
         evaluate_accuracy(elsewhere, DATA)
     assert 0 <= evaluate_accuracy(elsewhere, DATA, mx.cpu(1)) <= 1
@@ -223,9 +236,15 @@ class Ends(nn.Sequential):
 
 
 @pytest.mark.fault("outputs that are no rows of scores", tries=2)
-@pytest.mark.parametrize("end, came", [
-    (lambda Y: (Y, Y), "tuple"), (lambda Y: Y.reshape((-1, 10, 1)), r"shape \(2, 10, 1\)"),
-    (lambda Y: Y.reshape((-1,)), r"shape \(20,\)"), (lambda Y: Y.mean(axis=0, keepdims=True), r"shape \(1, 10\)")])
+@pytest.mark.parametrize(
+    "end, came",
+    [
+        (lambda Y: (Y, Y), "tuple"),
+        (lambda Y: Y.reshape((-1, 10, 1)), r"shape \(2, 10, 1\)"),
+        (lambda Y: Y.reshape((-1,)), r"shape \(20,\)"),
+        (lambda Y: Y.mean(axis=0, keepdims=True), r"shape \(1, 10\)"),
+    ],
+)
 def test_outputs_that_are_no_rows_of_scores_are_refused(end, came):
     match = rf"must return an array \(b, classes\), one row for each of 2 examples, got {came}"
     refused("net", match, net=Ends(end))
@@ -272,8 +291,13 @@ def test_a_last_minibatch_of_one_example_is_seen_in_lists_and_loaders_too():
 
 def test_a_share_of_one_example_is_refused_too():
     refused("train_iter", SINGLE + "3 for 2 devices", train_iter=[pair(4), pair(3)], device=TWO)
-    refused("train_iter", "must give each device an example, got a minibatch of 1 for 2 devices", net=lenet("none"),
-            train_iter=[pair(4), pair(1)], device=TWO)
+    refused(
+        "train_iter",
+        "must give each device an example, got a minibatch of 1 for 2 devices",
+        net=lenet("none"),
+        train_iter=[pair(4), pair(1)],
+        device=TWO,
+    )
     assert len(trained([pair(4)], [pair(4), pair(1)], device=TWO)) == 1  # prediction needs no second example
 
 
@@ -296,7 +320,7 @@ def test_the_first_look_changes_no_number():
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("seed", [-1, 2 ** 31, 1.5, True, None])
+@pytest.mark.parametrize("seed", [-1, 2**31, 1.5, True, None])
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(InputError, match=r"^seed must be a whole number from 0 to 2\*\*31 - 1, got"):
         seed_everything(seed)

@@ -1,4 +1,5 @@
 """Training: it learns, it counts rightly, and ours trains as Gluon's does."""
+
 import mxnet as mx
 import numpy
 import pytest
@@ -83,11 +84,13 @@ def test_training_goes_on_from_the_present_weights_when_told_to():
 
 
 def test_bad_input_is_refused_by_name():
-    for arguments, message in ((dict(num_epochs=0, lr=1.0), "num_epochs must be a whole number of at least 1, got 0"),
-                               (dict(num_epochs=1, lr=0), "lr must be a finite number > 0, got 0"),
-                               (dict(num_epochs=1, lr="0.1"), "lr must be a finite number > 0, got '0.1'"),
-                               (dict(num_epochs=1, lr=1.0, device="cpu"), "device must be a context, .* got 'cpu'"),
-                               (dict(num_epochs=1, lr=1.0, device=[]), r"device must be a context, .* got \[\]")):
+    for arguments, message in (
+        (dict(num_epochs=0, lr=1.0), "num_epochs must be a whole number of at least 1, got 0"),
+        (dict(num_epochs=1, lr=0), "lr must be a finite number > 0, got 0"),
+        (dict(num_epochs=1, lr="0.1"), "lr must be a finite number > 0, got '0.1'"),
+        (dict(num_epochs=1, lr=1.0, device="cpu"), "device must be a context, .* got 'cpu'"),
+        (dict(num_epochs=1, lr=1.0, device=[]), r"device must be a context, .* got \[\]"),
+    ):
         with pytest.raises(ValueError, match=message):
             train(lenet("none"), *small(), **arguments)
 
@@ -106,9 +109,11 @@ def test_labels_of_no_class_are_refused_by_name(front):
 
 def test_minibatches_that_are_none_or_come_only_once_are_refused_by_name():
     train_iter, test_iter = small()
-    for data, message in ((([], test_iter), "train_iter must give at least one minibatch"),
-                          ((train_iter, []), "test_iter must give at least one minibatch"),
-                          ((iter(train_iter), test_iter), "train_iter must be minibatches .* got generator")):
+    for data, message in (
+        (([], test_iter), "train_iter must give at least one minibatch"),
+        ((train_iter, []), "test_iter must give at least one minibatch"),
+        ((iter(train_iter), test_iter), "train_iter must be minibatches .* got generator"),
+    ):
         with pytest.raises(ValueError, match=message):
             train(lenet("none"), *data, num_epochs=1, lr=1.0)
     with pytest.raises(ValueError, match="data_iter must give minibatches .* got none"):

@@ -1,4 +1,5 @@
 """A training that was stopped goes on as if nothing had happened, or says why it cannot."""
+
 import dataclasses
 import hashlib
 import io
@@ -48,8 +49,10 @@ def test_a_training_goes_on_from_a_checkpoint_to_the_same_metrics_and_weights_bi
     numpy.random.rand(5)  # whatever happens in between
     net, history = trained(norm, 4, Checkpoint(path, CONFIGURATION), seed=1)
     assert metrics(history) == metrics(expected)
-    values = [[parameter.data().asnumpy() for parameter in each._collect_params_with_prefix().values()]
-              for each in (net, expected_net)]
+    values = [
+        [parameter.data().asnumpy() for parameter in each._collect_params_with_prefix().values()]
+        for each in (net, expected_net)
+    ]
     for ours, theirs in zip(*values):
         numpy.testing.assert_array_equal(ours, theirs)
 
@@ -57,6 +60,7 @@ def test_a_training_goes_on_from_a_checkpoint_to_the_same_metrics_and_weights_bi
 def test_dropout_too_goes_on_as_it_would_have(tmp_path):
     def drop(num_features, num_dims):
         from mxnet.gluon import nn
+
         return nn.Dropout(0.2)
 
     _, expected = trained(drop, 3, Checkpoint(tmp_path / "whole", CONFIGURATION))
@@ -76,8 +80,13 @@ def path(tmp_path):
 def test_a_damaged_checkpoint_is_refused_by_name(path):
     good = path.read_bytes()
     middle = len(good) // 2
-    for bad in (good[:middle], good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1:], b"", b"\n",
-                b"\x93NUMPY" + bytes(100)):
+    for bad in (
+        good[:middle],
+        good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
+        b"",
+        b"\n",
+        b"\x93NUMPY" + bytes(100),
+    ):
         path.write_bytes(bad)
         with pytest.raises(ValueError, match=f"the checkpoint {path} is damaged: .* remove it to train this run anew"):
             trained("fused", 2, Checkpoint(path, CONFIGURATION))
@@ -177,11 +186,14 @@ def test_the_trained_net_is_kept_for_gluon_to_load(finished):
     assert nd.load(str(out / "nets" / "fused-0.params"))["1.moving_mean"].shape == (1, 6, 1, 1)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--lr", "0.5"], "--lr must be 1.0, as .* was started with, got 0.5; leave it out, or start anew"),
-    (["--norms", "fused", "gluon"], "--norms must be "),
-    (["--examples", "600"], "--examples must be 512, "),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--lr", "0.5"], "--lr must be 1.0, as .* was started with, got 0.5; leave it out, or start anew"),
+        (["--norms", "fused", "gluon"], "--norms must be "),
+        (["--examples", "600"], "--examples must be 512, "),
+    ],
+)
 def test_a_resumed_comparison_keeps_its_configuration(finished, capsys, arguments, message):
     assert cli.main(["compare", "--resume", str(finished[1]), *arguments]) == 2
     assert re.match("gluon_bn: " + message, capsys.readouterr().err)
@@ -263,11 +275,17 @@ def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path
     process.kill()  # the first epoch is written
     process.communicate()
     before = (out / "nets" / "fused-0.checkpoint").read_bytes()
-    for limit, message in ((100_000, f"the checkpoint {out}/nets/fused-0.checkpoint cannot be written: File too large"),
-                           (100, f"{out} cannot be written: File too large; what was written before is intact")):
+    for limit, message in (
+        (100_000, f"the checkpoint {out}/nets/fused-0.checkpoint cannot be written: File too large"),
+        (100, f"{out} cannot be written: File too large; what was written before is intact"),
+    ):
         # a limit on the size of a file makes the same write fail as a full disk does, and coverage's own write too
-        process = command(out, resume=True, env={**os.environ, "COVERAGE_PROCESS_CONFIG": ""},
-                          preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        process = command(
+            out,
+            resume=True,
+            env={**os.environ, "COVERAGE_PROCESS_CONFIG": ""},
+            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
         _, errors = process.communicate(timeout=120)
         assert process.returncode in (1, 2) and message in errors and "Traceback" not in errors, errors
         assert (out / "nets" / "fused-0.checkpoint").read_bytes() == before
@@ -286,8 +304,13 @@ def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
     mount = small_disk(small, (finished[1] / "nets" / "fused-0.params").stat().st_size // 4096 * 4)
     run = [sys.executable, "-m", "gluon_bn", "compare"]
     environment = {**os.environ, "TMPDIR": str(small)}
-    full = subprocess.run([*mount, *run, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512",
-                           "--out", str(out)], env=environment, capture_output=True, text=True, check=False)
+    full = subprocess.run(
+        [*mount, *run, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512", "--out", str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert full.returncode == 1 and "Traceback" not in full.stderr
     assert f"the trained net cannot be written to {small}, the folder for temporary files: make room" in full.stderr
     assert not (out / "nets" / "fused-0.params").exists()

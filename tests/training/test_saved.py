@@ -1,4 +1,5 @@
 """Saved parameters load under another function, into Gluon's layer and back, and in the other front."""
+
 import os
 import pickle
 import struct
@@ -124,8 +125,16 @@ def test_parameters_saved_under_gluons_own_names_are_loaded(path, saved, into):
 def small(container, norm):
     """Layers whose shapes are equal, so that only their names tell them apart; made outside a name scope."""
     net = container()
-    net.add(nn.Conv2D(6, 5), norm(6, 4), nn.Activation("sigmoid"), nn.Conv2D(6, 5), norm(6, 4),
-            *(nn.Dense(6) for _ in range(12)), norm(6, 2), nn.Dense(3))
+    net.add(
+        nn.Conv2D(6, 5),
+        norm(6, 4),
+        nn.Activation("sigmoid"),
+        nn.Conv2D(6, 5),
+        norm(6, 4),
+        *(nn.Dense(6) for _ in range(12)),
+        norm(6, 2),
+        nn.Dense(3),
+    )
     net.initialize(init.Normal(0.5))
     net(images())
     return net
@@ -167,16 +176,25 @@ def test_parameters_that_layers_share_are_loaded_however_they_were_saved(path, d
 
 def test_gluons_own_names_of_another_net_are_refused_with_the_way_out(path):
     trained("fused").collect_params().save(path)
-    with pytest.raises(ValueError, match="lacks 0.weight, .* has sequential.*_conv0_weight, .*: it was saved from "
-                                         "another net; .* or save it by save_parameters: .* by type and number"):
+    with pytest.raises(
+        ValueError,
+        match="lacks 0.weight, .* has sequential.*_conv0_weight, .*: it was saved from "
+        "another net; .* or save it by save_parameters: .* by type and number",
+    ):
         load_parameters(lenet("none"), path)
 
 
 @pytest.mark.fault("a path or a device that is none", tries=7)
 def test_a_path_or_a_device_that_is_none_is_refused_by_name(path, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for bad, why in ((tmp_path, "no regular file"), (tmp_path / "pipe", "no regular file"), ("/dev/zero", "no regular"),
-                     (tmp_path / "gone", "No such file"), (5, "int"), (None, "NoneType")):
+    for bad, why in (
+        (tmp_path, "no regular file"),
+        (tmp_path / "pipe", "no regular file"),
+        ("/dev/zero", "no regular"),
+        (tmp_path / "gone", "No such file"),
+        (5, "int"),
+        (None, "NoneType"),
+    ):
         with pytest.raises(InputError, match=f"path must be a file of saved parameters, got .*{why}") as caught:
             load_parameters(lenet("fused"), bad)
         assert caught.value.argument == "path"
@@ -190,7 +208,7 @@ def test_a_path_or_a_device_that_is_none_is_refused_by_name(path, tmp_path):
 def test_a_file_that_is_larger_than_memory_is_refused_at_once(path):
     with open(path, "wb") as file:
         file.write(struct.pack("<QQQ", LIST, 0, 1))
-        file.truncate(2 ** 40)  # a hole, which takes no room
+        file.truncate(2**40)  # a hole, which takes no room
     with pytest.raises(ValueError, match="lenet.params must be a file of parameters"):
         load_parameters(lenet("fused"), path)
 
@@ -268,8 +286,13 @@ class Bomb:
         return os.mkdir, ("unpickled",)
 
 
-FOREIGN = {"empty": b"", "html": b"<html>404</html>" * 50, "zip": b"PK\x03\x04" + bytes(100),
-           "npy": b"\x93NUMPY" + bytes(100), "pickle": pickle.dumps(Bomb())}
+FOREIGN = {
+    "empty": b"",
+    "html": b"<html>404</html>" * 50,
+    "zip": b"PK\x03\x04" + bytes(100),
+    "npy": b"\x93NUMPY" + bytes(100),
+    "pickle": pickle.dumps(Bomb()),
+}
 
 
 @pytest.mark.fault("a foreign file in the place of parameters")
@@ -303,7 +326,7 @@ def test_sizes_that_no_array_can_have_are_refused_by_name(path):
         content = file.read()
     ones, sizes = numpy.ones(6, "float32").tobytes(), numpy.array([3, 2]).tobytes()
     assert content.count(ones) == content.count(sizes) == 1
-    for values, wrong in ((ones, (2 ** 62, 2 ** 62)), (ones, (-3, -2)), (b"", (0, 2 ** 62))):
+    for values, wrong in ((ones, (2**62, 2**62)), (ones, (-3, -2)), (b"", (0, 2**62))):
         with open(path, "wb") as file:
             file.write(content.replace(ones, values).replace(sizes, numpy.array(wrong).tobytes()))
         with pytest.raises(ValueError, match="lenet.params must .*(garbled|has shape)"):

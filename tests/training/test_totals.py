@@ -1,4 +1,5 @@
 """The sums behind loss and accuracy."""
+
 import mxnet as mx
 import numpy
 import pytest
@@ -23,11 +24,11 @@ def test_two_examples_by_hand(front):
 
 def test_counts_are_exact_for_millions_of_examples():
     """From 2**24 on float32 cannot count by ones."""
-    y = nd.zeros(2 ** 23)
-    right = nd.stack(nd.ones(2 ** 23), y, axis=1)
+    y = nd.zeros(2**23)
+    right = nd.stack(nd.ones(2**23), y, axis=1)
     wrong = nd.array([[0, 1]])
     _, accuracy = means(*[(right, None, y)] * 3, *[(right[:1], None, y[:1]), (wrong, None, y[:1])])
-    assert accuracy == (3 * 2 ** 23 + 1) / (3 * 2 ** 23 + 2)
+    assert accuracy == (3 * 2**23 + 1) / (3 * 2**23 + 2)
 
 
 def test_a_sum_of_losses_keeps_the_digits_of_float32_for_millions_of_examples():
@@ -64,5 +65,6 @@ def test_a_snapshot_stays_when_more_is_added():
 
 
 def test_devices_are_summed_apart_and_read_together():
-    assert means(*[(nd.array([[1, 0]], ctx=mx.cpu(i)), nd.full(1, i, ctx=mx.cpu(i)), nd.zeros(1, ctx=mx.cpu(i)))
-                   for i in (1, 2)]) == (1.5, 1)
+    assert means(
+        *[(nd.array([[1, 0]], ctx=mx.cpu(i)), nd.full(1, i, ctx=mx.cpu(i)), nd.zeros(1, ctx=mx.cpu(i))) for i in (1, 2)]
+    ) == (1.5, 1)

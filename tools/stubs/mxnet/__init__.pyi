@@ -1,4 +1,5 @@
 """The types of the part of MXNet 1.9.1 that gluon_bn uses; MXNet has none of its own."""
+
 from typing import Any
 
 from . import autograd as autograd
