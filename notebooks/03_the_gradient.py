@@ -17,9 +17,12 @@
 # %matplotlib inline
 import numpy as np
 
-from gluon_bn.experiments import figures, gradient
+from mxnet import autograd
 
-eps = 1e-5
+from gluon_bn.experiments import figures, gradient
+from gluon_bn.experiments.chain import float64, leaf
+
+eps = 0.1  # large, so that it can be seen; change it
 X, gamma, beta, dY = gradient.draw((64, 5))
 print('X and dY', X.shape, ' gamma and beta', gamma.shape)
 
@@ -27,30 +30,55 @@ print('X and dY', X.shape, ' gamma and beta', gamma.shape)
 # ## 1. Forward
 #
 # *Claim C04.* Every unit is standardized by its own mean and deviation, broadcast over the rows. **Predict** mean
-# and variance of each unit of $\hat X$, for a large $\epsilon = 0.1$, so that it can be seen.
+# and variance of each unit of $\hat X$, for $\epsilon = 0.1$.
 
 # %%
-f = gradient.forward(X, gamma, beta, eps=0.1)
-v, X_hat = X.var(axis=0), f['X_hat']
-rows = zip(range(5), X.mean(axis=0), v, abs(X_hat.mean(axis=0)).round(12), X_hat.var(axis=0), v / (v + 0.1))
+mean = X.mean(axis=0, keepdims=True)  # (1, 5)
+centred = X - mean
+var = (centred ** 2).mean(axis=0, keepdims=True)
+std = np.sqrt(var + eps)
+X_hat = centred / std
+Y = gamma * X_hat + beta
+
+expected = (var / (var + eps))[0]
+rows = zip(range(5), mean[0], var[0], abs(X_hat.mean(axis=0)).round(12), X_hat.var(axis=0), expected)
 figures.table(rows, ['unit', 'mean of X', 'var of X', '|mean of X_hat|', 'var of X_hat', 'v / (v + eps)'])
 
 # %% [markdown]
 # The means are 0; the variances are $v/(v+\epsilon)$, which is 1 only in the limit of a small $\epsilon$.
-# **Check** that, and that these formulas compute what the package's `batch_norm` does.
+# **Check** that, and that these lines compute what the package's `batch_norm` does.
 
 # %%
 assert np.allclose(X_hat.mean(axis=0), 0, atol=1e-14)
-assert np.allclose(X_hat.var(axis=0), v / (v + 0.1), rtol=1e-12)
-f = gradient.forward(X, gamma, beta, eps)
-Y, autograd_of_batch_norm = gradient.of_batch_norm(X, gamma, beta, eps, dY)
-assert np.allclose(Y, f['Y'], atol=1e-13)
+assert np.allclose(X_hat.var(axis=0), expected, rtol=1e-12)
+Y_of_batch_norm, autograd_of_batch_norm = gradient.of_batch_norm(X, gamma, beta, eps, dY)
+assert np.allclose(Y_of_batch_norm, Y, atol=1e-13)
 
 # %% [markdown]
 # ## 2. Backward, one step at a time
 #
-# We go from $y$ down to $x$. To see an *intermediate's* gradient, `by_autograd` adds a zero to each one and asks
-# for the zero's gradient. `check` compares a formula with it.
+# Autograd keeps the gradient of its leaves only. To see an *intermediate's* gradient, we add a zero to it: the sum
+# is the same, and the zero is a leaf that gets the sum's gradient. Here are the lines of section 1, under the names
+# of the formulas, each with its zero.
+
+# %%
+values = {'X': X, 'mean': mean, 'centred': centred, 'var': var, 'std': std, 'X_hat': X_hat, 'Y': Y,
+          'gamma': gamma, 'beta': beta}
+zero = {name: leaf(0 * value) for name, value in values.items()}
+with autograd.record():
+    x = float64(X) + zero['X']
+    mu = x.mean(axis=0, keepdims=True) + zero['mean']
+    c = x - mu + zero['centred']
+    v = (c ** 2).mean(axis=0, keepdims=True) + zero['var']
+    s = (v + eps).sqrt() + zero['std']
+    x_hat = c / s + zero['X_hat']
+    y = (float64(gamma) + zero['gamma']) * x_hat + (float64(beta) + zero['beta']) + zero['Y']
+y.backward(float64(dY))
+by_autograd = {name: zero[name].grad.asnumpy() for name in values}
+
+
+# %% [markdown]
+# Now by hand, from $y$ down to $x$; `check` compares each formula with the gradient of its zero.
 #
 # **Scale and shift.** $y_i = \gamma\hat x_i+\beta$, where $\gamma$ and $\beta$ serve all examples, so that theirs
 # are sums:
@@ -60,15 +88,11 @@ assert np.allclose(Y, f['Y'], atol=1e-13)
 # \frac{\partial L}{\partial\beta} = \sum_i \frac{\partial L}{\partial y_i} .$$
 
 # %%
-auto = gradient.by_autograd(X, gamma, beta, eps, dY)
-
-
 def check(name, by_hand):
-    np.testing.assert_allclose(by_hand, auto[name], atol=1e-12, err_msg=name)
-
+    np.testing.assert_allclose(by_hand, by_autograd[name], atol=1e-12, err_msg=name)
 
 dX_hat = gamma * dY
-dgamma = (f['X_hat'] * dY).sum(axis=0, keepdims=True)
+dgamma = (X_hat * dY).sum(axis=0, keepdims=True)
 dbeta = dY.sum(axis=0, keepdims=True)
 check('X_hat', dX_hat)
 check('gamma', dgamma)
@@ -82,8 +106,8 @@ check('beta', dbeta)
 # \frac{\partial L}{\partial v} = \frac{1}{2s}\,\frac{\partial L}{\partial s} .$$
 
 # %%
-dstd = -(f['centred'] * dX_hat).sum(axis=0, keepdims=True) / f['std'] ** 2
-dvar = dstd / (2 * f['std'])
+dstd = -(centred * dX_hat).sum(axis=0, keepdims=True) / std ** 2
+dvar = dstd / (2 * std)
 check('std', dstd)
 check('var', dvar)
 
@@ -97,7 +121,7 @@ check('var', dvar)
 
 # %%
 m = len(X)
-dcentred = dX_hat / f['std'] + 2 * f['centred'] * dvar / m
+dcentred = dX_hat / std + 2 * centred * dvar / m
 dmean = -dcentred.sum(axis=0, keepdims=True)
 check('centred', dcentred)
 check('mean', dmean)
@@ -115,7 +139,7 @@ check('mean', dmean)
 # %%
 dX = dcentred + dmean / m
 check('X', dX)
-assert np.allclose(dX, gamma / (m * f['std']) * (m * dY - dbeta - f['X_hat'] * dgamma), atol=1e-13)
+assert np.allclose(dX, gamma / (m * std) * (m * dY - dbeta - X_hat * dgamma), atol=1e-13)
 assert np.allclose(dX, autograd_of_batch_norm['X'], atol=1e-13)
 
 # %% [markdown]
@@ -126,7 +150,7 @@ assert np.allclose(dX, autograd_of_batch_norm['X'], atol=1e-13)
 rows = []
 for name, d in (('ones', np.ones_like(dY)), ('random', dY)):
     right = gradient.of_batch_norm(X, gamma, beta, eps, d)[1]['X']
-    no_variance, constants = gamma / f['std'] * (d - d.mean(axis=0)), gamma / f['std'] * d
+    no_variance, constants = gamma / std * (d - d.mean(axis=0)), gamma / std * d
     rows.append((name, *(np.abs(wrong - right).max() for wrong in (no_variance, constants))))
 assert rows[0][1] < 1e-13 and min(rows[0][2], *rows[1][1:]) > 0.1
 figures.table(rows, ['dL/dy', 'error without the variance', 'error with constants'])
@@ -134,11 +158,14 @@ figures.table(rows, ['dL/dy', 'error without the variance', 'error with constant
 # %% [markdown]
 # The ones let the first mistake pass, and random numbers neither.
 #
-# One minibatch is no proof. The same formulas live in `gradient.by_hand`; here they meet autograd for three
-# seeds, dense and convolutional. **Predict** the errors, relative to the largest gradient of each name.
+# One minibatch is no proof. The same formulas live in `gradient.by_hand` and the zeros in `gradient.by_autograd`;
+# here the two meet for three seeds, dense and convolutional. **Predict** the errors, relative to the largest gradient
+# of each name.
 
 # %%
 names = (*gradient.INTERMEDIATES, 'gamma', 'beta')
+twins = [twin(X, gamma, beta, eps, dY) for twin in (gradient.by_hand, gradient.by_autograd)]
+assert all(np.allclose(twin[name], by_autograd[name], atol=1e-12) for twin in twins for name in names)
 errors = {shape: [gradient.errors(shape, seed=seed) for seed in range(3)]
           for shape in ((64, 5), (4, 3, 5, 6))}
 worst = {shape: [max(run[name] for run in runs) for name in names] for shape, runs in errors.items()}
@@ -175,6 +202,7 @@ rows_dX = gradient.of_batch_norm(gradient.ROWS, one, 0 * one, 0.0, upstream)[1][
 assert np.allclose(rows_dX[:, 1], [-0.25, 0.25, -0.75, 0.75])
 assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
 
+
 # %% [markdown]
 # Add up the four numbers: 0. Multiply them by $(-1,-1,1,1)$ and add up: 0 again. That is no accident.
 #
@@ -183,16 +211,23 @@ assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
 # *Claim C06.* First break it: treat $\mu$ and $s$ as constants, so that $\partial L/\partial x_i =
 # \gamma\,\partial L/\partial y_i / s$. Does such a gradient propose to shift a unit (all examples by the same
 # amount) or to stretch it (along $c$)? We take the cosine with both directions for 600 units with random upstream
-# gradients. **Predict** both histograms; and then for batch normalization with back-propagation through $\mu$ and
-# $s$.
+# gradients. **Predict** both histograms; and then for the whole gradient, which subtracts two terms more. (Leave out
+# one of them and run the cell again.)
 
 # %%
-batch = gradient.draw((64, 600), seed=1)
-s = gradient.forward(*batch[:3], 0.0)['std']
-through = gradient.of_batch_norm(*batch[:3], 0.0, batch[3])[1]['X']
-constant = gradient.without_gradient_through_statistics(batch[1], s, batch[3])
-cosines = [gradient.forbidden_components(batch[0], d) for d in (through, constant)]
-figures.cosines(*cosines)
+def dL_dX(X, gamma, dY, eps):
+    std = np.sqrt(X.var(axis=0) + eps)
+    X_hat = (X - X.mean(axis=0)) / std
+    return gamma / std * (dY - dY.mean(axis=0) - X_hat * (X_hat * dY).mean(axis=0))
+
+def cosines(X, dX):
+    return [(dX * direction).sum(axis=0) / np.sqrt((dX ** 2).sum(axis=0) * (direction ** 2).sum(axis=0))
+            for direction in (np.ones_like(X), X - X.mean(axis=0))]  # a shift, a stretch
+
+X_600, gamma_600, beta_600, dY_600 = gradient.draw((64, 600), seed=1)
+through = dL_dX(X_600, gamma_600, dY_600, eps=0.0)
+constants = gamma_600 / X_600.std(axis=0) * dY_600
+figures.cosines(cosines(X_600, through), cosines(X_600, constants))
 
 # %% [markdown]
 # With constants there are shifts and stretches of any size; through the statistics there are none. From the
@@ -203,7 +238,7 @@ figures.cosines(*cosines)
 # {}= \frac{\gamma}{s}\,\frac{\partial L}{\partial\gamma}\cdot\frac{\epsilon}{v+\epsilon} .$$
 #
 # The first holds always, the second is 0 only for $\epsilon\to0$. **Check** on three seeds, with $\epsilon$ from
-# 0 to 1.
+# 0 to 1, by autograd through `batch_norm` and the package's cosines.
 
 # %%
 rows = []
@@ -211,6 +246,7 @@ for eps_ in (0.0, 1e-5, 1e-2, 1.0):
     draws = [gradient.draw((64, 5), seed) for seed in range(3)]
     gradients = [gradient.of_batch_norm(*d[:3], eps_, d[3])[1]['X'] for d in draws]
     parts = np.array([gradient.forbidden_components(d[0], g) for d, g in zip(draws, gradients)])
+    assert np.allclose(parts, [cosines(d[0], dL_dX(d[0], d[1], d[3], eps_)) for d in draws], atol=1e-14)
     shift, stretch = np.abs(parts).max(axis=(0, 2))
     assert shift < 1e-14 and stretch < max(1e-14, 0.2 * eps_)
     rows.append((eps_, shift, stretch))
@@ -223,9 +259,9 @@ figures.table(rows, ['eps', 'largest cosine with a shift', 'with a stretch'])
 # %%
 growths = []
 for lr in (0.1, 0.2):
-    mean, new_mean, var, new_var = gradient.step_on_inputs(lr)
-    assert np.allclose(mean, new_mean, atol=1e-14)
-    growths.append(new_var - var)
+    X_new = X - lr * dL_dX(X, gamma, dY, eps=0.0)
+    assert np.allclose(X.mean(axis=0), X_new.mean(axis=0), atol=1e-14)
+    growths.append(X_new.var(axis=0) - X.var(axis=0))
 assert (growths[0] > 0).all() and np.allclose(growths[1] / growths[0], 4)
 figures.table(zip(range(5), *growths), ['unit', 'variance gained, rate 0.1', 'rate 0.2'])
 
@@ -340,8 +376,8 @@ assert rows[1][1] > 1 and rows[1][2] > 0.1
 # %%
 maps = gradient.blobs()
 one = np.ones((1, 1, 1, 1))
-by_channel = gradient.of_batch_norm(maps, one, 0 * one, eps, maps)[0]
-by_location = gradient.normalize_by_location(maps)
+by_channel = gradient.of_batch_norm(maps, one, 0 * one, 1e-5, maps)[0]
+by_location = (maps - maps.mean(axis=0)) / np.sqrt(maps.var(axis=0) + 1e-5)
 figures.feature_maps({'X': maps, 'by channel': by_channel, 'by location': by_location})
 
 # %% [markdown]

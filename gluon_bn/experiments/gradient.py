@@ -113,21 +113,6 @@ def forbidden_components(X: Array, dX: Array) -> Tuple[Array, Array]:
     return (dX.sum(axes) / (length * m**0.5), (dX * centred).sum(axes) / (length * numpy.sqrt((centred**2).sum(axes))))
 
 
-def without_gradient_through_statistics(gamma: Array, std: Array, dY: Array) -> Array:
-    """dX if mean and std were constants."""
-    dX: Array = gamma * dY / std
-    return dX
-
-
-def step_on_inputs(
-    lr: float, shape: Tuple[int, int] = (64, 5), eps: float = 0.0, seed: int = 0
-) -> Tuple[Array, Array, Array, Array]:
-    """One step of gradient descent on X itself: the means and variances of its units, before and after."""
-    X, gamma, beta, dY = draw(shape, seed)
-    after = X - lr * by_hand(X, gamma, beta, eps, dY)['X']
-    return X.mean(0), after.mean(0), X.var(0), after.var(0)
-
-
 def step_on_weights(lr: float, offset: float, seed: int = 0, m: int = 64) -> Tuple[Array, Array]:
     """The means of H = X W before and after a step of gradient descent on W; the inputs X have the mean `offset`."""
     random = numpy.random.RandomState(seed)
@@ -230,12 +215,6 @@ def shift_in_zeros(X: Array, rows: int = 2) -> Array:
     moved = numpy.zeros_like(X)
     moved[:, :, rows:] = X[:, :, :-rows]
     return moved
-
-
-def normalize_by_location(X: Array) -> Array:
-    """A mean and a variance for each location, which is wrong for a convolution."""
-    Y: Array = (X - X.mean(axis=0)) / numpy.sqrt(X.var(axis=0) + 1e-5)
-    return Y
 
 
 def blobs(m: int = 64, size: int = 12, seed: int = 0) -> Array:
