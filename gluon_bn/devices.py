@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import List, Sequence, Union
 
-from .system import before_mxnet  # noqa: F401  first: see there
+from .system import before_mxnet  # noqa: F401  must come first: see that module
 
 # isort: split
 import mxnet as mx

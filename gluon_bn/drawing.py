@@ -6,7 +6,7 @@ import io
 import numbers
 from typing import Any, Dict, Iterable, Sequence, Tuple
 
-from .system import before_matplotlib  # noqa: F401  first: see there
+from .system import before_matplotlib  # noqa: F401  must come first: see that module
 
 # isort: split
 import numpy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Optional, Union
 
-from .system import before_mxnet  # noqa: F401  first: see there
+from .system import before_mxnet  # noqa: F401  must come first: see that module
 
 # isort: split
 from mxnet.gluon import Block, nn

@@ -19,7 +19,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, ContextManager, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from ..system import before_mxnet  # noqa: F401  first: see there
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
 
 # isort: split
 from mxnet.gluon import Block

@@ -1,6 +1,6 @@
 """The comparison: LeNet by several norms, from several seeds, each run in a process of its own."""
 
-from ..system import before_mxnet  # noqa: F401  first: see there
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
 from .comparison import compare
 from .configuration import Configuration
 from .folder import RESULTS, configuration_of

@@ -6,7 +6,7 @@ import math
 import os
 from typing import Any, Iterator, Optional, Tuple, Union
 
-from ..system import before_mxnet  # noqa: F401  first: see there
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
 
 # isort: split
 import numpy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Union
 
-from ..system import before_mxnet  # noqa: F401  first: see there
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
 
 # isort: split
 import numpy  # noqa: F401  for the alias

@@ -1,6 +1,6 @@
 """Batch normalization: the definition, the layer around it, and a faster function with the same signature."""
 
-from ..system import before_mxnet  # noqa: F401  first: see there
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
 from .definition import batch_norm, blend
 from .fused import choose, fused_batch_norm, status
 from .layer import BatchNorm

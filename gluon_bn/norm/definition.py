@@ -1,4 +1,4 @@
-"""The maths of batch normalization: one function, and what it refuses."""
+"""The maths of batch normalization: one function, and the checks of its input."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def batch_norm(
 
     In training mode (`autograd.is_training()`) mean and var are the minibatch's, and
     the gradient flows through both; in prediction mode they are the moving ones.
-    Nothing is mutated: the blended statistics are returned, cut from the gradient.
-    float16 is computed in float32, since squares overflow it from 256 on.
+    Nothing is mutated: the blended statistics are returned, detached from the graph.
+    float16 is computed in float32, because the square of 256 overflows it.
 
     Shapes: X, Y (m, d) or (m, c, h, w); the other arrays (1, d) or (1, c, 1, 1).
-    Units: mean, beta and Y's spread gamma as the layer's output; var and eps squared.
+    Units: X_hat has none; mean has those of X, var and eps those of X squared, gamma and beta those of Y.
     momentum weighs the old value: new = momentum * old + (1 - momentum) * batch.
-    Raises: InputError for what `check_input` refuses.
+    Raises: InputError for input that `check_input` refuses.
     Source: Ioffe and Szegedy (2015), Algorithm 1, with the biased variance throughout.
 
     >>> X = nd.array([[1, 2], [3, 2], [5, 6], [7, 6]])     # means (4, 4), variances (5, 4)
@@ -52,7 +52,7 @@ def batch_norm(
     var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)
     X_hat = (X - mean) / sqrt(var + eps)
     Y = gamma * X_hat + beta
-    with autograd.pause():  # or each iteration would hang on the graph of the one before
+    with autograd.pause():  # otherwise each iteration would keep the graph of the previous one alive
         return Y, blend(moving_mean, mean, momentum), blend(moving_var, var, momentum)
 
 
@@ -62,7 +62,7 @@ def blend(old: NDArray, batch: NDArray, momentum: float) -> NDArray:
 
 
 def sqrt(x: NDArray) -> NDArray:
-    """The square root, in the front (`mx.nd` or `mx.np`) that x comes from."""
+    """Return the square root, as an array of the same front as x (`mx.nd` or `mx.np`)."""
     root: NDArray = np.sqrt(x) if isinstance(x, np.ndarray) else nd.sqrt(x)
     return root
 
@@ -70,9 +70,9 @@ def sqrt(x: NDArray) -> NDArray:
 def check_input(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
 ) -> None:
-    """Refuse by name what batch normalization cannot work on.
+    """Refuse arguments that batch normalization cannot use; the error names the argument.
 
-    Raises: InputError if X is no MXNet array of floats of rank 2 or 4, is empty, or has one
+    Raises: InputError if X is not an MXNet float array of rank 2 or 4, is empty, or has only one
     value per channel in training; if another array does not match X's channels, dtype or
     front; if eps or momentum is out of range (`check_constants`).
     """
@@ -116,7 +116,7 @@ def check_input(
 
 
 def check_array(X: Any) -> None:
-    """Refuse an X that is no array of MXNet's."""
+    """Refuse an X that is not an MXNet array."""
     if not isinstance(X, NDArray):
         raise InputError(
             f'must be an MXNet array, got {type(X).__module__}.{type(X).__name__}; '

@@ -1,4 +1,4 @@
-"""`fused_batch_norm`: the maths of `batch_norm` at the speed of a compiled layer, by one of two paths."""
+"""`fused_batch_norm`: the maths of `batch_norm` at the speed of a compiled layer, on one of two paths."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from .portable import batch_norm_portable
 def fused_batch_norm(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
 ) -> Tuple[NDArray, NDArray, NDArray]:
-    """Batch normalization as `batch_norm` defines it, fast; to be used in its place.
+    """A fast drop-in replacement for `batch_norm`.
 
         Y = gamma * X_hat + beta,    X_hat = (X - mean) / sqrt(var + eps)
         dX = gamma / sqrt(var + eps) * (dY - mean(dY) - X_hat * mean(dY * X_hat))
 
     On the CPU in float32 and float64 it runs operators compiled from native.cc; elsewhere,
-    and where they cannot be compiled, `batch_norm_portable`. `status()` says which and why;
-    GLUON_BN_FUSED=native or portable in the environment chooses by hand.
+    or if they cannot be compiled, `batch_norm_portable`. `status()` says which and why;
+    set GLUON_BN_FUSED to native or portable to choose by hand.
 
     Shapes, Units, Raises: as for `batch_norm`; also NativeError if GLUON_BN_FUSED=native
     and the native path is unavailable.
-    Note: the statistics that it returns, old or new, carry no gradient. MXNet 1.9.1 gives no gradient of
-    a gradient (`create_graph=True`) for it, nor for `batch_norm`: operators of both lack one.
+    Note: the returned statistics carry no gradient. Second-order gradients (`create_graph=True`) are unavailable
+    in MXNet 1.9.1, here and in `batch_norm`: some of their operators lack one.
     Source: Ioffe and Szegedy (2015), section 3, where the gradients are derived.
     """
     check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
@@ -44,9 +44,9 @@ def fused_batch_norm(
 
 @functools.lru_cache(maxsize=None)
 def choose() -> Tuple[str, str]:
-    """('native' or 'portable', why), decided at the first call and kept; compiles if it must.
+    """Return ('native' or 'portable', why), decided at the first call and cached; compiles if necessary.
 
-    Raises: InputError for a GLUON_BN_FUSED that is none of native, portable, auto;
+    Raises: InputError if GLUON_BN_FUSED is not native, portable or auto;
     NativeError if it is native and the native path is unavailable.
     """
     wish = os.environ.get('GLUON_BN_FUSED') or 'auto'
@@ -67,7 +67,7 @@ def choose() -> Tuple[str, str]:
 
 
 def status() -> str:
-    """Which path fused_batch_norm takes here on the CPU, and why, in one line."""
+    """Say in one line which path fused_batch_norm takes on this CPU, and why."""
     try:
         path, reason = choose()
     except (NativeError, InputError) as error:

@@ -1,4 +1,4 @@
-"""The layer: it keeps the parameters and the moving statistics, and leaves the maths to a function."""
+"""The layer: it holds the parameters and the moving statistics, and leaves the maths to a function."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class BatchNorm(nn.HybridBlock):
 
     num_features: outputs of a dense layer (d) or channels of a convolution (c).
     num_dims: 2 for a dense layer, X (m, d); 4 for a convolution, X (m, c, h, w).
-    fn: the maths: `batch_norm`, `fused_batch_norm`, or any function of that signature.
+    fn: the maths: `batch_norm`, `fused_batch_norm`, or any function with that signature.
     moving_var_initializer: 'zeros' as in the chapter; 'ones' as in d2l 1.0 and in Gluon.
 
-    Parameters, each (1, d) or (1, c, 1, 1): gamma (starts at 1) and beta (0) are learned;
-    moving_mean (0) and moving_var (0) take no gradient, but are saved, loaded and moved to
-    a device with them. `layer.moving_mean.data()` reads one.
+    Parameters, each (1, d) or (1, c, 1, 1): gamma (initially 1) and beta (0) are learned;
+    moving_mean (0) and moving_var (0) have no gradient, but are saved, loaded and moved to
+    a device like the others. Read one by `layer.moving_mean.data()`.
 
-    Raises: InputError for sizes, constants or an X that do not fit.
-    Note: a HybridBlock, so that it may stand in an `nn.HybridSequential`; it always runs
+    Raises: InputError for invalid sizes or constants, or an X that does not match them.
+    Note: it is a HybridBlock, so an `nn.HybridSequential` accepts it, but it always runs
     eagerly. To compile the layers around it, put it in an `nn.Sequential`.
     """
 
@@ -90,12 +90,12 @@ class BatchNorm(nn.HybridBlock):
     def _store(statistic: Parameter, old: NDArray, array: NDArray) -> None:
         if array.shape != old.shape:
             raise InputError(
-                f'must return statistics of shape {old.shape}, as it was given, got {array.shape}; '
-                'keep the axes that it reduces: mean(axis, keepdims=True)',
+                f'must return statistics of shape {old.shape}, like those it was given, got {array.shape}; '
+                'keep the reduced axes: mean(axis, keepdims=True)',
                 'fn',
             )
-        # In the place of the old array, as the chapter has it: copying it over would cost an operator each step.
-        # Detached, whatever fn returned: bookkeeping is no part of the gradient.
+        # Replaces the old array, as in the chapter: copying into it would cost an operator per step.
+        # Detached, whatever fn returned: bookkeeping is not part of the gradient.
         statistic.list_data()[statistic.list_ctx().index(old.context)] = array.detach()
 
     def _check(self, X: NDArray) -> None:

@@ -5,8 +5,8 @@
 //   backward   dbeta = sum(dY),  dgamma = sum(dY * X_hat)
 //              dX = gamma / sqrt(var + eps) * (dY - dbeta / n - X_hat * dgamma / n)
 //
-// The sums run over the n values of one channel. X is (m, d) or (m, c, h, w), seen here as (m, c, s) with
-// s = h * w. gluon_bn/native.py compiles this file and hands the operators to `mx.library.load`.
+// The sums run over the n values of one channel. X is (m, d) or (m, c, h, w), treated here as (m, c, s) with
+// s = h * w. native.py compiles this file and loads it by `mx.library.load`.
 #include <mxnet/lib_api.h>
 #include <omp.h>
 #include <pthread.h>
@@ -41,18 +41,18 @@ using Shapes = std::vector<std::vector<unsigned int>>;
 
 // ---- Threads -------------------------------------------------------------------------------------------------
 
-constexpr int64_t kParallel = 1 << 17;  // below so many values, waking a second thread costs more than it saves
+constexpr int64_t kParallel = 1 << 17;  // with fewer values, waking a second thread costs more than it saves
 
-// Set when MXNet loads this library: threads for a loop, and how long a helper looks out for the next one.
+// Set when MXNet loads this library: threads per loop, and how long an idle helper spins before it sleeps.
 std::atomic<int> max_threads{1};
-std::chrono::milliseconds look_out{5};
+std::chrono::milliseconds spin_time{5};
 
-// Helpers that share a loop. A barrier of OpenMP waits for every thread of its team, which costs dear where Python or
-// another program has the second core: here nobody waits for a helper that has not come. Waking one that sleeps costs
-// up to half a layer, so it first looks out for the next loop, giving way to whoever needs its core.
+// Helper threads that share a loop. An OpenMP barrier waits for every thread of its team, which is expensive when
+// Python or another program occupies the second core: here nobody waits for a helper that has not started. Waking a
+// sleeping one costs up to half a layer, so it first spins until the next loop, yielding its core to whoever needs it.
 class Pool {
  public:
-  // Calls work(0), ..., work(count - 1), each once, on this thread and those helpers that come in time.
+  // Calls work(0), ..., work(count - 1), each once, on this thread and the helpers that start in time.
   template <typename Work>
   void run(int64_t count, bool shared, const Work& work) {
     std::unique_lock<std::mutex> alone(one_at_a_time, std::defer_lock);
@@ -67,7 +67,7 @@ class Pool {
     try {
       for (; helpers < max_threads - 1; ++helpers) std::thread(&Pool::help, this, helpers + 1).detach();
     } catch (const std::system_error&) {
-      max_threads = helpers + 1;  // the system gives no more threads: those that are here do the work
+      max_threads = helpers + 1;  // the system grants no more threads: make do with these
     }
     current = &loop, end = left = count, ++loops;
     const bool wake = asleep > 0;
@@ -82,7 +82,7 @@ class Pool {
   }
 
  private:
-  // Each thread begins at a place of its own, and so finds in its cache what it wrote there in the layer before.
+  // Each thread starts at its own offset, so its cache still holds what it wrote in the previous layer.
   void take(const std::function<void(int64_t)>& loop, int64_t thread) {
     const int64_t begin = thread * end / max_threads;
     for (int64_t k = 0; k < end && left > 0; ++k) {
@@ -95,7 +95,7 @@ class Pool {
   void help(int64_t thread) {
     for (int64_t seen = 0;;) {
       const auto begin = std::chrono::steady_clock::now();
-      while (loops == seen && std::chrono::steady_clock::now() - begin < look_out) std::this_thread::yield();
+      while (loops == seen && std::chrono::steady_clock::now() - begin < spin_time) std::this_thread::yield();
       std::unique_lock<std::mutex> lock(mutex);
       if (loops == seen) {
         ++asleep;
@@ -113,20 +113,19 @@ class Pool {
     }
   }
 
-  std::mutex one_at_a_time;  // a second caller, on another device for one, does its loop alone
+  std::mutex one_at_a_time;  // a second caller, for example on another device, runs its loop alone
   std::mutex mutex;          // guards current, asleep and inside
   std::condition_variable called;
   const std::function<void(int64_t)>* current = nullptr;
-  std::unique_ptr<std::atomic<bool>[]> taken;  // which pieces of the loop somebody has
-  std::atomic<int64_t> left{0}, loops{0};      // pieces that nobody has yet; how many loops there have been
+  std::unique_ptr<std::atomic<bool>[]> taken;  // which iterations have been claimed
+  std::atomic<int64_t> left{0}, loops{0};      // iterations not yet claimed; number of loops so far
   int64_t end = 0, size = 0;
   int helpers = 0, asleep = 0, inside = 0;
 };
 
 Pool& pool = *new Pool;  // never destroyed: its helpers sleep in it until the process ends
 
-// A forked child has one thread, and waiting for the others that its parent had would hang: here, and in operators
-// of MXNet's own.
+// A forked child has only one thread. Waiting for its parent's others would hang, here and in MXNet's own operators.
 void after_fork_in_child() {
   max_threads = 1;
   omp_set_num_threads(1);
@@ -134,10 +133,10 @@ void after_fork_in_child() {
 
 // ---- Large arrays --------------------------------------------------------------------------------------------
 
-constexpr int64_t kLarge = 16 << 20;  // bytes: what no cache holds until the next operator reads it
+constexpr int64_t kLarge = 16 << 20;  // bytes: too large to stay in the cache until the next operator reads it
 
-// Runs write(to, j, n) for the pieces of a plane of s values. Where the plane is part of a large array, a piece is
-// written to a small buffer first and goes from there straight to memory: a plain store would first read the line
+// Runs write(to, j, n) for the pieces of a plane of s values. If the plane is part of a large array, each piece is
+// written to a small buffer and streamed from there to memory: a plain store would first read the cache line
 // that it is about to replace.
 template <typename T, typename Write>
 void write_plane(T* plane, int64_t s, bool large, Write write) {
@@ -165,13 +164,13 @@ void write_plane(T* plane, int64_t s, bool large, Write write) {
 
 // ---- One channel: what its values share ----------------------------------------------------------------------
 
-// Sums over the channel of two quantities, in double whatever the type of X.
+// Sums of two quantities over the channel, always in double.
 struct Sums {
   double first = 0, second = 0;
 };
 
 // Y = (x - center) * scale + shift. The center is the mean rounded to the type of X, so that x - center is exact
-// where the mean is large; what the rounding left out goes into the shift.
+// even if the mean is large; the rounding error goes into the shift.
 template <typename T>
 struct Affine {
   T center = 0, scale = 0, shift = 0;
@@ -197,7 +196,7 @@ struct Gradient {
     const double sum_dY_X_hat = (sums.second - a.rest * sums.first) * a.std_inverse;
     dbeta = static_cast<T>(sums.first);
     dgamma = static_cast<T>(sum_dY_X_hat);
-    if (training) {  // in prediction mean and var are constants, and only the first term is left
+    if (training) {  // in prediction, mean and var are constants, and only the first term remains
       const double factor = gamma * a.std_inverse / n;
       slope = static_cast<T>(factor * sum_dY_X_hat * a.std_inverse);
       offset = static_cast<T>(factor * (sums.first - a.rest * sum_dY_X_hat * a.std_inverse));
@@ -205,15 +204,15 @@ struct Gradient {
   }
 };
 
-// Mean and variance from the sums of d = x - x0 and d^2, where x0 is one of the channel's own values. That is as
-// good as two passes: (x0 - mean)^2 <= n * var, so the subtraction loses at most a factor n of double's precision.
+// Mean and variance from the sums of d = x - x0 and d^2, where x0 is one of the channel's own values. This is as
+// accurate as two passes: (x0 - mean)^2 <= n * var, so the subtraction loses at most a factor n of double precision.
 Sums moments(Sums sums, double x0, double n) {
   const double mean = sums.first / n;
   const double var = sums.second / n - mean * mean;
   return {x0 + mean, var < 0 ? 0 : var};  // a NaN stays a NaN
 }
 
-// Neighbours in memory, as doubles in one vector.
+// Adjacent values in memory, as one vector of doubles.
 template <typename T>
 struct Lanes {
   static constexpr int64_t count = 8;
@@ -229,15 +228,15 @@ struct Lanes {
 
 // ---- The loops over memory -----------------------------------------------------------------------------------
 
-// (m, c, s), s > 1: a channel is m planes of s neighbouring values. A thread takes a tile of neighbouring channels at a
-// time, so few that it finds in its cache the second time what it read from memory the first time.
+// (m, c, s), s > 1: a channel is m planes of s adjacent values. A thread takes a tile of adjacent channels at a time,
+// small enough that the second pass finds in the cache what the first read from memory.
 template <typename T>
 struct Planes {
-  static constexpr int64_t width = 16;  // channels that a tile holds at the most
+  static constexpr int64_t width = 16;  // maximum number of channels in a tile
   const int64_t m, c, s;
 
   int64_t tile() const {
-    const int64_t kTile = (256 << 10) / sizeof(T);  // values: a quarter of a megabyte, for X and dY and what comes out
+    const int64_t kTile = (256 << 10) / sizeof(T);  // values: 256 KiB each for X, dY and the result
     return std::min({width, (c + 1) / 2, std::max<int64_t>(1, kTile / (m * s))});
   }
   bool large() const { return m * c * s * static_cast<int64_t>(sizeof(T)) >= kLarge; }
@@ -253,10 +252,10 @@ struct Planes {
     sums(X, dY, k, n, origin, out);
   }
 
-  // For the n channels from k on: sum(a), sum(a * d), where d = x - origin, and a is dY or, without one, d itself.
+  // For the n channels starting at k: sum(a) and sum(a * d), where d = x - origin, and a is dY, or d if dY is null.
   void sums(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
     using Doubles = typename Lanes<T>::Doubles;
-    constexpr int64_t lanes = Lanes<T>::count, chains = 2;  // two chains of additions hide each other's latency
+    constexpr int64_t lanes = Lanes<T>::count, chains = 2;  // two independent chains of additions hide the latency
     Doubles firsts[width][chains] = {}, seconds[width][chains] = {};
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t l = 0; l < n; ++l) {
@@ -266,7 +265,7 @@ struct Planes {
         Doubles first[chains] = {firsts[l][0], firsts[l][1]}, second[chains] = {seconds[l][0], seconds[l][1]};
         int64_t j = 0;
         for (; j + chains * lanes <= s; j += chains * lanes) {
-          __builtin_prefetch(x + j + c * s);  // the next plane is too far off for the processor to foresee
+          __builtin_prefetch(x + j + c * s);  // the next plane is too far away for the hardware prefetcher
           if (dY) __builtin_prefetch(dy + j + c * s);
           for (int64_t chain = 0; chain < chains; ++chain) {
             const Doubles d = Lanes<T>::load(x + j + chain * lanes) - x0;
@@ -321,7 +320,7 @@ struct Planes {
   }
 };
 
-// (m, d): neighbours in memory are different channels, so the inner loop runs across `n` of them, beginning at k.
+// (m, d): adjacent values in memory belong to different channels, so the inner loop runs over n of them, starting at k.
 template <typename T>
 struct Columns {
   static constexpr int64_t width = 32;
@@ -384,7 +383,7 @@ struct Columns {
 
 // ---- Forward and backward, on either layout -------------------------------------------------------------------
 
-// params holds gamma and then beta, statistics mean and then var, c of each.
+// params holds gamma, then beta; statistics holds mean, then var; c values each.
 template <typename T, template <typename> class Layout>
 void forward(const Layout<T> layout, const T* X, const T* params, double eps, T* Y, double* statistics, bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
@@ -436,7 +435,7 @@ void backward(const Layout<T> layout, const T* dY, const T* X, const T* params, 
 
 double number(const Attributes& attributes, const char* name) {
   double value;
-  std::istringstream(attributes.at(name)) >> value;  // std::stod would follow the process's locale
+  std::istringstream(attributes.at(name)) >> value;  // std::stod would depend on the process's locale
   return value;
 }
 
@@ -471,8 +470,8 @@ void blend(const MXTensor& old, const double* batch, double momentum, MXTensor* 
   }
 }
 
-// Training: (X, params, moving_mean, moving_var) -> (Y, new moving_mean, new moving_var, statistics). The statistics
-// of the minibatch are float64, so that backward starts where forward ended.
+// Training: (X, params, moving_mean, moving_var) -> (Y, new moving_mean, new moving_var, statistics). The minibatch
+// statistics are float64, so that backward uses exactly the values that forward computed.
 MXReturnValue train_forward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
   const double eps = number(attributes, "eps"), momentum = number(attributes, "momentum");
   return dispatch(in->at(0), [&](auto layout, auto type) {
@@ -485,7 +484,7 @@ MXReturnValue train_forward(const Attributes& attributes, Tensors* in, Tensors* 
 }
 
 // In: the gradients of the outputs, the inputs, the outputs. Out: the gradients of the inputs; those of the moving
-// statistics are 0, since only Y depends on what is learned.
+// statistics are 0, because only Y carries a gradient.
 template <typename T>
 void no_gradient(Tensors* out) {
   for (int i : {2, 3}) std::fill_n(out->at(i).data<T>(), out->at(i).size(), T(0));
@@ -561,11 +560,11 @@ REGISTER_OP(gluon_bn_predict)
     .setForward(predict_forward, "cpu").setBackward(predict_backward, "cpu")
     .setParseAttrs(count<4, 1>).setInferType(infer_types).setInferShape(infer_shapes);
 
-// MXNet itself takes half the cores where OMP_NUM_THREADS does not say how many; these loops profit from all.
+// Without OMP_NUM_THREADS, MXNet itself uses half the cores; these loops benefit from all of them.
 MXReturnValue initialize(int) {
   max_threads = std::getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : omp_get_num_procs();
   const char* policy = std::getenv("OMP_WAIT_POLICY");
-  if (policy && strcasecmp(policy, "passive") == 0) look_out = look_out.zero();
+  if (policy && strcasecmp(policy, "passive") == 0) spin_time = spin_time.zero();
   pthread_atfork(nullptr, nullptr, after_fork_in_child);
   return MX_SUCCESS;
 }

@@ -26,7 +26,7 @@ from ..system.settings import folder_from, home
 from ..system.store import DISK_FULL, store
 
 SOURCE = Path(__file__).with_name('native.cc')
-# No -ffast-math: it would assume that there is no NaN. Without errno and traps sqrt and the loops vectorize.
+# No -ffast-math: it assumes that there is no NaN. Without errno and traps, sqrt and the loops vectorize.
 FLAGS = ('-std=c++17', '-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-fopenmp', '-fPIC', '-shared')
 SECONDS_TO_COMPILE = 120
 _loading = threading.Lock()
@@ -39,20 +39,20 @@ class NativeError(GluonBnError, RuntimeError):
 def batch_norm_native(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
 ) -> Tuple[NDArray, NDArray, NDArray]:
-    """`batch_norm` by the compiled operators; they must be loaded, and X on the CPU in float32 or float64.
+    """`batch_norm` by the compiled operators, which must be loaded; X must be on the CPU, in float32 or float64.
 
-    Source: the formulas at the head of native.cc.
+    Source: the formulas at the top of native.cc.
     """
     is_np = isinstance(X, np.ndarray)
     if is_np:
         X, gamma, beta, moving_mean, moving_var = (a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
     # MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add').
-    # So no variable feeds one directly: an operator of MXNet's own stands between, which knows.
+    # So a variable never feeds one directly: one of MXNet's own operators, which knows, stands in between.
     if X.grad is not None and autograd.is_recording():
         X = X.reshape(X.shape)
     training = autograd.is_training()
     graph = _graph(training, float(eps), float(momentum), X.shape, threading.get_ident())
-    # Detached: a recorded call would forbid the caller to write to its own moving statistics.
+    # Detached: otherwise the caller could not write to its moving statistics after a recorded call.
     outputs = graph(X, gamma, beta, moving_mean.detach(), moving_var.detach())
     Y, mean, var = outputs if training else (outputs, moving_mean, moving_var)
     mean, var = mean.detach(), var.detach()
@@ -61,10 +61,10 @@ def batch_norm_native(
 
 @functools.lru_cache(maxsize=256)
 def _graph(training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int) -> Any:
-    """The operators of one call as one compiled graph, which Python starts once.
+    """Compile the operators of one call into one graph, so that Python launches once.
 
-    One for each shape, or it would plan its memory anew at each change of shape; one for each
-    thread, because a compiled graph may not be entered twice at a time.
+    One graph per shape, because a change of shape replans its memory; one per thread,
+    because a compiled graph is not reentrant.
     """
     X, gamma, beta, *moving = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
     params = sym.concat(gamma, beta, dim=0)  # (2, d) or (2, c, 1, 1)
@@ -77,29 +77,29 @@ def _graph(training: bool, eps: float, momentum: float, shape: Tuple[int, ...], 
 
 
 def load() -> None:
-    """Compile native.cc if no earlier run has, and load it. Raises: NativeError if that cannot be done."""
+    """Compile native.cc unless an earlier run has, and load it. Raises: NativeError if that fails."""
     with _loading:
         if hasattr(nd, 'gluon_bn_train'):
             return
         library = build()
         try:
             mxnet.library.load(str(library), verbose=False)
-        except Exception as error:  # MXNetError for most reasons, but its Python side raises others for a foreign file
+        except Exception as error:  # MXNetError in most cases, but others for a file that is not an MXNet library
             said = (str(error).strip().splitlines() or ['no reason given'])[-1]
             remedy = (
-                'its folder may not run programs (noexec): set GLUON_BN_CACHE to a folder that may'
+                'its folder is probably mounted noexec: set GLUON_BN_CACHE to a folder that is not'
                 if 'map segment' in said or 'not permitted' in said
                 else 'set CXX to another compiler'
             )
             raise NativeError(
-                f'MXNet does not load {library}, which {shlex.join(find_compiler())} has made: {said}; {remedy}'
+                f'MXNet cannot load {library}, compiled by {shlex.join(find_compiler())}: {said}; {remedy}'
             ) from error
 
 
 def build() -> Path:
-    """The path of the compiled library, from the cache or newly made.
+    """Return the path of the compiled library, from the cache or newly compiled.
 
-    Its name ends in a digest of its content: loading a damaged one could end the process, so it is compiled anew.
+    Its name ends in a digest of its content: loading a damaged file could crash the process, so it is recompiled.
     """
     compiler = find_compiler()
     cache, name = cache_folder(), f'native-{fingerprint(compiler)}'
@@ -133,7 +133,7 @@ def build() -> Path:
             content = made.read_bytes()
         library = cache / f'{name}-{digest(content)}.so'
         store(content, library)
-    except OSError as error:  # of the cache: the compiler's are NativeErrors already
+    except OSError as error:  # from the cache: those from the compiler are NativeErrors already
         remedy = 'make room there, or set' if error.errno in DISK_FULL else 'set'
         raise NativeError(
             f'the cache {cache} cannot be used: {error.strerror or error}; '
@@ -143,7 +143,7 @@ def build() -> Path:
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run the compiler. Raises: NativeError if it cannot be run, or does not end in time."""
+    """Run the compiler. Raises: NativeError if it cannot be run, or times out."""
     try:
         return subprocess.run(
             command,
@@ -164,11 +164,11 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def compile_source(command: Sequence[str]) -> None:
-    """Raises: NativeError with the line of the compiler's output that says why it failed."""
+    """Run the compiler. Raises: NativeError with the line of its output that says why it failed."""
     done = run(command)
     if done.returncode:
         said = done.stdout.splitlines()
-        # ld tells a full disk in a line of its own, before g++ says that ld has failed
+        # ld reports a full disk on a line of its own, before g++ reports that ld failed
         full = [line for line in said if os.strerror(errno.ENOSPC) in line or os.strerror(errno.EDQUOT) in line]
         lines = full or [line for line in said if 'error' in line] or said or ['no output']
         remedy = (
@@ -181,10 +181,10 @@ def compile_source(command: Sequence[str]) -> None:
 
 
 def find_compiler() -> List[str]:
-    """The words of the compiler's command: those of $CXX, 'ccache g++' for one, else g++, else clang++."""
+    """Return the compiler's command, split into words: $CXX (such as 'ccache g++'), else g++, else clang++."""
     try:
         words = shlex.split(os.environ.get('CXX', ''))
-    except ValueError as error:  # of shlex: a quotation that is not closed
+    except ValueError as error:  # from shlex: an unclosed quotation mark
         raise NativeError(f"CXX must be a command, got {os.environ['CXX']!r}: {error}") from None
     if words:
         return words
@@ -195,25 +195,25 @@ def find_compiler() -> List[str]:
 
 
 def cache_folder() -> Path:
-    """$GLUON_BN_CACHE, or gluon_bn in the user's cache folder. Raises: NativeError if this user has none."""
+    """Return $GLUON_BN_CACHE, or gluon_bn in the user's cache folder. Raises: NativeError if there is neither."""
     own = folder_from('GLUON_BN_CACHE')
     if own:
-        return own.absolute()  # MXNet loads from no other path
+        return own.absolute()  # MXNet loads only from absolute paths
     users, at_home = folder_from('XDG_CACHE_HOME'), home()
     if at_home and not users:
         users = at_home / '.cache'
     if not users:
         raise NativeError(
-            'there is no folder for its cache: this user has no home folder, and HOME is not set; '
+            'there is no cache folder: this user has no home folder, and HOME is not set; '
             'set GLUON_BN_CACHE to a folder that can be written'
         )
     return users.absolute() / 'gluon_bn'
 
 
 def fingerprint(compiler: Sequence[str]) -> str:
-    """What the machine code depends on: the source, MXNet, the compiler and the processor."""
+    """Return a digest of all that the machine code depends on: the source, MXNet, the compiler and the processor."""
     version = run([*compiler, '--version']).stdout
-    # the instruction sets too, since -march=native compiles for these alone
+    # with the instruction sets, because -march=native compiles for exactly these
     processor = '\n'.join(cpu_info('model name', 'flags', 'Features')) or platform.processor()
     parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor)
     return digest('\n'.join(parts).encode())

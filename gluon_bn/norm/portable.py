@@ -1,4 +1,4 @@
-"""The portable path: the same mathematics in operators that MXNet has for every device and runs fast on a CPU."""
+"""The portable path: the same maths in MXNet operators that exist for every device and are fast on a CPU."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def batch_norm_portable(
 
         D = X - K,  Y = gamma * (D - mean(D)) / sqrt(var(D) + eps) + beta
 
-    K, the mean as a first pass finds it, is a constant to autograd. D is small, so one
-    more pass gives both its moments without loss; and of the gradient through X only the
-    two sums of the closed form are left, sum(dY) and sum(dY * D).
+    K is the mean from a first pass, and a constant to autograd. D is centered, so one more
+    pass gives both its moments without cancellation, and the gradient needs only the two
+    sums of the closed form, sum(dY) and sum(dY * D).
 
-    The speed comes from where the sums run. A reduction in MXNet, or the gradient of a
-    broadcast, takes many times as long as a product with a vector of ones (notebook 06
-    measures it on a CPU). Here a sum over a channel is such a product, and so is the way
-    back, spreading one value over its channel: each is the gradient of the other.
+    The speed comes from how the sums are computed. A reduction in MXNet, or the gradient
+    of a broadcast, is many times slower than a product with a vector of ones (notebook 06
+    measures it on a CPU). Here such products sum over a channel and spread one value over
+    a channel: each is the gradient of the other.
 
     Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
     """
@@ -56,7 +56,7 @@ def standardize(
         return nd.dot(ones_m, nd.dot(A, ones_s, transpose_b=True).reshape((m, c)))
 
     def spread(v: NDArray) -> NDArray:
-        """(1, c) -> (m * c, s): each channel's value at each of its places."""
+        """(1, c) -> (m * c, s): each channel's value, repeated over the channel."""
         return nd.dot(nd.dot(ones_m, v, transpose_a=True).reshape((m * c, 1)), ones_s)
 
     moving_mean, moving_var = moving_mean.detach(), moving_var.detach()
@@ -67,7 +67,7 @@ def standardize(
     else:
         K = total(X_planes.detach()) / n
         D = nd.elemwise_sub(X_planes, spread(K))
-        mean = total(D) / n  # what rounding left in K; but the gradient goes through it in full
+        mean = total(D) / n  # only K's rounding error, but the gradient flows through it
         var = total(nd.square(D)) / n - nd.square(mean)
         scale = gamma_row / nd.sqrt(var + eps)
         shift = beta_row - mean * scale

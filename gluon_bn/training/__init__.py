@@ -1,6 +1,6 @@
 """Training: the loop, where it diverges, the statistics for prediction, checkpoints, and saved nets."""
 
-from ..system import before_mxnet  # noqa: F401  first: see there
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
 from .checkpoint import Checkpoint
 from .divergence import Diverged
 from .epoch import Epoch

@@ -135,7 +135,7 @@ def test_a_user_without_a_home_folder_finds_data_and_is_told_where_else_to_put_t
     environment = {"GLUON_BN_CACHE": "", "XDG_CACHE_HOME": "", "MXNET_HOME": "", "GLUON_BN_DATA": ""}
     done = python("-c", NO_HOME + "from gluon_bn.norm import status; print(status())", **environment)
     assert done.stdout == (
-        "portable: there is no folder for its cache: this user has no home folder, and HOME is not "
+        "portable: there is no cache folder: this user has no home folder, and HOME is not "
         "set; set GLUON_BN_CACHE to a folder that can be written\n"
     ), done.stderr
     done = python(
@@ -218,5 +218,5 @@ def test_a_cache_from_which_nothing_may_be_loaded_is_blamed_itself(tmp_path, mon
     monkeypatch.setenv("GLUON_BN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(native.mxnet.library, "load", refuse)
     monkeypatch.delattr(native.nd, "gluon_bn_train", raising=False)
-    with pytest.raises(native.NativeError, match="noexec.: set GLUON_BN_CACHE to a folder that may$"):
+    with pytest.raises(native.NativeError, match="mounted noexec: set GLUON_BN_CACHE to a folder that is not$"):
         native.load()
