@@ -51,17 +51,10 @@ MISTAKE_TO_MESSAGES = {
 NUMPY_FILES = os.path.dirname(numpy.__file__) + os.sep
 # the student's code is called from here: a TypeError raised here comes from the call itself
 CALLER_FILES = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py'))
-# a function of these alone computes nothing: pass, ..., or only the return that the exercise gives
-NO_OP_OPCODES = {
-    'RESUME',
-    'NOP',
-    'LOAD_CONST',
-    'LOAD_FAST',
-    'LOAD_GLOBAL',
-    'BUILD_TUPLE',
-    'RETURN_VALUE',
-    'RETURN_CONST',
-}
+# A function of these alone computes nothing: pass, ..., or only the return that the exercise gives. Later Pythons have
+# variants of them, such as LOAD_FAST_LOAD_FAST, LOAD_FAST_BORROW and RETURN_CONST: hence prefixes.
+NO_OP_OPCODES = ('RESUME', 'NOP', 'LOAD_CONST', 'LOAD_SMALL_INT', 'LOAD_FAST', 'LOAD_GLOBAL', 'BUILD_TUPLE',
+                 'RETURN_VALUE', 'RETURN_CONST')
 MAX_PRINTED_LINES = 10
 
 T = TypeVar('T')
@@ -71,7 +64,8 @@ Line = Tuple[CodeType, int]  # the code and the line's number
 def is_empty(code: Any) -> bool:
     """Whether a function contains nothing that computes, only `pass`, `...` or the like."""
     code = getattr(code, '__code__', code)
-    return hasattr(code, 'co_code') and all(step.opname in NO_OP_OPCODES for step in dis.get_instructions(code))
+    return hasattr(code, 'co_code') and all(
+        step.opname.startswith(NO_OP_OPCODES) for step in dis.get_instructions(code))
 
 
 def not_written(code: Any, line: str = '') -> StudentError:
