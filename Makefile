@@ -4,6 +4,9 @@
 SHELL = /bin/sh
 py = .venv/bin/python
 UV = uv==0.13.9
+# more into .venv, by the lock of its Python
+install = $(py) -m pip install -q -c requirements/$$($(py) -c \
+  'import sys; print("constraints.txt" if sys.version_info < (3, 12) else "locked-3.12.txt")') -r
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -35,11 +38,11 @@ test-portable: .venv/ready ## the fast tests of the layer and of training, witho
 	  tests/norm/test_layer.py tests/norm/test_fused.py tests/test_model.py tests/training/test_loop.py tests/training/test_estimation.py \
 	  $(parallel) $(ARGS)
 
-test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.11
+test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.13
 	$(py) -m nox -f tools/noxfile.py $(ARGS)
 
 test-browser: .venv/ready ## JupyterLab and the book in Chromium
-	$(py) -m pip install -q -r requirements/book.txt
+	$(install) requirements/book.txt
 	$(py) -m pytest -m browser $(ARGS)
 
 faults: .venv/ready      ## the tests of faults, and their table in tests/README.md
@@ -55,7 +58,7 @@ tables: .venv/ready      ## write the claims, and the speeds of docs/benchmark/R
 	$(py) tools/speed.py
 
 book: .venv/ready        ## the notebooks as a web site, in build/book
-	$(py) -m pip install -q -r requirements/book.txt
+	$(install) requirements/book.txt
 	$(py) tools/book.py
 
 assignment: .venv/ready  ## the exercises to hand out, in build/assignment
@@ -68,7 +71,7 @@ lab: .venv/ready         ## JupyterLab on the notebooks
 	$(py) -m jupyterlab notebooks $(ARGS)
 
 bench: .venv/ready       ## the benchmark, with PyTorch beside it where it can be installed
-	$(py) -m pip install -q -r requirements/torch.txt || echo "PyTorch cannot be installed: its column stays empty"
+	$(install) requirements/torch.txt || echo "PyTorch cannot be installed: its column stays empty"
 	$(py) -m gluon_bn bench $(ARGS)
 
 soak: .venv/ready        ## train for an hour (MINUTES=60): memory and speed stay flat, and nothing hangs
@@ -77,7 +80,7 @@ soak: .venv/ready        ## train for an hour (MINUTES=60): memory and speed sta
 # The doctor must speak where .venv cannot be made, by whatever Python there is.
 doctor:          ## what works on this machine, and what to do where it does not
 	@$(MAKE) --no-print-directory .venv/ready || true
-	@for python in $(py) $(PYTHON) python3 python3.11 python3.10 python3.9 python3.8 python; do \
+	@for python in $(py) $(PYTHON) python3 python3.11 python3.10 python3.9 python3.8 python3.14 python3.13 python3.12 python; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null; then \
 	    exec "$$python" -m gluon_bn doctor; \
 	  fi; \
@@ -91,17 +94,21 @@ lint: .venv/ready        ## ruff, the pairs of notebooks, mypy, and the directio
 
 # uv solves for every supported Python and platform at once. The requirements name requirements/constraints.txt, which is
 # about to be written anew: grep leaves that line out.
-lock: .venv/ready        ## write requirements/constraints.txt anew from the requirements
+compile = grep -hv '^-c' requirements.txt requirements/test.txt requirements/book.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
+  $(py) -m uv pip compile - -c requirements/constraints.in --universal --no-annotate --upgrade -q
+
+lock: .venv/ready        ## write requirements/constraints.txt and locked-3.12.txt anew from the requirements
 	$(py) -m pip install -q $(UV)
-	grep -hv '^-c' requirements.txt requirements/test.txt requirements/book.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
-	  $(py) -m uv pip compile - -c requirements/constraints.in --universal --python-version 3.8 --no-annotate --upgrade -q -o requirements/constraints.txt
+	$(compile) --python-version 3.8 -o requirements/constraints.txt
+	$(compile) --python-version 3.12 --override requirements/overrides.in -o requirements/locked-3.12.txt
 
 clean:           ## remove .venv and everything else that was made, but not runs/
 	rm -rf .venv .nox build dist *.egg-info .coverage* .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # `ready` is written last, so an interrupted installation is never taken for a finished one.
-.venv/ready: requirements.txt requirements/test.txt requirements/constraints.txt pyproject.toml tools/make_venv.sh
+.venv/ready: requirements.txt requirements/test.txt requirements/constraints.txt requirements/locked-3.12.txt pyproject.toml \
+             tools/make_venv.sh tools/mxnet.pth
 	@sh tools/make_venv.sh $(PYTHON)
 
 # PYTHON=... names another Python than the one in .venv: make it anew

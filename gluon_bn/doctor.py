@@ -20,8 +20,10 @@ from .errors import InputError
 from .system.interpreter import command_line
 from .system.settings import check_before_matplotlib, check_before_mxnet, folder_from
 
-PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.11 work): `make PYTHON=/path/to/python3.11 compare`"
-INSTALL = "`pip install -r requirements.txt` in a virtual environment, or `make test`, which makes one"
+NEW_PYTHON = sys.version_info >= (3, 12)  # it takes NumPy 2, which lacks names that MXNet reads; we give them
+PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.14 work): `make PYTHON=/path/to/python3.11 compare`"
+REQUIREMENTS = "--no-deps -r requirements/locked-3.12.txt" if NEW_PYTHON else "-r requirements.txt"
+INSTALL = f"`pip install {REQUIREMENTS}` in a virtual environment, or `make test`, which makes one"
 
 # what MXNet's wheel takes from the system and a bare container lacks; g++ brings them
 SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0", "libstdc++.so.6": "libstdc++6"}
@@ -56,7 +58,8 @@ def ask(code: str) -> Answer:
 
 def version_of(module: str) -> Answer:
     """Import `module` in another Python: its package's version, or the error."""
-    return ask(f"import sys, {module}; print(sys.modules['{module.split('.')[0]}'].__version__)")
+    names = "from gluon_bn.system.missing_names import give_names; give_names(); " if "mxnet" in module else ""
+    return ask(f"{names}import sys, {module}; print(sys.modules['{module.split('.')[0]}'].__version__)")
 
 
 def check_python(
@@ -65,9 +68,8 @@ def check_python(
     text = f"{implementation} {'.'.join(str(part) for part in version[:3])}"
     if implementation != "cpython":
         return Result("Python", False, text + ": MXNet's wheels are for CPython", PYTHON_REMEDY)
-    if tuple(version[:2]) >= (3, 12):
-        why = ": MXNet 1.9.1 needs NumPy < 1.24, which has no wheels for Python 3.12 and later"
-        return Result("Python", False, text + why, PYTHON_REMEDY)
+    if tuple(version[:2]) >= (3, 15):
+        return Result("Python", False, text + ": MXNet 1.9.1 is not tested on later Pythons than 3.14", PYTHON_REMEDY)
     if tuple(version[:2]) < (3, 8):
         return Result("Python", False, text + ": d2l 1.0.3 needs Python 3.8 or later", PYTHON_REMEDY)
     return Result("Python", True, text)
@@ -109,11 +111,11 @@ def check_settings() -> Result:
     return Result("settings", True, "the environment variables that are read can be used")
 
 
-def check_numpy(found: Answer | None = None) -> Result:
+def check_numpy(found: Answer | None = None, new_python: bool = NEW_PYTHON) -> Result:
     version, error = found or version_of("numpy")
     if error:
         return Result("NumPy", False, error, INSTALL)
-    if tuple(int(part) for part in version.split(".")[:2]) >= (1, 24):
+    if not new_python and tuple(int(part) for part in version.split(".")[:2]) >= (1, 24):
         why = ": MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed"
         return Result("NumPy", False, version + why, "`pip install numpy==1.23.5`")
     return Result("NumPy", True, version)
@@ -127,7 +129,7 @@ def check_mxnet(found: Answer | None = None) -> Result:
     if "has no attribute 'bool'" in error:
         return Result("MXNet", False, error, "NumPy is too new for it: `pip install numpy==1.23.5`")
     if "distutils" in error:
-        return Result("MXNet", False, error, PYTHON_REMEDY)
+        return Result("MXNet", False, error, "`pip install setuptools`, which has it")
     if error:
         return Result("MXNet", False, error, INSTALL)
     if version != "1.9.1":

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make .venv with the requirements and the package in it:  sh tools/make_venv.sh [PYTHON]
-# Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8 that is there and runs.
+# Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8, 3.14, 3.13, 3.12 that is there and runs.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 version_of() { "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || true; }
 
 supported() {
-    "$1" -c 'import sys; sys.exit(sys.implementation.name != "cpython" or not (3, 8) <= sys.version_info[:2] <= (3, 11))' \
+    "$1" -c 'import sys; sys.exit(sys.implementation.name != "cpython" or not (3, 8) <= sys.version_info[:2] <= (3, 14))' \
         2>/dev/null
 }
 
@@ -16,7 +16,7 @@ supported() {
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 python='' no_venv='' found=''
-pythons='python3.11 python3.10 python3.9 python3.8 python3 python'
+pythons='python3.11 python3.10 python3.9 python3.8 python3.14 python3.13 python3.12 python3 python'
 for candidate in ${1:-$pythons}; do
     if supported "$candidate"; then
         if has_venv "$candidate"; then python=$candidate; break; fi
@@ -39,7 +39,7 @@ if [ -z "$python" ] && [ -n "${1:-}" ]; then
         version=$(version_of "$1")
         command -v "$1" >/dev/null 2>&1 || version='not there'
         cat >&2 <<END
-$1 (${version:-does not run}) was asked for, but MXNet 1.9.1 takes CPython 3.8, 3.9, 3.10 or 3.11.
+$1 (${version:-does not run}) was asked for, but this takes CPython 3.8 to 3.14.
 $candidate ($(version_of "$candidate")) is here: leave PYTHON out, and it is taken.
 END
         exit 1
@@ -54,9 +54,9 @@ if [ -z "$python" ]; then
         found="$found${found:+, }$candidate (${version:-does not run})"
     done
     cat >&2 <<END
-No Python here can run MXNet 1.9.1. It takes CPython 3.8, 3.9, 3.10 or 3.11.
+No Python here can run this. It takes CPython 3.8 to 3.14.
 Found: ${found:-${1:-no Python} (not there)}.
-Why:   MXNet 1.9.1 needs NumPy < 1.24, and that has no wheels for Python 3.12 and later.
+Why:   d2l 1.0.3 needs Python 3.8, and later ones than 3.14 are not tested.
 To do: install Python 3.11 beside the one you have (nothing else changes), by one of
          sudo apt-get install python3.11 python3.11-venv     (Debian 12)
          pyenv install 3.11   |   uv python install 3.11   |   conda create -n py311 python=3.11
@@ -78,13 +78,24 @@ else
 fi
 rm -f .venv/ready
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-if ! pip install -qq -r requirements.txt -r requirements/test.txt; then
+# MXNet 1.9.1 and d2l 1.0.3 pin versions that do not run on 3.12 and later. There their pins are overridden, and NumPy gets
+# the names that MXNet misses, by an import hook.
+what='-r requirements.txt -r requirements/test.txt' hook=''
+if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
+    what='--no-deps -r requirements/locked-3.12.txt' hook=tools/mxnet.pth
+fi
+if ! pip install -qq $what; then
     cat >&2 <<END
 pip could not install the requirements. Is there a network, does pip reach its index, and is there room for a gigabyte?
-This says more:  .venv/bin/python -m pip install -r requirements.txt -r requirements/test.txt
+This says more:  .venv/bin/python -m pip install $what
 END
     exit 1
 fi
 pip install -qq --no-deps --no-build-isolation -e .
-pip check
+if [ -z "$hook" ]; then
+    pip check
+else
+    cp "$hook" "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+    if pip check | grep -v '^mxnet \|^d2l ' >&2; then exit 1; fi
+fi
 echo "$version" >.venv/ready

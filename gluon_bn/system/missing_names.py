@@ -53,8 +53,10 @@ def give_names() -> None:
     """Put the missing names into NumPy. CPython 3.11 and below take a NumPy that has them all: nothing is done."""
     if sys.version_info < (3, 12):
         return
-    import numpy
-
+    try:
+        import numpy
+    except ImportError:
+        return  # MXNet will say so itself
     for name, (_, made_from) in NAMES.items():
         if name not in vars(numpy):  # hasattr would run NumPy's __getattr__, which warns of some names
             setattr(numpy, name, made_from(numpy))

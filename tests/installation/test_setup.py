@@ -26,7 +26,8 @@ except ImportError:  # Python < 3.11
 
 TOP = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
-PYTHONS = ["3.8", "3.9", "3.10", "3.11"]
+PYTHONS = ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
+OLD = PYTHONS[:4]  # what d2l pins has wheels for these
 
 
 def run(*command, **options):
@@ -121,36 +122,34 @@ def script(file, text):
     return file
 
 
-@pytest.fixture(params=["python3.12", "python3.13"])
-def too_new(request):
-    """A Python of this machine that is too new and runs: (name, file)."""
+@pytest.fixture
+def too_old():
+    """A python3.7 of this machine that runs: its file."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    for file in [shutil.which(request.param), *glob.glob(f"{pyenv}/versions/*/bin/{request.param}")]:
+    for file in [shutil.which("python3.7"), *glob.glob(f"{pyenv}/versions/*/bin/python3.7")]:
         found = file and run(file, "-c", "import sys; print(sys.executable)")
         if found and found.returncode == 0:
-            return request.param, found.stdout.strip()  # the Python itself: a shim needs more of the PATH
-    pytest.skip(f"no {request.param} on this machine")
+            return found.stdout.strip()  # the Python itself: a shim needs more of the PATH
+    pytest.skip("no python3.7 on this machine")
 
 
-@pytest.mark.fault("a Python too new for MXNet")
-def test_a_python_too_new_is_named_with_the_reason_and_the_way_out(tree, too_new):
-    name, file = too_new
-    version = run(file, "--version").stdout.split()[1]
-    done = make(tree, "compare", path={name: file})
+@pytest.mark.fault("a Python too old for d2l")
+def test_a_python_too_old_is_named_with_the_reason_and_the_way_out(tree, too_old):
+    version = run(too_old, "--version").stdout.split()[1]
+    done = make(tree, "compare", path={"python3.7": too_old})
     assert done.returncode != 0
-    assert f"Found: {name} ({version})." in done.stdout
-    assert "MXNet 1.9.1 needs NumPy < 1.24" in done.stdout
+    assert f"Found: python3.7 ({version})." in done.stdout
+    assert "d2l 1.0.3 needs Python 3.8" in done.stdout
     assert "apt-get install python3.11" in done.stdout
     assert not (tree / ".venv").exists()
 
 
-@pytest.mark.fault("a Python too new for MXNet")
-def test_the_doctor_speaks_where_only_a_python_too_new_is(tree, too_new):
-    name, file = too_new
-    version = run(file, "--version").stdout.split()[1]
-    done = make(tree, "doctor", path={"python3": file})
+@pytest.mark.fault("a Python too old for d2l")
+def test_the_doctor_speaks_where_only_a_python_too_old_is(tree, too_old):
+    version = run(too_old, "--version").stdout.split()[1]
+    done = make(tree, "doctor", path={"python3": too_old})
     assert done.returncode != 0 and f"Found: python3 ({version})." in done.stdout
-    assert f"Python      WRONG  cpython {version}: MXNet 1.9.1 needs NumPy < 1.24" in done.stdout
+    assert f"Python      WRONG  cpython {version}: d2l 1.0.3 needs Python 3.8" in done.stdout
     assert "to do: use Python 3.11" in done.stdout
     for package in ("numpy", "mxnet", "d2l", "matplotlib"):
         assert f"No module named '{package}'" in done.stdout
@@ -265,21 +264,39 @@ def requirements(name, python):
     return pins
 
 
+OVERRIDDEN = set(re.findall(r"^[a-z-]+$", (TOP / "requirements/overrides.in").read_text(), re.MULTILINE))
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements/test.txt", "requirements/book.txt"])
 def test_what_is_required_is_what_is_locked(name, python):
-    locked = requirements("requirements/constraints.txt", python)
+    locked = requirements("requirements/constraints.txt" if python in OLD else "requirements/locked-3.12.txt", python)
     required = requirements(name, python)
+    if python not in OLD:
+        required = {package: pin for package, pin in required.items() if package not in OVERRIDDEN}
     assert {package: locked.get(package) for package in required} == required
     assert required or (name, python) in {("requirements/book.txt", "3.8"), ("requirements/book.txt", "3.9")}
     assert len(locked) > 80  # with everything below them
 
 
 def test_the_package_asks_for_the_versions_of_the_requirements():
-    pins = requirements("requirements.txt", "3.11")
+    old, new = requirements("requirements.txt", "3.11"), requirements("requirements/locked-3.12.txt", "3.12")
     for line in PYPROJECT["project"]["dependencies"]:
-        name, version = line.split("==")
-        assert pins[name] == version
+        requirement = Requirement(line)
+        assert str(requirement.marker) in ("None", 'python_version < "3.12"', 'python_version >= "3.12"')
+        if "<" in str(requirement.marker):
+            assert str(requirement.specifier) == f"=={old[requirement.name]}"
+        elif requirement.marker:
+            assert requirement.specifier.contains(new[requirement.name])
+        else:
+            assert str(requirement.specifier) == f"=={old[requirement.name]}" == f"=={new[requirement.name]}"
+
+
+def test_the_lock_for_new_pythons_overrides_what_d2l_pins_and_nothing_more():
+    old, new = requirements("requirements/constraints.txt", "3.11"), requirements("requirements/locked-3.12.txt", "3.12")
+    assert "numpy" in OVERRIDDEN and all(package in old and package in new for package in OVERRIDDEN)
+    assert [new[package] for package in ("mxnet", "d2l")] == ["1.9.1", "1.0.3"]
+    assert int(new["numpy"].split(".")[0]) >= 2
 
 
 @pytest.mark.parametrize("python", PYTHONS)
