@@ -1,4 +1,5 @@
 """The fast tests on the Pythons that MXNet runs on, each with its locked versions:  make test-pythons"""
+
 import os
 import shutil
 import subprocess

@@ -53,8 +53,17 @@ NUMPY_FILES = os.path.dirname(numpy.__file__) + os.sep
 CALLER_FILES = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py'))
 # A function of these alone computes nothing: pass, ..., or only the return that the exercise gives. Later Pythons have
 # variants of them, such as LOAD_FAST_LOAD_FAST, LOAD_FAST_BORROW and RETURN_CONST: hence prefixes.
-NO_OP_OPCODES = ('RESUME', 'NOP', 'LOAD_CONST', 'LOAD_SMALL_INT', 'LOAD_FAST', 'LOAD_GLOBAL', 'BUILD_TUPLE',
-                 'RETURN_VALUE', 'RETURN_CONST')
+NO_OP_OPCODES = (
+    'RESUME',
+    'NOP',
+    'LOAD_CONST',
+    'LOAD_SMALL_INT',
+    'LOAD_FAST',
+    'LOAD_GLOBAL',
+    'BUILD_TUPLE',
+    'RETURN_VALUE',
+    'RETURN_CONST',
+)
 MAX_PRINTED_LINES = 10
 
 T = TypeVar('T')
@@ -65,7 +74,8 @@ def is_empty(code: Any) -> bool:
     """Whether a function contains nothing that computes, only `pass`, `...` or the like."""
     code = getattr(code, '__code__', code)
     return hasattr(code, 'co_code') and all(
-        step.opname.startswith(NO_OP_OPCODES) for step in dis.get_instructions(code))
+        step.opname.startswith(NO_OP_OPCODES) for step in dis.get_instructions(code)
+    )
 
 
 def not_written(code: Any, line: str = '') -> StudentError:

@@ -65,7 +65,9 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
                 f'{old.shape}; its layer cannot be served',
                 str(statistic),
             )
-        if not numpy.isfinite(estimate.astype(old.dtype)).all():
+        with numpy.errstate(over='ignore'):  # later versions of NumPy warn
+            finite = numpy.isfinite(estimate.astype(old.dtype)).all()
+        if not finite:
             raise InputError(
                 'must be finite, got NaN or infinity: what reaches its layer is too large, or a parameter '
                 'before it is not finite; look at the parameters',

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import numbers
-import sys
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
 import mxnet as mx
@@ -24,10 +24,13 @@ from .totals import check_labels, check_output
 def check_schedule(num_epochs: Any, lr: Any) -> Tuple[int, float]:
     """Return both as plain numbers. Raises: InputError unless num_epochs is a count and lr finite and positive."""
     num_epochs = check_count('num_epochs', num_epochs)
-    is_number = isinstance(lr, numbers.Real) and not isinstance(lr, bool)
-    if not is_number or not 0 < lr <= sys.float_info.max:
+    try:
+        rate = float(lr) if isinstance(lr, numbers.Real) and not isinstance(lr, bool) else math.nan
+    except OverflowError:  # a whole number of more than 308 digits
+        rate = math.inf
+    if not 0 < rate < math.inf:
         raise InputError(f'must be a finite number > 0, got {lr!r}; LeNet with batch normalization takes 1.0', 'lr')
-    return num_epochs, float(lr)
+    return num_epochs, rate
 
 
 def check_block(net: Any) -> None:

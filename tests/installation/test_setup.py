@@ -293,7 +293,10 @@ def test_the_package_asks_for_the_versions_of_the_requirements():
 
 
 def test_the_lock_for_new_pythons_overrides_what_d2l_pins_and_nothing_more():
-    old, new = requirements("requirements/constraints.txt", "3.11"), requirements("requirements/locked-3.12.txt", "3.12")
+    old, new = (
+        requirements("requirements/constraints.txt", "3.11"),
+        requirements("requirements/locked-3.12.txt", "3.12"),
+    )
     assert "numpy" in OVERRIDDEN and all(package in old and package in new for package in OVERRIDDEN)
     assert [new[package] for package in ("mxnet", "d2l")] == ["1.9.1", "1.0.3"]
     assert int(new["numpy"].split(".")[0]) >= 2

@@ -87,7 +87,7 @@ def test_it_trains_in_a_container(front, container, capsys):
             loss = ((net(X) - X.sum(axis=(1, 2, 3)).reshape((-1, 1))) ** 2).mean()
         loss.backward()
         trainer.step(1)
-        losses.append(float(loss.asnumpy()))
+        losses.append(loss.asnumpy().item())
     assert losses[-1] < losses[0] / 2
     assert "BatchNorm(4, num_dims=4, fn=batch_norm" in repr(net)
     net.summary(X)

@@ -18,11 +18,14 @@ def test_pythons_from_3_8_to_3_14_are_ok(version):
     assert doctor.check_python(version, "cpython") == ("Python", True, "cpython {}.{}.{}".format(*version), "")
 
 
-@pytest.mark.parametrize("version, implementation, why", [
-    ((3, 15, 0), "cpython", "not tested on later Pythons than 3.14"),
-    ((3, 7, 17), "cpython", "d2l 1.0.3 needs Python 3.8"),
-    ((3, 10, 14), "pypy", "wheels are for CPython"),
-])
+@pytest.mark.parametrize(
+    "version, implementation, why",
+    [
+        ((3, 15, 0), "cpython", "not tested on later Pythons than 3.14"),
+        ((3, 7, 17), "cpython", "d2l 1.0.3 needs Python 3.8"),
+        ((3, 10, 14), "pypy", "wheels are for CPython"),
+    ],
+)
 def test_another_python_is_named_with_the_reason(version, implementation, why):
     result = doctor.check_python(version, implementation)
     assert not result.ok and why in result.text and "3.11" in result.remedy
@@ -52,8 +55,10 @@ def test_platforms_without_wheels_are_named_with_a_way_out(system, machine, libc
     assert not result.ok and why in result.text and remedy in result.remedy
 
 
-@pytest.mark.parametrize("version, ok", [("1.23.5", True), ("1.21.6", True), ("1.24.0", False), ("1.26.4", False),
-                                         ("2.0.2", False), ("2.1.0rc1", False)])
+@pytest.mark.parametrize(
+    "version, ok",
+    [("1.23.5", True), ("1.21.6", True), ("1.24.0", False), ("1.26.4", False), ("2.0.2", False), ("2.1.0rc1", False)],
+)
 def test_numpy_from_1_24_on_is_too_new_before_python_3_12(version, ok):
     assert doctor.check_numpy(Answer(version), new_python=True).ok
     result = doctor.check_numpy(Answer(version), new_python=False)
@@ -61,14 +66,20 @@ def test_numpy_from_1_24_on_is_too_new_before_python_3_12(version, ok):
     assert ok or ("np.bool" in result.text and "numpy==1.23.5" in result.remedy)
 
 
-@pytest.mark.parametrize("error, remedy", [
-    ("ModuleNotFoundError: No module named 'mxnet'", doctor.INSTALL),
-    ("AttributeError: module 'numpy' has no attribute 'bool'.", "numpy==1.23.5"),
-    ("ModuleNotFoundError: No module named 'distutils'", "pip install setuptools"),
-    ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "install libgomp1"),
-    ("OSError: libquadmath.so.0: cannot open shared object file: No such file or directory", "install libquadmath0"),
-    ("OSError: libstdc++.so.6: cannot open shared object file: No such file or directory", "install libstdc++6"),
-])
+@pytest.mark.parametrize(
+    "error, remedy",
+    [
+        ("ModuleNotFoundError: No module named 'mxnet'", doctor.INSTALL),
+        ("AttributeError: module 'numpy' has no attribute 'bool'.", "numpy==1.23.5"),
+        ("ModuleNotFoundError: No module named 'distutils'", "pip install setuptools"),
+        ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "install libgomp1"),
+        (
+            "OSError: libquadmath.so.0: cannot open shared object file: No such file or directory",
+            "install libquadmath0",
+        ),
+        ("OSError: libstdc++.so.6: cannot open shared object file: No such file or directory", "install libstdc++6"),
+    ],
+)
 def test_an_mxnet_that_cannot_be_imported_shows_its_error_and_a_remedy(error, remedy):
     result = doctor.check_mxnet(Answer("", error))
     assert not result.ok and result.text == error and remedy in result.remedy

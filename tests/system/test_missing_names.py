@@ -68,8 +68,10 @@ print(sorted(set(vars(numpy)) - set(before)))
 
 
 # MXNet takes most names when it is imported, and these two when it is used
-USES = {"int": "mx.test_utils.chi_square_check(range, [0, 1], [0.5, 0.5], nsamples=2)",
-        "compat": "mx.np.pad(mx.np.ones((2, 2)), ((1, 1), (1, 1)), mode='edge')"}
+USES = {
+    "int": "mx.test_utils.chi_square_check(range, [0, 1], [0.5, 0.5], nsamples=2)",
+    "compat": "mx.np.pad(mx.np.ones((2, 2)), ((1, 1), (1, 1)), mode='edge')",
+}
 
 
 # one of them in the fast tests
@@ -81,8 +83,9 @@ def test_mxnet_fails_without_any_one_of_the_names(name, missing):
         USES.get(name, "")
     )
     done = run(code.format(f"del NAMES[{name!r}]"))
-    assert done.returncode == 1 and any(words in done.stderr for words in (
-        f"module 'numpy' has no attribute '{name}'", f"`np.{name}` was removed"))
+    assert done.returncode == 1 and any(
+        words in done.stderr for words in (f"module 'numpy' has no attribute '{name}'", f"`np.{name}` was removed")
+    )
     if name in USES:
         assert run(code.format("")).returncode == 0
 
