@@ -6,21 +6,22 @@
 # goes wrong where it is the wrong one, and which numbers should be kept. Then it looks *inside* LeNet: at the shape
 # of the units' distributions, at sigmoids that are saturated, at gradients and at the size of the steps.
 #
-# Each section asks you for a prediction, runs, and then checks. It takes about two minutes on two cores. The
-# experiments are functions in `gluon_bn/experiments/`; the first cell chooses their sizes.
+# Each section asks you for a prediction, runs, and then checks. It takes about two minutes on two cores. What repeats
+# and measures is in `gluon_bn/experiments/`; the first cell chooses the sizes.
 
 # %%
 # %matplotlib inline
+from contextlib import nullcontext
+
 import numpy
 import pandas
 from mxnet import autograd, nd
 from mxnet.gluon import nn
-
-from gluon_bn import BatchNorm, lenet, load_data_fashion_mnist
+from gluon_bn import BatchNorm, estimate_statistics, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import activations, modes, training_figures as figures
 from gluon_bn.experiments.rates import initialize, with_activation
-from gluon_bn.training import seed_everything, train
+from gluon_bn.training import seed_everything, statistics_of, train
 
 seeds, lr = (0, 1, 2), 1.0
 data = load_data_fashion_mnist(batch_size=128, num_train=3840, num_test=1000)  # 30 updates an epoch
@@ -31,11 +32,7 @@ data = load_data_fashion_mnist(batch_size=128, num_train=3840, num_test=1000)  #
 #
 # *Claim C26.* The layer behaves differently in training and in prediction, and `autograd` is who tells it. But
 # `autograd` has two switches, not one: whether it *records* operations for a gradient, and whether this is
-# *training*. `record()` turns both on. Take a layer that has seen one minibatch thirty
-# times.
-#
-# **Predict** for each way of calling it: does an example's output depend on its companions? Do the moving averages
-# move? And does the gradient go *through* the mean and variance, or past them as if they were constants?
+# *training*. `record()` turns both on. Take a layer that has seen one minibatch thirty times.
 
 # %%
 def after_thirty_passes(layer):
@@ -47,30 +44,62 @@ def after_thirty_passes(layer):
     return layer
 
 X = nd.array(numpy.random.RandomState(1).normal(2, 3, size=(16, 4)))
-ours = modes.ways(after_thirty_passes(BatchNorm(4, num_dims=2)), X)
-pandas.DataFrame({name: vars(way) for name, way in ours.items()}).T
+other = nd.concat(X[:1], 3 * X[1:] + 1, dim=0)  # the same first example in other company
+dY = nd.array(numpy.random.RandomState(0).randn(16, 4))
+layer, gluon_layer = [after_thirty_passes(each) for each in (BatchNorm(4, num_dims=2), nn.BatchNorm(in_channels=4))]
+
+
+# %% [markdown]
+# We call it on $X$ and on `other`, and go back where autograd has recorded. A gradient that goes *through* the mean
+# sums to 0 over the minibatch (notebook 03, section 4); one that goes past it, as if it were a constant, does not.
+
+# %%
+def call(layer, mode):
+    X.attach_grad()
+    before = statistics_of(layer)[0].data().asnumpy()
+    with mode():
+        recording, training = autograd.is_recording(), autograd.is_training()
+        Y, Y_other = layer(X), layer(other)
+    if recording:
+        Y.backward(dY)
+    after = statistics_of(layer)[0].data().asnumpy()
+    through = abs(X.grad.sum(axis=0).asnumpy()).max() < 1e-3
+    return {'recording': recording, 'training': training,
+            'uses_batch': not numpy.allclose(Y[0].asnumpy(), Y_other[0].asnumpy(), atol=1e-3),
+            'statistics_move': not numpy.allclose(after, before, rtol=1e-4),
+            'gradient': ('through' if through else 'past') + ' the statistics' if recording else 'none'}
+
+
+# %% [markdown]
+# **Predict** for each way of calling it: does an example's output depend on its companions? Do the moving averages
+# move? And does the gradient go through the mean and variance, or past them?
+
+# %%
+five = {'plain': nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
+        'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
+ours = {name: call(layer, mode) for name, mode in five.items()}
+pandas.DataFrame(ours).T
 
 # %% [markdown]
 # Only the rows with `training` use the minibatch; recording only decides whether there is a gradient.
-# `record(train_mode=False)` gives a
-# gradient of the *prediction* function, which is what one wants in order to ask which pixels made the net say
-# "shirt"; `train_mode()` moves the averages without any gradient. **Check** that training alone decides, and that the
-# gradient follows.
+# `record(train_mode=False)` gives a gradient of the *prediction* function, which is what one wants in order to ask
+# which pixels made the net say "shirt"; `train_mode()` moves the averages without any gradient. **Check** that training
+# alone decides, and that the package's `modes.ways`, which is tested, finds the same.
 
 # %%
 for way in ours.values():
-    assert way.uses_batch == way.statistics_move == way.training
-    assert way.gradient == ('none' if not way.recording else
-                            'through the statistics' if way.training else 'past the statistics')
+    assert way['uses_batch'] == way['statistics_move'] == way['training']
+assert ours == {name: vars(way) for name, way in modes.ways(layer, X).items()}
 
 # %% [markdown]
 # Does Gluon's own layer agree? **Predict** where it might not: on a CPU, MXNet 1.9.1 moves its averages in the
 # *backward* pass.
 
 # %%
-gluon = modes.ways(after_thirty_passes(nn.BatchNorm(in_channels=4)), X)
+gluon = {name: call(gluon_layer, mode) for name, mode in five.items()}
 print([name for name in ours if gluon[name] != ours[name]])
-assert not gluon['train_mode()'].statistics_move and gluon['record()'].statistics_move
+assert not gluon['train_mode()']['statistics_move'] and gluon['record()']['statistics_move']
+assert gluon == {name: vars(way) for name, way in modes.ways(gluon_layer, X).items()}
 
 
 # %% [markdown]
@@ -107,22 +136,29 @@ pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 # %%
 nets = {seed: modes.trained(seed, data, num_epochs=2, lr=lr) for seed in seeds}
 test = data[1]
-companions = [test.X[1 + 50 * i:51 + 50 * i] for i in range(4)]
-logits = {seed: modes.in_company(net, test.X[:1], companions) for seed, net in nets.items()}
+groups = [nd.concat(test.X[:1], test.X[1 + 50 * i:51 + 50 * i], dim=0) for i in range(4)]
+logits = {}
+for seed, net in nets.items():
+    with modes.statistics_kept(net), autograd.train_mode():  # training mode moves the averages; they are put back
+        training = numpy.array([net(group)[0].asnumpy() for group in groups])
+    prediction = numpy.array([net(group)[0].asnumpy() for group in groups])
+    logits[seed] = {'training': training, 'prediction': prediction}
 first_logit = {(f'seed {seed}', mode): logits[seed][mode][:, 0]
                for seed in seeds for mode in ('training', 'prediction')}
 pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
 
 # %% [markdown]
 # In training mode the same image gets another answer in each of these groups; in prediction mode, the same one.
-# **Check** it for all ten logits, and that an image entirely alone gets this answer too. (The tolerance is float32's:
-# MXNet may sum in another order for another batch size.)
+# **Check** it for all ten logits, against the package too, and that an image entirely alone gets this answer. (The
+# tolerance is float32's: MXNet may sum in another order for another batch size.)
 
 # %%
 for seed, net in nets.items():
     alone = net(test.X[:1]).asnumpy()
     assert numpy.allclose(logits[seed]['prediction'], alone, atol=1e-4)
     assert numpy.ptp(logits[seed]['training'], axis=0).max() > 0.1
+    in_company = modes.in_company(net, test.X[:1], [group[1:] for group in groups])
+    assert all(numpy.allclose(logits[seed][mode], in_company[mode], atol=1e-4) for mode in in_company)
 
 # %% [markdown]
 # And alone in training mode? A single example *is* its own mean, so a dense layer would give $\beta$, whatever the
@@ -158,16 +194,51 @@ for by_seed in accuracies.values():
     assert abs(by_seed['mixed']['prediction'] - by_seed['one class']['prediction']) <= 0.001
     assert by_seed['one class']['training'] < by_seed['mixed']['training'] - 0.25
 
+
 # %% [markdown]
 # ## 3. Which numbers to keep
 #
 # *Claim C25.* The moving averages are collected while the weights still move, so they describe a net that is already
 # gone. The other way: stop, leave the weights alone, send the training set through once, and keep *its* means and
-# variances (`gluon_bn.estimate_statistics`).
+# variances. The minibatches differ in their means as well, so to the mean of their variances we add the variance of
+# their means (the minibatches have equal sizes here):
 #
-# **Predict** the test accuracy after each epoch, by the one and by the other, at a large learning rate and at a small
-# one. A third curve shows what the net can do: each test minibatch with its own statistics, which is cheating, as we
-# just saw.
+# $$\mu = \mathrm{E}[\mu_b],\qquad v = \mathrm{E}[v_b] + \mathrm{Var}[\mu_b].$$
+#
+# Here it is for one layer, LeNet's lowest norm. **Predict** what share of $v$ the second term has, in minibatches as
+# they come and in minibatches sorted by class; and whether $v$ itself depends on the order.
+
+# %%
+def estimate(minibatches):
+    means, variances = [], []
+    for images, _ in minibatches:
+        H = nets[0][0](images).asnumpy()  # what reaches the norm, (128, 6, 24, 24)
+        means.append(H.mean(axis=(0, 2, 3)))
+        variances.append(H.var(axis=(0, 2, 3)))
+    mean = numpy.mean(means, axis=0)
+    var = numpy.mean(variances, axis=0) + numpy.var(means, axis=0)
+    return mean, var, numpy.var(means, axis=0) / var
+
+by_class = numpy.argsort(data[0].y.asnumpy(), kind='stable')
+orders = {'mixed': data[0], 'sorted': Minibatches(data[0].X[by_class], data[0].y[by_class], 128, shuffle=False)}
+estimates = {order: estimate(minibatches) for order, minibatches in orders.items()}
+pandas.DataFrame({order: share for order, (_, _, share) in estimates.items()}).T.round(4)
+
+# %% [markdown]
+# In each channel (a column), the second term is a few thousandths in mixed minibatches, and up to a tenth in sorted
+# ones. For this layer the sum is the same in both. **Check** it, and that the package, which does this for all layers
+# at once, gets the same.
+
+# %%
+estimate_statistics(nets[0], data[0])
+of_package = [statistic.data().asnumpy().ravel() for statistic in statistics_of(nets[0][1])]
+for mean, var, _ in estimates.values():
+    assert numpy.allclose(mean, of_package[0], rtol=1e-5) and numpy.allclose(var, of_package[1], rtol=1e-5)
+
+# %% [markdown]
+# Now all layers, with `estimate_statistics`. **Predict** the test accuracy after each epoch, by the moving averages and
+# by the estimate, at a large learning rate and at a small one. A third curve shows what the net can do: each test
+# minibatch with its own statistics, which is cheating, as section 2 showed.
 
 # %%
 num_epochs, lrs = 5, (1.0, 0.1)
