@@ -12,6 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import sysconfig
 import warnings
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
@@ -63,11 +64,15 @@ def version_of(module: str) -> Answer:
 
 
 def check_python(
-    version: Sequence[int] = sys.version_info[:3], implementation: str = sys.implementation.name
+    version: Sequence[int] = sys.version_info[:3],
+    implementation: str = sys.implementation.name,
+    free_threaded: bool = bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
 ) -> Result:
     text = f"{implementation} {'.'.join(str(part) for part in version[:3])}"
     if implementation != "cpython":
         return Result("Python", False, text + ": MXNet's wheels are for CPython", PYTHON_REMEDY)
+    if free_threaded:
+        return Result("Python", False, text + ", free-threaded: MXNet 1.9.1 is not tested on it", PYTHON_REMEDY)
     if tuple(version[:2]) >= (3, 15):
         return Result("Python", False, text + ": MXNet 1.9.1 is not tested on later Pythons than 3.14", PYTHON_REMEDY)
     if tuple(version[:2]) < (3, 8):

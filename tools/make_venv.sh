@@ -7,10 +7,7 @@ cd "$(dirname "$0")/.."
 # The version of a Python; nothing where it is not there or does not run (a pyenv shim may exist and yet fail).
 version_of() { "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || true; }
 
-supported() {
-    "$1" -c 'import sys; sys.exit(sys.implementation.name != "cpython" or not (3, 8) <= sys.version_info[:2] <= (3, 14))' \
-        2>/dev/null
-}
+supported() { "$1" -m gluon_bn.doctor python >/dev/null 2>&1; }
 
 # Debian has the part of Python that puts pip into a new environment in a package of its own.
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
@@ -56,7 +53,7 @@ if [ -z "$python" ]; then
     cat >&2 <<END
 No Python here can run this. It takes CPython 3.8 to 3.14.
 Found: ${found:-${1:-no Python} (not there)}.
-Why:   d2l 1.0.3 needs Python 3.8, and later ones than 3.14 are not tested.
+Why:   d2l 1.0.3 needs Python 3.8; later ones than 3.14, PyPy and free-threaded builds are not tested.
 To do: install Python 3.11 beside the one you have (nothing else changes), by one of
          sudo apt-get install python3.11 python3.11-venv     (Debian 12)
          pyenv install 3.11   |   uv python install 3.11   |   conda create -n py311 python=3.11

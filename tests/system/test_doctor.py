@@ -31,6 +31,11 @@ def test_another_python_is_named_with_the_reason(version, implementation, why):
     assert not result.ok and why in result.text and "3.11" in result.remedy
 
 
+def test_a_free_threaded_python_is_refused():
+    result = doctor.check_python((3, 14, 0), "cpython", free_threaded=True)
+    assert not result.ok and "free-threaded" in result.text and "3.11" in result.remedy
+
+
 @pytest.mark.parametrize(
     "system, machine, libc", [("Linux", "x86_64", "glibc"), ("Linux", "aarch64", "glibc"), ("Darwin", "x86_64", "")]
 )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy
@@ -107,6 +108,12 @@ def test_mxnet_is_imported_by_the_hook_of_set_up_and_by_the_package_alone(first)
         "ignore",
     )
     assert done.stdout == "2.0\n", done.stderr
+
+
+@pytest.mark.skipif(not NEW_PYTHON, reason="NumPy has all names")
+def test_set_up_puts_the_hook_into_the_environment():
+    hook = Path(sysconfig.get_path("purelib")) / "mxnet.pth"
+    assert hook.read_text() == (TOP / "tools" / "mxnet.pth").read_text()
 
 
 def test_the_hook_loads_nothing_before_mxnet_is_imported():
