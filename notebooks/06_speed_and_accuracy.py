@@ -11,6 +11,7 @@
 # %%
 # %matplotlib inline
 import numpy
+from mxnet import autograd, nd
 from mxnet.gluon import nn
 
 from gluon_bn.bench.accuracy import make_arrays
@@ -67,19 +68,84 @@ figures.table([(str(of), *numbers) for of, *numbers in gains],
 # squares, or the subtraction with its broadcast?
 
 # %%
-times = speed.time_operators(shape)
+m, c, s = shape[0], shape[1], shape[2] * shape[3]  # s: the pixels of a plane
+X, ones_s = nd.random.normal(shape=shape), nd.ones((s, 1))
+X_planes, mean = X.reshape((m * c, s)), X.mean(axis=(0, 2, 3), keepdims=True)
+times = speed.time_in_turns({
+    'X.mean(axis=(0, 2, 3))': lambda: X.mean(axis=(0, 2, 3), keepdims=True),
+    'sums over planes, as a product with ones': lambda: nd.dot(X_planes, ones_s),
+    'X ** 2': lambda: X ** 2,
+    'nd.square(X)': lambda: nd.square(X),
+    'X - mean': lambda: X - mean}, rounds=7)
 figures.table(times.items(), ['operator', 'milliseconds'])
 
 # %% [markdown]
 # MXNet's reduction over three axes is slow. A product with a vector of ones, which goes to the matrix library, sums
 # each of the 256 times 6 planes, and leaves 256 numbers a channel to add. `X ** 2` calls a general power where `square`
 # would multiply. And autograd adds the gradients of the broadcasts, which are reductions again. So at this shape the
-# remedy is not to compile, but to choose other sums: that is `portable.py`. `native.cc` goes on from there, with the
-# closed form of the gradient in its own loops.
+# remedy is not to compile, but to choose other sums. `total` sums each channel by products, and `spread` takes one
+# value back to all places of its channel: each is the gradient of the other.
 
 # %%
 assert times['sums over planes, as a product with ones'] < times['X.mean(axis=(0, 2, 3))']
 assert times['nd.square(X)'] < times['X ** 2']
+
+def total(A):  # (m * c, s) -> (1, c)
+    return nd.dot(nd.ones((1, m)), nd.dot(A, ones_s).reshape((m, c)))
+
+def spread(v):  # (1, c) -> (m * c, s)
+    return nd.dot(nd.dot(nd.ones((m, 1)), v).reshape((m * c, 1)), ones_s.T)
+
+
+# %% [markdown]
+# Here is the definition, and the same in these operators. (Section 4 shows why the second subtracts a first mean, which
+# is a constant to autograd, before it takes the moments.)
+
+# %%
+def by_definition(X, gamma, beta, eps=1e-5):
+    mean = X.mean(axis=(0, 2, 3), keepdims=True)  # (1, c, 1, 1)
+    var = ((X - mean) ** 2).mean(axis=(0, 2, 3), keepdims=True)
+    X_hat = (X - mean) / (var + eps).sqrt()
+    return gamma * X_hat + beta
+
+def by_products(X, gamma, beta, eps=1e-5):
+    X_planes = X.reshape((m * c, s))
+    D = X_planes - spread(total(X_planes.detach()) / (m * s))
+    mean = total(D) / (m * s)  # (1, c); nearly 0, but the gradient goes through it
+    var = total(nd.square(D)) / (m * s) - nd.square(mean)
+    scale = gamma.reshape((1, c)) / (var + eps).sqrt()
+    shift = beta.reshape((1, c)) - mean * scale
+    return (D * spread(scale) + spread(shift)).reshape(X.shape)
+
+
+# %% [markdown]
+# **Predict** how many times as fast the second is, forward and backward. The third row is the package's
+# `batch_norm_portable`, which does the same for dense layers, for prediction and for float16 too.
+
+# %%
+arrays = gamma, beta, zero, one = [nd.full((1, c, 1, 1), value) for value in (2, 3, 0, 1)]
+dY, functions = nd.random.normal(shape=shape), {
+    'by_definition': lambda X: by_definition(X, gamma, beta), 'by_products': lambda X: by_products(X, gamma, beta),
+    'batch_norm_portable': lambda X: batch_norm_portable(X, *arrays, 1e-5, 0.9)[0]}
+for array in (X, gamma, beta):
+    array.attach_grad()
+times = speed.time_in_turns({name: lambda function=function: speed.forward_and_backward(function, X, dY)
+                             for name, function in functions.items()}, rounds=7)
+figures.table([(name, ms, times['by_definition'] / ms) for name, ms in times.items()],
+              ['forward + backward', 'milliseconds', 'times as fast'])
+
+# %% [markdown]
+# Other operators for the same sums make the difference. `native.cc` goes on from here, with the gradient in its own
+# loops. **Check** that all three give the same output and the same gradient of $X$, the second and the third to the
+# last digits.
+
+# %%
+results = []
+for function in functions.values():
+    Y = speed.forward_and_backward(function, X, dY)
+    results.append(numpy.array([Y.asnumpy(), X.grad.asnumpy()]))
+assert numpy.allclose(results[1], results[0], atol=1e-4)
+assert numpy.allclose(results[1], results[2], atol=1e-6) and times['by_products'] < times['by_definition'] / 3
 
 # %% [markdown]
 # ## 3. How equal is "the same"?
@@ -105,24 +171,42 @@ assert max(small.values()) < 1e-5 and max(large.values()) < 5e-4
 # ## 4. Whose error it is
 #
 # NumPy in float64 is the judge. The inputs are float32, with unit variance around a mean of 0, 100 and 10,000, and
-# NumPy computes from the very same numbers: their rounding is nobody's error. **Predict** whose error grows.
+# NumPy computes from the very same numbers: their rounding is nobody's error.
 
 # %%
 makers = {'batch_norm': lambda c: BatchNorm(c, 4),
           'fused_batch_norm, portable': lambda c: BatchNorm(c, 4, fn=batch_norm_portable),
           'fused_batch_norm': lambda c: BatchNorm(c, 4, fn=fused_batch_norm),
           'gluon.nn.BatchNorm': lambda c: nn.BatchNorm(in_channels=c)}
-means = (0, 100, 10_000)
-errors = speed.errors_by_mean(makers, means, shape)
+layers = {name: make(c) for name, make in makers.items()}
+for layer in layers.values():
+    layer.initialize()  # gamma = 1 and beta = 0
+
+# %% [markdown]
+# **Predict** whose error grows.
+
+# %%
+means, errors = (0, 100, 10_000), {name: [] for name in makers}
+for mean in means:
+    X = make_arrays(shape, mean).X  # float32
+    D = X - X.mean(axis=(0, 2, 3), dtype='float64', keepdims=True)  # float64 from here on
+    exact = D / numpy.sqrt((D ** 2).mean(axis=(0, 2, 3), keepdims=True) + 1e-5)
+    for name, layer in layers.items():
+        with autograd.train_mode():
+            Y = layer(nd.array(X)).asnumpy()
+        errors[name].append(numpy.linalg.norm(Y - exact) / numpy.linalg.norm(exact))
 figures.table([(name, *values) for name, values in errors.items()],
               ['relative error of Y', *(f'mean {mean:,}' for mean in means)])
 
 # %% [markdown]
 # Gluon's layer loses two digits more than ours at mean 0, and at 10,000 no digit is left. `batch_norm` loses digits
 # too, but not because float32 cannot do better: the portable path is in float32 throughout, and its error hardly grows.
-# (`fused_batch_norm` is the path that the first cell names; the native one adds in float64.)
+# (`fused_batch_norm` is the path that the first cell names; the native one adds in float64.) **Check** it, and that the
+# package measures the same.
 
 # %%
+for name, values in speed.errors_by_mean(makers, means, shape).items():
+    assert numpy.allclose(errors[name], values, rtol=1e-3)
 assert errors['gluon.nn.BatchNorm'][2] > 1000 * errors['fused_batch_norm'][2]
 assert errors['batch_norm'][2] < 1e-3
 assert max(errors['fused_batch_norm'][2], errors['fused_batch_norm, portable'][2]) < 1e-6
@@ -130,9 +214,9 @@ figures.errors_by_mean(errors, means)
 
 # %% [markdown]
 # What does `batch_norm` lose? Its *mean* is rounded to float32, whose numbers near 10,000 are 0.001 apart, and what the
-# mean is off by is off in every $X - \mu$. The portable path subtracts such a mean first, too, but then takes the mean
-# of the small differences and subtracts that as well. **Check**: the rounding of the exact mean, by itself, is about as
-# large as the error of $Y$ in the table.
+# mean is off by is off in every $X - \mu$. The portable path subtracts such a mean first, too (see `D` in
+# `by_products`), but then takes the mean of the small differences and subtracts that as well. **Check**: the rounding
+# of the exact mean, by itself, is about as large as the error of $Y$ in the table.
 
 # %%
 for mean, error in zip(means[1:], errors['batch_norm'][1:]):
