@@ -16,7 +16,6 @@
 # %%
 # %matplotlib inline
 import numpy as np
-
 from mxnet import autograd
 
 from gluon_bn.experiments import figures, gradient
@@ -265,6 +264,7 @@ for lr in (0.1, 0.2):
 assert (growths[0] > 0).all() and np.allclose(growths[1] / growths[0], 4)
 figures.table(zip(range(5), *growths), ['unit', 'variance gained, rate 0.1', 'rate 0.2'])
 
+
 # %% [markdown]
 # The step is at right angles to $c$, so by Pythagoras the variance only grows, with the square of the step. Second: in
 # a network nobody steps on $X$, but on the weights below. If $H = UW$, a step on $W$ at a rate $\eta$ moves $H$ by
@@ -272,9 +272,16 @@ figures.table(zip(range(5), *growths), ['unit', 'variance gained, rate 0.1', 'ra
 # 1?
 
 # %%
-step = gradient.step_on_weights
-moved = {offset: [np.abs(np.subtract(*step(0.1, offset, seed=seed))).max() for seed in range(3)]
-         for offset in (0.0, 1.0)}
+def mean_moves(offset, seed, lr=0.1):
+    random = np.random.RandomState(seed)
+    U, W = random.randn(64, 8), random.randn(8, 5)
+    U += offset - U.mean(axis=0)
+    H = U @ W
+    dW = U.T @ dL_dX(H, 1.0, random.randn(64, 5), eps=0.0)
+    H_new = U @ (W - lr * dW)
+    return np.abs(H_new.mean(axis=0) - H.mean(axis=0)).max()
+
+moved = {offset: [mean_moves(offset, seed) for seed in range(3)] for offset in (0.0, 1.0)}
 assert max(moved[0.0]) < 1e-13 and min(moved[1.0]) > 0.1
 figures.table([(offset, *steps) for offset, steps in moved.items()],
               ['mean of U', 'mean of H moved by: seed 0', 'seed 1', 'seed 2'])
@@ -311,6 +318,7 @@ plus, minus = [gradient.of_batch_norm(Z, 1 + 0 * gamma, 0 * beta, 0.0, dY)[0] fo
 assert np.allclose(minus, -plus, atol=1e-12)
 assert rows[0][1] < 1e-12 < rows[1][2]
 
+
 # %% [markdown]
 # ## 6. Why there is an eps
 #
@@ -319,7 +327,11 @@ assert rows[0][1] < 1e-12 < rows[1][2]
 # $\epsilon = 0$, then for $10^{-8}$ and $10^{-5}$.
 
 # %%
-rows = [(eps_, *gradient.constant_unit(eps_).ravel()[:4]) for eps_ in (0.0, 1e-8, 1e-5)]
+def constant_unit(eps, dY):
+    X, one = np.full((64, 1), 3.0), np.ones((1, 1))
+    return gradient.of_batch_norm(X, one, 0 * one, eps, dY)[1]['X'].ravel()
+
+rows = [(eps_, *constant_unit(eps_, dY[:, :1])[:4]) for eps_ in (0.0, 1e-8, 1e-5)]
 figures.table(rows, ['eps', 'x1', 'x2', 'x3', 'x4'])
 
 # %% [markdown]
@@ -336,10 +348,10 @@ figures.root_slopes(v, slopes)
 # **Check** the three statements.
 
 # %%
-assert not np.isfinite(gradient.constant_unit(0.0)).any()
-for seed in range(3):
-    ratio = gradient.constant_unit(1e-8, seed) / gradient.constant_unit(1e-5, seed)
-    assert np.allclose(ratio, 1000 ** 0.5) and np.isfinite(ratio).all()
+assert not np.isfinite(constant_unit(0.0, dY[:, :1])).any()
+for d in dY.T:
+    for eps_ in (1e-8, 1e-5):
+        assert np.allclose(constant_unit(eps_, d[:, None]), (d - d.mean()) / eps_ ** 0.5)
 
 # %% [markdown]
 # ## 7. The bias before batch normalization
@@ -395,16 +407,22 @@ differences = [max(gradient.commutes(move, seed=seed) for seed in range(3)) for 
 assert max(differences[:2]) < 1e-13 and differences[2] > 0.1
 figures.table(zip(moves, differences), ['move', 'largest difference: BN(move(X)) - move(BN(X))'])
 
+
 # %% [markdown]
 # BN commutes with any rearrangement of the locations. The condition is that nothing is lost: a shift that brings
 # in zeros has other statistics. And the dense case with $mpq$ examples is the very same computation, gradient
 # included. **Check:**
 
 # %%
+def as_rows(A):  # (m, c, p, q) -> (m p q, c)
+    return A.transpose(0, 2, 3, 1).reshape(-1, A.shape[1])
+
 for seed in range(3):
-    convolution, dense = gradient.convolution_as_dense((4, 3, 5, 6), seed=seed)
-    assert dense[0].shape == (4 * 5 * 6, 3)
-    assert all(np.allclose(a, b, atol=1e-13) for a, b in zip(convolution, dense))
+    *batch, upstream = gradient.draw((4, 3, 5, 6), seed)
+    Y_maps, of_maps = gradient.of_batch_norm(*batch, 1e-5, upstream)
+    Y_rows, of_rows = gradient.of_batch_norm(*map(as_rows, batch), 1e-5, as_rows(upstream))
+    assert np.allclose(as_rows(Y_maps), Y_rows, atol=1e-13)
+    assert np.allclose(as_rows(of_maps['X']), of_rows['X'], atol=1e-13)
 
 # %% [markdown]
 # ## 9. One scale and one shift a channel
@@ -413,7 +431,13 @@ for seed in range(3):
 # **Predict** which channels of $Y$ and of $\partial L/\partial X$ feel it, under the same upstream gradient.
 
 # %%
-changes = gradient.change_one_channel(2)
+*batch, upstream = gradient.draw((8, 5, 4, 4))
+X_maps, gamma_new, beta_new = [array.copy() for array in batch]
+gamma_new[:, 2] += 1.5
+beta_new[:, 2] += 1.5
+(Y, of_old), (Y_new, of_new) = [gradient.of_batch_norm(*arrays, 1e-5, upstream)
+                                for arrays in (batch, (X_maps, gamma_new, beta_new))]
+changes = [np.abs(new - old).max(axis=(0, 2, 3)) for new, old in ((Y_new, Y), (of_new['X'], of_old['X']))]
 assert all((change[[0, 1, 3, 4]] == 0).all() and change[2] > 0.1 for change in changes)
 figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])],
               ['largest change of', *(f'channel {c}' for c in range(5))])

@@ -113,23 +113,6 @@ def forbidden_components(X: Array, dX: Array) -> Tuple[Array, Array]:
     return (dX.sum(axes) / (length * m**0.5), (dX * centred).sum(axes) / (length * numpy.sqrt((centred**2).sum(axes))))
 
 
-def step_on_weights(lr: float, offset: float, seed: int = 0, m: int = 64) -> Tuple[Array, Array]:
-    """The means of H = X W before and after a step of gradient descent on W; the inputs X have the mean `offset`."""
-    random = numpy.random.RandomState(seed)
-    X, W = offset + random.randn(m, 8), random.randn(8, 5)
-    X -= X.mean(0) - offset  # exactly this offset
-    H, one = X @ W, numpy.ones((1, 5))
-    dW = X.T @ by_hand(H, one, 0 * one, 0.0, random.randn(m, 5))['X']
-    return H.mean(0), (X @ (W - lr * dW)).mean(0)
-
-
-def constant_unit(eps: float, seed: int = 0, m: int = 8) -> Array:
-    """dX of a unit (m, 1) whose value is the same in every example, by the package's batch_norm."""
-    one = numpy.ones((1, 1))
-    dY = numpy.random.RandomState(seed).randn(m, 1)
-    return of_batch_norm(numpy.full((m, 1), 3.0), one, 0 * one, eps, dY)[1]['X']
-
-
 def dense_by_hand() -> Tuple[Array, ...]:
     """relu(BN(u W^T + b)) on the worked example: u, W and b are such that u W^T + b = ROWS.
 
@@ -170,22 +153,6 @@ def with_bias(bias: float, train_mode: bool = True, seed: int = 0) -> Tuple[Arra
     return Y.asnumpy(), dense.bias.grad().asnumpy(), dense.weight.grad().asnumpy()
 
 
-def flatten_locations(X: Array) -> Array:
-    """(m, c, p, q) as (m p q, c): each location becomes an example."""
-    return X.transpose(0, 2, 3, 1).reshape(-1, X.shape[1])
-
-
-def convolution_as_dense(
-    shape: Tuple[int, ...], eps: float = 1e-5, seed: int = 0
-) -> Tuple[Tuple[Array, Array], Tuple[Array, Array]]:
-    """(Y, dX) of a convolution's output, and of the same numbers flattened as a dense layer's."""
-    X, gamma, beta, dY = draw(shape, seed)
-    Y, g = of_batch_norm(X, gamma, beta, eps, dY)
-    X_flat, gamma, beta, dY = (flatten_locations(array) for array in (X, gamma, beta, dY))
-    Y_flat, g_flat = of_batch_norm(X_flat, gamma, beta, eps, dY)
-    return (flatten_locations(Y), flatten_locations(g['X'])), (Y_flat, g_flat['X'])
-
-
 def commutes(
     move: Callable[[Array], Array], shape: Tuple[int, ...] = (4, 3, 6, 6), eps: float = 1e-5, seed: int = 0
 ) -> float:
@@ -224,14 +191,3 @@ def blobs(m: int = 64, size: int = 12, seed: int = 0) -> Array:
     centres = random.normal(size / 2 - 0.5, size / 10, (m, 2, 1, 1))
     maps: Array = numpy.exp(-((row - centres[:, 0]) ** 2 + (column - centres[:, 1]) ** 2) / 4)[:, None]
     return maps
-
-
-def change_one_channel(channel: int, shape: Tuple[int, ...] = (8, 5, 4, 4), seed: int = 0) -> Tuple[Array, Array]:
-    """By channel: the largest change of Y and of dX after another gamma and beta in one channel alone."""
-    X, gamma, beta, dY = draw(shape, seed)
-    changed = gamma.copy(), beta.copy()
-    for array in changed:
-        array[:, channel] += 1.5
-    (Y, g), (Y_new, g_new) = of_batch_norm(X, gamma, beta, 1e-5, dY), of_batch_norm(X, *changed, 1e-5, dY)
-    others = tuple(axis for axis in range(X.ndim) if axis != 1)
-    return numpy.abs(Y_new - Y).max(others), numpy.abs(g_new['X'] - g['X']).max(others)

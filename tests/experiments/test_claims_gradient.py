@@ -41,10 +41,11 @@ def test_every_row_is_treated_alike_and_every_element_alone():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_constant_unit_has_a_gradient_with_eps_and_none_without(seed):
     """Defined, not small: it is the centred dY times 1 / sqrt(eps), 316 for 1e-5 and 10,000 for 1e-8."""
-    dY = numpy.random.RandomState(seed).randn(8, 1)
+    X, one, dY = numpy.full((8, 1), 3.0), numpy.ones((1, 1)), numpy.random.RandomState(seed).randn(8, 1)
     for eps in (1e-5, 1e-8):
-        numpy.testing.assert_allclose(gradient.constant_unit(eps, seed), (dY - dY.mean()) / eps**0.5, rtol=1e-9)
-    assert not numpy.isfinite(gradient.constant_unit(0.0, seed)).any()
+        dX = gradient.of_batch_norm(X, one, 0 * one, eps, dY)[1]["X"]
+        numpy.testing.assert_allclose(dX, (dY - dY.mean()) / eps**0.5, rtol=1e-9)
+    assert not numpy.isfinite(gradient.of_batch_norm(X, one, 0 * one, 0.0, dY)[1]["X"]).any()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -107,10 +108,15 @@ def test_a_step_along_the_gradient_keeps_the_mean_and_lets_the_variance_only_gro
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_step_on_the_weights_may_move_the_mean_all_the_same(seed):
     """The claim is about dL/dH: a step on W of H = X W keeps H's mean only where X is centred."""
-    before, after = gradient.step_on_weights(0.1, offset=0.0, seed=seed)
-    numpy.testing.assert_allclose(after, before, atol=1e-13)
-    before, after = gradient.step_on_weights(0.1, offset=1.0, seed=seed)
-    assert numpy.abs(after - before).max() > 0.1
+    random = numpy.random.RandomState(seed)
+    centred, W, one, dY = random.randn(64, 8), random.randn(8, 5), numpy.ones((1, 5)), random.randn(64, 5)
+    centred -= centred.mean(0)
+    moved = {}
+    for offset in (0.0, 1.0):
+        X = centred + offset
+        dW = X.T @ gradient.by_hand(X @ W, one, 0 * one, 0.0, dY)["X"]
+        moved[offset] = numpy.abs((X @ (W - 0.1 * dW)).mean(0) - (X @ W).mean(0)).max()
+    assert moved[0.0] < 1e-13 and moved[1.0] > 0.1
 
 
 @pytest.mark.claim("C07")
@@ -148,10 +154,15 @@ def test_a_bias_before_batch_norm_changes_nothing_and_gets_no_gradient(bias, see
 @pytest.mark.claim("C22")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_convolution_is_the_dense_case_with_every_location_an_example(seed):
-    convolution, dense = gradient.convolution_as_dense((4, 3, 5, 6), seed=seed)
-    for ours, flat in zip(convolution, dense):
-        assert flat.shape == (4 * 5 * 6, 3)
-        numpy.testing.assert_allclose(ours, flat, atol=1e-13)
+    def as_rows(array):
+        return array.transpose(0, 2, 3, 1).reshape(-1, 3)
+
+    *batch, dY = gradient.draw((4, 3, 5, 6), seed)
+    Y, g = gradient.of_batch_norm(*batch, 1e-5, dY)
+    Y_rows, g_rows = gradient.of_batch_norm(*map(as_rows, batch), 1e-5, as_rows(dY))
+    for maps, rows in ((Y, Y_rows), (g["X"], g_rows["X"])):
+        assert rows.shape == (4 * 5 * 6, 3)
+        numpy.testing.assert_allclose(as_rows(maps), rows, atol=1e-13)
 
 
 @pytest.mark.claim("C22")
@@ -197,7 +208,12 @@ def test_the_gradient_of_four_rows_by_hand():
 @pytest.mark.claim("C24")
 @pytest.mark.parametrize("channel", range(5))
 def test_gamma_and_beta_of_one_channel_leave_the_others_untouched(channel):
-    Y_change, dX_change = gradient.change_one_channel(channel)
+    X, gamma, beta, dY = gradient.draw((8, 5, 4, 4))
+    Y, g = gradient.of_batch_norm(X, gamma, beta, 1e-5, dY)
+    for array in (gamma, beta):
+        array[:, channel] += 1.5
+    Y_new, g_new = gradient.of_batch_norm(X, gamma, beta, 1e-5, dY)
+    Y_change, dX_change = (numpy.abs(new - old).max((0, 2, 3)) for new, old in ((Y_new, Y), (g_new["X"], g["X"])))
     others = numpy.arange(5) != channel
     assert (Y_change[others] == 0).all() and (dX_change[others] == 0).all()
     assert Y_change[channel] > 1 and dX_change[channel] > 0.1
