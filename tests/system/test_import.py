@@ -16,7 +16,7 @@ def looked_at():
         "threads": len(os.listdir("/proc/self/task")),
         "Python threads": [thread.name for thread in threading.enumerate()],
         "handlers": [str(signal.getsignal(n)) for n in range(1, signal.NSIG)],
-        "masks": [line for line in status if line.startswith(("Sig", "Shd"))],
+        "masks": [line for line in status if line.startswith(("SigBlk", "SigIgn", "SigCgt"))],
         "environment": dict(os.environ),
         "limits": [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT")],
         "warnings": [str(one) for one in warnings.filters],
