@@ -1,6 +1,6 @@
-"""Fashion-MNIST: finding, fetching and verifying its files, and its minibatches.
+"""Fashion-MNIST: finds, fetches and verifies its files, and serves minibatches.
 
-Finding the files needs no MXNet, so the minibatches are imported on first use (PEP 562).
+Finding the files does not need MXNet, so the minibatches are imported on first use (PEP 562).
 """
 
 from __future__ import annotations

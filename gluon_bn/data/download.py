@@ -1,6 +1,6 @@
-"""Fetches bytes, over HTTP or out of a Debian package.
+"""Fetches bytes, over HTTP or from a Debian package.
 
-Nothing here trusts what it receives: sizes are bounded, waits are bounded, no path from outside is written to.
+Nothing here trusts what it receives: sizes and waits are bounded, and no path from outside is written to.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import IO, Any, Callable, Collection, Dict, Optional
 
 TIMEOUT = 15  # seconds without a byte
 DEADLINE = 900  # seconds for one file: 26 MB at 30 kB/s
-# What a source that fails can raise: the caller notes the reason and goes on to the next one. ValueError is urllib's
-# for an address, a proxy's too, that is none, and ours for a size that cannot be right.
+# Errors of a source: the caller notes the reason and tries the next one. ValueError comes from urllib for an invalid
+# address (a proxy's included), and from this file for an impossible size.
 FAILURES = (OSError, ValueError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
 
 
@@ -55,9 +55,9 @@ def fetch(url: str, limit: int, timeout: Optional[float] = None, deadline: Optio
 
 
 class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.request.HTTPRedirectHandler):
-    """HTTP as urllib speaks it, until some seconds from now: then headers, redirects and body raise TimeoutError.
+    """urllib's HTTP with a deadline, after which reading headers, redirects or body raises TimeoutError.
 
-    What does not read, to connect and to shake hands for TLS, takes the timeout at most.
+    Connecting and the TLS handshake are bounded by the timeout alone.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -83,7 +83,7 @@ class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.r
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> Optional[urllib.request.Request]:
-        fp.close()  # urllib would read its body, however long that is
+        fp.close()  # urllib would read its body, whatever its length
         if not newurl.startswith(('http:', 'https:')):
             raise urllib.error.HTTPError(newurl, code, f'{msg}, and away from HTTP', headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -96,7 +96,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Received(io.RawIOBase):
-    """What comes out of a socket, looking at the clock each time."""
+    """Reads from a socket and checks the deadline at each read."""
 
     def __init__(self, socket: Any, seconds: float, end: float) -> None:
         self.socket, self.seconds, self.end, self.size = socket, seconds, end, 0
@@ -117,7 +117,7 @@ class _Received(io.RawIOBase):
 
 
 def fetch_debian(package: str, members: Collection[str], limit: int) -> Dict[str, bytes]:
-    """Return {member: bytes} of a Debian package that `apt-get download` brings; no root is needed.
+    """Fetch a Debian package by `apt-get download`, without root, and return {member: bytes}.
 
     Raises: one of FAILURES: no apt-get, no such package, no network, or not a .deb.
     """
@@ -133,10 +133,10 @@ def fetch_debian(package: str, members: Collection[str], limit: int) -> Dict[str
 def read_deb(deb: Path, members: Collection[str], limit: int) -> Dict[str, bytes]:
     """Return {member: bytes} for those of `members` that a .deb holds as regular files of at most `limit` bytes.
 
-    The archive is read as a stream and never extracted, so whatever its paths are, nothing is written.
+    The archive is read as a stream and never extracted, so nothing is written, whatever paths it holds.
     """
     contents = {}
-    # dpkg-deb and not Python for the outer layers: Ubuntu packs with zstd, which Python 3.8 to 3.11 cannot read
+    # dpkg-deb unpacks the outer layers: Ubuntu uses zstd, which Python 3.8 to 3.11 cannot read
     command = ['dpkg-deb', '--fsys-tarfile', os.fspath(deb)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         with tarfile.open(fileobj=process.stdout, mode='r|') as archive:
@@ -186,7 +186,7 @@ def _apt_download(package: str, folder: str) -> None:
 
 
 def _bar(description: str, total: Optional[int]) -> Any:
-    from tqdm.auto import tqdm  # here, because looking for files that are there needs no tqdm
+    from tqdm.auto import tqdm  # imported here because finding existing files does not need tqdm
 
-    # disable=None: only on a terminal
+    # disable=None: show it on a terminal only
     return tqdm(desc=description, total=total, disable=None, unit='B', unit_scale=True, unit_divisor=1024)

@@ -1,4 +1,4 @@
-"""The errors of looking for Fashion-MNIST; each message says what to do."""
+"""The errors of the search for Fashion-MNIST; each message says what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import GluonBnError
 class DataUnavailable(GluonBnError, OSError):
     """Fashion-MNIST is unavailable, or a folder that the user named holds a wrong file.
 
-    source: what the message begins with, if that is where the data was looked for: 'root' is an argument.
+    source: the place that was searched, with which the message then begins; 'root' is an argument.
     """
 
     def __init__(self, text: str, source: str = '') -> None:
@@ -22,13 +22,13 @@ class DataUnavailable(GluonBnError, OSError):
 
 
 class DataMissing(DataUnavailable):
-    """No place has the files. tried: (source, what was found there) of each."""
+    """No place has the files. tried: (source, what was found there) for each place."""
 
     def __init__(self, missing: List[str], tried: List[Tuple[str, str]], package: str) -> None:
         self.missing, self.tried, self.package = missing, tried, package
         super().__init__(self.message({}))
 
-    def __reduce__(self) -> Tuple[Any, ...]:  # without it, unpickling would call DataMissing with the message alone
+    def __reduce__(self) -> Tuple[Any, ...]:  # by default, unpickling would pass only the message to DataMissing
         return DataMissing, (self.missing, self.tried, self.package)
 
     def message(self, options: Mapping[str, str]) -> str:

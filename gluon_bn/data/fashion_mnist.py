@@ -1,6 +1,6 @@
-"""Where the four files of Fashion-MNIST are: found on this machine or downloaded, and verified either way.
+"""Finds the four files of Fashion-MNIST on this machine or downloads them, and verifies them either way.
 
-This module imports no MXNet, so that `python -m gluon_bn doctor` can look for the data on any machine.
+This module does not import MXNet, so `python -m gluon_bn doctor` can look for the data on any machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .verify import FASHION_MNIST, GZIP, DataSet, WrongFile, unpack
 
 
 class Found(NamedTuple):
-    """One verified file: where it is, where it comes from, what it holds (unpacked)."""
+    """One verified file: its path, where it was found, and its unpacked content."""
 
     path: Path
     source: str
@@ -49,12 +49,12 @@ def find_files(root: Root = None, download: bool = True, dataset: DataSet = FASH
     `/usr/share/datasets/fashion-mnist`; then, if `download`, the public mirrors and Debian's package. A file may be
     packed (`<name>.gz`) or not (`<name>`). Its unpacked content must have the known size and SHA-256, always.
 
-    A download goes to `root`, else `$GLUON_BN_DATA`, else MXNet's cache, and appears there when it is verified.
-    A wrong file in a folder that the user named (`root`, `$GLUON_BN_DATA`) is an error: nothing takes its place.
-    A wrong file in MXNet's cache or in `/usr/share` gives a warning, and the search goes on. The same holds of a
-    folder that cannot be entered.
+    A download goes to `root`, else `$GLUON_BN_DATA`, else MXNet's cache, and appears there once it is verified.
+    A wrong file in a folder that the user named (`root`, `$GLUON_BN_DATA`) is an error: no other file replaces it.
+    A wrong file in MXNet's cache or in `/usr/share` gives a warning, and the search continues. Folders that cannot
+    be entered are treated the same way.
 
-    Raises: DataUnavailable, which lists each place tried with its reason, and the ways out.
+    Raises: DataUnavailable, which lists each place tried with its reason, and what to do.
     """
     found: Dict[str, Found] = {}
     tried: List[Tuple[str, str]] = []
@@ -72,9 +72,9 @@ def find_files(root: Root = None, download: bool = True, dataset: DataSet = FASH
 
 
 def lacking(found: Mapping[str, Found], root: Root = None, options: Mapping[str, str] = NO_OPTIONS) -> List[str]:
-    """Say, a line for each folder that the user named, which of the files found it lacks and which folder has them.
+    """Say for each folder that the user named which files it lacks and which folder they were taken from.
 
-    options: what the reader calls root, if not that: see `GluonBnError.message`.
+    options: the user's name for root, if it differs: see `GluonBnError.message`. Returns: a line per folder.
     """
     lines = []
     for source, folder, named in _places(root, FASHION_MNIST):
@@ -89,12 +89,12 @@ def lacking(found: Mapping[str, Found], root: Root = None, options: Mapping[str,
 
 
 def taken_instead(root: Root, options: Mapping[str, str] = NO_OPTIONS) -> List[str]:
-    """Find the files and say what is `lacking`. Raises: InputError if root is not there; what `find_files` raises."""
+    """Find the files and say what is `lacking`. Raises: InputError if root does not exist; as `find_files` does."""
     if root is None and not folder_from('GLUON_BN_DATA'):
         return []
     if root is not None and not check_path('root', root, 'a folder').is_dir():
         raise InputError(
-            f'must be a folder that is there, got {root}; leave it out, and the files are found or fetched', 'root'
+            f'must be an existing folder, got {root}; leave it out, and the files are found or fetched', 'root'
         )
     return lacking(find_files(root), root, options)
 
@@ -117,7 +117,7 @@ def _places(root: Root, dataset: DataSet) -> List[_Place]:
 
 
 def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: List[Tuple[str, str]]) -> None:
-    """Add to `found` what a folder has of the files still missing, to `tried` what it lacks."""
+    """Look in a folder for the missing files; add what it has to `found`, and what it lacks to `tried`."""
     source, folder, named = place
     missing = [name for name in dataset.files if name not in found]
     closed = _closed(folder) if missing else None
@@ -135,7 +135,7 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
         for path in (folder / f'{name}.gz', folder / name):
             try:
                 if not stat.S_ISREG(path.stat().st_mode):
-                    raise WrongFile('it is not a regular file')  # and to open a pipe could wait for ever
+                    raise WrongFile('it is not a regular file')  # opening a pipe could block forever
                 with open(path, 'rb') as stream:
                     found[name] = Found(path, source, unpack(stream, dataset.files[name]))
                 break
@@ -148,7 +148,7 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
             if wrong and named:
                 raise DataUnavailable(
                     f' holds a wrong file. {"; ".join(wrong)}. Remove it, so that the right '
-                    'one can be found or downloaded, or replace it by a good copy.',
+                    'one can be found or downloaded, or replace it with a good copy.',
                     source,
                 )
             if wrong:
@@ -158,9 +158,9 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
 
 
 def _closed(folder: Path) -> Optional[str]:
-    """Why nothing can be read in a folder, if so."""
+    """Return why a folder cannot be read, or None if it can."""
     try:
-        os.stat(os.path.join(folder, '.'))  # of the folder itself it would say nothing of the right to enter it
+        os.stat(os.path.join(folder, '.'))  # '.' also needs the permission to enter
     except (FileNotFoundError, NotADirectoryError):
         return NO_FOLDER
     except OSError as error:
@@ -174,22 +174,22 @@ def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
         return
     if folder is None:
         raise DataUnavailable(
-            'Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set '
+            'Fashion-MNIST cannot be stored: this user has no home folder, and HOME is not set. Set '
             'GLUON_BN_DATA to a writable folder with 31 MB free.'
         )
     for mirror in dataset.mirrors:
         for name in [name for name in dataset.files if name not in found]:
             with _keeping_in(folder):
-                check_writable(folder / f'{name}.gz')  # before megabytes are fetched for it
+                check_writable(folder / f'{name}.gz')  # before fetching megabytes for it
             url = f'{mirror}/{name}.gz'
             expected = dataset.files[name]
             try:
-                # gzip never grows its input by more than this
+                # gzip never makes its input longer by more than this
                 packed = fetch(url, limit=expected.size + expected.size // 1000 + 1024)
                 content = unpack(io.BytesIO(packed), expected)
             except FAILURES as error:
                 tried.append((url, f': {_reason(error)}'))
-                break  # a mirror that fails once has lost its turn: each of its files could take as long to fail
+                break  # give up this mirror: each of its other files could take as long to fail
             found[name] = _keep(folder, name, url, packed, content)
     missing = [name for name in dataset.files if name not in found]
     if not missing or not dataset.package:
@@ -221,19 +221,19 @@ def _keep(folder: Path, name: str, source: str, packed: bytes, content: bytes) -
 
 @contextlib.contextmanager
 def _keeping_in(folder: Path) -> Iterator[None]:
-    """Raises: DataUnavailable where the folder cannot be written."""
+    """Turn an OSError into DataUnavailable: the folder cannot be written."""
     try:
         yield
     except OSError as error:
         raise DataUnavailable(
-            f'Fashion-MNIST cannot be kept in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
+            f'Fashion-MNIST cannot be stored in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
             'a writable folder with 31 MB free, and name no other.'
         ) from error
 
 
 def _reason(error: BaseException) -> str:
-    """The reason without the errno and the path that the line around it names already."""
-    cause = getattr(error, 'reason', None)  # of a URLError, but an HTTPError's own text says more
+    """Return the reason, without the errno and the path, which the line around it gives already."""
+    cause = getattr(error, 'reason', None)  # that of a URLError; an HTTPError's own text says more
     if isinstance(cause, OSError):
         error = cause
     text = getattr(error, 'strerror', None) or str(error)

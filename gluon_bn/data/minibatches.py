@@ -1,4 +1,4 @@
-"""Fashion-MNIST in memory, served in minibatches."""
+"""Fashion-MNIST in memory, in minibatches."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def load_data_fashion_mnist(
 ) -> Tuple[Minibatches, Minibatches]:
     """Load Fashion-MNIST into memory and return (train_iter, test_iter), each of minibatches X, y.
 
-    The training set is shuffled anew each epoch, from NumPy's seed, in the order in which Gluon's own DataLoader would;
-    the test set keeps its order. The last batch of an epoch may be smaller. `num_train` and `num_test` keep only
+    The training set is reshuffled each epoch by NumPy's generator, in the same order as by Gluon's DataLoader;
+    the test set keeps its order. The last batch of an epoch may be smaller. `num_train` and `num_test` use only
     the first so many examples of a set, for quick runs. `root` and `download`: see `fashion_mnist.find_files`.
-    resize: the side of the images, or (height, width), enlarged or reduced bilinearly as each minibatch is made.
+    resize: the side of the images, or (height, width); each minibatch is resized bilinearly as it is made.
 
     Shapes: X (b, 1, 28, 28) float32, or of the size asked for; y (b,) int32; on `ctx`, the CPU if None; arrays of
     `mx.np` if `npx.set_np()` is on when the batch is made, else of `mx.nd`.
     Units: X from 0 (background) to 1; y an index of TEXT_LABELS.
-    Raises: InputError for an argument that is out of range; DataUnavailable if no data can be had.
+    Raises: InputError for an argument that is out of range; DataUnavailable if the data cannot be found or fetched.
     Source: Xiao, Rasul and Vollgraf (2017), Fashion-MNIST.
     """
     batch_size = check_count('batch_size', batch_size)
@@ -70,11 +70,11 @@ def load_data_fashion_mnist(
 
 
 class Minibatches:
-    """The minibatches of X and y: iterate as often as you like, each time through all examples.
+    """The minibatches of X and y: iterate as often as you like, each time over all examples.
 
-    size: (height, width) of the images that are served, if not that of X.
+    size: (height, width) to which the images are resized; None keeps that of X.
 
-    Shapes: X (n, ...) and y (n,), arrays of `mx.nd`; minibatches of batch_size, the last one of what is left.
+    Shapes: X (n, ...) and y (n,), arrays of `mx.nd`; minibatches of batch_size, the last one of the remainder.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Minibatches:
         order = numpy.random.permutation(n) if self.shuffle else numpy.arange(n)
         order = nd.array(order, dtype='int32', ctx=self.X.context)
         for start in range(0, n, self.batch_size):
-            # take runs in MXNet's engine, beside the training, and copies: a batch may be changed in place
+            # take runs in MXNet's engine, parallel to the training, and copies: a batch may be changed in place
             rows = order[start : start + self.batch_size]
             X, y = nd.take(self.X, rows), nd.take(self.y, rows)
             if self.size:
@@ -99,9 +99,9 @@ class Minibatches:
 
 
 def read_idx(content: bytes) -> numpy.ndarray[Any, Any]:
-    """Return the array in the bytes of an IDX file of unsigned bytes; it is a view, nothing is copied.
+    """Return the array of an IDX file of unsigned bytes, as a view of its content.
 
-    Raises: InputError if the header does not fit the content.
+    Raises: InputError if the header does not match the content.
     """
     header = content[:4]
     if len(header) < 4 or header[:3] != b'\0\0\x08' or len(content) < 4 + 4 * header[3]:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST as today's textbook wants it: d2l's DataModule over the images in memory."""
+"""Fashion-MNIST for today's textbook: d2l's DataModule over the images in memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from .minibatches import TEXT_LABELS, Minibatches, load_data_fashion_mnist
 class FashionMNIST(d2l.DataModule):  # type: ignore[misc]  # d2l has no types
     """Fashion-MNIST for `d2l.Trainer(max_epochs=10).fit(model, data)`.
 
-    It takes the place of `d2l.FashionMNIST`, which takes Gluon's data set and resizes and converts each image
-    each time it is asked for. root, num_train, num_val: see `load_data_fashion_mnist`. Call `npx.set_np()` first,
-    as the book does.
+    It replaces `d2l.FashionMNIST`, which uses Gluon's data set and resizes and converts each image on every
+    access. root, num_train, num_val: see `load_data_fashion_mnist`. Call `npx.set_np()` first, as the book does.
 
     Shapes: minibatches X (b, 1, 28, 28) float32 from 0 to 1, y (b,) int32.
     """

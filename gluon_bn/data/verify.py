@@ -1,4 +1,4 @@
-"""What each file must hold, and the only way in which one is read: bounded, unpacked, its SHA-256 compared."""
+"""What each file must hold, and the one function that reads it: bounded in size, unpacked, its SHA-256 checked."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ GZIP = b'\x1f\x8b'  # how a gzip file starts
 
 
 class WrongFile(InputError):
-    """A file is not the expected one; the message says what is wrong with it."""
+    """A file is not the expected one; the message says why."""
 
 
 class File(NamedTuple):
-    """What a file holds when unpacked; gzip containers differ between sources, their contents do not."""
+    """The unpacked content of a file; gzip containers differ between sources, their contents do not."""
 
     size: int
     sha256: str
@@ -51,15 +51,15 @@ FASHION_MNIST = DataSet(
 
 
 def unpack(stream: IO[bytes], expected: File) -> bytes:
-    """Return the content of an open file, packed by gzip or not, if it is the expected one.
+    """Return the content of an open file, gzipped or not, if it is the expected one.
 
-    Never takes more memory than the expected size, whatever the file or a header in it claims.
+    Never uses more memory than the expected size, whatever the file or its header claims.
     Raises: WrongFile.
     """
     packed = stream.read(2) == GZIP
     stream.seek(0)
     try:
-        # one byte more than expected is enough to know that it is too long
+        # one byte more than expected shows that it is too long
         content = (gzip.GzipFile(fileobj=stream) if packed else stream).read(expected.size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise WrongFile(f'its gzip data is truncated or corrupted ({error})') from error

@@ -474,7 +474,7 @@ def test_a_folder_that_cannot_be_made_is_named_before_anything_is_fetched(place,
     blocked.write_text('')
     if place == 'cache':
         (tmp_path / 'mxnet').write_text('')
-    with pytest.raises(DataUnavailable, match='cannot be kept in .* Set GLUON_BN_DATA'):
+    with pytest.raises(DataUnavailable, match='cannot be stored in .* Set GLUON_BN_DATA'):
         find_files(blocked / 'below' if place == 'root' else None, dataset=dataset('good'))
     assert server.requests == []
 
@@ -524,7 +524,7 @@ def test_a_folder_that_cannot_be_entered_is_named_with_the_reason(
     with pytest.warns(UserWarning, match=f"MXNet's cache, {closed}, cannot be read: {reason}. Looking elsewhere"):
         with pytest.raises(DataUnavailable, match=f"MXNet's cache, {closed}: {reason}\n(?s:.*)Ways out"):
             find_files(dataset=dataset())
-        with pytest.raises(DataUnavailable, match=f'cannot be kept in {closed}: {reason}. Set GLUON_BN_DATA'):
+        with pytest.raises(DataUnavailable, match=f'cannot be stored in {closed}: {reason}. Set GLUON_BN_DATA'):
             find_files(dataset=dataset('good'))
     monkeypatch.setenv('GLUON_BN_DATA', str(closed))
     with pytest.raises(DataUnavailable, match=f'GLUON_BN_DATA, {closed}, cannot be read: {reason}. Name a folder'):
@@ -551,7 +551,7 @@ def test_a_read_only_folder_is_named_before_anything_is_fetched(cache, dataset, 
     cache.chmod(0o555)
     process = search(dataset('good'), inside=without('dac_override'))
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and f'cannot be kept in {cache}: Permission denied. Set GLUON_BN_DATA' in errors
+    assert process.returncode == 1 and f'cannot be stored in {cache}: Permission denied. Set GLUON_BN_DATA' in errors
     assert server.requests == [] and names(cache) == []
 
 
@@ -562,7 +562,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(cache, dataset):
     process = search(dataset('good'), show, inside=small_disk(cache, 32))
     left, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f'DataUnavailable: Fashion-MNIST cannot be kept in {cache}: No space left on device. Set GLUON' in errors
+    assert f'DataUnavailable: Fashion-MNIST cannot be stored in {cache}: No space left on device. Set GLUON' in errors
     assert left == '[]\n'
 
 
@@ -571,7 +571,7 @@ def test_a_limit_on_the_size_of_files_is_named_and_leaves_nothing(cache, dataset
     process = search(dataset('good'), 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))')
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f'DataUnavailable: Fashion-MNIST cannot be kept in {cache}: File too large. Set GLUON_BN_DATA' in errors
+    assert f'DataUnavailable: Fashion-MNIST cannot be stored in {cache}: File too large. Set GLUON_BN_DATA' in errors
     assert names(cache) == []
 
 

@@ -152,7 +152,7 @@ except fashion_mnist.DataUnavailable as error:
         **environment,
     )
     assert done.stdout == (
-        "Fashion-MNIST cannot be kept: this user has no home folder, and HOME is not set. Set "
+        "Fashion-MNIST cannot be stored: this user has no home folder, and HOME is not set. Set "
         "GLUON_BN_DATA to a writable folder with 31 MB free.\n"
     ), done.stderr
 
