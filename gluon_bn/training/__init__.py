@@ -1,4 +1,4 @@
-"""Training: the loop, where it diverges, the statistics for prediction, checkpoints, and saved nets."""
+"""Training: the loop, divergence, statistics for prediction, checkpoints, and saved nets."""
 
 from ..system import before_mxnet  # noqa: F401  must come first: see that module
 from .checkpoint import Checkpoint

@@ -23,17 +23,17 @@ MAGIC = b'gluon_bn checkpoint 1 '
 
 
 class Checkpoint:
-    """A file with what `train` needs to continue after an epoch, with the same metrics bit for bit.
+    """A file from which `train` continues after an epoch, to the same metrics bit for bit.
 
-    It holds the parameters with their statistics, the state of NumPy's generator, the history, and the
+    It holds the parameters and statistics, the state of NumPy's generator, the history, and the
     configuration: a dict of what was trained, with its 'seed'. SGD without momentum has no state of its
-    own. MXNet's generator cannot be read: it is seeded anew from the seed and the epoch after each epoch,
-    whether the training continues at once or later. results: what was measured after the training.
+    own. The state of MXNet's generator cannot be read, so it is reseeded from the seed and the epoch after
+    each epoch, whether the training was interrupted or not. results: what was measured after the training.
 
-    Format: one line, the magic and the SHA-256 of the rest; then arrays as NumPy's .npz, and JSON
-    as bytes in one of them. Nothing in it is ever unpickled.
+    Format: one line with the magic and the SHA-256 of the rest; then arrays in NumPy's .npz format, one of
+    which holds JSON as bytes. Nothing in it is ever unpickled.
 
-    Raises: InputError for a path that can be no file, or a configuration without a seed or that JSON cannot hold.
+    Raises: InputError if path cannot be a file, or if the configuration has no seed or does not fit in JSON.
     """
 
     def __init__(self, path: Union[str, os.PathLike[str]], configuration: Dict[str, Any]) -> None:
@@ -45,16 +45,16 @@ class Checkpoint:
                 'configuration',
             )
         self.path = Path(path)
-        try:  # as it will be read again, where a tuple is a list; a number of NumPy's is one of Python's
+        try:  # a round trip through JSON: tuples become lists, NumPy's numbers become Python's
             written = json.dumps(configuration, allow_nan=False, default=lambda value: value.item())
-        except (TypeError, ValueError, AttributeError) as error:  # json's for NaN, a cycle, a key; no .item; an array
+        except (TypeError, ValueError, AttributeError) as error:  # NaN, a cycle, a bad key; no .item; an array
             raise InputError(
                 f'must hold what JSON can, numbers and texts, got {configuration!r}: {error}', 'configuration'
             ) from error
         self.configuration = json.loads(written)
 
     def save(self, net: Block, history: List[Epoch], results: Optional[Dict[str, Any]] = None) -> None:
-        """Replace the saved state by the present one, atomically."""
+        """Replace the saved state with the current one, atomically."""
         arrays = {
             f'parameter {name} {i}': array.asnumpy()
             for name, parameter in _parameters(net).items()
@@ -76,7 +76,7 @@ class Checkpoint:
         try:
             store(MAGIC + hashlib.sha256(packed).hexdigest().encode() + b'\n' + packed, self.path)
         except OSError as error:
-            remedy = '; make room, and go on from it' if error.errno in DISK_FULL else ''
+            remedy = '; free some space, and resume from it' if error.errno in DISK_FULL else ''
             raise OutputError(
                 f'the checkpoint {self.path} cannot be written: {error.strerror or error}; what it held '
                 f'before is intact{remedy}'
@@ -84,10 +84,10 @@ class Checkpoint:
         self._seed_mxnet(len(history))
 
     def load(self, net: Block) -> List[Epoch]:
-        """Bring net and both generators to the state that was saved; return the history, empty if there is none.
+        """Restore the saved state of net and both generators; return the history, empty if there is no file.
 
-        The net is initialized, on any devices as at saving; its shapes need not be known yet.
-        Raises: InputError for a file that cannot be read, is damaged, or is of another configuration or net.
+        The net must be initialized, on as many devices as when it was saved; its shapes need not be known yet.
+        Raises: InputError if the file cannot be read, is damaged, or is of another configuration or net.
         """
         state = self._read()
         if state is None:
@@ -125,7 +125,7 @@ class Checkpoint:
         return history
 
     def peek(self) -> Tuple[List[Dict[str, Any]], Optional[Dict[str, Any]]]:
-        """Return (history, results) that the file holds: ([], None) if there is none. Raises: as `load` does."""
+        """Return the file's (history, results), or ([], None) if there is no file. Raises: as `load` does."""
         found = self._read()
         return (found[1]['history'], found[1]['results']) if found else ([], None)
 
@@ -137,9 +137,7 @@ class Checkpoint:
         except OSError as error:
             raise self._refused(f'cannot be read: {error.strerror or error}; check its permissions') from error
         if line != MAGIC + hashlib.sha256(packed).hexdigest().encode():
-            raise self._refused(
-                'is damaged: its content has not the SHA-256 that it names; remove it to train this run anew'
-            )
+            raise self._refused('is damaged: its SHA-256 does not match its content; remove it to train this run anew')
         with numpy.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             arrays = dict(arrays)
         content = json.loads(arrays['content'].tobytes())
@@ -161,4 +159,4 @@ class Checkpoint:
 
 def _parameters(net: Block) -> Dict[str, Parameter]:
     parameters: Dict[str, Parameter] = net._collect_params_with_prefix()
-    return parameters  # the names under which Gluon's save_parameters saves them
+    return parameters  # by the names that Gluon's save_parameters uses

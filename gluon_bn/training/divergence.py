@@ -1,4 +1,4 @@
-"""Notices that a training is no longer finite, and finds where it began."""
+"""Detects that a training has become non-finite, and finds where it started."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .hooks import describe, eager, paths_of
 from .totals import Totals
 
 MINIBATCH = 'the minibatch itself'
-MOST_ARRAYS = 200  # that nd.multi_all_finite looks at: it writes those after them where no room is
+MOST_ARRAYS = 200  # the limit of nd.multi_all_finite, which writes out of bounds beyond it
 
 
 class Diverged(GluonBnError, ArithmeticError):
-    """A loss or a parameter is no longer finite. history: the epochs recorded before."""
+    """A loss or a parameter is no longer finite. history: the epochs completed before."""
 
     def __init__(self, epoch: int, minibatch: int, lr: float, where: str, history: List[Epoch]) -> None:
         remedy = 'look at the data' if where == MINIBATCH else 'take a smaller rate, or normalize'
@@ -30,22 +30,22 @@ class Diverged(GluonBnError, ArithmeticError):
         )
         self.epoch, self.minibatch, self.lr, self.where, self.history = epoch, minibatch, lr, where, history
 
-    def __reduce__(self) -> Tuple[Any, ...]:  # without it, unpickling would fail, and a pool of processes would hang
+    def __reduce__(self) -> Tuple[Any, ...]:  # by default, unpickling would fail, and a process pool would hang
         return Diverged, (self.epoch, self.minibatch, self.lr, self.where, self.history)
 
 
 @dataclass
 class _Window:
     start: int  # the number of its first minibatch
-    before: Dict[Parameter, List[NDArray]]  # copies of the parameters before it
+    before: Dict[Parameter, List[NDArray]]  # copies of the parameters at its start
     minibatches: List[List[Any]] = field(default_factory=list)
     finite: List[NDArray] = field(default_factory=list)  # 1 or 0 on each device
 
 
 class DivergenceMonitor:
-    """Checks every window of minibatches without waiting for the device: the answer is read one window later.
+    """Checks each window of minibatches without blocking on the device: the result is read one window later.
 
-    If a window is not finite, it is replayed step by step from copies of parameters and minibatches.
+    A window that is not finite is replayed step by step from copies of the parameters and minibatches.
     replay_step(X, y): trains on one minibatch and returns its totals.
     """
 
@@ -54,10 +54,10 @@ class DivergenceMonitor:
         self.windows: List[_Window] = []
 
     def record_batch(self, X: Any, y: Any) -> None:
-        """Keep a minibatch that is about to be trained on."""
+        """Keep a copy of a minibatch before the step on it."""
         if not self.windows:
             self.windows = [_Window(1, self._copies())]
-        # copies, 0.2 ms: an iterator may fill the same arrays again and again
+        # copies (0.2 ms), because an iterator may reuse its arrays
         self.windows[-1].minibatches.append([X.copy(), y.copy()])
 
     def check_window(self, totals: Totals) -> None:
@@ -92,7 +92,7 @@ class DivergenceMonitor:
         raise Diverged(epoch, last, self.lr, 'the sum of the losses, or something random,', self.history)
 
     def _first_not_finite(self, X: Any, y: Any) -> Optional[str]:
-        """Train on a minibatch; return what is not finite first, in words, or None."""
+        """Train on a minibatch; return a description of what is not finite first, or None."""
         if not _is_finite(X):
             return MINIBATCH
         layers: Dict[str, Block] = dict(paths_of(self.net))
@@ -112,7 +112,7 @@ class DivergenceMonitor:
         if not all(map(_is_finite, totals.loss.values())):
             return 'the loss'
         parameters = self.net._collect_params_with_prefix()
-        for name, parameter in reversed(list(parameters.items())):  # as the gradients come
+        for name, parameter in reversed(list(parameters.items())):  # in the order of backpropagation
             if parameter.grad_req != 'null' and not all(map(_is_finite, parameter.list_grad())):
                 return f'the gradient of {_describe_parameter(name, layers)}'
         for name, parameter in parameters.items():
@@ -128,7 +128,7 @@ class DivergenceMonitor:
 
 
 def _all_finite(arrays: List[NDArray]) -> List[NDArray]:
-    """Return 1 or 0, on each device and for each type, without waiting for it."""
+    """Return 1 or 0 for each device and dtype, without blocking."""
     groups: Dict[Any, List[NDArray]] = {}
     for array in arrays:
         groups.setdefault((array.context, array.dtype), []).append(array.as_nd_ndarray())

@@ -1,4 +1,4 @@
-"""Statistics for prediction, estimated once over a whole set with the weights fixed."""
+"""Statistics for prediction, estimated in one pass over a data set with fixed weights."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .norm_layers import axis_of, norm_layers, statistic_names
 
 
 def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> None:
-    """Replace the moving statistics of every batch normalization layer by those of a whole set.
+    """Replace the moving statistics of every batch normalization layer with those of a whole data set.
 
         mean = E[mean_b],   var = E[var_b] + Var[mean_b]     over the minibatches b, by size
 
-    The net runs in training mode over data_iter once, so each layer sees what it sees in
-    training, and no weight changes. Serves this package's `BatchNorm`; Gluon's layers,
-    BatchNormReLU and SyncBatchNorm too, with channels on any axis; and a reader's own with
-    moving_mean and moving_var, parameters or plain arrays. On any number of devices, hybridized
-    or not; sums are float64. A layer with use_global_stats=True keeps its own.
-    If anything stops it half way, the statistics stay as they were.
+    The net runs over data_iter once, in training mode, so each layer sees the same inputs as
+    in training; no weight changes. Supported are this package's `BatchNorm`; Gluon's layers,
+    including BatchNormReLU and SyncBatchNorm, with channels on any axis; and custom layers with
+    moving_mean and moving_var, as parameters or plain arrays. The net may be on several devices
+    and hybridized; sums are float64. A layer with use_global_stats=True keeps its statistics.
+    After an error or interruption, the statistics are unchanged.
 
-    Raises: InputError if the net has no such layer, or one that cannot be served; if
-    data_iter has no minibatch; or if X, or a statistic, is not finite.
+    Raises: InputError if the net has no such layer, or one that is not supported; if
+    data_iter has no minibatch; or if X or a statistic is not finite.
     Source: Ioffe and Szegedy (2015), Algorithm 2, with two differences: the paper multiplies E[var_b] by m/(m-1),
-    where m is the number of values in a minibatch, and leaves Var[mean_b] out. If all values are independent, both
-    have the same expectation but for a factor of 1 - 1/(number of values). Only this one sees that the means differ.
+    where m is the number of values in a minibatch, and omits Var[mean_b]. For independent values the two estimates
+    have the same expectation up to a factor of 1 - 1/(number of values). Only this one counts the spread of the means.
     """
     layers = find_layers(net)
     check_net(net, [])
@@ -54,7 +54,7 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
                             f'of minibatch {number} must be finite, but holds NaN or infinity; look at the data', 'X'
                         )
                     net(X)
-        finally:  # this package's layer has moved its statistics in training mode
+        finally:  # undo the updates that layers made in training mode
             for statistic, arrays in zip(statistics, before):
                 statistic.set(arrays)
     estimates = [estimate for layer in layers for estimate in moments[layer].result()]
@@ -62,15 +62,15 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
         if estimate.size != old.size:
             raise InputError(
                 f'must hold one value for each of {estimate.size} channels (axis 1 of X), got shape '
-                f'{old.shape}; its layer cannot be served',
+                f'{old.shape}; its layer is not supported',
                 str(statistic),
             )
         with numpy.errstate(over='ignore'):  # later versions of NumPy warn
             finite = numpy.isfinite(estimate.astype(old.dtype)).all()
         if not finite:
             raise InputError(
-                'must be finite, got NaN or infinity: what reaches its layer is too large, or a parameter '
-                'before it is not finite; look at the parameters',
+                'must be finite, got NaN or infinity: the input of its layer is too large, or an earlier '
+                'parameter is not finite; look at the parameters',
                 str(statistic),
             )
     for statistic, arrays, estimate in zip(statistics, before, estimates):
@@ -78,7 +78,7 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
 
 
 def find_layers(net: Block) -> List[Block]:
-    """Return the layers whose statistics are to be estimated. Raises: InputError if one cannot be, or there is none."""
+    """Return the layers whose statistics to estimate. Raises: InputError if one is not supported, or there is none."""
     check_block(net)
     for block in blocks_of(net):
         if isinstance(block, SyncBatchNorm) and block._kwargs['ndev'] > 1:
@@ -101,7 +101,7 @@ def find_layers(net: Block) -> List[Block]:
 
 
 class _Statistic:
-    """A moving mean or variance: a parameter, or a plain array of a reader's own layer."""
+    """A moving mean or variance: a parameter, or a plain array of a custom layer."""
 
     def __init__(self, layer: Block, name: str) -> None:
         self.layer, self.name = layer, name
@@ -111,20 +111,20 @@ class _Statistic:
         return value.name if isinstance(value, Parameter) else f'{self.layer.name}.{self.name}'
 
     def arrays(self) -> List[NDArray]:
-        """Return its arrays, one for each device."""
+        """Return its arrays, one per device."""
         value = getattr(self.layer, self.name)
         return value.list_data() if isinstance(value, Parameter) else [value]
 
     def set(self, values: List[Any]) -> None:
         """Set each of its arrays to a value of MXNet or NumPy."""
-        if not isinstance(getattr(self.layer, self.name), Parameter):  # what is there now may hang on a graph
+        if not isinstance(getattr(self.layer, self.name), Parameter):  # the current array may be part of a graph
             setattr(self.layer, self.name, self.arrays()[0].zeros_like())
         for array, value in zip(self.arrays(), values):
             array[:] = value
 
 
 class _Moments:
-    """Mean and sum of squared deviations by channel, of all that was added."""
+    """Running mean and sum of squared deviations per channel."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -144,5 +144,5 @@ class _Moments:
 
     def result(self) -> Tuple[Any, Any]:
         if not self.count:
-            raise InputError('must use each of its BatchNorm layers in forward, but one got nothing', 'net')
+            raise InputError('must use each of its BatchNorm layers in forward, but one got no input', 'net')
         return self.mean, self.squares / self.count

@@ -1,4 +1,4 @@
-"""Looking into a net while it runs: its blocks, their names, and a way to run it so that hooks are called."""
+"""Looks into a net while it runs: its blocks, their names, and a way to run it so that hooks are called."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Key = TypeVar('Key')
 
 
 def blocks_of(net: Block) -> List[Block]:
-    """Return net and all blocks in it, children before their parents."""
+    """Return net and all blocks in it, children before parents."""
     found: List[Block] = []
     net.apply(found.append)
     return found
@@ -25,13 +25,13 @@ def paths_of(block: Block, path: str = '') -> Iterator[Tuple[str, Block]]:
 
 
 def describe(path: str, layers: Dict[str, Block]) -> str:
-    """Describe a layer by its path and its settings, in one line."""
+    """Describe a layer by its path and settings, in one line."""
     return f'layer {path}, {" ".join(repr(layers[path]).split())},'
 
 
 @contextlib.contextmanager
 def eager(net: Block) -> Iterator[None]:
-    """Run net without compiled graphs, which would not call the hooks of the layers inside."""
+    """Run net without compiled graphs, which would skip the hooks of inner layers."""
     hybrid = [(block, block._active, dict(block._flags)) for block in blocks_of(net) if isinstance(block, HybridBlock)]
     for block, active, _ in hybrid:
         if active:
@@ -40,13 +40,13 @@ def eager(net: Block) -> Iterator[None]:
         yield
     finally:
         if any(active for _, active, _ in hybrid):
-            for block, active, flags in reversed(hybrid):  # parents before their children, whom they overrule
+            for block, active, flags in reversed(hybrid):  # parents first, because hybridize overwrites the children
                 block.hybridize(active, **flags)
 
 
 @contextlib.contextmanager
 def inputs_seen(net: Block, layers: Mapping[Key, Block], see: Callable[[Key, Any], None]) -> Iterator[None]:
-    """Run net eagerly; before each of the layers, see gets its key and its input."""
+    """Run net eagerly, and call see(key, input) before each of the layers."""
     with eager(net), contextlib.ExitStack() as stack:
         for key, layer in layers.items():
             hook = layer.register_forward_pre_hook(lambda layer, inputs, key=key: see(key, inputs[0]))

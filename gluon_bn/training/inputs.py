@@ -1,4 +1,4 @@
-"""What training and evaluation are given: checked before the first step, by name, and shared among the devices."""
+"""The arguments of training and evaluation: checked before the first step, and split among the devices."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_net(net: Any, devices: List[mx.Context]) -> None:
     for parameter in net.collect_params().values():
         try:
             present = parameter.list_ctx()
-        except RuntimeError:  # Gluon's word for it
+        except RuntimeError:  # raised by Gluon
             raise InputError(
                 f'must be initialized, but {parameter.name} is not; call net.initialize()', 'net'
             ) from None
@@ -58,7 +58,7 @@ def check_net(net: Any, devices: List[mx.Context]) -> None:
 
 
 def check_trainable(net: Block, devices: List[mx.Context]) -> None:
-    """Raise InputError unless net, once run, has parameters to train, all of known size and on just these devices."""
+    """Raise InputError unless net, after a first run, has parameters to train, of known size, on just these devices."""
     parameters = net._collect_params_with_prefix()
     trained = [parameter for parameter in parameters.values() if parameter.grad_req != 'null']
     if not trained:
@@ -73,17 +73,17 @@ def check_trainable(net: Block, devices: List[mx.Context]) -> None:
     unknown = [name for name, parameter in parameters.items() if not all(size > 0 for size in parameter.shape)]
     if unknown:
         raise InputError(
-            f'must use each of its layers, but a minibatch has left the sizes of {", ".join(unknown)} '
-            'unknown; call that layer in forward, or leave it out',
+            f'must use each of its layers, but after a minibatch the sizes of {", ".join(unknown)} are '
+            'unknown; call that layer in forward, or remove it',
             'net',
         )
 
 
 def check_countable(name: str, data_iter: Any) -> None:
-    """Raise InputError unless data_iter gives minibatches, in a known number, again and again."""
+    """Raise InputError unless data_iter has a length of at least 1 and can be iterated over repeatedly."""
     if not hasattr(data_iter, '__len__') or not hasattr(data_iter, '__iter__'):
         raise InputError(
-            f'must be minibatches (X, y) that can be counted and iterated over anew each epoch, '
+            f'must be minibatches (X, y) with a length, that can be iterated over anew each epoch, '
             f'got {type(data_iter).__name__}; use load_data_fashion_mnist, a DataLoader or a list',
             name,
         )
@@ -92,9 +92,9 @@ def check_countable(name: str, data_iter: Any) -> None:
 
 
 def pairs(name: str, data_iter: Iterable[Any], labelled: bool = True) -> Iterator[Tuple[Any, Any]]:
-    """Yield the minibatches of data_iter, each checked by its types and shapes, without waiting for a device.
+    """Yield the minibatches of data_iter, and check the types and shapes of each, without blocking on a device.
 
-    Raises: InputError for one that is no pair of arrays (X, y) with one label per example, or if there is none.
+    Raises: InputError if one is not a pair of arrays (X, y) with one label per example, or if there is none.
     """
     if not hasattr(data_iter, '__iter__') and not hasattr(data_iter, '__getitem__'):
         raise InputError(f'must give minibatches (X, y), got {type(data_iter).__name__}', name)
@@ -127,18 +127,16 @@ def pairs(name: str, data_iter: Iterable[Any], labelled: bool = True) -> Iterato
             )
         yield X, y
     if not number:
-        raise InputError(
-            'must give minibatches (X, y), got none; an iterator that is used up needs to be made anew', name
-        )
+        raise InputError('must give minibatches (X, y), got none; create a new iterator if this one is exhausted', name)
 
 
 def shares(net: Block, X: Any, y: Any, devices: List[mx.Context]) -> List[Tuple[NDArray, NDArray]]:
-    """Split a minibatch among the devices, as arrays of MXNet's front that is on."""
+    """Split a minibatch among the devices, as arrays of the active front."""
     return list(zip(to_devices(net, X, devices), to_devices(net, y, devices, label=True)))
 
 
 def to_devices(net: Block, array: Any, devices: List[mx.Context], label: bool = False) -> List[NDArray]:
-    """Split one array of a minibatch among the devices. One of NumPy gets the type of the net's parameters."""
+    """Split one array of a minibatch among the devices. A NumPy array gets the dtype of the net's parameters."""
     is_np = mx.util.is_np_array()
     if isinstance(array, numpy.ndarray):
         first = next(iter(net.collect_params().values()), None)
@@ -146,16 +144,16 @@ def to_devices(net: Block, array: Any, devices: List[mx.Context], label: bool = 
         array = (mx.np if is_np else mx.nd).array(array, dtype=dtype, ctx=devices[0])
     else:
         array = array.as_np_ndarray() if is_np else array.as_nd_ndarray()
-        if label and array.dtype == numpy.bool_:  # which the loss cannot take
+        if label and array.dtype == numpy.bool_:  # the loss does not accept bool
             array = array.astype('int32')
     arrays: List[NDArray] = gluon.utils.split_and_load(array, devices, even_split=False)
     return arrays
 
 
 def check_minibatch(net: Block, X: Any, y: Any, devices: List[mx.Context]) -> None:
-    """Run two examples of a minibatch, in prediction mode, and look at all its labels.
+    """Run two examples of a minibatch in prediction mode, and check all its labels.
 
-    Raises: InputError if X does not fit the net, the output is no row of scores, or a label is none of the classes.
+    Raises: InputError if X does not fit the net, the output is not a row of scores, or a label is out of range.
     """
     output = run(net, X[:2], devices[0])
     check_output(output, len(X[:2]))
@@ -165,12 +163,12 @@ def check_minibatch(net: Block, X: Any, y: Any, devices: List[mx.Context]) -> No
 
 
 def run(net: Block, X: Any, device: mx.Context) -> Any:
-    """Return net's output for X in prediction mode. Raises: InputError if a layer cannot take it."""
+    """Return net's output for X in prediction mode. Raises: InputError if a layer rejects its input."""
     (X,) = to_devices(net, X, [device])
     try:
         with autograd.pause():
             return net(X)
-    except (MXNetError, ValueError) as error:  # MXNet's and Gluon's for shapes and types; any other is raised again
+    except (MXNetError, ValueError) as error:  # of MXNet and Gluon for shapes and types; any other is re-raised
         reason = _misfit(net, X, error)
         if reason is None:
             raise
@@ -178,7 +176,7 @@ def run(net: Block, X: Any, device: mx.Context) -> Any:
 
 
 def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
-    """Say which of Gluon's layers cannot take its input, and what it takes; None if the error is another."""
+    """Say which of Gluon's layers rejects its input, and what it takes; None if the error has another cause."""
     layers = dict(paths_of(net)) or {'': net}
     reached: List[Tuple[str, Any]] = []
     with inputs_seen(net, layers, lambda path, X: reached.append((path, X))), autograd.pause():
@@ -205,7 +203,7 @@ def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
 
 
 def known_sizes(data_iter: Any) -> List[int]:
-    """Return sizes of minibatches, the smallest among them, as far as they are known before data_iter is run."""
+    """Return sizes of minibatches, including the smallest, as far as they are known before iteration."""
     if isinstance(data_iter, (list, tuple)):
         return [len(X) for X, _ in pairs('train_iter', data_iter)]
     if isinstance(data_iter, Minibatches):
@@ -222,7 +220,7 @@ def known_sizes(data_iter: Any) -> List[int]:
 
 
 def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> None:
-    """Raise InputError if a minibatch of this size leaves a device no example, or one that a layer cannot learn from.
+    """Raise InputError if a minibatch of this size gives a device no example, or a single one, and a layer needs two.
 
     X: any minibatch.
     """
@@ -231,21 +229,21 @@ def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> Non
     if share == 0:
         raise InputError(
             f'must give each device an example, got a minibatch of {size}{of_devices}; take another batch '
-            'size, or leave that minibatch out',
+            'size, or drop that minibatch',
             'train_iter',
         )
     constant = _constant_layer(net, X, devices[0]) if share == 1 else None
     if constant:
         raise InputError(
-            f'must leave no device a single example, from which {constant} learns nothing, as its '
-            f'variance is 0, got a minibatch of {size}{of_devices}; take another batch size, or leave '
-            'that minibatch out',
+            f'must give each device more than one example, because {constant} learns nothing from one '
+            f'(its variance is 0), got a minibatch of {size}{of_devices}; take another batch size, or drop '
+            'that minibatch',
             'train_iter',
         )
 
 
 def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:
-    """Return the first batch normalization that gets one value per channel of one example."""
+    """Describe the first batch normalization that gets only one value per channel from one example."""
     layers, norms = dict(paths_of(net)) or {'': net}, norm_layers(net)
     found: List[str] = []
 

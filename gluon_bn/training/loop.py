@@ -23,11 +23,11 @@ from .epoch import Epoch
 from .inputs import pairs
 from .totals import Totals
 
-CHECK_EVERY = 10  # how often, in minibatches, to read from the device
+CHECK_EVERY = 10  # minibatches between two reads from the device
 
 
 def seed_everything(seed: int) -> None:
-    """Seed MXNet's generator (initial weights, dropout) and NumPy's (the order of the examples)."""
+    """Seed MXNet's generator (initial weights, dropout) and NumPy's (order of the examples)."""
     if not is_whole(seed, 0, 2**31 - 1):
         raise InputError(f'must be a whole number from 0 to 2**31 - 1, got {seed!r}', 'seed')
     mx.random.seed(int(seed))
@@ -50,23 +50,23 @@ def train(
 ) -> List[Epoch]:
     """Train a classifier by minibatch SGD on the softmax cross-entropy.
 
-    device: a context or a list of them, each of which takes its share of every minibatch;
-    the CPU by default. initialize: start from new Xavier weights; False trains on from the
-    present ones. plot: draw the curves live by d2l's animator; None does so in a notebook.
-    progress: show a bar with loss, accuracy and time left, after the description; or a factory
+    device: a context, or a list of them among which each minibatch is split; defaults to the CPU.
+    initialize: start from new Xavier weights; False continues with the current ones.
+    plot: draw the curves live with d2l's animator; None does so only in a notebook.
+    progress: show a bar with loss, accuracy and time left, labelled with description; or a factory
     to use instead of tqdm. on_epoch: called with each `Epoch` as soon as it is measured.
-    checkpoint: a `Checkpoint`, from which the training goes on, and which is saved after each epoch.
+    checkpoint: a `Checkpoint` to continue from, saved after each epoch.
 
-    Minibatches are pairs (X, y) of MXNet's arrays or NumPy's. Loss and train accuracy are means
-    over the epoch while the weights move; test accuracy is measured after it, in prediction mode.
+    Minibatches are pairs (X, y) of MXNet or NumPy arrays. Loss and train accuracy are means
+    over the epoch, while the weights change; test accuracy is measured after it, in prediction mode.
 
     From the first step on, glibc keeps freed memory in the process for the next arrays, unless GLUON_BN_MALLOC is 0.
 
     Shapes: X (b, ...) as net takes it; y (b,), whole numbers from 0 to classes - 1; net's output (b, classes).
-    Returns: a list of `Epoch`, one for each, with those of the checkpoint.
-    Raises: InputError for bad arguments, before the first step; for a later minibatch, before the step
-    on it, but for its labels within 20 minibatches after. Diverged within 20 minibatches after a loss or a
-    parameter is not finite, and at the end of the epoch at the latest. What the checkpoint raises.
+    Returns: a list of `Epoch`, including those of the checkpoint.
+    Raises: InputError for bad arguments, before the first step; for a bad minibatch, before the step
+    on it, or within 20 minibatches if only its labels are wrong. Diverged within 20 minibatches after a loss or a
+    parameter is not finite, at the end of the epoch at the latest. Whatever the checkpoint raises.
     """
     num_epochs, lr = inputs.check_schedule(num_epochs, lr)
     inputs.check_countable('train_iter', train_iter)
@@ -84,7 +84,7 @@ def train(
     history = checkpoint.load(net) if checkpoint else []
     order = numpy.random.get_state()
     X, y = next(pairs('test_iter', test_iter))
-    numpy.random.set_state(order)  # a first look at shuffled minibatches leaves the order of all others alone
+    numpy.random.set_state(order)  # so that this look at a shuffled iterator does not change the order of the others
     inputs.check_minibatch(net, X, y, devices)
     inputs.check_trainable(net, devices)
     for size in sizes:
@@ -96,7 +96,7 @@ def train(
         return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
 
     def replay_step(X: Any, y: Any) -> Totals:
-        # a trainer for several devices keeps weights of its own, so each step has a new one
+        # a trainer for several devices keeps its own copy of the weights, so each step needs a new one
         totals = Totals()
         train_batch(net, X, y, loss_fn, sgd(), devices, totals)
         return totals
@@ -124,7 +124,7 @@ def train(
                 train_batch(net, X, y, loss_fn, trainer, devices, totals)
                 if i % CHECK_EVERY == 0:
                     monitor.check_window(totals)
-                    # Reads where the device was a window ago, so that it never runs dry while Python waits.
+                    # Reads the totals of a window ago, so that the device is never idle while Python waits.
                     if shown:
                         loss, train_acc = shown.means()
                         bar.set_postfix(epoch=f'{epoch}/{num_epochs}', loss=f'{loss:.3f}', train_acc=f'{train_acc:.3f}')
@@ -168,9 +168,9 @@ def train_batch(
 
 
 def evaluate_accuracy(net: gluon.Block, data_iter: Iterable[Tuple[Any, Any]], device: Device = None) -> float:
-    """Return the share of the examples in data_iter that net classifies rightly, in prediction mode.
+    """Return the share of the examples in data_iter that net classifies correctly, in prediction mode.
 
-    Raises: InputError for a net, minibatches or a device that `train` refuses, or no minibatches.
+    Raises: InputError for a net, minibatches or a device that `train` refuses.
     """
     devices = check_devices(device)
     inputs.check_block(net)
@@ -190,7 +190,7 @@ def _accuracy(net: gluon.Block, minibatches: Iterable[Tuple[Any, Any]], devices:
 
 
 class _Curves:
-    """The three curves, live in a notebook, by d2l's animator."""
+    """The three curves, drawn live in a notebook by d2l's animator."""
 
     def __init__(self, num_epochs: int) -> None:
         from ..system import before_matplotlib  # noqa: F401  d2l imports it
@@ -198,7 +198,7 @@ class _Curves:
         # isort: split
         import d2l.mxnet as d2l
 
-        # black: a colour stands for a norm, and here the lines are told apart by their dashes
+        # black with different dashes, because everywhere else a colour stands for a norm
         self.animator = d2l.Animator(
             xlabel='epoch',
             xlim=[0, num_epochs],

@@ -1,4 +1,4 @@
-"""Which layers of a net keep moving statistics, and where: ours, Gluon's, and a reader's own."""
+"""Which layers of a net keep moving statistics, and where: ours, Gluon's, and custom ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = (('moving_mean', 'moving_var'), ('running_mean', 'running_var'))  # the 
 
 
 def norm_layers(net: Block) -> List[Block]:
-    """Return the layers that use the minibatch's statistics in training and moving ones in prediction."""
+    """Return the layers that use minibatch statistics in training and moving statistics in prediction."""
     return [
         block
         for block in blocks_of(net)
@@ -24,7 +24,7 @@ def norm_layers(net: Block) -> List[Block]:
 
 
 def statistic_names(block: Block) -> Tuple[str, ...]:
-    """Return under which names a block keeps its moving mean and variance; () if it keeps none."""
+    """Return the names of a block's moving mean and variance; () if it has none."""
     return next(
         (
             names
@@ -36,11 +36,11 @@ def statistic_names(block: Block) -> Tuple[str, ...]:
 
 
 def statistics_of(layer: Block) -> Tuple[Any, Any]:
-    """Return the moving mean and variance of a layer: parameters, or the plain arrays of a reader's own layer."""
+    """Return the moving mean and variance of a layer: parameters, or plain arrays of a custom layer."""
     mean, var = statistic_names(layer)
     return getattr(layer, mean), getattr(layer, var)
 
 
 def axis_of(layer: Block) -> int:
-    """Return the axis of the channels of a layer's input."""
+    """Return the channel axis of a layer's input."""
     return layer._kwargs.get('axis', 1) if isinstance(layer, GLUONS) else 1

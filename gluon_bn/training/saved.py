@@ -1,4 +1,4 @@
-"""Saved parameters, loaded across functions, layers and fronts."""
+"""Loads saved parameters across functions, layers and fronts."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ NORM_PARAMETERS = ('gamma', 'beta', 'moving_mean', 'moving_var')
 
 
 def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Context] = None) -> None:
-    """Load into net what `save_parameters` has written for a net of the same layers, with whichever norm.
+    """Load a file that `save_parameters` wrote for a net of the same layers, with any norm.
 
-    The nets may differ in the function of their `BatchNorm`, have Gluon's layer in its place (with the
-    same eps, and scale=True), or be of the other front (`mx.nd`, or `mx.np` under `npx.set_np()`), and
-    predict the same:
+    The nets may differ in the function of their `BatchNorm`, use Gluon's layer instead (with the
+    same eps, and scale=True), or be of the other front (`mx.nd`, or `mx.np` under `npx.set_np()`).
+    They predict the same:
 
         lenet('scratch') <-> lenet('fused') <-> lenet('gluon')
 
-    Gluon's layer calls the statistics running_mean and running_var, and holds one value a channel in
-    an array (c,), this package's in the shape that broadcasts over X. The rest is equal, names and
-    all. Files of `save_parameters(deduplicate=True)`, `collect_params().save` and `export` load too:
-    those of the latter two name layers by type and number, and are matched by the order of creation.
-    What is already initialized stays on its devices; the rest goes to device, the CPU by default.
+    Gluon's layer calls the statistics running_mean and running_var, and keeps one value per channel in
+    an array (c,); this package's keeps them in the shape that broadcasts over X. All else is equal,
+    names included. Files of `save_parameters(deduplicate=True)`, `collect_params().save` and `export` load too:
+    the latter two name layers by type and number, and are matched by the order of creation.
+    Initialized parameters stay on their devices; the others go to device, the CPU by default.
 
-    Shapes: (c,), (1, c) and (1, c, 1, 1) are one for gamma, beta, mean and variance; others must fit.
-    Raises: InputError, and nothing is loaded, if the file cannot be read, is foreign, truncated or garbled,
-    if a parameter is missing in it (statistics among them), is not net's, or has another shape or type.
+    Shapes: for gamma, beta, mean and variance, (c,), (1, c) and (1, c, 1, 1) are equivalent; others must match.
+    Raises: InputError, without loading anything, if the file cannot be read, is of another kind, truncated or
+    garbled, if it lacks a parameter or statistic of net or has others, or if a shape or type differs.
     """
     check_block(net)
     devices = check_devices(device)
@@ -46,7 +46,7 @@ def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Cont
     saved = _by_position(net, parameters, saved)
     _check_names(path, parameters, saved)
     values = {name: _converted(path, name, parameter, saved[name]) for name, parameter in parameters.items()}
-    # MXNet's own array: one of NumPy cannot be written into a weight that oneDNN keeps in a layout of its own
+    # an MXNet array, because a NumPy array cannot be written into a weight that oneDNN keeps in its own layout
     array = mx.np.array if mx.util.is_np_array() else mx.nd.array
     for name, parameter in parameters.items():
         _allocate(parameter, values[name].shape, devices)
@@ -54,10 +54,10 @@ def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Cont
 
 
 def _with_our_names(path: Union[str, Path], by_name: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the dict with the names that this package has for the statistics."""
+    """Return the dict with this package's names for the statistics."""
     renamed = {_our_name(name): value for name, value in by_name.items()}
     if len(renamed) < len(by_name):
-        raise InputError(f'{path} must hold moving_mean or running_mean of a layer, but holds both; save it again')
+        raise InputError(f'{path} must hold moving_mean or running_mean for a layer, but holds both; save it again')
     return renamed
 
 
@@ -66,11 +66,11 @@ def _our_name(name: str) -> str:
 
 
 def _by_position(net: Block, parameters: Dict[str, Parameter], saved: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what was saved under the names in parameters, matched by order of creation if no name fits."""
-    names_of: Dict[Parameter, List[str]] = {}  # more than one for a parameter that layers share
+    """Return the saved values under the names in parameters, matched by order of creation if no name fits."""
+    names_of: Dict[Parameter, List[str]] = {}  # several for a parameter that layers share
     for name, parameter in parameters.items():
         names_of.setdefault(parameter, []).append(name)
-    if not set(saved) & set(parameters):  # then perhaps by the names that Gluon gives to parameters themselves
+    if not set(saved) & set(parameters):  # perhaps Gluon's own names of the parameters match
         ours = _ranked([_our_name(parameter.name) for parameter in names_of])
         theirs = _ranked([name.partition(':')[2] or name for name in saved])  # arg:, aux:
         if set(ours) == set(theirs) and len(ours) == len(theirs) == len(names_of):
@@ -84,7 +84,7 @@ def _by_position(net: Block, parameters: Dict[str, Parameter], saved: Dict[str, 
 
 
 def _ranked(names: List[str]) -> List[str]:
-    """Return Gluon's names without the part that all have in common, each number replaced by its rank.
+    """Return Gluon's names without their common prefix, each number replaced by its rank.
 
     sequential3_dense5_weight and sequential3_dense8_weight become dense0_weight and dense1_weight: Gluon counts the
     layers of a type as they are created, in a net or in the whole process.
@@ -106,8 +106,8 @@ def _check_names(path: Union[str, Path], parameters: Collection[str], saved: Col
     foreign = [name for name in saved if name not in parameters]
     if missing and not foreign and all(name.endswith(('moving_mean', 'moving_var')) for name in missing):
         raise InputError(
-            f'{path} must hold the moving statistics, but {_abbreviated(missing)} are missing: the layer '
-            'that was saved kept them in plain arrays, which save_parameters leaves out; train with '
+            f'{path} must hold the moving statistics, but {_abbreviated(missing)} are missing: the saved '
+            'layer kept them in plain arrays, which save_parameters leaves out; train with '
             'gluon_bn.BatchNorm, which saves them'
         )
     if missing or foreign:
@@ -117,9 +117,7 @@ def _check_names(path: Union[str, Path], parameters: Collection[str], saved: Col
         by_number = (
             ''
             if any('.' in name for name in saved)
-            else (
-                ', or save it by save_parameters: collect_params().save and export name layers by type and number alone'
-            )
+            else (', or save it with save_parameters: collect_params().save and export name layers by type and number')
         )
         raise InputError(
             f'{path} must hold the parameters of this net, but it {" and ".join(differences)}: it was '
@@ -134,7 +132,7 @@ def _abbreviated(names: List[str]) -> str:
 def _converted(
     path: Union[str, Path], name: str, parameter: Parameter, value: numpy.ndarray[Any, Any]
 ) -> numpy.ndarray[Any, Any]:
-    """Return the saved value in the parameter's own shape and type."""
+    """Return the saved value in the parameter's shape and type."""
     shape = tuple(known if known > 0 else 0 for known in parameter.shape)  # 0: not yet inferred
     expected, actual = (
         (shape, value.shape)
@@ -144,7 +142,7 @@ def _converted(
     if len(expected) != len(actual) or any(known not in (0, size) for known, size in zip(expected, actual)):
         raise InputError(
             f'{name} in {path} must be {shape}, as the net has it, got {value.shape}: it was saved from a '
-            'net of other sizes; build the net as it was then'
+            'net of other sizes; build the net with those sizes'
         )
     dtype = numpy.dtype(parameter.dtype)
     if not numpy.can_cast(value.dtype, dtype):
@@ -157,12 +155,12 @@ def _converted(
 
 
 def _channels(shape: Tuple[int, ...]) -> Tuple[int, ...]:
-    """Return (c,) for the shape of one value a channel, in any of its three forms."""
+    """Return (c,) for the shape of one value per channel, in any of its three forms."""
     return shape[1:2] if len(shape) > 1 and shape[0] == 1 and shape[2:] in ((), (1, 1)) else shape
 
 
 def _allocate(parameter: Parameter, shape: Tuple[int, ...], devices: List[mx.Context]) -> None:
-    """Give a parameter that has no array yet one of this shape, on the devices for which it waits or on these."""
+    """Allocate a parameter that has no array yet, on the devices of its deferred initialization or on these."""
     if parameter._data is None:
         parameter.shape = shape
         parameter.initialize(ctx=parameter.list_ctx() if parameter._deferred_init else devices)

@@ -1,4 +1,4 @@
-"""Sums of losses and right answers over minibatches, kept on the device until they are read."""
+"""Sums of losses and correct answers over minibatches, kept on the device until they are read."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..errors import InputError
 
 
 class Totals:
-    """Sums in float64, exact for counts up to 2**53 whatever the type of the net.
+    """Sums in float64, exact for counts up to 2**53 whatever the dtype of the net.
 
-    Reading them is the only thing that waits for the device; `add` starts operators and returns.
+    Only reading them blocks on the device; `add` launches operators and returns.
     """
 
     def __init__(self) -> None:
         self.loss: Dict[mx.Context, Any] = {}
         self.correct: Dict[mx.Context, Any] = {}
-        self.invalid: Dict[mx.Context, Any] = {}  # labels of no class: the loss would take the nearest class
+        self.invalid: Dict[mx.Context, Any] = {}  # labels out of range, which the loss would clip
         self.count = self.classes = 0
 
     def add(self, output: NDArray, loss: Optional[NDArray], y: NDArray) -> None:
@@ -28,7 +28,7 @@ class Totals:
         check_output(output, len(y))
         device, self.classes = output.context, output.shape[1]
         output, y = output.as_nd_ndarray(), y.as_nd_ndarray().astype('float32')
-        if output.dtype == numpy.float16:  # in which argmax could not tell classes from 2049 on apart
+        if output.dtype == numpy.float16:  # whose integers are exact only up to 2048, so argmax would be wrong
             output = output.astype('float32')
         right = output.argmax(axis=1).astype('float32', copy=False) == y
         results = [(self.correct, right), (self.invalid, is_invalid(y, self.classes))]
@@ -39,7 +39,7 @@ class Totals:
         self.count += len(y)
 
     def snapshot(self) -> Totals:
-        """Return the sums as they are now; later minibatches make new arrays and leave these alone."""
+        """Return a copy of the current sums, which later minibatches do not change."""
         copy = Totals()
         copy.loss, copy.correct, copy.invalid = dict(self.loss), dict(self.correct), dict(self.invalid)
         copy.count, copy.classes = self.count, self.classes
@@ -48,7 +48,7 @@ class Totals:
     def means(self) -> Tuple[float, float]:
         """Return (loss, accuracy) per example; blocks until the device has caught up.
 
-        Raises: InputError if a label was none of the classes.
+        Raises: InputError if a label was out of range.
         """
         loss, correct, invalid = (
             sum(total.asnumpy().item() for total in sums.values()) for sums in (self.loss, self.correct, self.invalid)
@@ -58,7 +58,7 @@ class Totals:
 
 
 def is_invalid(y: NDArray, classes: int) -> NDArray:
-    """Return, for each label in float32, 1 unless it is a whole number from 0 to classes - 1. NaN is not itself."""
+    """Return 1 for each label (float32) that is not a whole number from 0 to classes - 1; NaN counts, as NaN != NaN."""
     return y.clip(0, classes - 1).floor() != y
 
 
@@ -82,7 +82,7 @@ def check_output(output: Any, examples: int) -> None:
         )
     if output.shape[1] == 1:
         raise InputError(
-            'must return scores (b, classes) of two classes or more, got a single one, whose softmax is '
+            'must return scores (b, classes) for at least two classes, got a single one, whose softmax is '
             'always 1; let its last layer be nn.Dense(2) for two classes',
             'net',
         )

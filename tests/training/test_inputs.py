@@ -257,7 +257,7 @@ def test_outputs_that_are_no_rows_of_scores_are_refused(end, came):
 @pytest.mark.fault("outputs that are no rows of scores", tries=2)
 def test_a_net_of_one_output_is_refused():
     """Softmax of one score is 1: every loss would be 0."""
-    match = r"must return scores \(b, classes\) of two classes or more, got a single one.*nn.Dense\(2\) for two"
+    match = r"must return scores \(b, classes\) for at least two classes, got a single one.*nn.Dense\(2\) for two"
     one = [(images(), nd.zeros(4))]
     refused("net", match, net=nn.Dense(1), train_iter=one, test_iter=one)
     net = nn.Dense(1)
@@ -266,7 +266,9 @@ def test_a_net_of_one_output_is_refused():
         evaluate_accuracy(net, one)
 
 
-SINGLE = "must leave no device a single example, from which layer .*BatchNorm.* learns nothing, .* got a minibatch of "
+SINGLE = (
+    "must give each device more than one example, because layer .*BatchNorm.* learns nothing .* got a minibatch of "
+)
 TWO = [mx.cpu(0), mx.cpu(1)]
 
 

@@ -188,8 +188,8 @@ def test_gluons_own_names_of_another_net_are_refused_with_the_way_out(path):
 def test_a_path_or_a_device_that_is_none_is_refused_by_name(path, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for bad, why in (
-        (tmp_path, "no regular file"),
-        (tmp_path / "pipe", "no regular file"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "pipe", "not a regular file"),
         ("/dev/zero", "no regular"),
         (tmp_path / "gone", "No such file"),
         (5, "int"),
@@ -301,7 +301,7 @@ def test_a_foreign_file_is_refused_by_name_and_never_run(path, kind, tmp_path, m
     monkeypatch.chdir(tmp_path)
     with open(path, "wb") as file:
         file.write(FOREIGN[kind])
-    with pytest.raises(ValueError, match=r"lenet.params must be a file that save_parameters of MXNet has written"):
+    with pytest.raises(ValueError, match=r"lenet.params must be a file written by MXNet.s save_parameters"):
         load_parameters(lenet("fused"), path)
     assert os.listdir(tmp_path) == ["lenet.params"]
 
