@@ -249,15 +249,15 @@ def begun(tmp_path):
         (
             '{"norms": ["none"], "optimizer": "adam"}',
             r"has optimizer, which this version, \S+, does not know; "
-            "go on with the version that began it, or start anew",
+            "continue with the version that started it, or start anew",
         ),
-        ("[1, 2]", r"is damaged: it holds no JSON object, but \[1, 2\]; start anew"),
-        ('"a text"', 'is damaged: it holds no JSON object, but "a text"; start anew'),
+        ("[1, 2]", r"is damaged: it must hold a JSON object, got \[1, 2\]; start anew"),
+        ('"a text"', 'is damaged: it must hold a JSON object, got "a text"; start anew'),
         ('{"lr": "fast"}', "is damaged: lr must be a finite number > 0, got 'fast'"),
         ('{"norms": [["none"]]}', r"is damaged: norms must be one of .*; got \['none'\]"),
         ('{"norms": 3}', "is damaged: norms must be a tuple"),
         ('{"norms"', "is damaged: Expecting ':' delimiter"),
-        ("\xff", "is damaged: it is no text"),
+        ("\xff", "is damaged: it is not text"),
     ],
 )
 @pytest.mark.fault("a configuration that is damaged, or of another version")
@@ -358,14 +358,14 @@ def test_the_home_folder_is_written_to(tmp_path, monkeypatch):
 def test_a_minibatch_of_more_than_all_examples_is_refused(batch_size, num_train, most):
     with pytest.raises(
         InputError,
-        match=f"^batch_size must be at most the number of training examples, {most}, got 100,000; take fewer",
+        match=f"^batch_size must be at most the number of training examples, {most}, got 100,000; use smaller",
     ):
         Configuration(batch_size=batch_size, num_train=num_train)
 
 
 def test_an_epoch_beside_the_others_is_of_the_examples_that_are_trained_on():
     measured = SideBySide(10, {"scratch": 1.0, "fused": 1.0}, {"scratch": 0.25, "fused": 0.01})
-    for num_train, words in (2560, "250 ms each, which makes 2.5 s an epoch."), (None, "which makes 58.8 s an epoch."):
+    for num_train, words in (2560, "250 ms each, or 2.5 s per epoch."), (None, "or 58.8 s per epoch."):
         summary = Summary(Configuration(batch_size=256, num_train=num_train), measured, False, {}, {}, 1, [])
         assert report.beside(summary).endswith(words)
 

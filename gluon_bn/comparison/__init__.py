@@ -1,4 +1,4 @@
-"""The comparison: LeNet by several norms, from several seeds, each run in a process of its own."""
+"""The comparison: trains LeNet with several norms from several seeds, each run in its own process."""
 
 from ..system import before_mxnet  # noqa: F401  must come first: see that module
 from .comparison import compare

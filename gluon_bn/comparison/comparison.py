@@ -27,7 +27,7 @@ from .progress import Progress
 from .summary import Run, SideBySide, Summary
 from .task import Failed, Finished, Started, Task, Trained, message_from, threads
 
-Pending = Tuple[Task, Optional[Run]]  # without a run: the chapter's batch_norm beside the others
+Pending = Tuple[Task, Optional[Run]]  # run is None for the chapter's batch_norm beside the others
 BESIDE = "the chapter's batch_norm beside the others"
 
 
@@ -39,25 +39,25 @@ def compare(
     jobs: Optional[int] = None,
     resume: Union[None, str, Path] = None,
 ) -> Tuple[Dict[str, Any], Path]:
-    """Train LeNet by each norm and seed and write the results to a run folder.
+    """Train LeNet with each norm from each seed, and write the results to a run folder.
 
-    Within a seed every norm has the same initial weights, minibatches, pooling and rate.
-    Each run has a process of its own, with OMP_NUM_THREADS=1 unless that is set; `jobs` of
-    them train at a time (as many as this process may use cores, by default), which changes
-    the seconds and nothing else. configuration: a `Configuration`; None is that of the chapter.
+    For each seed, all norms have the same initial weights, minibatches, pooling and rate.
+    Each run has its own process, with OMP_NUM_THREADS=1 unless that is set; `jobs` of them
+    train at a time (by default, the number of cores that this process may use), which
+    affects only the seconds. configuration: a `Configuration`; None is the chapter's.
     The folder `out` (a new one below runs/ by default) gets
-        metrics.jsonl   a line an epoch, written as it comes
+        metrics.jsonl   a line per epoch, written as it completes
         nets/           the state of each run after its last epoch, and the trained net
         summary.json    configuration, versions, machine, results
         curves.svg/png  median over seeds and their range
         report.md       the table and the picture
-    Where ours is `fused_batch_norm`, the chapter's `batch_norm` is shown beside it, on a
-    tenth of an epoch. A run that fails is marked, and the others go on. Ctrl-C ends the training;
-    what is finished is kept and summed up. resume: the folder of a comparison that was
-    stopped or killed, to go on from the last epoch of each run, to the same metrics.
+    Beside `fused_batch_norm`, the chapter's `batch_norm` is measured too, on a tenth of an
+    epoch. A run that fails is marked, and the others continue. Ctrl-C ends the training, and
+    what has finished is kept and summarized. resume: the folder of a comparison that was
+    stopped or killed, to continue each run after its last epoch, to the same metrics.
 
     Returns: (summary, out): the content of summary.json and the folder.
-    Raises: InputError for a configuration that cannot be trained, an out that holds results already or
+    Raises: InputError for a configuration that cannot be trained, an out that already holds results or
     cannot be written, or a damaged or different comparison to resume; DataUnavailable and NativeError
     before anything is written; OutputError if the results cannot be written.
     """
@@ -80,7 +80,7 @@ def compare(
     find_files(root)  # fails on missing data before anything is written
     environment = {'OMP_NUM_THREADS': threads()}
     if 'fused' in configuration.norms:
-        environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once, for all runs, before a clock starts
+        environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once for all runs, before the clock starts
     with folder.locked(out) if resume is not None else folder.create(out, configuration):
         try:
             return _run(out, configuration, root, Progress(progress), jobs, environment).content(), out
@@ -88,10 +88,10 @@ def compare(
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_in(error.filename, out)
             if isinstance(error, GluonBnError) or error.errno not in DISK_FULL and not refused:
                 raise
-            remedy = 'make room' if error.errno in DISK_FULL else 'check its permissions'
+            remedy = 'free some space' if error.errno in DISK_FULL else 'check its permissions'
             raise OutputError(
                 f'{error.filename or out} cannot be written: {error.strerror or error}; what was written '
-                f'before is intact: {remedy}, and go on with --resume {out}'
+                f'before is intact: {remedy}, and continue with --resume {out}'
             ) from error
 
 
@@ -118,16 +118,16 @@ def _run(
     jobs: int,
     environment: Dict[str, str],
 ) -> Summary:
-    """Train what is not finished yet, write all results, and return the summary."""
+    """Train the runs that have not finished, write all results, and return the summary."""
     where, norms = (str(out), None if root is None else str(root)), configuration.norms
     tasks = [Task(configuration, norm, seed, *where) for seed in configuration.seeds for norm in norms]
     runs = [_earlier_run(task) for task in tasks]
-    # Of a process that was killed, the last line may be broken, or missing: the checkpoints have what is true.
+    # Rewrite it from the checkpoints: if a process was killed, its last line may be cut off or missing.
     store(''.join(_line(run, epoch) for run in runs for epoch in run.history).encode(), out / 'metrics.jsonl')
     earlier = _earlier_summary(out)
     if all(run.finished for run in runs):
         jobs_used = earlier.jobs if earlier else None
-        progress.say(f'Every run in {out} is finished')
+        progress.say(f'Every run in {out} has finished')
     else:
         jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
         progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
@@ -153,7 +153,7 @@ def _run(
 
 
 def _earlier_run(task: Task) -> Run:
-    """The run as its checkpoint has it."""
+    """Return the run as recorded in its checkpoint."""
     assert task.norm
     history, results = task.checkpoint().peek()
     return Run(
@@ -173,7 +173,7 @@ def _train(
     jobs: int,
     environment: Dict[str, str],
 ) -> None:
-    """Run the tasks; fills in each one's run, or the summary for the one without a run, as results come."""
+    """Run the tasks, and fill in their runs as results arrive; the task without a run fills in the summary."""
     messages = run_tasks(
         'gluon_bn.comparison.worker', [dataclasses.asdict(task) for task, _ in pending], jobs, environment
     )
@@ -207,9 +207,9 @@ def _train(
 
 
 def _earlier_summary(out: Path) -> Optional[Summary]:
-    """The summary that a resumed comparison left; None if there is none, or it is damaged.
+    """Return the summary of the comparison to resume; None if there is none, or it is damaged.
 
-    Raises: InputError if it cannot be read: what it says of the seconds would be lost.
+    Raises: InputError if it cannot be read, because its note on the seconds would be lost.
     """
     try:
         return Summary.of(json.loads((out / 'summary.json').read_bytes()))
@@ -221,7 +221,7 @@ def _earlier_summary(out: Path) -> Optional[Summary]:
             f'{error.strerror or error}; check its permissions',
             'resume',
         ) from error
-    except (ValueError, TypeError, KeyError):  # no JSON: the process was killed on a machine without atomic renames
+    except (ValueError, TypeError, KeyError):  # damaged: the process was killed on a machine without atomic renames
         return None
 
 

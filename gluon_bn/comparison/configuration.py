@@ -13,9 +13,9 @@ from ..training import check_schedule
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """What a comparison trains: every norm from every seed, all else the same.
+    """What a comparison trains: every norm from every seed, all else equal.
 
-    num_train: only the first so many training examples, for a quick run.
+    num_train: use only the first so many training examples, for a quick run.
     """
 
     norms: Sequence[str] = ('none', 'fused', 'gluon')
@@ -43,17 +43,17 @@ class Configuration:
         look_up('pool', self.pool, POOLS)
         for seed in self.seeds:
             if not is_whole(seed, 0, 2**31 - 1):
-                raise InputError(f'must be whole numbers from 0 to 2**31 - 1, got {seed!r}; take 0, for one', 'seeds')
+                raise InputError(f'must be whole numbers from 0 to 2**31 - 1, got {seed!r}; use 0, say', 'seeds')
         num_train = self.num_train or 60_000
         if self.batch_size > num_train:
             raise InputError(
                 f'must be at most the number of training examples, {num_train:,}, got '
-                f'{self.batch_size:,}; take fewer in a minibatch, or more examples',
+                f'{self.batch_size:,}; use smaller minibatches, or more examples',
                 'batch_size',
             )
         if any(NORMS[norm] for norm in self.norms):
             self._check_smallest_minibatch()
-        # Of one type each, whatever they came as, so that equal configurations are equal and can be written as JSON.
+        # Convert to plain types, so that equal configurations compare equal and can be written as JSON.
         plain = {
             'norms': tuple(self.norms),
             'seeds': tuple(map(int, self.seeds)),
@@ -70,7 +70,7 @@ class Configuration:
         smallest = num_train % self.batch_size or self.batch_size
         if smallest == 1:
             raise InputError(
-                'must leave no minibatch of a single example, from which batch normalization learns '
-                f'nothing, got {self.batch_size} for {num_train:,} examples; take another',
+                'must not leave a minibatch of a single example, from which batch normalization learns '
+                f'nothing, got {self.batch_size} for {num_train:,} examples; use another size',
                 'batch_size',
             )

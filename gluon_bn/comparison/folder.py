@@ -1,4 +1,4 @@
-"""The folder of a comparison: created once, resumable, written by one process at a time."""
+"""The folder of a comparison: created once, resumable, and written by one process at a time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NAME_IT = 'name the folder that the comparison said it writes to'
 
 @contextlib.contextmanager
 def create(out: Path, configuration: Configuration) -> Iterator[None]:
-    """Make the folder `out` for a new comparison and lock it.
+    """Create the folder `out` for a new comparison, and lock it.
 
-    Raises: InputError if it cannot be written, is locked, or has a file already that would be written over.
+    Raises: InputError if it cannot be written, is locked, or already has a file that would be overwritten.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -36,7 +36,7 @@ def create(out: Path, configuration: Configuration) -> Iterator[None]:
                 raise InputError(
                     f'must be a folder without results in it, got {out}, which has '
                     f'{", ".join(found)}; name a new one'
-                    + (f', or go on with this one by --resume {out}' if FILE in found else ''),
+                    + (f', or continue this one with --resume {out}' if FILE in found else ''),
                     'out',
                 )
             store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / FILE)
@@ -48,7 +48,7 @@ def create(out: Path, configuration: Configuration) -> Iterator[None]:
 
 
 def configuration_of(folder: Union[str, Path]) -> Configuration:
-    """The `Configuration` of the comparison in a folder. Raises: InputError if there is none, or it is damaged."""
+    """Return the `Configuration` of the comparison in a folder. Raises: InputError if it is missing or damaged."""
     folder = check_path('resume', folder, 'the folder of a comparison', NAME_IT)
 
     def refused(why: str, remedy: str) -> InputError:
@@ -60,23 +60,23 @@ def configuration_of(folder: Union[str, Path]) -> Configuration:
     try:
         text = (folder / FILE).read_text(encoding='utf-8')
     except (FileNotFoundError, NotADirectoryError):
-        lacks = f'has no {FILE}' if folder.is_dir() else f'is no folder in {os.getcwd()}'
+        lacks = f'has no {FILE}' if folder.is_dir() else f'is not a folder in {os.getcwd()}'
         raise refused(f'which {lacks}', NAME_IT) from None
     except OSError as error:
         raise refused(f'whose {FILE} cannot be read: {error.strerror or error}', 'check its permissions') from error
     except UnicodeDecodeError:
-        raise damaged('it is no text') from None
+        raise damaged('it is not text') from None
     try:
         content = json.loads(text)
-    except ValueError as error:  # of json
+    except ValueError as error:  # from json
         raise damaged(error) from error
     if not isinstance(content, dict):
-        raise damaged(f'it holds no JSON object, but {text.strip()[:40]}')
+        raise damaged(f'it must hold a JSON object, got {text.strip()[:40]}')
     unknown = sorted(set(content) - set(Configuration.__dataclass_fields__))
     if unknown:
         raise refused(
             f'whose {FILE} has {", ".join(unknown)}, which this version, {__version__}, does not know',
-            'go on with the version that began it, or start anew in another folder',
+            'continue with the version that started it, or start anew in another folder',
         )
     try:
         return Configuration(**content)
@@ -100,7 +100,7 @@ def check_same(configuration: Configuration, folder: Path) -> None:
 def locked(folder: Path, name: str = 'resume', wait: bool = False) -> Iterator[None]:
     """Keep other processes from writing to the same folder; the lock ends with this process at the latest.
 
-    name: of the argument that names the folder, for the error; wait: for the other process, in place of the error.
+    name: the argument that names the folder, for the error. wait: wait for the other process, instead of raising.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -113,7 +113,7 @@ def locked(folder: Path, name: str = 'resume', wait: bool = False) -> Iterator[N
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if wait:
-                print(f'waiting for the process that uses {folder}', flush=True)
+                print(f'waiting for another process that uses {folder}', flush=True)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             else:
                 raise InputError(

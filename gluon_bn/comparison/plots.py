@@ -13,9 +13,9 @@ PANELS = (('loss', 'train loss'), ('train_acc', 'train accuracy'), ('test_acc', 
 
 
 def plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss and accuracies over the epochs: the median over seeds as a line, their range as a band.
+    """Plot loss and accuracies over the epochs: the median over seeds as a line, their range as a band.
 
-    runs: as summary.json has them, dicts with 'norm', 'seed' and 'history', a list of dicts with the fields of `Epoch`.
+    runs: those of summary.json, dicts with 'norm', 'seed' and 'history', a list of dicts with the fields of `Epoch`.
     Returns: a matplotlib Figure.
     """
     norms = list(dict.fromkeys(run['norm'] for run in runs if run['history']))
@@ -24,7 +24,7 @@ def plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
     for ax, (key, title) in zip(axes, PANELS):
         for norm in norms:
             histories = [[epoch[key] for epoch in run['history']] for run in runs if run['norm'] == norm]
-            # A run that was stopped early is left out where a longer one can be drawn.
+            # Runs that were stopped early are omitted if there is a longer one.
             length = max(map(len, histories))
             histories = [history for history in histories if len(history) == length]
             plot_median_and_range(

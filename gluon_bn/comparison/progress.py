@@ -1,4 +1,4 @@
-"""What a comparison says while it trains: bars on a terminal and in a notebook, else a line an epoch."""
+"""The progress of a comparison: bars on a terminal and in a notebook, otherwise a line per epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .task import Started, Trained
 
 
 class Progress:
-    """Shows the messages of runs that train at the same time, each under its name."""
+    """Shows the progress of runs that train at the same time, each under its name."""
 
     def __init__(self, show: bool) -> None:
         self.show, self.bars = show, show and (sys.stderr.isatty() or in_notebook())
@@ -38,7 +38,7 @@ class Progress:
             )
 
     def ended(self, name: str, reason: Optional[str] = None) -> None:
-        """A run is over; the reason is said if it failed."""
+        """Remove the bar of a run, and say the reason if it failed."""
         if name in self.open:
             self.open.pop(name).close()
         if reason:
@@ -46,10 +46,10 @@ class Progress:
 
     def say(self, text: str) -> None:
         if self.show:
-            with contextlib.suppress(BrokenPipeError):  # its reader is gone: no reason to stop
+            with contextlib.suppress(BrokenPipeError):  # the reader is gone, but the training continues
                 tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Take away the bars that are left."""
+        """Remove the remaining bars."""
         for name in list(self.open):
             self.ended(name)

@@ -1,4 +1,4 @@
-"""A comparison in words: the results by norm, as a table and as a page."""
+"""The report of a comparison: the results by norm, as a table and as a page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CAPTION = (
 
 
 def three_digits(number: float) -> str:
-    """Three decimals, or three digits of a number that is far too large."""
+    """Format with three decimals, or with three digits and an exponent from 10,000 on."""
     return f'{number:.3f}' if number < 1e4 else f'{number:.2e}'
 
 
 def table(results: Sequence[Result], tablefmt: str = 'simple') -> str:
-    """The results as a text table."""
+    """Return the results as a text table."""
     rows = [
         (
             _label(result),
@@ -39,7 +39,7 @@ def table(results: Sequence[Result], tablefmt: str = 'simple') -> str:
 
 
 def caption(jobs: Optional[int]) -> str:
-    """What the numbers of the table are, and how many runs shared the machine when seconds were measured."""
+    """Explain the numbers of the table, and say how many runs shared the machine when the seconds were measured."""
     how = (
         'measured over several sessions'
         if jobs is None
@@ -51,7 +51,7 @@ def caption(jobs: Optional[int]) -> str:
 
 
 def failures(summary: Summary) -> List[str]:
-    """A line for each run that failed, with the reason."""
+    """Return a line for each run that failed, with the reason."""
     return [
         f'{LABELS.get(run.norm, run.norm)}, seed {run.seed}, failed after {len(run.history)} epochs: {run.failed}'
         for run in summary.runs
@@ -60,21 +60,21 @@ def failures(summary: Summary) -> List[str]:
 
 
 def beside(summary: Summary) -> str:
-    """A sentence on the chapter's own maths beside the fused one, or nothing where it was not run."""
+    """Return a sentence that compares the chapter's maths with the fused one, or '' if that was not run."""
     found = summary.beside
     if not found:
         return ''
     loss, seconds = found.loss, found.seconds_a_minibatch
     batches = -(-(summary.configuration.num_train or 60_000) // summary.configuration.batch_size)
     return (
-        f"Beside it, batch_norm as the chapter writes it, on the same {found.minibatches} minibatches: mean "
-        f"loss {loss['scratch']:.4f} ({loss['fused']:.4f} by fused_batch_norm), {seconds['scratch'] * 1000:.0f} ms "
-        f"each, which makes {seconds['scratch'] * batches:.1f} s an epoch."
+        f"For comparison, the chapter's batch_norm on the same {found.minibatches} minibatches: mean loss "
+        f"{loss['scratch']:.4f} (fused_batch_norm: {loss['fused']:.4f}), {seconds['scratch'] * 1000:.0f} ms each, "
+        f"or {seconds['scratch'] * batches:.1f} s per epoch."
     )
 
 
 def markdown(summary: Summary) -> str:
-    """The report of a comparison as a Markdown page beside its curves.png."""
+    """Return the report of a comparison as a Markdown page, to be stored beside its curves.png."""
     configuration, machine, failed = summary.configuration, summary.machine, failures(summary)
     lines = ['# LeNet on Fashion-MNIST, with and without batch normalization', '']
     if summary.interrupted:

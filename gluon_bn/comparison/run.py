@@ -1,4 +1,4 @@
-"""One run of a comparison, LeNet by one norm from one seed: `compare` starts it as a process of its own."""
+"""One run of a comparison: LeNet with one norm from one seed, in its own process."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ Send = Callable[[Message], None]
 
 
 def run_task(task: Task, send: Send) -> None:
-    """Run a task and send its result; an error is sent too, as `Failed`.
+    """Run a task and send its result, or an error as `Failed`.
 
     The traceback of an unexpected error goes to the log of the run, a file in the comparison's folder.
     """
     try:
         if task.norm in ('fused', None):
-            choose()  # compiles and loads the operator before a clock runs
+            choose()  # compiles and loads the operator before the clock starts
         send(train_one(task, task.norm, send) if task.norm else compare_with_scratch(task, send))
     except Diverged as error:
         send(Failed(str(error), diverged=True))
-    except GluonBnError as error:  # which says itself what to do
+    except GluonBnError as error:  # its message says what to do
         send(Failed(str(error)))
-    except Exception as error:  # whatever it is, the run is over, and the others go on
+    except Exception as error:  # ends this run, but not the others
         send(Failed(describe_and_keep(error, task.log)))
 
 
 def train_one(task: Task, norm: str, send: Send) -> Finished:
-    """Train by one norm from one seed; sends the progress and each epoch, returns what was measured after them."""
+    """Train with one norm from one seed, send the progress and each epoch, and return what was measured afterwards."""
     seed_everything(task.seed)
     what, checkpoint = task.configuration, task.checkpoint()
     train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=what.num_train)
     net = lenet(norm, what.pool)
-    _, results = checkpoint.peek()  # of a run that is over, but for the file of its net
+    _, results = checkpoint.peek()  # present if only the file of the net is missing
     history = train(
         net,
         train_iter,
@@ -70,35 +70,35 @@ def train_one(task: Task, norm: str, send: Send) -> Finished:
         if isinstance(error, OutputError):
             raise
         raise OutputError(
-            f'{task.net_file} cannot be written: {error.strerror or error}; make room or check its '
-            'permissions, and go on with --resume'
+            f'{task.net_file} cannot be written: {error.strerror or error}; free some space or check its '
+            'permissions, and continue with --resume'
         ) from error
-    checkpoint.save(net, history, results)  # the last: a run with results is over
+    checkpoint.save(net, history, results)  # comes last, because a run with results counts as finished
     return Finished(**results)
 
 
 def parameter_bytes(net: Block) -> bytes:
-    """The content of the file that save_parameters writes. Raises: OutputError if there is no room for it."""
+    """Return the content of the file that save_parameters writes. Raises: OutputError if the disk is full."""
     try:
-        with tempfile.TemporaryDirectory() as folder:  # MXNet would leave half a file behind where it is stopped
+        with tempfile.TemporaryDirectory() as folder:  # MXNet would leave half a file behind if interrupted
             path = Path(folder, 'net.params')
             try:
                 net.save_parameters(str(path))
-            except MXNetError:  # which names no reason where it cannot write
+            except MXNetError:  # gives no reason when it cannot write
                 size = sum(parameter.data().size * 8 for parameter in net.collect_params().values())
-                Path(folder, 'as much').write_bytes(bytes(size))  # raises OSError if there is no room
+                Path(folder, 'as much').write_bytes(bytes(size))  # raises OSError if the disk is full
                 raise
-            params_file.read(path)  # MXNet may not notice that a disk is full
+            params_file.read(path)  # because MXNet may not notice a full disk
             return path.read_bytes()
-    except (OSError, InputError) as error:  # InputError: of params_file, for a file that is cut off
+    except (OSError, InputError) as error:  # InputError: from params_file, for a truncated file
         raise OutputError(
             f'the trained net cannot be written to {tempfile.gettempdir()}, the folder for temporary '
-            'files: make room there, or set TMPDIR to another, and go on with --resume'
+            'files: free some space there, or set TMPDIR to another, and continue with --resume'
         ) from error
 
 
 def compare_with_scratch(task: Task, send: Send) -> SideBySide:
-    """Train by the chapter's own maths and by the fused one on the same minibatches, too few to take long."""
+    """Train with the chapter's maths and with the fused one, on the same few minibatches."""
     send(Started(SIDE_BY_SIDE_BATCHES, 0))
     what, losses, seconds = task.configuration, {}, {}
     num_train = min(SIDE_BY_SIDE_BATCHES * what.batch_size, what.num_train or 60_000)
@@ -111,7 +111,7 @@ def compare_with_scratch(task: Task, send: Send) -> SideBySide:
 
 
 class _ProgressSender:
-    """Used instead of tqdm's bar: sends what that would show."""
+    """A replacement for tqdm's bar, which sends what the bar would show."""
 
     def __init__(self, send: Send, total: int, initial: int, **kwargs: Any) -> None:
         self.send = send

@@ -12,7 +12,7 @@ from .configuration import Configuration
 
 @dataclasses.dataclass
 class Run:
-    """One training. finished: its net is written; failed: the reason, if it did not get there."""
+    """One training. finished: whether its net is written; failed: why it failed, or None."""
 
     norm: str
     seed: int
@@ -25,7 +25,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """Of several values."""
+    """Median and range of several values."""
 
     median: float
     min: float
@@ -34,7 +34,7 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What the runs of one norm came to; seeds: how many finished, failed: how many did not."""
+    """The results of one norm's runs. seeds: how many finished; failed: how many failed."""
 
     norm: str
     seeds: int
@@ -49,7 +49,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class SideBySide:
-    """The chapter's maths and the fused one on the same minibatches; means by norm, 'scratch' and 'fused'."""
+    """The chapter's maths and the fused one on the same minibatches: means for 'scratch' and 'fused'."""
 
     minibatches: int
     loss: Dict[str, float]
@@ -58,7 +58,7 @@ class SideBySide:
 
 @dataclasses.dataclass
 class Summary:
-    """What summary.json holds. jobs: how many runs trained at a time, None if the training was ever resumed."""
+    """What summary.json holds. jobs: how many runs trained at a time; None if the training was ever resumed."""
 
     configuration: Configuration
     beside: Optional[SideBySide]
@@ -83,7 +83,7 @@ class Summary:
 
     @classmethod
     def of(cls, content: Dict[str, Any]) -> Summary:
-        """Read the content of a summary.json. Raises: ValueError, TypeError or KeyError if it is none."""
+        """Read the content of a summary.json. Raises: ValueError, TypeError or KeyError if it is damaged."""
         values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         values['configuration'] = Configuration(**values['configuration'])
         values['beside'] = SideBySide(**values['beside']) if values['beside'] else None
@@ -94,10 +94,10 @@ class Summary:
 
 
 def summarize(runs: Sequence[Run]) -> List[Result]:
-    """The last epoch of each norm's finished runs: the median over seeds, with the lowest and highest.
+    """Summarize the last epoch of each norm's finished runs: median, lowest and highest over the seeds.
 
-    Seconds an epoch are the median over all epochs, so that the first, which warms up, does not count.
-    Runs that failed are counted; a norm with neither has no result.
+    Seconds per epoch are the median over all epochs, so that the warm-up in the first one does not matter.
+    Failed runs are counted; a norm with neither finished nor failed runs has no result.
     """
     results = []
     for norm in dict.fromkeys(run.norm for run in runs):
@@ -123,5 +123,5 @@ def summarize(runs: Sequence[Run]) -> List[Result]:
 
 
 def spread(values: Sequence[float]) -> Optional[Spread]:
-    """Median, lowest and highest; None of no values."""
+    """Return median, lowest and highest; None if there are no values."""
     return Spread(statistics.median(values), min(values), max(values)) if values else None

@@ -1,4 +1,4 @@
-"""What `compare` and the processes of its runs send each other."""
+"""The messages between `compare` and the processes of its runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .summary import SideBySide
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A net to train by one norm from one seed, or, without a norm, the chapter's maths beside the fused one.
+    """A net to train with one norm from one seed; without a norm, the chapter's maths beside the fused one.
 
-    folder: that of the comparison; root: that of the data.
+    folder: the comparison's; root: the data's.
     """
 
     configuration: Configuration
@@ -37,7 +37,7 @@ class Task:
         configuration = {'norm': self.norm, 'seed': self.seed, **shared}
         if self.norm == 'fused':
             configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
-        configuration['OMP_NUM_THREADS'] = threads()  # which split a sum, and so round differently too
+        configuration['OMP_NUM_THREADS'] = threads()  # threads split a sum, which changes the rounding too
         return Checkpoint(Path(self.folder, 'nets', f'{self.norm}-{self.seed}.checkpoint'), configuration)
 
     @property
@@ -47,18 +47,18 @@ class Task:
 
     @property
     def log(self) -> Path:
-        """The file for the traceback of a run that fails; it is made only then."""
+        """The file for the traceback of a failed run; created only if needed."""
         return Path(self.folder, f'{self.norm}-{self.seed}.log' if self.norm else 'beside.log')
 
 
 def threads() -> str:
-    """How many threads a run has, as OMP_NUM_THREADS says it: one, unless that is set."""
+    """Return the number of threads per run: OMP_NUM_THREADS, or '1' if that is not set."""
     return os.environ.get('OMP_NUM_THREADS') or '1'
 
 
 @dataclasses.dataclass(frozen=True)
 class Started:
-    """The training begins, with `initial` of its `total` minibatches behind it."""
+    """The training starts; `initial` of its `total` minibatches were trained before."""
 
     total: int
     initial: int
@@ -66,7 +66,7 @@ class Started:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """So many more minibatches; shown: what a progress bar shows after them."""
+    """The number of minibatches since the last message; shown: what a progress bar shows after them."""
 
     minibatches: int
     shown: Dict[str, str]
@@ -74,14 +74,14 @@ class Trained:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """The run is over, and its net is written. test_acc_estimated: None without batch normalization."""
+    """The run has finished, and its net is written. test_acc_estimated: None without batch normalization."""
 
     test_acc_estimated: Optional[float] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """The run is over, without a result."""
+    """The run ended without a result."""
 
     reason: str
     diverged: bool = False
@@ -92,7 +92,7 @@ TYPES: Dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def task_from(content: Content) -> Task:
-    """The `Task` whose `dataclasses.asdict` came as JSON."""
+    """Rebuild a `Task` from the JSON of its `dataclasses.asdict`."""
     return Task(**{**content, 'configuration': Configuration(**content['configuration'])})
 
 

@@ -1,6 +1,6 @@
 """The process of one run:  python -m gluon_bn.comparison.worker
 
-A module of its own, because the room imports `run` and Python warns of a module that is imported before it is run.
+This is not part of `run` because the package imports that, and Python warns if a module is imported before it is run.
 """
 
 import warnings
@@ -11,5 +11,5 @@ from .run import run_task
 from .task import content_of, task_from
 
 if __name__ == '__main__':
-    warnings.simplefilter('ignore', DataWarning)  # `compare` has said so
+    warnings.simplefilter('ignore', DataWarning)  # `compare` has shown it already
     serve_task(lambda task, send: run_task(task_from(task), lambda message: send(content_of(message))))

@@ -62,10 +62,10 @@ def test_the_command_writes_all_results(tmp_path, capsys):
     for result in summary["results"]:
         assert f"{result['loss']['median']:.3f}" in printed and f"{result['loss']['median']:.3f}" in report
     assert summary["versions"]["mxnet"] == "1.9.1" and summary["machine"]["cores"] >= 1
-    # to go on with what is finished trains nothing, and keeps what was measured beside it
+    # resuming a finished comparison trains nothing, and keeps what was measured beside it
     assert cli.main(["compare", "--resume", str(out)]) == 0
     assert json.loads((out / "summary.json").read_text()) == summary and summary["beside"]["minibatches"] == 24
-    assert capsys.readouterr().err == f"Every run in {out} is finished\n"
+    assert capsys.readouterr().err == f"Every run in {out} has finished\n"
     # a second comparison does not overwrite the first
     assert cli.main(["compare", "--out", str(out)]) == 2
     assert "gluon_bn: --out must be a folder without results in it" in capsys.readouterr().err
@@ -234,9 +234,9 @@ def test_of_a_run_that_says_why_and_then_crashes_the_reason_is_kept(tmp_path, mo
         (["--lr", "-1"], "--lr must be a finite number > 0"),
         (["--lr", "nan"], "--lr must be a finite number > 0"),
         (["--batch-size", "0"], "--batch-size must be a whole number"),
-        (["--batch-size", "59999"], "--batch-size must leave no minibatch of a single example, .* got 59999"),
-        (["--batch-size", "1"], "--batch-size must leave no minibatch of a single example"),
-        (["--batch-size", "64", "--examples", "129"], "--batch-size must leave no .* got 64 for 129 examples"),
+        (["--batch-size", "59999"], "--batch-size must not leave a minibatch of a single example, .* got 59999"),
+        (["--batch-size", "1"], "--batch-size must not leave a minibatch of a single example"),
+        (["--batch-size", "64", "--examples", "129"], "--batch-size must not leave .* got 64 for 129 examples"),
         (["--examples", "60001"], "--examples must be a whole number from 1 to 60,000"),
         (["--jobs", "0"], "--jobs must be a whole number"),
     ],

@@ -51,7 +51,7 @@ def test_it_is_resumed_without_training(earlier, capsys):
     before = {name: (earlier / name).read_bytes() for name in kept}
     summary = json.loads((earlier / "summary.json").read_text())
     assert cli.main(["compare", "--resume", str(earlier)]) == 0
-    assert capsys.readouterr().err == f"Every run in {earlier} is finished\n"
+    assert capsys.readouterr().err == f"Every run in {earlier} has finished\n"
     assert {name: (earlier / name).read_bytes() for name in kept} == before
     again = json.loads((earlier / "summary.json").read_text())
     assert [again[key] for key in ("configuration", "jobs", "results", "runs")] == [

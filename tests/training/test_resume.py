@@ -172,7 +172,7 @@ def test_what_is_finished_is_not_trained_again(finished, capsys):
     assert cli.main(["train", "--resume", str(out)]) == 0
     again = json.loads((out / "summary.json").read_text())
     assert again == json.loads(json.dumps(summary))  # seconds too
-    assert capsys.readouterr().err == f"Every run in {out} is finished\n"
+    assert capsys.readouterr().err == f"Every run in {out} has finished\n"
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
 
 
@@ -220,11 +220,14 @@ def test_what_is_not_for_want_of_room_is_not_said_to_be(finished, tmp_path):
     (out / "metrics.jsonl").mkdir()
     with pytest.raises(IsADirectoryError) as caught:
         compare(resume=out, progress=False)
-    assert "make room" not in str(caught.value) and "metrics.jsonl" in str(caught.value)
+    assert "free some space" not in str(caught.value) and "metrics.jsonl" in str(caught.value)
 
 
 def test_only_a_folder_of_a_comparison_can_be_resumed(tmp_path, capsys):
-    for folder, lacks in ((tmp_path, "has no configuration.json"), (tmp_path / "no", f"is no folder in {os.getcwd()}")):
+    for folder, lacks in (
+        (tmp_path, "has no configuration.json"),
+        (tmp_path / "no", f"is not a folder in {os.getcwd()}"),
+    ):
         assert cli.main(["compare", "--resume", str(folder)]) == 2
         assert f"--resume must be the folder of a comparison, got {folder}, which {lacks}" in capsys.readouterr().err
     (tmp_path / "configuration.json").write_text('{"norms": ')
@@ -312,7 +315,9 @@ def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
         check=False,
     )
     assert full.returncode == 1 and "Traceback" not in full.stderr
-    assert f"the trained net cannot be written to {small}, the folder for temporary files: make room" in full.stderr
+    assert (
+        f"the trained net cannot be written to {small}, the folder for temporary files: free some space" in full.stderr
+    )
     assert not (out / "nets" / "fused-0.params").exists()
     again = subprocess.run([*run, "--resume", str(out)], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
