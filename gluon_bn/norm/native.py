@@ -134,7 +134,7 @@ def build() -> Path:
         library = cache / f'{name}-{digest(content)}.so'
         store(content, library)
     except OSError as error:  # from the cache: those from the compiler are NativeErrors already
-        remedy = 'make room there, or set' if error.errno in DISK_FULL else 'set'
+        remedy = 'free some space there, or set' if error.errno in DISK_FULL else 'set'
         raise NativeError(
             f'the cache {cache} cannot be used: {error.strerror or error}; '
             f'{remedy} GLUON_BN_CACHE to a folder that can be written'
@@ -172,7 +172,7 @@ def compile_source(command: Sequence[str]) -> None:
         full = [line for line in said if os.strerror(errno.ENOSPC) in line or os.strerror(errno.EDQUOT) in line]
         lines = full or [line for line in said if 'error' in line] or said or ['no output']
         remedy = (
-            f'; make room in the cache and in {tempfile.gettempdir()}, or set GLUON_BN_CACHE and TMPDIR to other '
+            f'; free some space in the cache and in {tempfile.gettempdir()}, or set GLUON_BN_CACHE and TMPDIR to other '
             'folders'
             if full
             else ''

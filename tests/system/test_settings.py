@@ -195,7 +195,7 @@ def compiler(path, script):
         (
             "echo '/usr/bin/ld: final link failed: No space left on device'; "
             "echo 'collect2: error: ld returned 1'; exit 1",
-            "failed: /usr/bin/ld: final link failed: No space left on device; make room in the cache and in .* TMPDIR",
+            "failed: /usr/bin/ld: final link failed: No space left on device; free some space in the cache and in .* TMPDIR",
         ),
         ("echo 'native.cc:1:1: error: no such thing'; exit 1", "failed: native.cc:1:1: error: no such thing$"),
     ],
