@@ -52,14 +52,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         module = importlib.import_module(f".{_HOME[name]}", __name__)
-    except Exception as error:  # MXNet on a NumPy it does not know raises AttributeError, d2l others again
+    except Exception as error:  # with an incompatible NumPy, MXNet raises AttributeError, and d2l other errors
         if not _is_of_another_package(error):
             raise
         from .system.interpreter import command_line
 
         raise LoadError(
             f"gluon_bn.{name} cannot be loaded: {type(error).__name__}: {error}\n"
-            f"`{command_line('doctor')}` says what is wrong here and what to do."
+            f"`{command_line('doctor')}` says what is wrong and what to do."
         ) from error
     value = getattr(module, name)
     globals()[name] = value
@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _is_of_another_package(error: Exception) -> bool:
-    """Whether an import failed for want of another package, or within one; else it is a bug, or bad input, of ours."""
+    """Return whether another package is missing or failed to import; otherwise the bug or bad input is ours."""
     if isinstance(error, ImportError):
         return not (error.name or "").startswith(__name__)
     place = error.__traceback__

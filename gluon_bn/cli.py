@@ -1,4 +1,4 @@
-"""The command line: it reads the arguments, and calls the package."""
+"""The command line: parses the arguments and calls the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .system.unexpected import describe_and_keep
 
 NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
 
-# What the package calls an argument, in its errors, and what the command line does.
+# The package's name for an argument in its errors, and the option that sets it.
 OPTIONS = {
     'num_epochs': '--epochs',
     'batch_size': '--batch-size',
@@ -37,15 +37,15 @@ OPTIONS = {
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 something is wrong, 2 bad input, 130 stopped."""
+    """Run one command and return the exit code: 0 done, 1 something is wrong, 2 bad input, 130 stopped."""
     open_standard_files()
     arguments, unknown = _parser().parse_known_args(argv)
-    if unknown:  # said by the command's own parser, which shows its own usage
+    if unknown:  # reported by the command's parser, which shows that command's usage
         arguments.parser.error(f'unrecognized arguments: {" ".join(unknown)}')
     names = {**OPTIONS, **vars(arguments).get('options', {})}
     try:
         with output(), warnings_in_a_line(), terminated_as_interrupted():
-            if arguments.run is not _doctor:  # which says what is wrong with the settings itself
+            if arguments.run is not _doctor:  # the doctor checks the settings itself
                 check_before_mxnet()
             code: int = arguments.run(arguments)
             return code
@@ -55,7 +55,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         print('gluon_bn: stopped', file=sys.stderr)
         return 130
-    except Exception as error:  # no bad input, but a bug: all that is known of it is kept
+    except Exception as error:  # a bug, not bad input: keep its traceback
         print('gluon_bn:', describe_and_keep(error), file=sys.stderr)
         return 1
 
@@ -68,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser('compare', help="train LeNet without batch normalization, with ours, with Gluon's")
     command.add_argument('--norms', nargs='+', metavar='NORM', help=f'any of {NORM_NAMES} (default: none fused gluon)')
     command.add_argument(
-        '--seeds', nargs='+', type=_whole, metavar='SEED', help='each norm is trained once from each (default: 0 1 2)'
+        '--seeds', nargs='+', type=_whole, metavar='SEED', help='train each norm once from each seed (default: 0 1 2)'
     )
     command.add_argument(
         '--jobs',
         type=_whole,
         metavar='N',
-        help='runs that train at the same time; changes nothing but the seconds (default: the number '
+        help='runs that train at the same time; affects only the seconds (default: the number '
         'of cores that this process may use)',
     )
     _add_training(command)
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=1,
         type=_whole,
         metavar='SEED',
-        help='of initial weights and minibatches (default: 0)',
+        help='for initial weights and minibatches (default: 0)',
     )
     _add_training(command)
     command.set_defaults(
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'},
     )
 
-    command = commands.add_parser('bench', help='measure speed and accuracy, beside Gluon\'s layer and PyTorch')
+    command = commands.add_parser('bench', help="measure speed and accuracy against Gluon's layer and PyTorch's")
     command.add_argument(
         '--parts',
         nargs='+',
@@ -104,20 +104,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar='PART',
         help='any of layers, sizes, accuracy, epochs, profile (default: all)',
     )
-    command.add_argument('--json', metavar='FILE', help='write the result there (default: below runs/)')
+    command.add_argument('--json', metavar='FILE', help='file for the result (default: a new one below runs/)')
     command.add_argument(
-        '--figure', metavar='FILE', help='write the figure there, without .svg and .png (default: beside the JSON)'
+        '--figure', metavar='FILE', help='file for the figure, without .svg or .png (default: beside the JSON)'
     )
-    command.add_argument('--readme', metavar='FILE', help='write the result as a Markdown page too')
-    command.add_argument('--quick', action='store_true', help='a rough run of a minute')
+    command.add_argument('--readme', metavar='FILE', help='also write the result as a Markdown page')
+    command.add_argument('--quick', action='store_true', help='a rough run that takes a minute')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_bench)
 
     command = commands.add_parser('data', help='find or fetch Fashion-MNIST, verify it, and say where it is')
-    command.add_argument('--data', metavar='DIR', help='look here first, and fetch to here')
+    command.add_argument('--data', metavar='DIR', help='folder to search first, and to fetch into')
     command.set_defaults(run=_data)
 
-    command = commands.add_parser('doctor', help='say what works on this machine, and what to do where it does not')
+    command = commands.add_parser('doctor', help='check what works on this machine, and say what to do about the rest')
     command.set_defaults(run=_doctor)
     for command in commands.choices.values():
         command.set_defaults(parser=command)
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_training(command: argparse.ArgumentParser) -> None:
-    """Add the options that compare and train share; one that is not given is None."""
+    """Add the options that compare and train share; each defaults to None."""
     command.add_argument(
         '--epochs', dest='num_epochs', type=_whole, metavar='N', help='passes over the training set (default: 10)'
     )
@@ -137,16 +137,15 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         dest='num_train',
         type=_whole,
         metavar='N',
-        help='only the first so many training examples, for a quick run (default: all 60,000)',
+        help='use only the first N training examples, for a quick run (default: all 60,000)',
     )
     folder = command.add_mutually_exclusive_group()
     folder.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
     folder.add_argument(
         '--resume',
         metavar='DIR',
-        help='go on in the run folder of what was stopped or killed, '
-        'from the last epoch of each run; needs no other argument, '
-        'but --data if that was given',
+        help='continue what was stopped or killed, in its run folder, after the last epoch of each run; '
+        'needs no other option, except --data if that was given',
     )
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
@@ -155,14 +154,14 @@ def _add_training(command: argparse.ArgumentParser) -> None:
 def _whole(text: str) -> int:
     try:
         return int(text)
-    except ValueError:  # of int
+    except ValueError:  # from int
         raise argparse.ArgumentTypeError(f'must be a whole number, got {text!r}') from None
 
 
 def _number(text: str) -> float:
     try:
         return float(text)
-    except ValueError:  # of float
+    except ValueError:  # from float
         raise argparse.ArgumentTypeError(f'must be a number, got {text!r}') from None
 
 
@@ -202,7 +201,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     worth_another_try = [run for run in summary.runs if run.failed and not run.diverged]
     if stopped or worth_another_try:
         data = ['--data', arguments.data] if arguments.data else []
-        print('To go on from where it was:', command_line('compare', '--resume', str(out), *data))
+        print('To continue:', command_line('compare', '--resume', str(out), *data))
     return 130 if stopped else 1 if failed else 0
 
 

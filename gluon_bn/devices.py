@@ -1,4 +1,4 @@
-"""The devices that an argument names."""
+"""Checks the devices that an argument names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Device = Union[None, mx.Context, Sequence[mx.Context]]
 
 
 def check_devices(device: Device, name: str = 'device') -> List[mx.Context]:
-    """Return the devices as a list, the CPU for None. Raises: InputError if one is unknown, unavailable or doubled."""
+    """Return the devices as a list, the CPU for None. Raises: InputError if one is invalid, unavailable or repeated."""
     devices = list(device) if isinstance(device, (list, tuple)) else [mx.cpu() if device is None else device]
     if not devices or not all(isinstance(each, mx.Context) for each in devices):
         raise InputError(f'must be a context, as mx.cpu(), or a list of them, got {device!r}', name)

@@ -1,8 +1,8 @@
-"""`python -m gluon_bn doctor`: what works on this machine, and what to do where something does not.
+"""`python -m gluon_bn doctor`: checks what works on this machine, and says what to do about the rest.
 
-Only the standard library is imported here, and this file is plain enough for Python 3.7: it must
-speak where nothing else can. A package is tried in a Python of its own, so that a crash there is a finding too.
-Each check takes what it judges as arguments, which default to this machine.
+It imports only the standard library and runs on Python 3.7, because it must work where nothing else does.
+Each package is tried in a separate Python process, so that even a crash is reported.
+The arguments of each check are what it examines; they default to this machine.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .errors import InputError
 from .system.interpreter import command_line
 from .system.settings import check_before_matplotlib, check_before_mxnet, folder_from
 
-NEW_PYTHON = sys.version_info >= (3, 12)  # it takes NumPy 2, which lacks names that MXNet reads; we give them
+NEW_PYTHON = sys.version_info >= (3, 12)  # uses NumPy 2, to which we add the names that MXNet needs
 PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.14 work): `make PYTHON=/path/to/python3.11 compare`"
 REQUIREMENTS = "--no-deps -r requirements/locked-3.12.txt" if NEW_PYTHON else "-r requirements.txt"
 INSTALL = f"`pip install {REQUIREMENTS}` in a virtual environment, or `make test`, which makes one"
 
-# what MXNet's wheel takes from the system and a bare container lacks; g++ brings them
+# what MXNet's wheel needs from the system and a bare container lacks; installing g++ provides them
 SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0", "libstdc++.so.6": "libstdc++6"}
 
 
@@ -34,17 +34,17 @@ class Result(NamedTuple):
     name: str
     ok: bool
     text: str  # what was found
-    remedy: str = ""  # what to do; empty where all is well
+    remedy: str = ""  # what to do; empty if all is well
 
 
 class Answer(NamedTuple):
-    text: str  # "" where there was an error
-    error: str = ""  # the last line of the traceback, "" where there was none
+    text: str  # "" if there was an error
+    error: str = ""  # the last line of the traceback, "" if there was none
 
 
 def ask(code: str) -> Answer:
-    """Run `code` in another Python: the last line it prints, or the error it ended with."""
-    # -W ignore: MXNet greets NumPy with a page of deprecation warnings
+    """Run `code` in another Python process; return the last line that it prints, or its error."""
+    # -W ignore: MXNet triggers a page of NumPy's deprecation warnings
     command = [sys.executable, "-W", "ignore", "-c", code]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180)
@@ -53,12 +53,12 @@ def ask(code: str) -> Answer:
     if done.returncode < 0:
         return Answer("", f"crashed with signal {-done.returncode}")
     if done.returncode:
-        return Answer("", (done.stderr.strip().splitlines() or ["failed without a word"])[-1])
+        return Answer("", (done.stderr.strip().splitlines() or ["failed without a message"])[-1])
     return Answer((done.stdout.strip().splitlines() or [""])[-1])
 
 
 def version_of(module: str) -> Answer:
-    """Import `module` in another Python: its package's version, or the error."""
+    """Import `module` in another Python process; return its package's version, or the error."""
     names = "from gluon_bn.system.missing_names import give_names; give_names(); " if "mxnet" in module else ""
     return ask(f"{names}import sys, {module}; print(sys.modules['{module.split('.')[0]}'].__version__)")
 
@@ -74,7 +74,7 @@ def check_python(
     if free_threaded:
         return Result("Python", False, text + ", free-threaded: MXNet 1.9.1 is not tested on it", PYTHON_REMEDY)
     if tuple(version[:2]) >= (3, 15):
-        return Result("Python", False, text + ": MXNet 1.9.1 is not tested on later Pythons than 3.14", PYTHON_REMEDY)
+        return Result("Python", False, text + ": MXNet 1.9.1 is not tested on Python after 3.14", PYTHON_REMEDY)
     if tuple(version[:2]) < (3, 8):
         return Result("Python", False, text + ": d2l 1.0.3 needs Python 3.8 or later", PYTHON_REMEDY)
     return Result("Python", True, text)
@@ -104,7 +104,7 @@ def check_platform(
 
 
 def check_settings() -> Result:
-    """The environment variables at which MXNet or matplotlib would fail, and those of this package."""
+    """Check the environment variables that can make MXNet or matplotlib fail, and those of this package."""
     try:
         check_before_mxnet()
         check_before_matplotlib()
@@ -113,7 +113,7 @@ def check_settings() -> Result:
     except InputError as error:
         what, _, remedy = str(error).rpartition("; ")
         return Result("settings", False, what, remedy)
-    return Result("settings", True, "the environment variables that are read can be used")
+    return Result("settings", True, "the environment variables are valid")
 
 
 def check_numpy(found: Answer | None = None, new_python: bool = NEW_PYTHON) -> Result:
@@ -132,7 +132,7 @@ def check_mxnet(found: Answer | None = None) -> Result:
         if library in error:
             return Result("MXNet", False, error, f"install that library; on Debian: `sudo apt-get install {debian}`")
     if "has no attribute 'bool'" in error:
-        return Result("MXNet", False, error, "NumPy is too new for it: `pip install numpy==1.23.5`")
+        return Result("MXNet", False, error, "NumPy is too new for MXNet: `pip install numpy==1.23.5`")
     if "distutils" in error:
         return Result("MXNet", False, error, "`pip install setuptools`, which has it")
     if error:
@@ -145,7 +145,7 @@ def check_mxnet(found: Answer | None = None) -> Result:
 def check_d2l(found: Answer | None = None) -> Result:
     version, error = found or version_of("d2l.mxnet")
     if error:
-        return Result("d2l", False, error, "mend NumPy and MXNet first, if they are not ok; then " + INSTALL)
+        return Result("d2l", False, error, "fix NumPy and MXNet first, if they are not ok; then " + INSTALL)
     if version != "1.0.3":
         return Result("d2l", False, f"{version}: gluon_bn is for 1.0.3", "`pip install d2l==1.0.3`")
     return Result("d2l", True, version)
@@ -162,7 +162,7 @@ def check_data(find: Callable[..., Any] | None = None) -> Result:
     from .data import DataMissing, find_files
 
     fetch = f"`{command_line('data')}`"
-    with warnings.catch_warnings(record=True) as caught:  # a wrong file where nobody asked for one is a warning
+    with warnings.catch_warnings(record=True) as caught:  # wrong files in folders that the user did not name
         warnings.simplefilter("always")
         try:
             found = (find or find_files)(download=False)
@@ -171,7 +171,7 @@ def check_data(find: Callable[..., Any] | None = None) -> Result:
                 return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {fetch} now")
             wrong = "; ".join(str(w.message) for w in caught)
             return Result("data", False, wrong, f"{fetch} looks, downloads and verifies")
-        except (OSError, InputError) as error:  # a wrong file in a folder that was named, or no folder; it says which
+        except (OSError, InputError) as error:  # a wrong file in a folder that the user named, or an invalid folder
             remedy = f"remove it, or the setting that names its folder; then {fetch} looks, downloads and verifies"
             return Result("data", False, str(error).splitlines()[0], remedy)
     folders = sorted({str(file.path.parent) for file in found.values()})
@@ -180,15 +180,15 @@ def check_data(find: Callable[..., Any] | None = None) -> Result:
 
 
 def check_fused(found: Answer | None = None) -> Result:
-    """Which path fused_batch_norm takes; the portable one is slower and just as right, so nothing is wrong with it."""
+    """Report the path of fused_batch_norm; the portable one is ok too, because it is slower but just as correct."""
     text, error = found or ask("from gluon_bn.norm import status; print(status())")
     if error:
-        return Result("fused path", False, error, "mend MXNet first, if it is not ok")
+        return Result("fused path", False, error, "fix MXNet first, if it is not ok")
     return Result("fused path", True, text)
 
 
 def own_python() -> str:
-    """The Python of the project's .venv; "" where there is none, or it runs this."""
+    """Return the Python of the project's .venv; "" if there is none, or if it is running this."""
     folder = Path(__file__).resolve().parents[1] / ".venv"
     python = folder / "bin" / "python"
     return os.path.relpath(python) if python.exists() and Path(sys.prefix).resolve() != folder.resolve() else ""
@@ -208,14 +208,14 @@ CHECKS: dict[str, Callable[[], Result]] = {
 
 
 def main(names: Sequence[str] = ()) -> int:
-    """Run the checks (all, or those named), print a line for each; 0 if all are ok, else 1."""
+    """Run all checks, or those named, and print a line for each; return 0 if all are ok, else 1."""
     all_ok, own = True, "" if names else own_python()
     if own:
         print(f"This is not .venv's Python: use {shlex.quote(own)} -m gluon_bn doctor", flush=True)
     for name in names or CHECKS:
         result = CHECKS[name]()
         print(f"{result.name:11} {'ok    ' if result.ok else 'WRONG '} {result.text}", flush=True)
-        if result.remedy and not (own and "pip install" in result.remedy):  # .venv is where that is done
+        if result.remedy and not (own and "pip install" in result.remedy):  # packages belong into .venv
             print(f"{'':11} to do: {result.remedy}", flush=True)
         all_ok = all_ok and result.ok
     return 0 if all_ok else 1

@@ -1,4 +1,4 @@
-"""What figures and tables share: a colour for each norm, panels, a line for several runs, and three digits."""
+"""Shared by figures and tables: a colour for each norm, panels, a line for several runs, and three digits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-# Okabe and Ito's palette, made for every kind of colour vision. In grey most of these look alike: there, go by the
-# dashes below, the markers or the labels.
+# Okabe and Ito's palette, made for every kind of colour vision. In grey most of these look alike: then the dashes
+# below, the markers and the labels distinguish them.
 COLORS = {
     'none': '#999999',
     'scratch': '#0072B2',
@@ -32,17 +32,17 @@ LABELS = {
     'gluon': 'gluon.nn.BatchNorm',
     'torch': 'PyTorch',
 }
-STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--'}  # else solid; curves that lie on each other stay visible
+STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--'}  # else solid; overlapping curves stay visible
 
 
 def grid(rows: int, columns: int, width: float, height: float, **shared: Any) -> Tuple[Figure, Any]:
-    """A figure and its panels (rows, columns)."""
+    """Return a figure and its panels (rows, columns)."""
     figure = Figure(figsize=(width, height), layout='constrained')
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
 def panels(columns: int, width: float, height: float = 3.3, **shared: Any) -> Tuple[Any, ...]:
-    """A figure, then each panel of its single row, with grid lines."""
+    """Return a figure and the panels of its single row, with grid lines."""
     figure, (axes,) = grid(1, columns, width, height, **shared)
     for ax in axes:
         ax.grid(alpha=0.3)
@@ -58,18 +58,18 @@ def plot_median_and_range(ax: Axes, curves: Any, style: str = '-', first: int = 
 
 
 def pictures(figure: Figure) -> Dict[str, bytes]:
-    """The figure as files: their contents by extension, svg and png."""
+    """Return the content of the figure's files by extension, svg and png."""
     found = {}
     for extension in ('svg', 'png'):
         file = io.BytesIO()
-        # no date: the same results make the same file
+        # no date, so that equal results give equal files
         figure.savefig(file, format=extension, dpi=150, metadata={'Date': None} if extension == 'svg' else None)
         found[extension] = file.getvalue()
     return found
 
 
 def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
-    """An HTML table for a notebook; numbers stand right, with at most three digits."""
+    """Return an HTML table for a notebook, with numbers aligned right and rounded to three digits."""
     rows = [list(row) for row in rows]
     sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
     found: str = tabulate(
@@ -88,4 +88,4 @@ def _digits(value: Any) -> str:
     if value and not 1e-3 <= abs(value) < 1e6:
         digits, _, exponent = f'{value:.1e}'.partition('e')
         return f"{digits.replace('.0', '')}e{int(exponent)}" if exponent else digits
-    return f'{value:,.0f}' if abs(value) >= 999.5 else f'{value:.3g}'  # of 999.7 three digits would be 1e+03
+    return f'{value:,.0f}' if abs(value) >= 999.5 else f'{value:.3g}'  # .3g would turn 999.7 into 1e+03

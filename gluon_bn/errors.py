@@ -1,4 +1,4 @@
-"""The errors of this package. Each message says what was expected, what came and what to do."""
+"""The errors of this package. Each message says what was expected, what was given and what to do."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ class GluonBnError(Exception):
     """The base class of all errors that this package raises on purpose."""
 
     def message(self, options: Mapping[str, str]) -> str:
-        """The text with other names for the arguments: options maps an argument to what the reader calls it."""
+        """Return the text with other names for the arguments: options maps an argument to the user's name for it."""
         return str(self)
 
 
 class InputError(GluonBnError, ValueError):
     """Bad input.
 
-    argument: the name of the argument that is wrong; the message then begins with it.
-    text: the message without that name, so that the command line can put its option's name there.
+    argument: the name of the wrong argument, with which the message begins.
+    text: the message without that name, so that the command line can substitute its option's name.
     """
 
     def __init__(self, text: str, argument: Optional[str] = None) -> None:
@@ -33,4 +33,4 @@ class OutputError(GluonBnError, OSError):
 
 
 class LoadError(GluonBnError, ImportError):
-    """A package that is needed, MXNet for one, is missing or does not work here."""
+    """A required package, such as MXNet, is missing or does not work."""

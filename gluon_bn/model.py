@@ -27,22 +27,22 @@ NORMS: Dict[str, Optional[Norm]] = {
 
 
 def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int = 10) -> nn.Sequential:
-    """LeNet-5 with sigmoid units, and a norm between each affine map and its activation.
+    """Build LeNet-5 with sigmoid units, and a norm between each affine map and its activation.
 
         X -> [conv 5x5 -> norm -> sigmoid -> pool 2x2] x 2 -> [dense -> norm -> sigmoid] x 2 -> dense
 
-    norm: 'none'; 'scratch' or 'fused', this package's layer; 'gluon', Gluon's own; or a
+    norm: 'none'; 'scratch' or 'fused', this package's layer; 'gluon', Gluon's layer; or a
     function (num_features, num_dims) -> Block, called for 6 and 16 channels, 120 and 84 units.
     pool: 'max' or 'avg'.
 
-    Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is not yet initialized.
-    Raises: InputError for an unknown name, a norm that makes no block, or a number of classes below 1.
+    Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized.
+    Raises: InputError for an unknown name, a norm that does not return a block, or fewer than 1 class.
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
-    affine maps keep their biases (redundant before a norm in training), so that the nets differ in the norm alone.
+    affine maps keep their biases (redundant before a norm in training), so that the nets differ only in the norm.
     """
     otherwise = ', or a function (num_features, num_dims) -> Block'
     make_norm = norm if callable(norm) else look_up('norm', norm, NORMS, otherwise)
-    if isinstance(norm, type) and norm.__module__.startswith('mxnet.'):  # whose first arguments are an axis and others
+    if isinstance(norm, type) and norm.__module__.startswith('mxnet.'):  # its first argument is an axis
         raise InputError(
             f"must take (num_features, num_dims), got Gluon's {norm.__name__}; 'gluon' is its BatchNorm, "
             f'or write lambda num_features, num_dims: nn.{norm.__name__}()',

@@ -1,1 +1,1 @@
-"""The ground floor: the machine, start-up, files written whole or not at all, and child processes."""
+"""The basis of all other rooms: the machine, start-up, atomic files, and child processes."""

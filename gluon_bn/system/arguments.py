@@ -1,4 +1,4 @@
-"""Checks of arguments that every part of the package needs."""
+"""Checks of arguments, used by every part of the package."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..errors import InputError
 
 
 def is_whole(value: Any, least: int = 1, most: Optional[int] = None) -> bool:
-    """Whether value is a whole number within these bounds, of any integral type; a bool is not."""
-    if type(value).__name__ in ('bool', 'bool_'):  # Python's and NumPy's, which operator.index takes
+    """Return whether value is a whole number within these bounds, of any integral type except bool."""
+    if type(value).__name__ in ('bool', 'bool_'):  # Python's and NumPy's, which operator.index accepts
         return False
     try:
         number = operator.index(value)
@@ -28,7 +28,7 @@ def check_count(name: str, value: Any, most: Optional[int] = None) -> int:
 
 
 def look_up(name: str, key: Any, table: Dict[str, Any], otherwise: str = '') -> Any:
-    """Return the entry of a table. Raises: InputError, which lists the keys, for another key."""
+    """Return the entry of a table. Raises: InputError, which lists the keys, for an unknown key."""
     if not isinstance(key, str) or key not in table:
         raise InputError(f'must be one of {", ".join(map(repr, table))}{otherwise}; got {key!r}', name)
     return table[key]

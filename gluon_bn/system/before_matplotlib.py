@@ -1,4 +1,4 @@
-"""Imported before matplotlib: where that would fail for want of a home folder, it raises InputError instead."""
+"""Imported before matplotlib: raises InputError if there is no home folder, which matplotlib needs."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""Imported before MXNet by each room that needs it.
+"""Imported before MXNet, by each room that needs it.
 
-A setting at which MXNet would abort raises InputError instead, and NumPy gets the names that MXNet misses.
+It raises InputError for a setting at which MXNet would abort, and gives NumPy the names that MXNet needs.
 """
 
 import sys

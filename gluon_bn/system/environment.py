@@ -1,4 +1,4 @@
-"""What a measurement was made with: the versions and the machine."""
+"""The environment of a measurement: the versions and the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .. import __version__
 
 
 def versions() -> Dict[str, str]:
-    """The versions of what computes, by name."""
+    """Return the versions of the packages that compute, by name."""
     return {
         'gluon_bn': __version__,
         'python': platform.python_version(),
@@ -24,7 +24,7 @@ def versions() -> Dict[str, str]:
 
 
 def machine() -> Dict[str, Any]:
-    """The processor, the number of cores that this process may use, and the thread setting."""
+    """Return the processor, the number of cores that this process may use, and the thread setting."""
     kernel = platform.release().split('-')[0]
     system = [platform.system(), kernel, platform.machine(), *filter(None, platform.libc_ver())]
     return {
@@ -36,12 +36,12 @@ def machine() -> Dict[str, Any]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def cpu_info(*names: str) -> List[str]:
-    """The lines of /proc/cpuinfo with these names, each once; none where there is no such file."""
+    """Return the distinct lines of /proc/cpuinfo with these names; none if there is no such file."""
     try:
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:

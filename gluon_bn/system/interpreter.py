@@ -1,4 +1,4 @@
-"""This Python: how to call this package again, and whether it is a notebook's."""
+"""The running Python: how to call this package with it, and whether it is a notebook's kernel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 
 
 def command_line(*arguments: str) -> str:
-    """The line for a shell in this folder that runs `python -m gluon_bn` with these arguments, by this Python."""
+    """Return the shell command, for this folder, that runs `python -m gluon_bn` with these arguments in this Python."""
     relative = os.path.relpath(sys.executable)
-    # a name without a slash would be looked for on the PATH
+    # a name without a slash would be searched on the PATH
     shortest = min(sys.executable, relative if os.sep in relative else os.path.join(os.curdir, relative), key=len)
     return " ".join(shlex.quote(word) for word in (shortest, "-m", "gluon_bn", *arguments))
 
 
 def in_notebook() -> bool:
-    """Whether this process is a Jupyter kernel, which can show a figure that grows."""
+    """Return whether this process is a Jupyter kernel, which can update a figure."""
     return "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel")

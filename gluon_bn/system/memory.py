@@ -1,8 +1,8 @@
-"""How glibc gives freed memory back to the kernel.
+"""Keeps glibc from returning freed memory to the kernel.
 
-By default glibc asks the kernel for each array of more than 32 MiB, and gives it back when the array is freed. A
-training loop frees and asks for the same arrays at each step. On an AMD EPYC a layer with arrays of 51 MB took about
-three times as long for it; LeNet's arrays are smaller, and its time did not change.
+By default, glibc requests each array of more than 32 MiB from the kernel and returns it when the array is freed. A
+training loop frees and allocates the same arrays at each step. On an AMD EPYC, this made a layer with arrays of 51 MB
+about three times as slow; LeNet's arrays are smaller, and its time did not change.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ ONE_GIB = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory in the process for the next array: raise glibc's thresholds to 1 GiB, and make no new arena.
+    """Keep freed memory in the process for the next array: raise glibc's thresholds to 1 GiB, and use a single arena.
 
-    Nothing happens with another C library, or where GLUON_BN_MALLOC is 0. An old glibc ignores what it does not know.
+    Does nothing with another C library, or if GLUON_BN_MALLOC is 0. An old glibc ignores options it does not know.
 
     Raises: InputError if GLUON_BN_MALLOC is neither 0 nor 1.
     """

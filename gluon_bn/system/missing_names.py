@@ -1,8 +1,8 @@
 """The names that MXNet 1.9.1 takes from NumPy and that later versions of NumPy no longer have.
 
-`give_names` puts back those that are missing. It runs before MXNet is imported: by `before_mxnet`, and by the import
-hook that set-up puts into .venv (tools/mxnet.pth). What MXNet misses in Python is `distutils`, which 3.12 removed;
-setuptools brings it.
+`give_names` restores the missing ones. It runs before MXNet is imported: called by `before_mxnet`, and by the import
+hook that set-up puts into .venv (tools/mxnet.pth). MXNet also needs `distutils`, which Python 3.12 removed and
+setuptools provides.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Tuple
 
 
 def _removed(name: str) -> Callable[..., Any]:
-    """MXNet only passes the financial functions on. As in NumPy 1.20 to 1.26, a call raises RuntimeError."""
+    """Make a function that raises RuntimeError, as in NumPy 1.20 to 1.26; MXNet only re-exports these functions."""
 
     def raises(*_: Any, **__: Any) -> None:
         raise RuntimeError(f'NumPy 1.20 removed {name}; a replacement is in the package numpy_financial')
@@ -21,7 +21,7 @@ def _removed(name: str) -> Callable[..., Any]:
     return raises
 
 
-# name: (the NumPy that no longer has it, what stands for it, made from NumPy)
+# name: (the NumPy that removed it, a function that makes its replacement from NumPy)
 NAMES: Dict[str, Tuple[str, Callable[[Any], Any]]] = {
     'mirr': ('2.0', lambda numpy: _removed('mirr')),
     'npv': ('2.0', lambda numpy: _removed('npv')),
@@ -29,7 +29,7 @@ NAMES: Dict[str, Tuple[str, Callable[[Any], Any]]] = {
     'ppmt': ('2.0', lambda numpy: _removed('ppmt')),
     'pv': ('2.0', lambda numpy: _removed('pv')),
     'rate': ('2.0', lambda numpy: _removed('rate')),
-    'bool': ('1.24', lambda numpy: bool),  # NumPy 2.0 has one again
+    'bool': ('1.24', lambda numpy: bool),  # NumPy 2.0 has it again
     'int': ('1.24', lambda numpy: int),
     'PZERO': ('2.0', lambda numpy: 0.0),
     'NZERO': ('2.0', lambda numpy: -0.0),
@@ -50,7 +50,7 @@ NAMES: Dict[str, Tuple[str, Callable[[Any], Any]]] = {
 
 
 def give_names() -> None:
-    """Put the missing names into NumPy. CPython 3.11 and below take a NumPy that has them all: nothing is done."""
+    """Add the missing names to NumPy. Does nothing up to CPython 3.11, which uses a NumPy that has them all."""
     if sys.version_info < (3, 12):
         return
     try:
@@ -58,5 +58,5 @@ def give_names() -> None:
     except ImportError:
         return  # MXNet will say so itself
     for name, (_, made_from) in NAMES.items():
-        if name not in vars(numpy):  # hasattr would run NumPy's __getattr__, which warns of some names
+        if name not in vars(numpy):  # hasattr would call NumPy's __getattr__, which warns about some names
             setattr(numpy, name, made_from(numpy))

@@ -21,7 +21,7 @@ Content = Dict[str, Any]  # what a line of JSON holds
 
 @dataclass(frozen=True)
 class Crashed:
-    """The last word on a process that ended badly."""
+    """Says why a process crashed; the last message about it."""
 
     reason: str
 
@@ -29,11 +29,11 @@ class Crashed:
 def run_tasks(
     module: str, tasks: Sequence[Any], jobs: int, environment: Dict[str, str]
 ) -> Generator[Tuple[int, Union[Content, Crashed]], None, None]:
-    """Run `python -m module` once for each task, `jobs` at a time, and yield (index, message) as messages come.
+    """Run `python -m module` once for each task, `jobs` at a time, and yield (index, message) as messages arrive.
 
-    A task goes to the process's standard input as a line of JSON, and messages come as lines of JSON from its
-    standard output. The pipe to its input stays open as long as this process lives: see `serve_task`.
-    A process that ends badly is followed by `Crashed`. Closing the generator kills all.
+    A process gets its task as a line of JSON on standard input, and sends messages as lines of JSON on standard
+    output. Its input stays open as long as this process lives: see `serve_task`.
+    A process that fails is reported as `Crashed`. Closing the generator kills all processes.
     """
     waiting = list(enumerate(tasks))
     running: Dict[int, subprocess.Popen[bytes]] = {}
@@ -53,7 +53,7 @@ def run_tasks(
                     yield (
                         index,
                         Crashed(
-                            'its process was ended by ' + signal.Signals(-code).name
+                            'its process was killed by ' + signal.Signals(-code).name
                             if code < 0
                             else f'its process ended with exit code {code}'
                         ),
@@ -65,15 +65,15 @@ def run_tasks(
 
 
 def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> None:
-    """In such a process: run work(task, send), where send sends a message to the parent.
+    """Run work(task, send) in a process of `run_tasks`; send sends a message to the parent.
 
-    The process ends as soon as its parent is gone, however that ended.
+    The process exits as soon as its parent is gone, for whatever reason.
     """
     channel = os.fdopen(os.dup(1), 'w', encoding='utf-8')
     os.dup2(2, 1)  # keeps library output off the message channel
     with open(0, 'rb', buffering=0, closefd=False) as stdin:
         line = stdin.readline()
-    if not line.endswith(b'\n'):  # the parent was stopped before it had sent the task
+    if not line.endswith(b'\n'):  # the parent stopped before sending the task
         os._exit(1)
     task = json.loads(line)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -83,7 +83,7 @@ def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> No
 def _start(module: str, task: Any, environment: Dict[str, str]) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
-    # A session of its own: Ctrl-C and other signals to the terminal's group reach the parent alone, which decides.
+    # In its own session, so that Ctrl-C and other signals to the terminal's group reach only the parent, which decides.
     process = subprocess.Popen(
         [sys.executable, '-m', module],
         stdin=subprocess.PIPE,
@@ -92,7 +92,7 @@ def _start(module: str, task: Any, environment: Dict[str, str]) -> subprocess.Po
         start_new_session=True,
     )
     assert process.stdin
-    with contextlib.suppress(BrokenPipeError):  # it has ended already; how is seen at the end of its output
+    with contextlib.suppress(BrokenPipeError):  # it has exited already; the end of its output will show how
         process.stdin.write(json.dumps(task).encode() + b'\n')
         process.stdin.flush()
     return process
@@ -107,10 +107,10 @@ def _listen(index: int, process: subprocess.Popen[bytes], lines: Lines) -> None:
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:
-    """Wait until the process ends; returns its exit code."""
-    code = process.wait()  # before the pipe is closed, at which it would end early
+    """Wait until the process exits, and return its exit code."""
+    code = process.wait()  # before closing the pipe, which would end it early
     assert process.stdin
-    with contextlib.suppress(BrokenPipeError):  # of a task that it never read
+    with contextlib.suppress(BrokenPipeError):  # from a task that it never read
         process.stdin.close()
     return code
 

@@ -1,6 +1,6 @@
-"""The environment variables that are read, each checked where it is used.
+"""The environment variables that the package reads, each checked where it is used.
 
-Only the standard library is imported here: the doctor looks at the settings where nothing else works.
+Imports only the standard library, because the doctor checks the settings even where nothing else works.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Optional
 
 from ..errors import InputError
 
-MOST_THREADS = 1024  # MXNet crashes where the system refuses it a thread
-# What MXNet reads as a number or a switch: any other text ends the process while it is imported, or at the first use.
+MOST_THREADS = 1024  # MXNet crashes if the system refuses it a thread
+# MXNet reads these as numbers or switches: any other text kills the process at import, or at first use.
 MXNET_THREADS = re.compile(r'MXNET_(\w+_NTHREADS|OMP_MAX_THREADS|MP_OPENCV_NUM_THREADS)')
 AT_LEAST_ONE = re.compile(r'MXNET_(CPU|GPU)_\w+')  # the others may be 0
 MXNET_NUMBERS = re.compile(
@@ -30,7 +30,7 @@ MXNET_ENGINES = ('NaiveEngine', 'ThreadedEngine', 'ThreadedEnginePerDevice')
 
 
 def check_before_mxnet() -> None:
-    """Raise InputError for a setting at which MXNet would end the process, while it is imported or later."""
+    """Raise InputError for a setting that would make MXNet kill the process, at import or later."""
     for name, value in os.environ.items():
         unset = f'got {value!r}; MXNet reads it: unset it'
         if not value:
@@ -54,7 +54,7 @@ def check_before_mxnet() -> None:
 
 
 def check_path(name: str, value: Any, expected: str = 'a path', remedy: str = 'leave it out for the default') -> Path:
-    """Return value as a Path, with ~ replaced. Raises: InputError, which calls it by name, for what can be none."""
+    """Return value as a Path, with ~ expanded. Raises: InputError, which begins with name, if it cannot be a path."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or '\0' in os.fsdecode(os.fspath(value)):
         raise InputError(f'must be {expected}, got {value!r}; {remedy}', name)
     path = Path(os.path.expanduser(os.fsdecode(os.fspath(value))))
@@ -66,23 +66,23 @@ def check_path(name: str, value: Any, expected: str = 'a path', remedy: str = 'l
 
 
 def folder_from(variable: str) -> Optional[Path]:
-    """The folder that an environment variable names, None if it is not set or empty."""
+    """Return the folder that an environment variable names, or None if it is unset or empty."""
     value = os.environ.get(variable)
     return check_path(variable, value, 'a folder', 'unset it') if value else None
 
 
 def home() -> Optional[Path]:
-    """The user's home folder; None for a user who has none, as in a container run under another number."""
+    """Return the user's home folder; None if there is none, as in a container run under a foreign user ID."""
     found = os.path.expanduser('~')
     return None if os.environ.get('HOME') == '' or found in ('~', '.') else Path(found)
 
 
 def check_before_matplotlib() -> None:
-    """Raise InputError where matplotlib would fail while it is imported: for a user without a home folder."""
+    """Raise InputError if there is no home folder, because importing matplotlib would fail."""
     if home() is None:
         raise InputError(
-            'must be set where the user has no entry in passwd, as matplotlib needs a home folder, got '
-            'nothing; set it to a folder that can be written, /tmp for one',
+            'must be set if the user has no entry in passwd, because matplotlib needs a home folder, got '
+            'nothing; set it to a writable folder, such as /tmp',
             'HOME',
         )
 

@@ -14,7 +14,7 @@ from ..errors import OutputError
 
 
 def open_standard_files() -> None:
-    """Let what a shell has closed by 2>&- lead nowhere: a file or a pipe would be opened under its number."""
+    """Redirect closed standard streams (2>&-) to /dev/null: a later file or pipe would reuse their descriptors."""
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor < 3:
         os.set_inheritable(descriptor, True)
@@ -26,7 +26,7 @@ def open_standard_files() -> None:
 
 
 class _Output:
-    """Standard output: a reader that has gone is no error, and any other error says that it is the output's."""
+    """Standard output that ignores a closed reader, and raises OutputError for any other error."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.gone = stream, False
@@ -34,7 +34,7 @@ class _Output:
     def write(self, text: str) -> int:
         try:
             return self._unless_gone(self.stream.write, text) or 0
-        except UnicodeEncodeError:  # the terminal's encoding lacks a character, as of the folder's name
+        except UnicodeEncodeError:  # the terminal's encoding lacks a character, for example in a folder's name
             encoding = self.stream.encoding
             return self._unless_gone(self.stream.write, text.encode(encoding, 'backslashreplace').decode(encoding)) or 0
 
@@ -46,7 +46,7 @@ class _Output:
             return None if self.gone else method(*arguments)
         except OSError as error:
             self.gone = True
-            with contextlib.suppress(OSError, ValueError):  # what is left in the buffer would fail again at the end
+            with contextlib.suppress(OSError, ValueError):  # flushing the rest of the buffer at exit would fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
             if not isinstance(error, BrokenPipeError):
                 raise OutputError(f'standard output cannot be written: {error.strerror or error}') from error
@@ -57,7 +57,7 @@ class _Output:
 
 @contextlib.contextmanager
 def output() -> Iterator[None]:
-    """Write to standard output as `_Output` does."""
+    """Send standard output through `_Output`."""
     stream: Any = _Output(sys.stdout)
     with contextlib.redirect_stdout(stream):
         yield
@@ -66,7 +66,7 @@ def output() -> Iterator[None]:
 
 @contextlib.contextmanager
 def warnings_in_a_line() -> Iterator[None]:
-    """Show what the package warns of as it shows an error, without the line of code, and once."""
+    """Show the package's warnings in the format of its errors, without the line of code, and only once."""
     shown: Set[str] = set()
 
     def show(message: Union[Warning, str], category: Type[Warning], *where: Any, **more: Any) -> None:
@@ -83,12 +83,12 @@ def warnings_in_a_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does."""
+    """Treat SIGTERM like Ctrl-C."""
 
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # Python lets no other set a handler
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set a handler
         yield
         return
     before = signal.signal(signal.SIGTERM, interrupt)

@@ -1,4 +1,4 @@
-"""An error that nobody expected, a bug in most cases: one line for the screen, and the traceback in a file."""
+"""Reports an unexpected error, usually a bug: one line for the screen, and the traceback in a file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 def describe_and_keep(error: BaseException, log: Optional[Path] = None) -> str:
-    """Return the error's type, message, place and the file to which its traceback is added.
+    """Return a line with the error's type, message, place and the file to which its traceback is appended.
 
-    log: that file; None makes a new one in the folder for temporary files. If neither can be written, the traceback
-    is part of what is returned.
+    log: that file; None creates one in the folder for temporary files. If it cannot be written, the traceback is
+    returned too.
     """
     frames = [f'{frame.filename}:{frame.lineno}' for frame in traceback.extract_tb(error.__traceback__)]
     ours = [frame for frame in frames if frame.startswith(PACKAGE)]

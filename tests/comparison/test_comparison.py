@@ -194,12 +194,12 @@ def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
     child.kill()
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "no normalization, seed 0, failed after" in errors and "ended by SIGKILL" in errors
+    assert "no normalization, seed 0, failed after" in errors and "killed by SIGKILL" in errors
     assert "no normalization (1 of 1 failed)" in printed
     assert f"{command_line('compare', '--resume', str(out), '--data', str(data))}\n" in printed
     summary, report = json.loads((out / "summary.json").read_text()), (out / "report.md").read_text()
     assert [(run["norm"], run["finished"]) for run in summary["runs"]] == [("none", False), ("gluon", True)]
-    assert "ended by SIGKILL" in report and "training examples: 4,096;" in report
+    assert "killed by SIGKILL" in report and "training examples: 4,096;" in report
 
 
 QUITTER = """

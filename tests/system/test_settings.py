@@ -175,8 +175,8 @@ def test_a_user_without_a_home_folder_is_told_what_matplotlib_needs(tmp_path, co
     )
     assert done.returncode in (1, 2)
     assert (
-        "HOME must be set where the user has no entry in passwd, as matplotlib needs a home folder, got nothing; "
-        "set it to a folder that can be written, /tmp for one\n"
+        "HOME must be set if the user has no entry in passwd, because matplotlib needs a home folder, got nothing; "
+        "set it to a writable folder, such as /tmp\n"
     ) in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -195,7 +195,7 @@ def compiler(path, script):
         (
             "echo '/usr/bin/ld: final link failed: No space left on device'; "
             "echo 'collect2: error: ld returned 1'; exit 1",
-            "failed: /usr/bin/ld: final link failed: No space left on device; free some space in the cache and in .* TMPDIR",
+            "failed: /usr/bin/ld: final link failed: No space left on device; free some space in the cache .* TMPDIR",
         ),
         ("echo 'native.cc:1:1: error: no such thing'; exit 1", "failed: native.cc:1:1: error: no such thing$"),
     ],
