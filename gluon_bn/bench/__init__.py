@@ -1,4 +1,4 @@
-"""The benchmark: what one layer and one epoch cost, by which implementation, and how accurate each is.
+"""The benchmark: the time of one layer and one epoch, and the accuracy, of each implementation.
 
-`run.main` runs it. Each framework works in a process of its own, one turn at a time (`rounds.py`).
+`run.main` runs it. Each framework has its own process, and they take turns (`rounds.py`).
 """

@@ -1,4 +1,4 @@
-"""The same arrays for every framework, the float64 results that they ought to give, and the distance from those."""
+"""The same arrays for every framework, their float64 reference results, and the relative errors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Dict, NamedTuple, Sequence
 import numpy
 
 EPS = 1e-5
-DEPTH = 4  # layers in the stack whose time is divided among them
+DEPTH = 4  # layers in the stack; each has a quarter of its time
 
 
 class Arrays(NamedTuple):
-    """X and the upstream gradient dY in float32, unit variance; gamma and beta (c,)."""
+    """X and the upstream gradient dY, in float32 with unit variance; gamma and beta (c,)."""
 
     X: numpy.ndarray[Any, Any]
     dY: numpy.ndarray[Any, Any]
@@ -20,7 +20,7 @@ class Arrays(NamedTuple):
 
 
 def make_arrays(shape: Sequence[int], mean: float = 0) -> Arrays:
-    """Random arrays, the same wherever they are made; X has the mean given."""
+    """Return random arrays, the same in every process; X has the given mean."""
     random = numpy.random.default_rng(0)
     X = random.standard_normal(shape, 'float32') + numpy.float32(mean)
     dY = random.standard_normal(shape, 'float32')
@@ -29,7 +29,7 @@ def make_arrays(shape: Sequence[int], mean: float = 0) -> Arrays:
 
 
 def reference(arrays: Arrays) -> Dict[str, numpy.ndarray[Any, Any]]:
-    """Y, dX, dgamma and dbeta in float64, by the closed form."""
+    """Return Y, dX, dgamma and dbeta in float64, from the closed form."""
     X, dY, gamma, beta = (array.astype('float64') for array in arrays)
     axes = (0,) + tuple(range(2, X.ndim))
     gamma, beta = (array.reshape((1, -1) + (1,) * (X.ndim - 2)) for array in (gamma, beta))
@@ -43,7 +43,7 @@ def reference(arrays: Arrays) -> Dict[str, numpy.ndarray[Any, Any]]:
 
 
 def errors(arrays: Arrays, Y: Any, dX: Any, dgamma: Any, dbeta: Any) -> Dict[str, float]:
-    """The relative error of each result: |result - reference| / |reference|, in Euclidean norms."""
+    """Return the relative error of each result: |result - reference| / |reference|, in Euclidean norms."""
     results = {'Y': Y, 'dX': dX, 'dgamma': dgamma, 'dbeta': dbeta}
     return {
         name: float(

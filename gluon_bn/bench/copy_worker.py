@@ -1,7 +1,7 @@
-"""What memory allows: an array copied by all cores, in a process of its own.
+"""The memory floor: the time to copy an array with all cores, in a separate process.
 
-A copy reads an array and writes one: two passes. Batch normalization, forward, must do as much: read X, write Y.
-Backward must read dY, read X and write dX. So forward is at least one copy, forward + backward at least 2.5.
+A copy makes two passes over memory. Forward needs at least two as well (read X, write Y), and backward three
+(read dY, read X, write dX). So forward takes at least as long as 1 copy, forward + backward as 2.5.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Framework:
         self.source, self.target = numpy.ones(size, 'float32'), numpy.zeros(size, 'float32')
 
     def time_layer(self, column: str, mode: str, repeat: int) -> float:
-        """Seconds of one copy, by one thread or by all cores, whichever is faster."""
+        """Return the seconds of one copy, with one thread or with all cores, whichever is faster."""
         return min(self._copy(count, repeat) for count in {1, self.threads})
 
     def _copy(self, threads: int, repeat: int) -> float:
         def copy_share(source: numpy.ndarray[Any, Any], target: numpy.ndarray[Any, Any]) -> None:
             for _ in range(repeat):
-                numpy.copyto(target, source)  # without Python's lock
+                numpy.copyto(target, source)  # releases Python's lock
 
         shares = list(zip(numpy.array_split(self.source, threads), numpy.array_split(self.target, threads)))
         with ThreadPoolExecutor(threads) as pool:

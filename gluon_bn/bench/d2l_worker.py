@@ -1,7 +1,7 @@
-"""d2l 1.0.3's own training loop, `train_ch6`, as its reader runs it, on this package's LeNet.
+"""d2l 1.0.3's training loop, `train_ch6`, as a reader of the book runs it, on this package's LeNet.
 
-The loop, its data loader with four worker processes and its transforms are d2l's. Three things are replaced: the data
-set reads the verified files, nothing is drawn, and the clock stops while the test set is evaluated.
+The loop, the data loader with four worker processes and the transforms are d2l's. Three things differ: the data
+set reads the verified files, nothing is drawn, and the clock stops during evaluation on the test set.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .rounds import EpochTurn
 class Framework:
     def load_data(self, root: Any, batch_size: int, threads: int) -> None:
         npx.set_np()
-        # This process was spawned and would spawn the loader's workers too; its reader's forks them.
+        # This process was spawned, so it would spawn the loader's workers too; the reader's process forks them.
         multiprocessing.set_start_method('fork', force=True)
         files = find_files(root)
 
         @functools.lru_cache(maxsize=None)
         def loaders(num_train: int) -> Tuple[Any, Any]:
-            """What `d2l.load_data_fashion_mnist` returns, from the first num_train examples."""
+            """Return what `d2l.load_data_fashion_mnist` would, for the first num_train examples."""
 
             class FashionMNIST(gluon.data.vision.FashionMNIST):  # type: ignore[misc]  # Gluon's has no types
                 def _get_data(self) -> None:  # as in Gluon, but without the download
@@ -51,14 +51,14 @@ class Framework:
         self.loaders = loaders
 
     def time_epoch(self, column: str, num_train: int, lr: float) -> EpochTurn:
-        """One epoch of `d2l.train_ch6` on the first num_train examples, with the layer that `model.lenet` calls so."""
+        """Time an epoch of `d2l.train_ch6` on the first num_train examples; column: the norm of `model.lenet`."""
         train_iter, test_iter = self.loaders(num_train)
         evaluate = d2l.evaluate_accuracy_gpu
         evaluations: List[float] = []
         points: List[Any] = []
 
         class Silent:
-            """d2l's Animator without its figure; it keeps the points."""
+            """d2l's Animator without the figure; it records the points."""
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 pass
@@ -83,7 +83,7 @@ class Framework:
 
 @contextlib.contextmanager
 def _replaced(module: Any, **values: Any) -> Iterator[None]:
-    """Put other values in the place of a module's own for a while."""
+    """Temporarily replace values in a module."""
     before = {name: getattr(module, name) for name in values}
     try:
         vars(module).update(values)

@@ -1,4 +1,4 @@
-"""MXNet: layers and epochs with `batch_norm`, both paths of `fused_batch_norm`, and Gluon's own layer."""
+"""MXNet: layers and epochs with `batch_norm`, both paths of `fused_batch_norm`, and Gluon's layer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Framework:
         return Description([name for name in LAYERS if name not in missing], {'mxnet': mx.__version__}, missing)
 
     def prepare(self, shape: Sequence[int], threads: int, mean: float = 0) -> None:
-        """Make the arrays of this shape and fresh layers of each kind. MXNet has its threads from the environment."""
+        """Make arrays of this shape and new layers of each kind. MXNet takes its threads from the environment."""
         self.arrays = make_arrays(shape, mean)
         self.X, self.dY = nd.array(self.arrays.X, dtype='float32'), nd.array(self.arrays.dY, dtype='float32')
         self.X.attach_grad()
@@ -49,15 +49,15 @@ class Framework:
                 layer.beta.set_data(nd.array(self.arrays.beta).reshape(layer.beta.shape))
 
     def time_layer(self, column: str, mode: str, repeat: int) -> float:
-        """Seconds of one layer of a stack, forward or forward + backward, in training mode with all its bookkeeping."""
+        """Return the seconds of one layer in a stack, forward or forward + backward, in training mode."""
         layers = self.layers[column]
         if repeat > 1:
-            self.run(layers, mode)  # fills the cache again
+            self.run(layers, mode)  # warms the cache
         nd.waitall()
         start = time.perf_counter()
         for _ in range(repeat):
             self.run(layers, mode)
-        nd.waitall()  # once: a training loop does not wait for a layer either
+        nd.waitall()  # only once, because a training loop does not wait for each layer either
         return (time.perf_counter() - start) / repeat / DEPTH
 
     def run(self, layers: Sequence[Any], mode: str) -> nd.NDArray:
@@ -82,7 +82,7 @@ class Framework:
         return Minibatches(part.X[:count], part.y[:count], self.batch_size, shuffle=True)
 
     def time_epoch(self, column: str, num_train: int, lr: float) -> EpochTurn:
-        """Train a new LeNet on the first num_train examples, in this package's loop; then measure its test accuracy."""
+        """Train a new LeNet on the first num_train examples in this package's loop, then measure its test accuracy."""
         train_iter, test_iter = self.data
         train_iter = self.first(train_iter, num_train)
         seed_everything(0)
@@ -93,8 +93,8 @@ class Framework:
         return EpochTurn(epoch.seconds, total - epoch.seconds, epoch.loss, epoch.train_acc, epoch.test_acc)
 
     def profile_epoch(self, column: str, num_train: int, lr: float) -> Profiled:
-        """What MXNet's profiler says of a minibatch of training, after an epoch that warms up."""
-        # hardly a test, since it is profiled too
+        """Profile a minibatch of training with MXNet's profiler, after a warm-up epoch."""
+        # one test example, because testing is profiled too
         train_iter, test_iter = (self.first(part, count) for part, count in zip(self.data, (num_train, 1)))
         net = lenet(LAYERS.get(column, 'none'))
         found: Dict[str, float] = {}
@@ -104,7 +104,7 @@ class Framework:
         return Profiled(epoch.seconds / len(train_iter), _divided(found, len(train_iter)))
 
     def profile_layer(self, column: str, repeat: int) -> Profiled:
-        """What it says of one layer of a stack, forward + backward."""
+        """Profile one layer in a stack, forward + backward."""
         found: Dict[str, float] = {}
         self.time_layer(column, 'both', repeat)
         with _profiled(found):
@@ -114,9 +114,9 @@ class Framework:
 
 @contextlib.contextmanager
 def _profiled(found: Dict[str, float]) -> Iterator[None]:
-    """Profile what happens inside; afterwards found has the seconds by operator."""
+    """Profile the body of the with statement, and fill found with the seconds per operator."""
     with tempfile.TemporaryDirectory() as folder:
-        # A file of its own: MXNet removes what bears the name before it writes, were it a device.
+        # In a new folder, because MXNet first deletes whatever has the file's name, even a device.
         mx.profiler.set_config(
             profile_symbolic=True,
             profile_imperative=True,

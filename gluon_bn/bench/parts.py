@@ -1,4 +1,4 @@
-"""The parts of the benchmark: what a layer costs, how exact it is, what an epoch costs, and where its time goes."""
+"""The parts of the benchmark: a layer's time and accuracy, an epoch's time, and where the time goes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SHAPES: Sequence[Shape] = (
     (64, 64, 56, 56),
     (32, 256, 14, 14),
 )
-LAYER_BUDGET = 20  # seconds for one shape
-PLANE = (32, 28, 28)  # an example of 0.1 MB; the batch makes the size
+LAYER_BUDGET = 20  # seconds per shape
+PLANE = (32, 28, 28)  # an example of 0.1 MB; the batch sets the size
 BATCHES = (1, 3, 10, 30, 100, 300, 1000, 2000)
-SLOW_UP_TO = 100  # examples of a batch for batch_norm, which takes a second for each 30 MB
+SLOW_UP_TO = 100  # the largest batch for batch_norm, which takes a second per 30 MB
 MEANS = (0, 1e2, 1e4)
 
 NUM_TRAIN, BATCH_SIZE, LR = 60_000, 256, 1.0
 MIN_EXAMPLES = 10 * BATCH_SIZE
-EPOCH_BUDGET, MIN_EPOCH_ROUNDS = 300, 3  # seconds after which no further round begins, but after three
-# The share of an epoch that the slow ones train, in every second round.
+EPOCH_BUDGET, MIN_EPOCH_ROUNDS = 300, 3  # seconds after which no round starts, except for the first three
+# The share of an epoch that slow columns train, in every second round.
 SHARES = {'scratch': 0.1, 'd2l scratch': 0.1, 'd2l gluon': 0.5}
 
 PROFILED_SHAPE = (256, 84)
-PROFILED_EXAMPLES, PROFILED_RUNS = 30 * BATCH_SIZE, 200  # enough that Python and the engine keep pace
-# What a row of the table adds up, by the operator's name without `_backward_`; any other is 'other operators'.
+PROFILED_EXAMPLES, PROFILED_RUNS = 30 * BATCH_SIZE, 200  # enough that Python and the engine reach a steady state
+# The row of the table by the operator's name without `_backward_`; others count as 'other operators'.
 KINDS = {
     'Convolution': 'convolutions',
     'Pooling': 'pooling',
@@ -52,7 +52,7 @@ OTHER, BETWEEN = 'other operators', 'between operators'
 def measure_layer(
     workers: Workers, threads: int, shape: Shape, rounds: int, columns: Sequence[str], modes: Sequence[str]
 ) -> Dict[str, Dict[str, Measurement]]:
-    """{mode: {column: its times}} for one shape, with the 'floor' of memory from the copies of an array."""
+    """Return {mode: {column: its times}} for one shape, with the memory 'floor' from copies of an array."""
 
     def timed_call(column: str, mode: str) -> Callable[[int], float]:
         return lambda repeat: float(workers[column].call('time_layer', column, mode, repeat))
@@ -73,7 +73,7 @@ def measure_layer(
 
 
 def measure_shapes(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say) -> List[LayerResult]:
-    """Forward, and forward + backward, one entry for each shape."""
+    """Measure forward, and forward + backward, for each shape."""
     entries = []
     for shape in SHAPES[:3:2] if quick else SHAPES:
         say(f'layer {shape}')
@@ -83,7 +83,7 @@ def measure_shapes(workers: Workers, threads: int, columns: Sequence[str], quick
 
 
 def measure_sizes(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say) -> List[LayerResult]:
-    """Forward + backward, one entry for each size."""
+    """Measure forward + backward for each size."""
     entries = []
     for batch in BATCHES[2:4] if quick else BATCHES:
         shape = (batch, *PLANE)
@@ -98,7 +98,7 @@ def measure_sizes(workers: Workers, threads: int, columns: Sequence[str], quick:
 def measure_accuracy(
     workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say
 ) -> List[AccuracyResult]:
-    """The relative errors of each result against float64, for X of each mean."""
+    """Measure the relative errors of each result against float64, for each mean of X."""
     entries = []
     for shape in SHAPES[:1] if quick else SHAPES[:4]:
         say(f'accuracy {shape}')
@@ -111,17 +111,17 @@ def measure_accuracy(
 
 
 def measure_epochs(workers: Workers, threads: int, quick: bool, root: Any, say: Say) -> Dict[str, EpochResult]:
-    """Seconds of training and of the test that follows, for a full epoch, by column.
+    """Measure the seconds of training and of the test after it, for a full epoch, by column.
 
-    workers: by 'none' and norms, 'torch', and 'd2l ' before the name of a norm for the book's loop. The slow ones train
-    `SHARES` of what the others do.
+    workers: by column: 'none', a norm, 'torch', or a norm prefixed with 'd2l ' for the book's loop. Slow ones train
+    only `SHARES` of the others' examples.
     """
     rounds, share = (1, 0.05) if quick else (5, 1)
     call_each(workers, list(workers), 'load_data', root, BATCH_SIZE, threads)
     turns: Dict[str, List[Optional[EpochTurn]]] = {name: [] for name in workers}
     examples = {name: max(MIN_EXAMPLES, round(NUM_TRAIN * share * SHARES.get(name, 1))) for name in workers}
     start = time.perf_counter()
-    for i in range(-1, rounds):  # the first round warms up: ten batches each
+    for i in range(-1, rounds):  # the first round is a warm-up of ten batches each
         if i >= MIN_EPOCH_ROUNDS and time.perf_counter() - start > EPOCH_BUDGET:
             break
         say('epochs, warming up' if i < 0 else f'epochs, round {i + 1} of {rounds}')
@@ -146,7 +146,7 @@ def _epoch_result(turns: Sequence[Optional[EpochTurn]], share: float) -> EpochRe
 
 
 def measure_profile(workers: Workers, quick: bool, root: Any, say: Say) -> ProfileResult:
-    """MXNet's profiler over minibatches of LeNet's training, and over a layer of a stack, forward and backward."""
+    """Profile minibatches of LeNet's training, and a layer in a stack, forward and backward."""
     say('profile')
     worker, columns = workers['gluon'], ['none', *(name for name in ('native', 'gluon') if name in workers)]
     num_train, repeat = (count // 10 if quick else count for count in (PROFILED_EXAMPLES, PROFILED_RUNS))
@@ -158,9 +158,9 @@ def measure_profile(workers: Workers, quick: bool, root: Any, say: Say) -> Profi
 
 
 def by_kind(profile: Profiled) -> Dict[str, float]:
-    """{kind: seconds}, with what lies between the operators."""
+    """Return {kind: seconds}, with the time between the operators."""
     kinds = dict.fromkeys([*KINDS.values(), OTHER], 0.0)
     for name, seconds in profile.operators.items():
         kinds[KINDS.get(name.replace('_backward_', ''), OTHER)] += seconds
-    # The device works behind Python: what no operator has is what it waited for.
+    # Operators run asynchronously: the time outside all of them is waiting.
     return {**kinds, BETWEEN: max(0.0, profile.seconds - sum(kinds.values()))}

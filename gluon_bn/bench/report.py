@@ -1,4 +1,4 @@
-"""A result of the benchmark as tables, as a page that says how it was measured, and as a figure."""
+"""Shows a result of the benchmark as tables, as a page that says how it was measured, and as a figure."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ HEADERS = {
     'd2l scratch': "batch_norm, d2l's loop",
 }
 METHOD = (
-    'Columns take turns, round by round, and each ratio is taken within its rounds; medians, with quartiles and rounds '
-    'in the JSON. A turn takes about 40 ms, at least one run, after one that warms the cache. What takes more than '
-    '0.3 s has three turns.',
-    'Each framework has a process of its own, which sleeps while another works; copies have one too.',
+    'Columns take turns, round by round, and ratios are computed within each round. The tables show medians; the JSON '
+    'has quartiles and rounds too. A turn lasts about 40 ms, or at least one run, after a warm-up run. A column whose '
+    'run takes more than 0.3 s has three turns.',
+    'Each framework has its own process, which sleeps while another works; the copies have one too.',
     'Threads: PyTorch is told to use {cores}, the number of cores; MXNet and the native path decide for themselves '
-    '(OMP_NUM_THREADS: {omp}). Nothing else of OpenMP is set (OMP_WAIT_POLICY: {wait}, GOMP_SPINCOUNT: {spin}).',
-    "glibc keeps freed memory in MXNet's process and in PyTorch's alike (GLUON_BN_MALLOC=0 leaves both alone); d2l's "
-    'loop runs as its reader runs it, without.',
-    'A layer is one of a stack of four, and has a quarter of its time: in a network too its input is the output of '
-    'another layer, and not a variable with a gradient of its own.',
+    '(OMP_NUM_THREADS: {omp}). No other OpenMP setting is changed (OMP_WAIT_POLICY: {wait}, GOMP_SPINCOUNT: {spin}).',
+    "glibc keeps freed memory in MXNet's process and in PyTorch's (GLUON_BN_MALLOC=0 turns this off), but not in "
+    "that of d2l's loop, which runs as it does for a reader of the book.",
+    'A layer is one of a stack of four, and is charged a quarter of its time: as in a network, its input is the output '
+    'of another layer, not a variable with its own gradient.',
     'A layer is called in training mode with all its bookkeeping: X has a gradient, the upstream gradient is random, '
-    'the moving statistics move. MXNet works behind Python and is waited for at the end of a turn, as a training loop '
-    "does not wait for a layer either. PyTorch's gradients are set to None before each run, as by zero_grad.",
-    'The memory floor is a copy of an array of the same size, by one core or all, whichever is faster, in the same '
-    'rounds. A copy passes over memory twice. Forward must do so twice (read X, write Y), forward + backward five '
-    'times (and read dY, read X, write dX). Small arrays stay in the cache, and there starting an operator costs more '
-    'than its work.',
-    "An epoch trains a new LeNet; its time does not include the test after it. PyTorch's has the same architecture, "
-    "batches in memory, shuffling, rate and metrics. d2l's is `train_ch6` with d2l's data loader, but from verified "
-    'files, and nothing is drawn.',
+    'the moving statistics are updated. MXNet runs asynchronously, and the clock waits for it only at the end of a '
+    "turn, because a training loop does not wait for each layer either. PyTorch's gradients are set to None before "
+    'each run, as zero_grad does.',
+    'The memory floor is the time to copy an array of the same size, with one core or all, whichever is faster, in the '
+    'same rounds. A copy makes two passes over memory. Forward needs at least two (read X, write Y), forward + '
+    'backward five (also read dY, read X, write dX). Small arrays fit in the cache, so launch overhead dominates.',
+    "An epoch trains a new LeNet; its time excludes the test after it. PyTorch's net has the same architecture, "
+    "batches in memory, shuffling, rate and metrics. d2l's is trained by `train_ch6` with d2l's data loader, but from "
+    'the verified files, and without drawing.',
 )
 
 
 def method(threads: int) -> List[str]:
-    """How the benchmark measures, with what is set here."""
+    """Return how the benchmark measures, with the current settings."""
 
     def setting(name: str) -> str:
         return os.environ.get(name, 'not set')
@@ -67,7 +67,7 @@ def method(threads: int) -> List[str]:
 
 
 def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, str, str]]:
-    """(title, note, table) of each part that was measured."""
+    """Yield (title, note, table) for each part that was measured."""
 
     def table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
         return str(tabulate(rows, headers, tablefmt=tablefmt, disable_numparse=True))
@@ -86,7 +86,7 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
             ]
             yield (
                 title,
-                'Milliseconds, in training; in brackets the multiple of the memory floor.',
+                'Milliseconds, in training mode; in brackets, the multiple of the memory floor.',
                 table(rows, ['X', *heads, 'floor']),
             )
     if result.sizes:
@@ -96,7 +96,7 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         ]
         yield (
             'Time against size, forward + backward',
-            'Nanoseconds for each value of X (m, 32, 28, 28), by the size of X in megabytes.',
+            'Nanoseconds per value of X (m, 32, 28, 28), by the size of X in megabytes.',
             table(rows, ['MB', *heads, 'floor']),
         )
     if result.accuracy:
@@ -109,7 +109,7 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         ]
         yield (
             'Error against float64',
-            f'X {first} of variance 1 and the mean given; |error| / |exact|, in Euclidean norms.',
+            f'X {first} with variance 1 and the given mean; |error| / |exact|, in Euclidean norms.',
             table(rows, ['mean', 'of', *heads]),
         )
     if result.epochs:
@@ -127,19 +127,19 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         yield (
             'One epoch of LeNet',
             'Seconds for 60,000 images in batches of 256 at learning rate 1.0, and for the test of 10,000 after it. '
-            'Where less than an epoch was trained, the time is scaled up; the loss is of what was trained.',
+            'If less than an epoch was trained, the time is scaled up; the loss is that of the examples trained.',
             table(rows, ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']),
         )
     if result.profile:
-        note = "Milliseconds, by MXNet's profiler, which slows it a little."
+        note = "Milliseconds, measured by MXNet's profiler, which slows training a little."
         if result.epochs and 'torch' in result.epochs:
             batch = result.epochs['torch'].train.median * BATCH_SIZE / NUM_TRAIN
             note += f" PyTorch's whole minibatch takes {three_digits(batch * 1e3)}."
-        yield 'Where a minibatch of LeNet goes', note, table(*_kinds(result.profile.minibatch, 1e3))
+        yield 'Where the time of a minibatch of LeNet goes', note, table(*_kinds(result.profile.minibatch, 1e3))
         yield (
-            'Where a dense layer goes',
-            f'Microseconds for X {shape(result.profile)}, forward + backward. Between '
-            'the operators are Python, the graph and the engine.',
+            'Where the time of a dense layer goes',
+            f'Microseconds for X {shape(result.profile)}, forward + backward. The time between '
+            'operators is spent in Python, the graph and the engine.',
             table(*_kinds(result.profile.layer, 1e6)),
         )
     if result.goals:
@@ -147,7 +147,7 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
             [goal.goal, three_digits(goal.value), f'{goal.sense} {goal.limit:g}', 'yes' if goal.met else 'NO']
             for goal in result.goals
         ]
-        yield ('Ratios', 'Each within the rounds of this run; median.', table(rows, ['', 'measured', 'goal', 'met']))
+        yield ('Ratios', 'Medians of the ratios within each round.', table(rows, ['', 'measured', 'goal', 'met']))
 
 
 def _kinds(columns: Mapping[str, Mapping[str, float]], scale: float) -> Tuple[List[List[str]], List[str]]:
@@ -172,7 +172,7 @@ def shape(entry: Union[LayerResult, AccuracyResult, ProfileResult]) -> str:
 
 
 def format_ms(measured: Optional[Measurement]) -> str:
-    """Milliseconds, and the multiple of the memory floor."""
+    """Format milliseconds, and the multiple of the memory floor."""
     return f'{three_digits(measured.median * 1e3)} ({three_digits(measured.floors or 0)})' if measured else '-'
 
 
@@ -181,13 +181,13 @@ def ns_per_value(entry: LayerResult, name: str) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three digits, without an exponent."""
+    """Format with about three digits, without an exponent."""
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.1 else 3
     return f'{value:,.{digits}f}'
 
 
 def markdown(result: Result, figure: Optional[str] = None) -> str:
-    """The page of a result, with a picture beside it."""
+    """Return the page of a result, which shows the picture beside it."""
     machine = result.machine
     lines = [
         f'# The benchmark, {result.date}',
@@ -195,7 +195,7 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}; "
         + ', '.join(f'{name} {version}' for name, version in result.versions.items())
         + f'. Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before it: '
-        f'{result.load:.2f}; what uses all cores suffers most from other programs.',
+        f'{result.load:.2f}; other programs slow down most what uses all cores.',
         '',
         '## How it is measured',
         '',
@@ -211,9 +211,9 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
     return '\n'.join(lines)
 
 
-FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm would leave no room for the others' bars
+FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm's bars would dwarf the others
 
-WIDEST = 4  # longer bars are cut, and keep their number
+WIDEST = 4  # longer bars are cut off, but keep their number
 
 
 def color(name: str) -> str:
@@ -221,7 +221,7 @@ def color(name: str) -> str:
 
 
 def draw(result: Result) -> Optional[Figure]:
-    """A matplotlib Figure with a panel for each of 'layers' and 'sizes' that was measured; None without either."""
+    """Return a matplotlib Figure with a panel each for 'layers' and 'sizes', if measured; None without either."""
     panels = [(entries, paint) for entries, paint in ((result.layers, bars), (result.sizes, curves)) if entries]
     if not panels:
         return None

@@ -1,4 +1,4 @@
-"""The result of the benchmark, as its JSON file holds it, and the goals: each ratio that matters, with its limit."""
+"""The result of the benchmark, which its JSON file holds, and the goals: each important ratio, with its limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Shape = Tuple[int, ...]
 LARGE: Sequence[Shape] = ((256, 6, 24, 24), (64, 64, 56, 56))
 SMALL: Sequence[Shape] = ((256, 16, 8, 8), (32, 256, 14, 14))
 DENSE: Sequence[Shape] = ((256, 120), (256, 84))
-# (largest share of Gluon's time, of PyTorch's) for the native path, forward + backward
+# (largest share of Gluon's time, largest share of PyTorch's) for the native path, forward + backward
 LAYER_LIMITS: Dict[Shape, Tuple[float, float]] = {
     **dict.fromkeys(LARGE, (0.3, 0.5)),
     **dict.fromkeys(SMALL, (0.5, 1.0)),
@@ -23,7 +23,7 @@ NAMES = {'gluon': 'Gluon', 'torch': 'PyTorch'}
 
 @dataclass(frozen=True)
 class LayerResult:
-    """The times of one layer, by column, with the 'floor' of memory; forward is not measured against the size."""
+    """The times of one layer by column, with the memory 'floor'; forward is None in measurements by size."""
 
     shape: Shape
     megabytes: Optional[float]
@@ -33,7 +33,7 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class AccuracyResult:
-    """The relative errors of each result against float64, by column, for X of one mean."""
+    """The relative errors of each result against float64, by column, for one mean of X."""
 
     shape: Shape
     mean: float
@@ -42,7 +42,7 @@ class AccuracyResult:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """share: of an epoch, that was trained in each turn; the times are scaled up, the metrics are of the last turn."""
+    """share: the part of an epoch that each turn trains; times are scaled up, metrics are those of the last turn."""
 
     share: float
     train: Measurement
@@ -54,7 +54,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class ProfileResult:
-    """Where the time of a minibatch of LeNet and of a dense layer goes: {column: {kind: seconds}}."""
+    """Where the time goes in a minibatch of LeNet and in a dense layer: {column: {kind: seconds}}."""
 
     minibatch: Dict[str, Dict[str, float]]
     layer: Dict[str, Dict[str, float]]
@@ -72,7 +72,7 @@ class Goal:
 
 @dataclass
 class Result:
-    """All of it; a part is None where it was not measured."""
+    """The whole result; a part is None if it was not measured."""
 
     date: str
     command: str
@@ -92,7 +92,7 @@ class Result:
 
 
 def content(value: Any) -> Any:
-    """A result as JSON holds it: dataclasses as objects, without the fields that are None."""
+    """Convert a result for JSON: dataclasses become objects without the fields that are None."""
     if dataclasses.is_dataclass(value):
         return {name: content(each) for name, each in vars(value).items() if each is not None}
     if isinstance(value, dict):
@@ -101,7 +101,7 @@ def content(value: Any) -> Any:
 
 
 def check(result: Result) -> List[Goal]:
-    """Every goal that the result has figures for."""
+    """Return every goal for which the result has figures."""
     found = []
 
     def goal(text: str, value: float, sense: str, limit: float) -> None:

@@ -1,9 +1,9 @@
-"""One process for each framework, and one turn at a time.
+"""Runs each framework in its own process, one turn at a time.
 
-MXNet and PyTorch each keep a pool of threads. Two pools in one process would spin against each other, so each
-framework lives in a process of its own, started fresh, and waits on a pipe, without spinning, while another measures.
+MXNet and PyTorch each keep a thread pool. Two pools in one process would spin against each other, so each framework
+has its own new process, which blocks on a pipe, without spinning, while another measures.
 
-In each round every column has its turn, so that a slow minute slows all of them. Medians and quartiles are taken over
+Every column has a turn in each round, so that a slow minute affects all of them. Medians and quartiles are taken over
 the rounds, ratios within each round.
 """
 
@@ -20,12 +20,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ..system.memory import keep_freed_memory
 
-TURN_SECONDS = 0.04  # that a turn should take
-SLOW_CALL_SECONDS, TURNS_WHEN_SLOW = 0.3, 3  # a column whose single call takes longer has only few turns
+TURN_SECONDS = 0.04  # target length of a turn
+SLOW_CALL_SECONDS, TURNS_WHEN_SLOW = 0.3, 3  # a column whose single call takes longer has fewer turns
 MIN_ROUNDS = 5
-PAUSE_SECONDS = 0.02  # libgomp's threads spin for some milliseconds after their last loop: let them fall asleep
+PAUSE_SECONDS = 0.02  # libgomp's threads spin for some milliseconds after their last loop: let them go to sleep
 
-Times = List[Optional[float]]  # one a round, None where a column had no turn
+Times = List[Optional[float]]  # one per round, None if the column had no turn
 
 
 class Worker:
@@ -40,7 +40,7 @@ class Worker:
         self.process.submit(keep_freed_memory if keep_memory else int).result()  # it starts now, with this environment
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call a method there and wait for what it returns, or raises."""
+        """Call a method in the process, and return or raise its result."""
         return self.process.submit(_call, self.module, name, args).result()
 
     def __enter__(self) -> Worker:
@@ -54,7 +54,7 @@ Workers = Mapping[str, Worker]  # by column
 
 
 def call_each(workers: Workers, columns: Sequence[str], name: str, *args: Any) -> None:
-    """Call a method once in each process that has one of the columns."""
+    """Call a method once in each process that serves one of the columns."""
     for worker in dict.fromkeys(workers[column] for column in columns):
         worker.call(name, *args)
 
@@ -68,7 +68,7 @@ def _framework(module: str) -> Any:
     return importlib.import_module(module).Framework()
 
 
-# What a framework's methods return.
+# The results of a framework's methods.
 @dataclass(frozen=True)
 class Description:
     """The columns that a framework can measure; missing: those that it cannot, and why."""
@@ -91,7 +91,7 @@ class EpochTurn:
 
 @dataclass(frozen=True)
 class Profiled:
-    """Seconds in all, and of each operator."""
+    """Total seconds, and the seconds of each operator."""
 
     seconds: float
     operators: Dict[str, float]
@@ -109,14 +109,14 @@ class Measurement:
 
 
 def summary(times: Times) -> Measurement:
-    """Median and quartiles of the times, in their unit."""
+    """Return median and quartiles of the times."""
     values = sorted(present(times))
     quartiles = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 1 else values * 3
     return Measurement(statistics.median(values), quartiles[0], quartiles[2], times)
 
 
 def ratio(a: Measurement, b: Measurement) -> float:
-    """The median of a / b within the rounds in which both had their turn."""
+    """Return the median of a / b over the rounds in which both had a turn."""
     return statistics.median(x / y for x, y in zip(a.rounds, b.rounds) if x is not None and y is not None)
 
 
@@ -125,11 +125,11 @@ def present(times: Times) -> List[float]:
 
 
 def interleave(columns: Mapping[Any, Callable[[int], float]], rounds: int, budget: float) -> Dict[Any, Times]:
-    """Measure {name: call}, where call(repeat) makes that many runs and returns the seconds of one.
+    """Measure {name: call} in turns; call(repeat) makes that many runs and returns the seconds per run.
 
-    After `budget` seconds no further round begins, but there are at least five.
+    After `budget` seconds no further round starts, but there are at least five.
 
-    Returns: {name: [seconds, ...]}, one for each round.
+    Returns: {name: [seconds, ...]}, one value per round.
     """
     start = time.perf_counter()
     repeats, turns = {}, {}
@@ -143,7 +143,7 @@ def interleave(columns: Mapping[Any, Callable[[int], float]], rounds: int, budge
     for i in range(rounds):
         if i >= MIN_ROUNDS and time.perf_counter() - start > budget:
             break
-        for name in names[i % len(names) :] + names[: i % len(names)]:  # nobody always follows the same neighbour
+        for name in names[i % len(names) :] + names[: i % len(names)]:  # rotates the order from round to round
             if i < turns[name]:
                 time.sleep(PAUSE_SECONDS)
                 times[name].append(columns[name](repeats[name]))

@@ -1,4 +1,4 @@
-"""The benchmark as one run: it starts the workers, measures the parts, and writes what came of it."""
+"""Runs the benchmark: starts the workers, measures the parts, and writes the results."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def main(
     quick: bool = False,
     root: File = None,
 ) -> int:
-    """Run the parts, print their tables, and write JSON, a page and a figure; returns 0.
+    """Run the parts, print their tables, write JSON, a page and a figure, and return 0.
 
-    json, readme: files to write; without json, bench.json in a new folder below runs/. figure: where
-    to draw, without suffix; beside the JSON by default. quick: few rounds and sizes, for a test.
+    json, readme: files to write; json defaults to bench.json in a new folder below runs/. figure: the figure's
+    path without suffix; defaults to one beside the JSON. quick: few rounds and sizes, for a test.
     root: folder of the Fashion-MNIST files.
 
-    Raises: InputError for an unknown part, or a file that cannot be written, before anything is measured.
+    Raises: InputError for an unknown part or a file that cannot be written, before anything is measured.
     """
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
@@ -84,8 +84,8 @@ def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = No
     start, threads, load = time.perf_counter(), cores(), os.getloadavg()[0]
     if load > 0.5:
         _say(
-            f'other programs are running (load average {load:.1f}); what uses all cores suffers most from them, '
-            'so run this on a quiet machine'
+            f'other programs are running (load average {load:.1f}) and will distort the times; '
+            'run this on a quiet machine'
         )
     result = Result(time.strftime('%Y-%m-%d'), command(parts, quick), machine(), versions(), load, method(threads))
     with contextlib.ExitStack() as stack:
@@ -101,7 +101,7 @@ def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = No
             except ImportError as error:  # PyTorch is optional
                 if module == 'mxnet_worker':
                     raise
-                about = Description([], {}, {'torch': f'{error}; pip install -r requirements/torch.txt brings it'})
+                about = Description([], {}, {'torch': f'{error}; pip install -r requirements/torch.txt'})
             workers.update(dict.fromkeys(about.columns, worker))
             result.missing.update(about.missing)
             result.versions.update(about.versions)
@@ -132,7 +132,7 @@ def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = No
 
 
 def command(parts: Tuple[str, ...], quick: bool) -> str:
-    """The command that makes such a result."""
+    """Return the command that makes such a result."""
     return ' '.join(
         [
             'python -m gluon_bn bench',

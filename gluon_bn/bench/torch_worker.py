@@ -1,4 +1,4 @@
-"""PyTorch: its own layer, and LeNet as this package trains it."""
+"""PyTorch: its own layer, and LeNet trained as this package trains it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Framework:
         self.X, self.dY = torch.from_numpy(self.arrays.X).requires_grad_(), torch.from_numpy(self.arrays.dY)
 
     def time_layer(self, column: str, mode: str, repeat: int) -> float:
-        """Seconds of one layer of a stack, forward or forward + backward, in training mode."""
+        """Return the seconds of one layer in a stack, forward or forward + backward, in training mode."""
         if repeat > 1:
             self.run(self.layers, mode)
         start = time.perf_counter()
@@ -39,7 +39,7 @@ class Framework:
         return (time.perf_counter() - start) / repeat / DEPTH
 
     def run(self, layers: Sequence[Any], mode: str) -> Any:
-        Y, self.X.grad = self.X, None  # or backward would add: an optimizer's zero_grad does this
+        Y, self.X.grad = self.X, None  # as an optimizer's zero_grad does; otherwise backward would accumulate
         for layer in layers:
             layer.weight.grad = layer.bias.grad = None
             Y = layer(Y)

@@ -208,7 +208,7 @@ def test_what_is_not_finite_is_refused_by_name_and_the_statistics_stay(norm, val
     batches.X[40, 3] = 1e30  # finite, but its square is not in float32
     refused(net, batches, f"{name[:-4]}var must be finite, got NaN or infinity: .* too large")
     net[0].bias.data()[0] = value
-    refused(net, data(), f"{name} must be finite, got NaN or infinity: .* or a parameter before it")
+    refused(net, data(), f"{name} must be finite, got NaN or infinity: .* or an earlier parameter")
 
 
 def test_bad_input_is_refused_by_name():
