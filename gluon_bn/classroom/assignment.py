@@ -1,10 +1,10 @@
-"""Write what the students get:  python -m gluon_bn.classroom.assignment [--out FOLDER]
+"""Make the assignment for students:  python -m gluon_bn.classroom.assignment [--out FOLDER]
 
 From notebooks/exercises/batch_norm.py, which holds tasks, solutions and tests, nbgrader makes
-- FOLDER/batch_norm.ipynb, the notebook to hand out: no solution, no hidden test;
+- FOLDER/batch_norm.ipynb, the notebook to hand out, without solutions and hidden tests;
 - FOLDER/course, nbgrader's folder with the source and the gradebook, from which `make grade` starts.
 
-FOLDER is build/assignment, and is written anew each time. Nothing runs, and no network is needed.
+FOLDER defaults to build/assignment, and is replaced each time. No cell is run, and no network is needed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-TOP = Path(__file__).resolve().parents[2]  # a checkout: an installed package has no exercises
+TOP = Path(__file__).resolve().parents[2]  # must be a checkout: an installed package has no exercises
 SOURCE = TOP / "notebooks" / "exercises" / "batch_norm.py"
-NAME = "batch_norm"  # of the assignment, and of its one notebook
+NAME = "batch_norm"  # of the assignment and of its only notebook
 OUT = TOP / "build" / "assignment"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CONFIG = '''\
@@ -45,10 +45,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 def release(out: Path) -> Path:
-    """Make FOLDER/batch_norm.ipynb and FOLDER/course; returns the notebook's path."""
+    """Make FOLDER/batch_norm.ipynb and FOLDER/course, and return the notebook's path."""
     course = out / "course"
     if out.exists() and any(out.iterdir()) and not course.exists():
-        raise SystemExit(f"{out} holds other things; name a folder that is new or empty")
+        raise SystemExit(f"{out} holds other files; name a new or empty folder")
     shutil.rmtree(out, ignore_errors=True)
     (course / "source" / NAME).mkdir(parents=True)
     (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
@@ -57,12 +57,12 @@ def release(out: Path) -> Path:
     released = course / "release" / NAME / f"{NAME}.ipynb"
     leaked = leaks(nbformat.read(str(released), as_version=4), solved())
     if leaked:
-        raise SystemExit("not written, because it would show parts of the solution:\n" + "\n".join(leaked))
+        raise SystemExit("not written, because it would reveal parts of the solution:\n" + "\n".join(leaked))
     return Path(shutil.copyfile(released, out / f"{NAME}.ipynb"))
 
 
 def solved() -> NotebookNode:
-    """The notebook with its solutions and tests, and cell ids that do not change."""
+    """Return the notebook with its solutions and tests, and stable cell ids."""
     notebook = jupytext.read(str(SOURCE), fmt="py:percent")
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for number, cell in enumerate(notebook.cells, 1):
@@ -71,7 +71,7 @@ def solved() -> NotebookNode:
 
 
 def leaks(notebook: NotebookNode, solution: NotebookNode) -> List[str]:
-    """The lines of a notebook, and its outputs, that only the solution, the model answers and the hidden tests have."""
+    """Return the lines of a notebook that belong to solutions, model answers or hidden tests only, and its outputs."""
     secret: Set[str] = set()
     public: Set[str] = set()
     for cell in solution.cells:
@@ -89,7 +89,7 @@ def leaks(notebook: NotebookNode, solution: NotebookNode) -> List[str]:
 
 
 def nbgrader(course: Path, *arguments: str) -> None:
-    """Run nbgrader in a course's folder. Raises: SystemExit with its words if it fails."""
+    """Run nbgrader in a course's folder. Raises: SystemExit with its output if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments],
         cwd=course,
@@ -104,7 +104,7 @@ def nbgrader(course: Path, *arguments: str) -> None:
 
 
 def environment() -> Dict[str, str]:
-    """This process's, with its Python's folder first on the PATH: nbgrader calls alembic by name."""
+    """Return this process's environment with its Python's folder first on the PATH: nbgrader calls alembic by name."""
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     return {**os.environ, "PATH": os.pathsep.join(path)}
 

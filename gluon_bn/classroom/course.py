@@ -29,7 +29,7 @@ UNCONFINED = "graded with --unconfined: it could read and change files and reach
 class RecordTask:
     """A submission for nbgrader to record, see `record`.
 
-    course: nbgrader's folder; student: the name of the student's folder there; anew: count the points of the run.
+    course: nbgrader's folder; student: the student's folder there; anew: whether to count the points of the run.
     """
 
     course: str
@@ -41,7 +41,7 @@ class RecordTask:
 
 @dataclass(frozen=True)
 class Points:
-    """The points of each graded cell, "" where it waits to be graded by hand; their sum; how many wait."""
+    """The points of each graded cell, or "" while it waits for manual grading; their sum; how many wait."""
 
     points: Mapping[str, str] = field(default_factory=dict)
     score: str = ""
@@ -50,7 +50,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one submission. reason: why there are no points, "" if there are."""
+    """The outcome of one submission. reason: why there are no points, or ""."""
 
     student: str
     safe: str
@@ -69,7 +69,7 @@ class Result:
 class Course:
     """The folder of the grades.
 
-    folder: nbgrader's; results: a file for each submission; working: what is needed only during a run.
+    folder: nbgrader's; results: a file for each submission; working: temporary files of a run.
     """
 
     out: Path
@@ -87,21 +87,21 @@ class Course:
         return self.out / "working"
 
     def begin(self, submissions: Path) -> None:
-        """Release the assignment into a new folder; go on in one of the same submissions.
+        """Release the assignment into a new folder, or continue in a folder of the same submissions.
 
         Raises: InputError if the folder holds something else.
         """
         begun, said = self.out / "grading.json", {"submissions": str(submissions.resolve())}
-        shutil.rmtree(self.working, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(self.working, ignore_errors=True)  # left by a killed run
         if begun.exists():
             was = json.loads(begun.read_text(encoding="utf-8"))
             if was != said and any(self.results.glob("*.json")):
                 raise InputError(
-                    f"must be a new folder, or the one of these submissions, got {self.out}, which has "
+                    f"must be a new folder, or that of these submissions, got {self.out}, which has "
                     f"the grades of {was.get('submissions')}; name another",
                     "--out",
                 )
-            store(json.dumps(said).encode(), begun)  # nobody was graded for the folder that was named first
+            store(json.dumps(said).encode(), begun)  # no grades were recorded for the previous submissions
             return
         others = sorted(path.name for path in self.out.iterdir() if path.name != self.folder.name)
         if others:
@@ -114,20 +114,20 @@ class Course:
         store(json.dumps(said).encode(), begun)
 
     def solution(self) -> NotebookNode:
-        """The assignment with its solutions and tests, as it was when these grades were begun."""
+        """Return the assignment with its solutions and tests, as it was when this grading started."""
         return self._notebook("source")
 
     def released(self) -> NotebookNode:
-        """What the students got."""
+        """Return the assignment that the students received."""
         return self._notebook("release")
 
     def most(self) -> Dict[str, float]:
-        """The points of each graded cell, in their order."""
+        """Return the maximum points of each graded cell, in order."""
         marks = [cell.metadata.get("nbgrader", {}) for cell in self.solution().cells]
         return {mark["grade_id"]: mark["points"] for mark in marks if mark.get("grade")}
 
     def known(self) -> Dict[str, Result]:
-        """{student: Result} of all that were kept. Raises: InputError if one is damaged."""
+        """Return {student: Result} for all stored results. Raises: InputError if one is damaged."""
         found = {}
         for path in sorted(self.results.glob("*.json")):
             try:
@@ -140,7 +140,7 @@ class Course:
         return found
 
     def keep(self, result: Result) -> None:
-        """Write a result into the folder of results."""
+        """Store a result in the folder of results."""
         content = json.dumps(dataclasses.asdict(result), ensure_ascii=False, indent=1)
         store(content.encode(), self.results / f"{result.safe}.json")
 
@@ -149,7 +149,7 @@ class Course:
         return self.out / "grades.csv"
 
     def write_table(self, known: Mapping[str, Result], students: Iterable[str] = ()) -> None:
-        """Write the table: a line for each result, and for each of the students who has none yet."""
+        """Write the table: a line for each result, and for each student without one."""
         most, results = self.most(), known.values()
         unconfined = [UNCONFINED] if any(result.unconfined for result in results) else []
         rows = [{"student": _cell(student), "status": "not graded yet"} for student in students if student not in known]
@@ -180,5 +180,5 @@ class Course:
 
 
 def _cell(text: str) -> str:
-    """A name as a field that no spreadsheet takes for a formula."""
+    """Return a name as a field that no spreadsheet interprets as a formula."""
     return f"'{text}" if text[:1] in tuple("=+-@") else text

@@ -1,7 +1,8 @@
-"""Runs a notebook, beside the submission's code:  python execute.py NOTEBOOK RESULT SECONDS
+"""Runs a submission's notebook, inside the sandbox:  python execute.py NOTEBOOK RESULT SECONDS
 
-Each cell runs for at most so many seconds. RESULT gets the notebook with its outputs; cell.metadata["reply"] says how
-each cell ended. A script by itself, because only its folder need be there. It ends when its standard input is closed.
+Each cell runs for at most SECONDS. The notebook is written to RESULT with its outputs; cell.metadata["reply"] says
+how each cell ended. It imports nothing from this package, so the sandbox needs only this file. It exits when its
+standard input is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ TIMEOUT = {"ename": "CellTimeoutError", "evalue": "", "traceback": ["CellTimeout
 
 
 class Client(NotebookClient):  # type: ignore[misc]  # nbclient counts as untyped
-    """nbclient, with an end to what it keeps of a cell's output."""
+    """nbclient with a limit on the output that it keeps per cell."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -81,4 +82,4 @@ def end_with_parent() -> None:
 if __name__ == "__main__":
     code = main(*sys.argv[1:])
     sys.stdout.flush()
-    os._exit(code)  # a kernel that does not end must not keep this process
+    os._exit(code)  # a kernel that does not exit must not keep this process alive

@@ -1,4 +1,4 @@
-"""Feedback that needs no network: nbgrader's page, without the script that it loads, its formulas drawn as SVG.
+"""Feedback that works offline: nbgrader's page without the script that it loads, with formulas drawn as SVG.
 
 The page holds a submission's outputs, so it runs no script and loads nothing, and formulas are drawn in bounded time.
 """
@@ -24,7 +24,7 @@ POLICY = (
 )
 LONGEST = 2000  # characters of a formula
 EACH, ALL = 2.0, 20.0  # seconds for one formula, and for a page
-SIZE = 17  # pixels an em, that of the text around
+SIZE = 17  # pixels per em, as in the surrounding text
 ziamath.config.svg2 = False  # glyphs are repeated, not shared by id: ids would clash on a page with many formulas
 
 
@@ -33,9 +33,9 @@ class TooSlow(Exception):
 
 
 def offline(page: str, student: str) -> str:
-    """nbgrader's page with the student's name, without scripts, its formulas drawn as SVG, its cells by their names.
+    """Return nbgrader's page with the student's name, without scripts, with formulas as SVG and cells listed by name.
 
-    Formulas are drawn for 20 seconds at most, so this must run in the main thread.
+    Drawing the formulas is limited to 20 seconds by a signal, so this must run in the main thread.
     """
     before, _, rest = page.partition(SCRIPT[0])
     page = LISTED.sub(r'<a href="#\1">\1</a>', before + (rest.partition(SCRIPT[1])[2] or rest))
@@ -49,7 +49,7 @@ def offline(page: str, student: str) -> str:
 
 
 def _parts(page: str) -> Iterator[Tuple[str, bool]]:
-    """The page in parts: the text of a part, and whether it is an element to be left as it is."""
+    """Yield the page in parts: each part's text, and whether it is an element to leave unchanged."""
     done, at = 0, 0
     unclosed: Set[str] = set()
     while True:
@@ -59,7 +59,7 @@ def _parts(page: str) -> Iterator[Tuple[str, bool]]:
         name, at = tag[1].lower(), tag.end()
         end = None if name in unclosed else re.compile(f"</{name}>", re.IGNORECASE).search(page, at)
         if not end:
-            unclosed.add(name)  # looked for once: a page may hold thousands
+            unclosed.add(name)  # searched only once, because a page may hold thousands
             continue
         at = end.end()
         yield page[done : tag.start()], False
@@ -77,7 +77,7 @@ def _drawn(match: re.Match[str], deadline: float) -> str:
         svg = _within(min(EACH, deadline - time.monotonic()), source, inline=block is None)
     except (TooSlow, RecursionError, MemoryError):
         return f"<code>{html.escape(match.group())}</code> <em>(a formula that takes too long to draw)</em>"
-    except Exception:  # what a student wrote between two dollars need be no formula: it stays as it is
+    except Exception:  # text between two dollars need not be a formula: leave it unchanged
         return match.group()
     return f'<div style="text-align:center">{svg}</div>' if block else svg
 
@@ -91,21 +91,21 @@ def _within(seconds: float, source: str, inline: bool) -> str:
         raise TooSlow
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again, where it fell into a callback that swallows exceptions
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # repeats, because a callback may swallow the exception
     try:
         return draw(source, inline)
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # first: it must not fall into the next line
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # first, so that it cannot interrupt the next line
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
 def draw(latex: str, inline: bool) -> str:
-    """A formula in LaTeX as an <svg> that stands on the line of the text around it.
+    """Return a LaTeX formula as an <svg> aligned with the baseline of the text around it.
 
     Raises: ValueError for a command that cannot be drawn.
     """
-    source = re.sub(r"([(,=] ?)-", r"\1{-}", re.sub(r"\s+", " ", latex).strip())  # a sign, no difference: no space
+    source = re.sub(r"([(,=] ?)-", r"\1{-}", re.sub(r"\s+", " ", latex).strip())  # a sign, not an operator: no space
     unknown = re.findall(r">(\\[a-zA-Z]+)<", convert(source))
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot be drawn in the formula {latex}")

@@ -1,17 +1,18 @@
 """Grade what students handed in:  python -m gluon_bn.classroom.grade SUBMISSIONS [--out FOLDER]
 
 SUBMISSIONS is a folder or a zip archive: for each student one NAME.ipynb, one folder NAME or one NAME.zip with a
-notebook in it, or what Moodle, Canvas or Blackboard makes of them. Each is run with the hidden tests, by itself,
-confined by bubblewrap. What cannot be graded is reported, and the others are graded.
+notebook in it, or a download from Moodle, Canvas or Blackboard. Each is run separately, with the hidden tests,
+confined by bubblewrap. A submission that cannot be graded is reported, and the others are graded.
 
 FOLDER (default runs/grades) gets
-- grades.csv: a line for each student: points for each graded cell, or the reason why there are none;
-- feedback/NAME.html: the notebook with its points and what the tests said;
-- results: what the table is made from;
+- grades.csv: a line for each student: the points for each graded cell, or the reason why there are none;
+- feedback/NAME.html: the notebook with its points and the messages of the tests;
+- results: the data behind the table;
 - course: nbgrader's folder, for grading the written answers by hand. Afterwards
-  `python -m gluon_bn.classroom.grade --again [--out FOLDER]` writes the table and the feedback anew; nothing is run.
+  `python -m gluon_bn.classroom.grade --again [--out FOLDER]` updates the table and the feedback, and runs nothing.
 
-After an interruption, the same command continues: grades stay, and what was reported or has changed is run again.
+After an interruption, the same command continues: grades stay, and submissions that were reported or have changed are
+run again.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ from .sandbox import Limits
 from .submissions import Submission, collect
 
 OUT = assignment.TOP / "runs" / "grades"
-ROOM = 100 * 2**20  # bytes that must be free: less, and a failure may be the disk's, not the submission's
+ROOM = 100 * 2**20  # bytes that must be free: with less, a full disk may look like a submission's failure
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Grade, or write the table again; returns the exit code: 0 done, 1 something is wrong, 130 stopped."""
+    """Grade, or update the table, and return the exit code: 0 done, 1 something is wrong, 130 stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submissions", nargs="?", type=Path, metavar="SUBMISSIONS")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
-    parser.add_argument("--again", action="store_true", help="only the table and the feedback, after grading by hand")
+    parser.add_argument("--again", action="store_true", help="only update table and feedback, after grading by hand")
     parser.add_argument(
         "--unconfined",
         action="store_true",
         help="run the submissions without bubblewrap: they can read and change your files",
     )
-    parser.add_argument("--cell-seconds", type=int, default=120, help="the most for one cell (default 120)")
-    parser.add_argument("--seconds", type=int, default=900, help="the most for one submission (default 900)")
-    parser.add_argument("--gigabytes", type=float, default=4, help="the most memory for one submission (default 4)")
-    parser.add_argument("--jobs", type=int, default=1, help="submissions at a time (default 1)")
+    parser.add_argument("--cell-seconds", type=int, default=120, help="time limit per cell (default 120)")
+    parser.add_argument("--seconds", type=int, default=900, help="time limit per submission (default 900)")
+    parser.add_argument("--gigabytes", type=float, default=4, help="memory limit per submission (default 4)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of submissions to run at a time (default 1)")
     arguments = parser.parse_args(argv)
     for name in ("cell_seconds", "seconds", "gigabytes", "jobs"):
         if not getattr(arguments, name) > 0:
@@ -63,7 +64,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not arguments.again and arguments.submissions is None:
         parser.error("SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder")
     if not arguments.again and not arguments.submissions.exists():
-        parser.error(f"SUBMISSIONS must be a folder or a zip archive, got {arguments.submissions}, which is not there")
+        parser.error(f"SUBMISSIONS must be an existing folder or zip archive, got {arguments.submissions}")
     try:
         with terminated_as_interrupted():
             return _again(arguments.out.resolve()) if arguments.again else _grade(arguments)
@@ -72,10 +73,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        print(f"grade: {error}; make room. The table is as it was, and the same command goes on", file=sys.stderr)
+        print(f"grade: {error}; free some space, then continue with the same command", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("grade: stopped; the same command goes on from here", file=sys.stderr)
+        print("grade: stopped; continue with the same command", file=sys.stderr)
         return 130
 
 
@@ -84,7 +85,7 @@ def _grade(arguments: argparse.Namespace) -> int:
     why_not = None if arguments.unconfined else sandbox.why_unavailable()
     if why_not:
         print(
-            f"grade: {why_not}. bubblewrap keeps a submission from your files and from the network. "
+            f"grade: {why_not}. bubblewrap keeps submissions away from your files and the network. "
             "To grade without it: --unconfined",
             file=sys.stderr,
         )
@@ -108,7 +109,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         )
         found, passed_over = collect(arguments.submissions, grader.released)
         for line in passed_over:
-            print(f"passed over: {line}")
+            print(f"ignored: {line}")
         known = course.known()
         to_do = [
             one
@@ -116,7 +117,7 @@ def _grade(arguments: argparse.Namespace) -> int:
             if one.student not in known or known[one.student].reason or known[one.student].digest != one.digest
         ]
         if len(to_do) < len(found):
-            print(f"{len(found) - len(to_do)} of {len(found)} are graded already")
+            print(f"{len(found) - len(to_do)} of {len(found)} are already graded")
         (course.working / "data").mkdir(parents=True, exist_ok=True)
         for name, file in data.items():
             (course.working / "data" / name).write_bytes(file.content)
@@ -128,7 +129,7 @@ def _grade(arguments: argparse.Namespace) -> int:
 def _run_all(
     grader: Grader, found: Sequence[Submission], to_do: Sequence[Submission], known: Dict[str, Result], jobs: int
 ) -> None:
-    """Grade submissions, `jobs` at a time, and put what they come to into `known`. The table is written after each."""
+    """Grade submissions, `jobs` at a time, and add their results to `known`. The table is written after each."""
     course, students = grader.course, [submission.student for submission in found]
     width = max(map(len, students))
     for submission in to_do:
@@ -154,7 +155,7 @@ def _run_all(
 
 
 def _make(out: Path) -> None:
-    """Make the folder of the grades. Raises: InputError if that cannot be, or if nothing can be written there."""
+    """Create the folder of the grades. Raises: InputError if it cannot be created or written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         why_not = "" if os.access(out, os.W_OK | os.X_OK) else "nothing can be written there"
@@ -163,20 +164,20 @@ def _make(out: Path) -> None:
             raise
         why_not = error.strerror or str(error)
     if why_not:
-        raise InputError(f"must be a folder to write in, got {out} ({why_not}); name another", "--out")
+        raise InputError(f"must be a writable folder, got {out} ({why_not}); name another", "--out")
 
 
 def _check_room(course: Course) -> None:
-    """Raises: OSError if the disk is as good as full."""
+    """Check that the disk has room. Raises: OSError if it is nearly full."""
     if shutil.disk_usage(course.out).free < ROOM:
         raise OSError(DISK_FULL[0], f"less than {ROOM >> 20} MB are free on this disk", str(course.out))
 
 
 def _again(out: Path) -> int:
-    """Write the table and the feedback anew, with the points that were given by hand."""
+    """Update the table and the feedback with the points that were given by hand."""
     course = Course(out)
     if not course.folder.is_dir():
-        raise InputError(f"must be a folder of grades, got {out}, which holds none; leave --again out", "--out")
+        raise InputError(f"must be a folder of grades, got {out}, which holds none; omit --again", "--out")
     with locked(out, "--out", wait=True):
         known = course.known()
         grader = Grader(course, Limits(), course.solution(), course.released())
@@ -186,7 +187,7 @@ def _again(out: Path) -> int:
             try:
                 points = grader.record(student, result.safe, anew=False)
             except InputError as error:
-                print(f"grade: {student}: {error}; the line in the table stays as it was", file=sys.stderr)
+                print(f"grade: {student}: {error}; the line in the table is unchanged", file=sys.stderr)
                 continue
             known[student] = dataclasses.replace(result, **dataclasses.asdict(points))
             course.keep(known[student])

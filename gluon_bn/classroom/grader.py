@@ -1,4 +1,4 @@
-"""Grading one submission: build its notebook, run it, record it."""
+"""Grades one submission: builds its notebook, runs it, records it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>{student}</title
 
 @dataclass(frozen=True)
 class Grader:
-    """Grades submissions, several at a time. solution, released: the assignment with its tests, and as handed out."""
+    """Grades submissions, several at a time. solution: the assignment with its tests; released: as handed out."""
 
     course: Course
     limits: Limits
     solution: NotebookNode
     released: NotebookNode
     stop: threading.Event = field(default_factory=threading.Event)
-    recording: threading.Lock = field(default_factory=threading.Lock)  # nbgrader's data base has one writer
+    recording: threading.Lock = field(default_factory=threading.Lock)  # nbgrader's database allows one writer
 
     def grade(self, submission: Submission) -> Result:
-        """Run and record a submission. Raises: Stopped if `stop` is set meanwhile."""
+        """Run and record a submission. Raises: Stopped if `stop` is set in the meantime."""
         notes, start = list(submission.notes), time.monotonic()
         points = Points()
         try:
@@ -54,7 +54,7 @@ class Grader:
             reason = str(error)
         except Stopped:
             raise
-        except Exception as error:  # a bug of ours that one submission meets costs no other its grade
+        except Exception as error:  # a bug of ours must not cost the other submissions their grades
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             log = self.course.folder / f"{submission.safe}.log"
@@ -64,7 +64,7 @@ class Grader:
             self.write_page(
                 submission.student,
                 submission.safe,
-                f"Not graded: {reason}. Mend this, choose Kernel, Restart and Run All, save, and hand it in again.",
+                f"Not graded: {reason}. Fix this, choose Kernel, Restart and Run All, save, and hand it in again.",
             )
         return Result(
             submission.student,
@@ -79,9 +79,9 @@ class Grader:
         )
 
     def record(self, student: str, safe: str, anew: bool) -> Points:
-        """Let nbgrader count the points of a notebook that ran, and write its feedback.
+        """Let nbgrader count the points of a notebook that has run, and write its feedback.
 
-        anew: whether the run is a new one; else only points given by hand have changed.
+        anew: whether it was run again; otherwise only points given by hand have changed.
 
         Raises: InputError if nbgrader fails; Stopped if `stop` is set.
         """
@@ -89,7 +89,7 @@ class Grader:
         with self.recording:
             if self.stop.is_set():
                 raise Stopped("stopped")
-            if anew:  # what a process that was killed has left half written
+            if anew:  # remove what a killed process may have left half written
                 for kind in ("autograded", "feedback"):
                     shutil.rmtree(self.course.folder / kind / safe, ignore_errors=True)
             said = [message for _, message in run_tasks("gluon_bn.classroom.record", [asdict(task)], 1, {})]
@@ -98,13 +98,13 @@ class Grader:
         if not points:
             raise InputError(f"it ran, but nbgrader could not count its points: {failed[0]}")
         if failed:  # the points count all the same
-            self.write_page(student, safe, f"Graded: {points[0].score} points. There is no page of it: {failed[0]}.")
+            self.write_page(student, safe, f"Graded: {points[0].score} points. There is no feedback: {failed[0]}.")
         return points[0]
 
     def page(self, safe: str) -> Path:
         return self.course.out / "feedback" / f"{safe}.html"
 
     def write_page(self, student: str, safe: str, text: str) -> None:
-        """Write the feedback of a submission that has no page of nbgrader's."""
+        """Write the feedback for a submission without a page from nbgrader."""
         page = PAGE.format(student=html.escape(student), text=html.escape(text))
         store(page.encode("utf-8", "replace"), self.page(safe))

@@ -1,7 +1,7 @@
-"""Reading what a student handed in, and building from it the notebook that is graded.
+"""Reads what a student handed in, and builds the notebook to grade.
 
-The graded notebook is the released one with its hidden tests. From the hand-in it takes the source of each answer, by
-the answer's grade id, and the student's own cells. Metadata, tags, outputs and the order of cells decide nothing.
+The graded notebook is the released one with its hidden tests. From the hand-in it takes the source of each answer,
+found by grade id, and the student's own cells. Metadata, tags, outputs and the order of cells have no effect.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
 from ..errors import InputError
 
-LONGEST = 2**20  # characters in a cell: far more than anybody writes
+LONGEST = 2**20  # characters per cell, far more than anybody writes
 NEW = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
 MISSING = "# this cell was not handed in"
-ELSEWHERE = "\n\n*(The answer may stand in the cells next to this one.)*"
+ELSEWHERE = "\n\n*(The answer may be in the cells next to this one.)*"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a hand-in. kind: code, markdown or raw; grade_id, id: "" where it has none."""
+    """A cell of a hand-in. kind: code, markdown or raw; grade_id, id: "" if it has none."""
 
     kind: str
     source: str
@@ -54,7 +54,7 @@ class _Place:
 
 
 def read_cells(content: bytes) -> List[Cell]:
-    """The cells of a notebook, whatever program and nbformat version wrote it.
+    """Return the cells of a notebook, whatever program and nbformat version wrote it.
 
     Raises: InputError with the reason if the content is not a notebook.
     """
@@ -62,7 +62,7 @@ def read_cells(content: bytes) -> List[Cell]:
         notebook = json.loads(_text(content))
     except RecursionError:
         raise InputError("not a notebook: its JSON is nested too deeply") from None
-    except ValueError as error:  # of json and of the decoder: any text may be in it
+    except ValueError as error:  # from json or the decoder: the content can be anything
         raise InputError(f"not a notebook: {f'not JSON ({error})' if content.strip() else 'empty'}") from None
     sheets = [notebook] if isinstance(notebook, dict) else []
     if sheets and isinstance(notebook.get("worksheets"), list):  # nbformat 2 and 3
@@ -74,14 +74,14 @@ def read_cells(content: bytes) -> List[Cell]:
 
 
 def build(cells: Sequence[Cell], solution: NotebookNode, released: NotebookNode) -> Graded:
-    """The notebook that grades a hand-in.
+    """Build the notebook that grades a hand-in.
 
-    solution: the assignment with its hidden tests; released: what the students got.
+    solution: the assignment with its hidden tests; released: the assignment that students received.
     """
     stubs = {label: cell.source for cell in released.cells if (label := label_of(cell))}
     places = [_Place(cell, stubs[label]) for cell in solution.cells if (label := label_of(cell)) in stubs]
     known = {label_of(place.cell): place for place in places}
-    # Our release gives each cell its grade id as its id, too: that stays where a program drops the metadata.
+    # In our release, each cell's id is its grade id, which survives in programs that drop the metadata.
     lost = known.keys() - {cell.grade_id for cell in cells}
     here: Optional[_Place] = None
     first: List[Cell] = []
@@ -92,7 +92,7 @@ def build(cells: Sequence[Cell], solution: NotebookNode, released: NotebookNode)
         elif place.cell.metadata.nbgrader.solution:
             here = here if place.copies else place
             place.copies.append(cell)
-        else:  # a test, or the set-up: ours runs; what a student wrote into it is a cell of the student's
+        else:  # a test or the set-up: ours runs, and a changed one becomes one of the student's own cells
             here = place
             if not _same(cell.source, place.stub):
                 (place.before if place.cell.metadata.nbgrader.grade else place.after).append(cell)
@@ -112,23 +112,23 @@ def build(cells: Sequence[Cell], solution: NotebookNode, released: NotebookNode)
 
 
 def of_this_assignment(cells: Sequence[Cell], released: NotebookNode) -> bool:
-    """Whether any of the cells is one of the released notebook's."""
+    """Return whether any of the cells belongs to the released notebook."""
     known = {label_of(cell) for cell in released.cells} - {""}
     return any(cell.grade_id in known or cell.id in known for cell in cells)
 
 
 def label_of(cell: NotebookNode) -> str:
-    """The grade id of a cell of ours, or ""."""
+    """Return the grade id of one of our cells, or ""."""
     return str(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
 
 
 def without_surrogates(text: str) -> str:
-    """The text with each half of a surrogate pair replaced: UTF-8 has no place for it."""
+    """Return the text with lone surrogates replaced, because UTF-8 cannot encode them."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _answer(place: _Place, written_nearby: bool, notes: List[str]) -> List[NotebookNode]:
-    """The cells that stand in a released cell's place."""
+    """Return the cells that replace a released cell."""
     graded, label = copy.deepcopy(place.cell), label_of(place.cell)
     if not graded.metadata.nbgrader.solution:
         return [graded]
@@ -142,13 +142,13 @@ def _answer(place: _Place, written_nearby: bool, notes: List[str]) -> List[Noteb
     if len(answers) > 1:
         notes.append(f"{len(answers)} cells have the grade id {label}; all of them ran, in order")
     graded.source = answers[-1].source if answers else place.stub
-    if graded.cell_type == "code" and not place.copies:  # the stub would hide what the student wrote in another cell
+    if graded.cell_type == "code" and not place.copies:  # the stub would override an answer in another cell
         graded.source = MISSING
     if any("](attachment:" in answer.source for answer in answers):
-        notes.append(f"{label} holds a picture, which only the file that was handed in shows")
+        notes.append(f"{label} holds a picture, which only the original file shows")
     if graded.cell_type == "markdown" and not answers and written_nearby:
-        graded.source += ELSEWHERE  # changed, so it is among the answers to read
-        notes.append(f"{label} is empty, but a cell of the student's stands next to it")
+        graded.source += ELSEWHERE  # changes it, so that it counts as an answer to read
+        notes.append(f"{label} is empty, but the student wrote a cell next to it")
     return [*(_own(Cell(graded.cell_type, cell.source)) for cell in answers[:-1]), graded]
 
 
@@ -157,7 +157,7 @@ def _cell(cell: Dict[str, Any]) -> Cell:
     if isinstance(source, list):
         source = "".join(line for line in source if isinstance(line, str))
     source = without_surrogates(source if isinstance(source, str) else "")[:LONGEST]
-    if kind == "heading":  # of nbformat 3
+    if kind == "heading":  # from nbformat 3
         kind, source = "markdown", f"# {source}"
     metadata = cell.get("metadata")
     marks = metadata.get("nbgrader") if isinstance(metadata, dict) else None
@@ -175,7 +175,7 @@ def _own(cell: Cell) -> NotebookNode:
 def _text(content: bytes) -> str:
     try:
         return content.decode(json.detect_encoding(content))
-    except UnicodeDecodeError:  # saved by an editor for text
+    except UnicodeDecodeError:  # saved by a text editor
         return content.decode("cp1252", "replace")
 
 

@@ -1,4 +1,4 @@
-"""The outputs of a submission's run. Its code can write anything into the result, so each part is checked."""
+"""The outputs of a submission's run. Its code can write anything into the result, so every part is checked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nbformat.v4 import new_output
 from ..errors import InputError
 from .hand_in import without_surrogates
 
-LARGEST, MOST = 2**28, 2**24  # bytes of the result, and of the outputs that are kept of it
-LONGEST = 2**21  # characters of an output
-MANY = 500  # outputs of a cell that are kept: each takes its time
+LARGEST, MOST = 2**28, 2**24  # maximum bytes of the result, and of the outputs kept from it
+LONGEST = 2**21  # maximum characters of an output
+MANY = 500  # maximum number of outputs kept per cell, because each takes time
 CUT = "... the rest is left out"
 TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml")
 IMAGES = ("image/png", "image/jpeg")
@@ -23,9 +23,9 @@ NOT_RUN = new_output("error", ename="NotRun", evalue="", traceback=["NotRun: a t
 
 
 def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
-    """The notebook with the outputs of its result. A test that did not run to its end has an error among them.
+    """Return the notebook with the outputs of its result. A test that did not finish gets an error as an output.
 
-    Raises: InputError if the result is not that of this notebook.
+    Raises: InputError if the result does not belong to this notebook.
     """
     if len(result) > LARGEST:
         raise InputError(f"its outputs are larger than {LARGEST >> 20} MB")
@@ -33,8 +33,8 @@ def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
         cells = json.loads(result)["cells"]
         replies = [cell["metadata"].get("reply") if cell["cell_type"] == "code" else None for cell in cells]
         outputs = [_all_cleaned(cell.get("outputs", [])) for cell in cells]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # anything may be in it
-        raise InputError("it ran, but what it wrote as its result cannot be read") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # it can hold anything
+        raise InputError("it ran, but its result cannot be read") from None
     if len(cells) != len(notebook.cells):
         raise InputError("it ran, but its result has other cells")
     notebook, left = copy.deepcopy(notebook), MOST
@@ -51,7 +51,7 @@ def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
 
 
 def _of_test(outputs: List[NotebookNode], reply: Any) -> List[NotebookNode]:
-    """nbgrader takes a result for points and a line on stderr for a failure. Here only the reply counts."""
+    """Return outputs from which nbgrader, which looks at results and stderr, decides by the reply alone."""
     errors = [output for output in outputs if output.output_type == "error"]
     text = "".join(output.text for output in outputs if output.output_type == "stream")[:LONGEST]
     said = [new_output("stream", text=text)] if text else []
@@ -80,7 +80,7 @@ def _cleaned(output: Dict[str, Any]) -> NotebookNode:
     data = {name: _text(output["data"][name]) for name in TEXTS + IMAGES if name in output["data"]}
     for name, value in list(data.items()):
         cut = name != "text/plain" and value.endswith(CUT)
-        # an image becomes part of an address in the page
+        # an image becomes part of a URL in the page
         if cut or name in IMAGES and not re.fullmatch(r"[A-Za-z0-9+/=\s]*", value):
             del data[name]
     return new_output("display_data", data=data or {"text/plain": "(an output that a page cannot show)"})

@@ -1,7 +1,7 @@
-"""Recording one submission that has run, with nbgrader, in a process of its own:  python -m gluon_bn.classroom.record
+"""Records one submission that has run, with nbgrader, in a separate process:  python -m gluon_bn.classroom.record
 
-See `gluon_bn.system.processes` for how it gets its task. A crash of nbgrader costs no other submission its grade, and a
-page that takes too long costs no points.
+See `gluon_bn.system.processes` for how it gets its task. If nbgrader crashes, other submissions keep their grades; if
+the page takes too long, the points still count.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from .assignment import NAME
 from .course import Points, RecordTask
 from .feedback import offline
 
-CPU_SECONDS, MEMORY = 180, 2**33  # the most for one submission
+CPU_SECONDS, MEMORY = 180, 2**33  # limits per submission
 
 
 def record(content: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> None:
-    """Count a submission's points and send its `Points`; then write its feedback."""
+    """Count a submission's points, send its `Points`, then write its feedback."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     task = RecordTask(**content)
     os.environ["PATH"] = assignment.environment()["PATH"]  # nbgrader calls alembic by name
     os.chdir(task.course)
     api = NbGraderAPI(coursedir=CourseDirectory(root=task.course, course_id=NAME))
-    api.config.Execute.enabled = api.config.ClearOutput.enabled = False  # it has run, and its outputs are there
+    api.config.Execute.enabled = api.config.ClearOutput.enabled = False  # it has run already: keep its outputs
     if task.anew:
         _call(api.autograde, task)
     send(asdict(_points(task)))
@@ -45,7 +45,7 @@ def record(content: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> N
 
 
 def _call(step: Callable[[str, str], Dict[str, Any]], task: RecordTask) -> None:
-    """Let nbgrader do one thing for a student. It ends this process where it fails, and leaves a log."""
+    """Run a step of nbgrader for a student. Raises: SystemExit if it fails, after writing a log."""
     result = step(NAME, task.student)
     if not result["success"]:
         said = "\n".join(filter(None, (result.get("log"), result.get("error"))))
@@ -66,5 +66,5 @@ def _points(task: RecordTask) -> Points:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", module="nbgrader")  # of its use of SQLAlchemy
+    warnings.filterwarnings("ignore", module="nbgrader")  # about its use of SQLAlchemy
     serve_task(record)

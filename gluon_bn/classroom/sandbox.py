@@ -1,7 +1,7 @@
-"""Runs one submission: somebody else's code, in folders of its own, with limits.
+"""Runs one submission, which is untrusted code, in its own folders and with limits.
 
-bubblewrap (https://github.com/containers/bubblewrap) confines it: it can read Python, the data and its own notebook,
-and write to a small disk of its own. bubblewrap needs Linux, but neither root nor a set-up. Some machines forbid the
+bubblewrap (https://github.com/containers/bubblewrap) confines it: it can read Python, the data and its notebook, and
+write to a small private disk. bubblewrap needs Linux, but neither root nor configuration. Some machines forbid the
 user namespaces that it needs.
 """
 
@@ -42,13 +42,13 @@ SYSTEM = (
     "/etc/localtime",
     "/etc/passwd",
 )
-DISK, SHARED_MEMORY = 2**30, 2**28  # bytes that a submission may write, in all
+DISK, SHARED_MEMORY = 2**30, 2**28  # bytes that a submission may write in total
 HOME = Path("/student")
-# What a submission sees of this process's environment.
+# The environment variables that a submission inherits.
 KEPT = ("LANG", "LC_ALL", "PATH", "PYTHONPATH", "TZ", "LD_LIBRARY_PATH")
-MARK = "GLUON_BN_GRADING"  # finds what a submission left running
-PROCESSES, FILE_BLOCKS = 64, 2**21  # the most at a time, and the largest file: 1 or 2 GB, as the shell counts
-LOGGED = 10_000  # bytes of what a run says that are read
+MARK = "GLUON_BN_GRADING"  # identifies the processes of a submission
+PROCESSES, FILE_BLOCKS = 64, 2**21  # limits: processes at a time, and file size (1 or 2 GB, depending on the shell)
+LOGGED = 10_000  # bytes read from the end of a run's log
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Stopped(GluonBnError):
 
 
 def why_unavailable() -> Optional[str]:
-    """Why submissions cannot be confined here, and what to do; None if they can."""
+    """Return why submissions cannot be confined here, and what to do; None if they can."""
     if not shutil.which("bwrap"):
         return "bubblewrap is missing; install it (Debian, Ubuntu: apt-get install bubblewrap)"
     done = subprocess.run([*wrapped(), "--", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -80,7 +80,7 @@ def why_unavailable() -> Optional[str]:
 
 
 def wrapped(*options: str) -> List[str]:
-    """bwrap and its options: no network, processes and users of its own, a read-only system, HOME to write."""
+    """Return bwrap and its options: no network, separate processes and users, a read-only system, a writable HOME."""
     packages = os.environ.get("PYTHONPATH", "").split(os.pathsep) + os.environ.get("LD_LIBRARY_PATH", "").split(":")
     python = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *filter(None, packages)]
     command = [
@@ -110,9 +110,9 @@ def wrapped(*options: str) -> List[str]:
 
 
 def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.Event) -> NotebookNode:
-    """Run the notebook of one submission; returns it with its outputs.
+    """Run the notebook of one submission, and return it with its outputs.
 
-    working: holds Fashion-MNIST, in the folder `data`, and gets a temporary folder.
+    working: a folder that holds Fashion-MNIST, in `data`; a temporary folder is created in it.
 
     Raises: InputError with the reason if there is no result; Stopped if `stop` is set.
     """
@@ -130,13 +130,13 @@ def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.E
 
 
 def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threading.Event) -> Tuple[str, int, str]:
-    """Run folder/notebook.ipynb; returns why it was stopped, or "", its exit code and what it said."""
+    """Run folder/notebook.ipynb, and return why it was stopped (or ""), its exit code and the end of its log."""
     known = environment()
     variables = {name: known[name] for name in KEPT if name in known}
     notebook, result = folder / "notebook.ipynb", folder / "result.ipynb"
     if limits.unconfined:
         home, inside, wrapper = folder / "home", {}, []
-        shutil.copytree(data, home / "data")  # a copy: it could be deleted
+        shutil.copytree(data, home / "data")  # a copy, because the submission could delete it
         (home / "tmp").mkdir()
         data = home / "data"
     else:
@@ -164,7 +164,7 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
             "HOME": str(home),
             "TMPDIR": str(home / "tmp"),
             "GLUON_BN_DATA": str(data),
-            "GLUON_BN_FUSED": "portable",  # nothing to compile
+            "GLUON_BN_FUSED": "portable",  # does not need a compiler
             MARK: token,
             "OMP_NUM_THREADS": str(limits.threads),
         }
@@ -200,7 +200,7 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
 
 
 def _watch(process: subprocess.Popen[bytes], token: str, limits: Limits, stop: threading.Event) -> str:
-    """Wait until a process has ended, or takes too much; then returns why it must be stopped."""
+    """Wait until a process exits or exceeds a limit; return why it must be stopped, or ""."""
     deadline = time.monotonic() + limits.seconds
     while True:
         try:
@@ -214,19 +214,19 @@ def _watch(process: subprocess.Popen[bytes], token: str, limits: Limits, stop: t
         for one in running:
             try:
                 used = one.memory_full_info()
-                memory += getattr(used, "pss", used.uss)  # what forks share counts once
+                memory += getattr(used, "pss", used.uss)  # counts shared memory once
             except psutil.Error:  # gone
                 pass
         if len(running) > PROCESSES:
             return f"stopped: it ran more than {PROCESSES} processes at a time"
         if memory > limits.gigabytes * 2**30:
-            return f"stopped: it took more than {limits.gigabytes:g} GB of memory"
+            return f"stopped: it used more than {limits.gigabytes:g} GB of memory"
         if time.monotonic() > deadline:
             return f"stopped: it took more than {limits.seconds} seconds"
 
 
 def _family(process: subprocess.Popen[bytes], token: str) -> Set[psutil.Process]:
-    """Every process of a submission: those that carry its token, and those that descend from its first."""
+    """Return every process of a submission: those that carry its token, and the descendants of its first."""
     try:
         found = set(psutil.Process(process.pid).children(recursive=True))
     except psutil.Error:  # the first has ended
@@ -241,7 +241,7 @@ def _family(process: subprocess.Popen[bytes], token: str) -> Set[psutil.Process]
 
 
 def _end(process: subprocess.Popen[bytes], token: str) -> None:
-    """End all that a submission has left running; again, while what is ended starts others."""
+    """Kill all processes of a submission, repeatedly, because they may start others."""
     for _ in range(100):
         left = _family(process, token)
         if process.poll() is None:
@@ -258,13 +258,13 @@ def _end(process: subprocess.Popen[bytes], token: str) -> None:
 
 
 def _why(code: int, said: str, limits: Limits) -> str:
-    """Why a run has no result, from its exit code and what it said."""
+    """Say why a run has no result, from its exit code and its log."""
     if code == execute.STUCK:
         return f"stopped: a cell took more than {limits.cell_seconds} seconds and could not be interrupted"
     if code == execute.DEAD:
         return "the notebook ended its own Python: exit(), os._exit(), too much memory, or a crash"
-    number = -code if code < 0 else code - 128  # as a shell and bubblewrap say it
+    number = -code if code < 0 else code - 128  # the convention of shells and bubblewrap
     if number in set(signal.Signals):
-        return f"the notebook ended the process that runs it, by {signal.Signals(number).name}"
+        return f"the notebook killed the process that runs it, by {signal.Signals(number).name}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return f"it could not be run: {lines[-1][:200] if lines else f'exit code {code}'}"

@@ -1,6 +1,6 @@
-"""What was handed in: for each student one notebook, or the reason why there is none.
+"""Collects the submissions: for each student one notebook, or the reason why there is none.
 
-Files and folders come as a teacher or a learning platform names them: Moodle, Canvas, Blackboard, zip archives.
+Files and folders may be named by a teacher or by a learning platform (Moodle, Canvas, Blackboard), or be zipped.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from nbformat import NotebookNode
 from ..errors import InputError
 from .hand_in import Cell, of_this_assignment, read_cells
 
-LARGEST = 200 * 2**20  # bytes of a notebook, and of all that is in an archive
+LARGEST = 200 * 2**20  # maximum bytes of a notebook, and of the contents of an archive
 NOTHING = "no notebook handed in"
-DEEPEST = 4  # folders and archives above an archive in an archive
+DEEPEST = 4  # maximum depth of an archive inside an archive
 JUNK = re.compile(r"\..*|__MACOSX|__pycache__|Thumbs\.db|desktop\.ini|Icon\r|~\$.*|.*-checkpoint\.ipynb", re.IGNORECASE)
 PLATFORMS = (
     re.compile(r"(?P<student>.+?)_(?P<number>\d+)_assignsubmission_(?:file|onlinetext)(?:_.*)?"),  # Moodle
     re.compile(r".+_(?P<student>[^_]+)_attempt_\d{4}(?:-\d\d){5}(?:_.+|\.\w+)?"),  # Blackboard
 )
 CANVAS = re.compile(r"(?P<student>[^_]+)_(?:late_)?(?P<number>\d+)_\d+_.+\.\w+", re.IGNORECASE)
-COPY = re.compile(r"(.+?)(?: \(\d+\)|-Copy\d*| - Copy| copy(?: \d+)?)", re.IGNORECASE)  # as browsers and systems add
+COPY = re.compile(r"(.+?)(?: \(\d+\)|-Copy\d*| - Copy| copy(?: \d+)?)", re.IGNORECASE)  # added by browsers and systems
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A student's one notebook, or the reason why it cannot be graded."""
+    """A student's notebook, or the reason why it cannot be graded."""
 
-    student: str  # the name as the file or folder gives it
-    file: str  # where it came from, below the folder of submissions
+    student: str  # the name of the file or folder
+    file: str  # its path below the folder of submissions
     cells: Sequence[Cell] = ()
     reason: str = ""
-    digest: str = ""  # of the notebook: tells whether it has changed
+    digest: str = ""  # of the notebook, to detect changes
     notes: Tuple[str, ...] = ()
 
     @property
     def safe(self) -> str:
-        """The student's name as the name of a file: plain letters, and a few digits where that loses something."""
+        """The student's name as a file name: plain letters, and a hash if the name had to be changed."""
         plain = re.sub(r"[^A-Za-z0-9_.@-]+", "_", self.student).strip("._-")[:60]
         if plain == self.student and not re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", plain.split(".")[0]):
             return plain
@@ -71,7 +71,7 @@ class _Student:
 
 
 def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], List[str]]:
-    """The submissions of a folder or zip archive, sorted by name, and what was passed over, in a line for each kind.
+    """Return the submissions in a folder or zip archive, sorted by name, and a line for each kind of ignored file.
 
     Raises: InputError if there is no submission.
     """
@@ -86,14 +86,14 @@ def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], Lis
             )
         owner, number = _owner(file.path)
         students.setdefault((owner, number), _Student(owner, number)).files.append(file)
-    for name, number in list(students):  # "ada (1)" is a copy of "ada", where there is one
+    for name, number in list(students):  # "ada (1)" is a copy of "ada", if that exists
         original = COPY.fullmatch(name)
         if original and (original[1], number) in students:
             students[original[1], number].files += students.pop((name, number)).files
     if not students:
         raise InputError(
             f"must hold submissions, got {folder}, which holds none; put one NAME.ipynb, one folder NAME "
-            "or one NAME.zip for each student there",
+            "or one NAME.zip per student into it",
             "SUBMISSIONS",
         )
     same_name = Counter(student.name for student in students.values())
@@ -123,15 +123,15 @@ def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Su
         except InputError as error:
             reasons.append(str(error))
             continue
-        except Exception as error:  # a damaged archive: zipfile, zlib, lzma and bz2 each raise what they like
+        except Exception as error:  # a damaged archive: zipfile, zlib, lzma and bz2 can raise anything
             reasons.append(f"the notebook cannot be read: {getattr(error, 'strerror', None) or error}")
             continue
         if of_this_assignment(cells, released):
-            taken.setdefault(hashlib.sha256(content).hexdigest(), (file, cells))  # the same one twice is one
+            taken.setdefault(hashlib.sha256(content).hexdigest(), (file, cells))  # identical copies count once
         else:
             reasons.append(
-                "a notebook, but not of this assignment, or its marks are lost: no cell has "
-                "a grade id of it; copy the answers into a new copy"
+                "a notebook, but not of this assignment, or its grade ids are lost; "
+                "copy the answers into a new copy of the assignment"
             )
     if not taken:
         said = reasons[0] if len(reasons) == 1 else f"{len(reasons)} notebooks, none of this assignment"
@@ -142,22 +142,22 @@ def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Su
             name,
             where,
             reason=f"{len(taken)} notebooks: {paths}; keep the one that counts, remove the "
-            "others, and grade again with the same command. If they are of several "
-            "students, give each a file or a folder of its own",
+            "others, and grade again with the same command. If they are from several "
+            "students, put each into a separate file or folder",
         )
     ((digest, (file, cells)),) = taken.items()
-    notes = tuple(f"passed over: {other.path[-1]}" for other in notebooks if other is not file)
+    notes = tuple(f"ignored: {other.path[-1]}" for other in notebooks if other is not file)
     return Submission(name, "/".join(file.path), cells, digest=digest, notes=notes)
 
 
 def _owner(path: Tuple[str, ...]) -> Tuple[str, str]:
-    """Whose a file is: the student's name, and the number that the platform gave, or ""."""
+    """Return the owner of a file: the student's name, and the platform's number or ""."""
     for part in path:
         for platform in PLATFORMS:
             match = platform.fullmatch(part)
             if match:
                 return match["student"].strip(), match.groupdict().get("number") or ""
-    for part in path[:2]:  # of the file, or of what it is packed in
+    for part in path[:2]:  # the file, or the archive that contains it
         match = CANVAS.fullmatch(part)
         if match:
             return match["student"], match["number"]
@@ -166,7 +166,7 @@ def _owner(path: Tuple[str, ...]) -> Tuple[str, str]:
 
 
 def _walk(place: Path, at: Tuple[str, ...], passed_over: Counter[str]) -> Iterator[_File]:
-    """A file, or the files below a folder, or in an archive. Links are not followed."""
+    """Yield a file, or the files below a folder or in an archive. Links are not followed."""
     try:
         if at and place.is_symlink():
             yield _File(at, bytes, "a link, not a file")
@@ -194,10 +194,10 @@ def _walk(place: Path, at: Tuple[str, ...], passed_over: Counter[str]) -> Iterat
 def _unpacked(
     packed: Union[Path, io.BytesIO], at: Tuple[str, ...], passed_over: Counter[str], room: List[int]
 ) -> Iterator[_File]:
-    """The files in a zip archive, and in the archives in it: `room` bytes at most, together."""
+    """Yield the files in a zip archive and in the archives inside it, at most `room` bytes in total."""
     try:
         archive = zipfile.ZipFile(packed)
-    except Exception as error:  # damaged: zipfile raises what it likes
+    except Exception as error:  # damaged: zipfile can raise anything
         yield _File(at, bytes, f"a zip archive that cannot be read: {error}")
         return
     room[0] -= sum(info.file_size for info in archive.infolist())
@@ -207,7 +207,7 @@ def _unpacked(
     empty = True
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
-        if not info.flag_bits & 0x800:  # no word of the encoding: UTF-8 if it can be
+        if not info.flag_bits & 0x800:  # the encoding is not declared: try UTF-8
             with contextlib.suppress(UnicodeError):
                 name = name.encode("cp437").decode("utf-8")
         parts = tuple(_readable(part) for part in name.split("/") if part not in ("", ".", ".."))
@@ -224,7 +224,7 @@ def _unpacked(
 def _member(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, at: Tuple[str, ...], passed_over: Counter[str], room: List[int]
 ) -> Iterator[_File]:
-    """A file in an archive; if it is an archive, the files in it."""
+    """Yield a file in an archive; if it is an archive itself, the files in it."""
     if info.flag_bits & 1:
         yield _File(at, bytes, "a zip archive with a password; hand in the notebook alone")
     elif not at[-1].lower().endswith(".zip") or len(at) > DEEPEST:
@@ -232,7 +232,7 @@ def _member(
     else:
         try:
             content: Optional[bytes] = archive.read(info)
-        except Exception as error:  # damaged: zipfile, zlib, lzma and bz2 each raise what they like
+        except Exception as error:  # damaged: zipfile, zlib, lzma and bz2 can raise anything
             content = None
             yield _File(at, bytes, f"a zip archive that cannot be read: {error}")
         if content is not None:
@@ -240,6 +240,6 @@ def _member(
 
 
 def _readable(name: str) -> str:
-    """A file's name as text that can be printed and written as UTF-8."""
+    """Return a file's name as text that can be printed and encoded as UTF-8."""
     name = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)

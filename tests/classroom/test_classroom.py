@@ -173,7 +173,7 @@ def hostile(released, solution, precious):
         ),
         "kills": (
             "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
-            "ended the process that runs it, by SIGKILL",
+            "killed the process that runs it, by SIGKILL",
         ),
         "forks": (
             "import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(600)\n"

@@ -19,7 +19,7 @@ def test_an_out_that_cannot_be_written_is_refused_by_name(out, tmp_path, monkeyp
     monkeypatch.setattr(grade.os, "access", lambda *arguments: False)
     with pytest.raises(SystemExit):
         grade.main([str(tmp_path), "--out", str(tmp_path / out)])
-    assert f"--out must be a folder to write in, got {tmp_path / out} (" in capsys.readouterr().err
+    assert f"--out must be a writable folder, got {tmp_path / out} (" in capsys.readouterr().err
 
 
 @pytest.mark.fault("a wrong SUBMISSIONS, of which nobody was graded")
@@ -31,7 +31,7 @@ def test_a_folder_without_grades_takes_other_submissions(tmp_path):
     course.begin(tmp_path / "right")
     assert json.loads(begun.read_text()) == {"submissions": str((tmp_path / "right").resolve())}
     (course.results / "ada.json").write_text("{}")
-    with pytest.raises(InputError, match="^--out must be a new folder, or the one of these submissions"):
+    with pytest.raises(InputError, match="^--out must be a new folder, or that of these submissions"):
         course.begin(tmp_path / "another")
 
 
@@ -40,7 +40,7 @@ def test_a_folder_without_grades_takes_other_submissions(tmp_path):
     "arguments, said",
     [
         ([], "SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder"),
-        (["nowhere"], "SUBMISSIONS must be a folder or a zip archive, got nowhere, which is not there"),
+        (["nowhere"], "SUBMISSIONS must be an existing folder or zip archive, got nowhere"),
     ],
 )
 def test_submissions_that_are_not_there_are_named(arguments, said, capsys):

@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_the_table_and_the_same_command_goes_on(handed_out, s
         out, filler = disk / "grades", disk / "filler"
         fill(filler)
         done = run(source, tmp_path / "in", "--out", out)
-        assert done.returncode == 1 and "make room" in done.stdout, done.stdout
+        assert done.returncode == 1 and "free some space" in done.stdout, done.stdout
         filler.unlink()
         command = [sys.executable, "-c", MAIN, str(source), str(tmp_path / "in"), "--out", str(out)]
         process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -205,11 +205,11 @@ def test_a_full_disk_leaves_the_table_and_the_same_command_goes_on(handed_out, s
             time.sleep(0.1)
         fill(filler)
         said = process.communicate()[0]
-        assert process.returncode == 1 and "make room" in said and "Traceback" not in said, said
+        assert process.returncode == 1 and "free some space" in said and "Traceback" not in said, said
         assert [row["score"] for row in table_of(out).values()] == ["3", ""]
         filler.unlink()
         done = run(source, tmp_path / "in", "--out", out)
-        assert done.returncode == 0 and "1 of 2 are graded already" in done.stdout, done.stdout
+        assert done.returncode == 0 and "1 of 2 are already graded" in done.stdout, done.stdout
         assert [row["score"] for row in table_of(out).values()] == ["3", "3"]
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

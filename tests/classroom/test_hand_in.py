@@ -182,7 +182,7 @@ def test_nothing_hides_an_answer_that_stands_in_a_new_cell(solved, solution, rel
 def test_an_attached_picture_is_said(solved, solution, released):
     named(solved, "bias-answer")[1].source = "See ![my page](attachment:page.png)"
     assert graded(solved, solution, released).notes == [
-        "bias-answer holds a picture, which only the file that was handed in shows"
+        "bias-answer holds a picture, which only the original file shows"
     ]
 
 
@@ -198,7 +198,7 @@ def test_an_answer_beside_its_cell_is_among_those_to_read(shift, kind, released,
     stub = sources(released)
     answers = {name: source for name, source in sources(built.notebook).items() if name.endswith("-answer")}
     assert [name for name, source in answers.items() if source != stub[name]] == ["bias-answer"]
-    assert built.notes == ["bias-answer is empty, but a cell of the student's stands next to it"]
+    assert built.notes == ["bias-answer is empty, but the student wrote a cell next to it"]
     assert graded(released, solution, released).notes == []
 
 

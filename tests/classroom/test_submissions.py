@@ -138,7 +138,7 @@ def test_another_notebook_beside_it_is_passed_over(put, released):
     folder = put("ada/batch_norm.ipynb")
     save(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), folder / "ada" / "scratch.ipynb")
     (one,), _ = collect(folder, released)
-    assert (one.file, one.reason, one.notes) == ("ada/batch_norm.ipynb", "", ("passed over: scratch.ipynb",))
+    assert (one.file, one.reason, one.notes) == ("ada/batch_norm.ipynb", "", ("ignored: scratch.ipynb",))
 
 
 @pytest.mark.fault("names in other scripts, or that are no names of files", tries=9)
@@ -185,8 +185,8 @@ def test_what_is_no_submission_is_reported(put, released):
         "empty": "no notebook handed in",
         "essay": "no notebook handed in, but essay.pdf",
         "two": "",
-        "other": "a notebook, but not of this assignment, or its marks are lost: no cell has a grade id "
-        "of it; copy the answers into a new copy",
+        "other": "a notebook, but not of this assignment, or its grade ids are lost; copy the answers "
+        "into a new copy of the assignment",
         "linked": "a link, not a file",
         "pipe": "a pipe or a device, not a file",
     }
