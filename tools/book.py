@@ -1,6 +1,6 @@
 """Build the static site from README.md and the notebooks:  python tools/book.py [OUT]
 
-Nothing is executed: the notebooks bring their outputs along. OUT is build/book by default; open OUT/index.html.
+Nothing is executed: the notebooks contain their outputs. OUT defaults to build/book; open OUT/index.html.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def main(argv=None):
             return done.returncode
         shutil.rmtree(str(out), ignore_errors=True)
         shutil.copytree(str(Path(folder) / "_build" / "html"), str(out))
-        shutil.copy(str(out / "README.html"), str(out / "index.html"))  # in place of a page that only sends one there
+        shutil.copy(str(out / "README.html"), str(out / "index.html"))  # replaces a page that only redirects there
     print(f"Open {out / 'index.html'}")
     return 0
 
 
 def contents(pages):
-    """The table of contents: the notebooks in a part of their own."""
+    """Return the table of contents, with the notebooks in their own part."""
     parts = {
         "The chapter": [page for page in pages if (TOP / f"{page}.ipynb").exists()],
         "About the package": [page for page in pages if (TOP / f"{page}.md").exists()],
@@ -64,17 +64,17 @@ def contents(pages):
 
 
 def files():
-    """What goes into the book: the README, the notebooks, and what the README and the pages it links to point to."""
+    """Return the files of the book: the README, the notebooks, and all that is reached from the README by links."""
     notebooks = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "notebooks").glob("*.ipynb"))
     found = ["README.md", *notebooks]
-    for file in found:  # grows while it is read
+    for file in found:  # grows during the iteration
         if file.endswith(".md"):
             found += [linked for linked in links(TOP / file) if linked not in found]
     return found
 
 
 def links(page):
-    """The files of this project that a Markdown page links to or shows."""
+    """Return the project's files that a Markdown page links to or shows."""
     targets = (page.parent / target for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")))
     return list(dict.fromkeys(target.resolve().relative_to(TOP).as_posix() for target in targets if target.is_file()))
 

@@ -94,7 +94,7 @@ def main(argv=None):
         if claim not in found
     ]
     missing += [
-        f"{claim} is no claim, but is named in {where[0]}"
+        f"{claim} is not a claim, but is named in {where[0]}"
         for found in (shown, tested)
         for claim, where in found.items()
         if claim not in CLAIMS
@@ -123,7 +123,7 @@ def _some(places, count):
 
 
 def sections():
-    """{claim: [link to the notebook with the section's heading]}, in reading order."""
+    """Return {claim: [link to the notebook, with the section's heading]}, in reading order."""
     found = {}
     for path in sorted((TOP / "notebooks").glob("*.ipynb")):
         heading = ""
@@ -142,7 +142,7 @@ def sections():
 
 
 def tests():
-    """{claim: [link to the file with the sentence that the test proves]}, from @pytest.mark.claim(...)."""
+    """Return {claim: [link to the file, with the sentence that the test proves]}, from @pytest.mark.claim(...)."""
     found = {}
     files = (TOP / "tests").rglob("test_*.py")
     for path in sorted(files, key=lambda path: (not path.name.startswith("test_claims_"), path.name)):
@@ -158,7 +158,7 @@ def tests():
 
 
 def _is_claim(function):
-    return isinstance(function, ast.Attribute) and function.attr == "claim"  # ast.unparse is of Python 3.9
+    return isinstance(function, ast.Attribute) and function.attr == "claim"  # ast.unparse needs Python 3.9
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Write the table of faults into tests/README.md:  python tools/faults.py [--check] [NOTES]
 
-Each row is a fault that tests put before the package, how many times they did, and what came of it. All of it is
-read from NOTES (build/faults.json), which the tests write themselves: `make faults` runs them and then this.
+Each row is a fault that tests simulate, how many times they did, and the outcome. All of it comes from NOTES
+(build/faults.json), which the tests write: `make faults` runs them, and then this.
 
---check writes nothing, and exits with 1 if the table is not up to date or a test of a fault did not pass. A row of
-which this machine had to skip a part is not compared.
+--check writes nothing, and exits with 1 if the table is not up to date or a test of a fault failed. Rows of which
+this machine had to skip a part are not compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(argv=None):
     try:
         notes = json.loads(arguments.notes.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        parser.error(f"{arguments.notes} is not there: `make faults` runs the tests that write it")
+        parser.error(f"{arguments.notes} does not exist: `make faults` runs the tests that write it")
     text = arguments.page.read_text(encoding="utf-8")
     start, end = text.index(START) + len(START) + 1, text.index(END)
     old, new = text[start:end].splitlines(), table(notes)
@@ -35,7 +35,7 @@ def main(argv=None):
     if not arguments.check:
         arguments.page.write_text(text[:start] + "\n".join([*new, text[end:]]), encoding="utf-8")
     elif len(new) != len(old) or any(row not in old and "(skipped" not in row for row in new):
-        wrong.append(f"the table in {arguments.page} is not that of {arguments.notes}: `make faults` writes it")
+        wrong.append(f"the table in {arguments.page} differs from {arguments.notes}: `make faults` writes it")
     print(
         *wrong or [f"{sum(tries(note) for note in notes.values())} faults, none of which did harm"],
         sep="\n",
@@ -45,9 +45,7 @@ def main(argv=None):
 
 
 def table(notes):
-    """A row for each fault, in the order of its words, whatever the order of the tests; tests of the same name count
-    together.
-    """
+    """Return a row for each fault, sorted by its text; tests of the same name count together."""
     rows = {}
     for note in notes.values():
         for fault in note["faults"]:
@@ -55,14 +53,14 @@ def table(notes):
             outcomes[note["outcome"]] = outcomes.get(note["outcome"], 0) + fault["tries"]
     lines = ["| fault | tried | outcome |", "|---|---|---|"]
     for what, tests in sorted(rows.items()):
-        tests = dict(sorted(tests.items()))  # several processes end them in any order
+        tests = dict(sorted(tests.items()))  # parallel processes finish them in any order
         tried = sum(count for outcomes in tests.values() for outcome, count in outcomes.items() if outcome != "skipped")
         lines.append(f"| {what} | {tried} | {'<br>'.join(map(sentence, tests, tests.values()))} |")
     return lines
 
 
 def sentence(test, outcomes):
-    """A test's name as the sentence that it proves, with a link; or what else became of it."""
+    """Return a test's name as the sentence that it proves, with a link, and any outcome other than passed."""
     file, name = test
     said = f"[{name[len('test_') :].replace('_', ' ')}]({file})"
     others = [f"{outcome} {count} times" for outcome, count in sorted(outcomes.items()) if outcome != "passed"]

@@ -1,8 +1,8 @@
 """Run the notebooks from 1 to n and save them:  python tools/notebooks.py [--check] [NAME ...]
 
 Each notebooks/NAME.ipynb is paired with notebooks/NAME.py, the same cells as plain text (jupytext's percent format),
-in which a change can be read. Where the two differ, the one saved last goes into the other. A notebook that fails or
-prints to stderr, as a warning does, is not saved, and the exit code is 1.
+which makes diffs readable. If the two differ, the one saved last replaces the other. A notebook that fails, or prints
+to stderr (a warning, for example), is not saved, and the exit code is 1.
 
 --check runs copies, writes nothing, and exits with 1 if one fails, takes too long, prints to stderr, or differs from
 its pair.
@@ -37,20 +37,20 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail on what a reader should not meet")
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail as described above")
     parser.add_argument(
         "--budget",
         type=int,
         default=300,
         metavar="SECONDS",
-        help="the most that one may take (default 300, for two cores; all together four times as much)",
+        help="time limit per notebook (default 300, for two cores); all together may take four times as long",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="how a notebook's name begins (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="beginning of a notebook's name (default: all)")
     arguments = parser.parse_args(argv)
     found = names()
     chosen = [name for name in found if not arguments.names or name.startswith(tuple(arguments.names))]
     if not chosen:
-        parser.error(f"no notebook's name starts so; there are {', '.join(found) or 'none'}")
+        parser.error(f"no notebook's name starts like this; there are {', '.join(found) or 'none'}")
     prepare()
     complaints, total = [], 0.0
     for name in chosen:
@@ -68,7 +68,7 @@ def main(argv=None):
             if faults:
                 said.append("not saved")
             elif saved_at(name) != before:
-                said.append("not saved, for it was changed while it ran; run it again")
+                said.append("not saved, because it was changed while it ran; run it again")
             else:
                 save(notebook, name)
         complaints += [f"{name}: {complaint}" for complaint in said]
@@ -81,19 +81,19 @@ def main(argv=None):
 
 
 def prepare():
-    """Compile what the first use would compile, so that no cell says so."""
+    """Compile the native path first, so that no cell prints a message about it."""
     subprocess.run(
         [sys.executable, "-c", "from gluon_bn.norm import status; print('fused_batch_norm', status())"], check=True
     )
 
 
 def names():
-    """The notebooks in reading order: every name that is there as .ipynb or as .py."""
+    """Return the notebooks' names in reading order: all that exist as .ipynb or as .py."""
     return sorted({path.stem for path in FOLDER.iterdir() if path.suffix in (".ipynb", ".py")})
 
 
 def cells(notebook):
-    """What a reader writes: (kind, source) of each cell."""
+    """Return (kind, source) of each cell."""
     return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
 
 
@@ -103,12 +103,12 @@ def same_cells(name):
 
 
 def saved_at(name):
-    """{file of the pair: when it was saved}, of those that are there."""
+    """Return {file: time of its last change} for the existing files of a pair."""
     return {file: file.stat().st_mtime for file in (FOLDER / f"{name}.ipynb", FOLDER / f"{name}.py") if file.exists()}
 
 
 def load(name):
-    """The cells of the file of the pair that was saved last, without outputs, with ids that do not change."""
+    """Return the cells of the pair's file that was saved last, without outputs, and with stable ids."""
     times = saved_at(name)
     written = jupytext.read(max(times, key=times.get))
     notebook = nbformat.v4.new_notebook(metadata=METADATA)
@@ -119,7 +119,7 @@ def load(name):
 
 
 def run(notebook, budget):
-    """Run a notebook in a new kernel, in place; returns its seconds and what a reader should not meet in it."""
+    """Run a notebook in a new kernel, in place, and return the seconds and a list of faults."""
     start = time.perf_counter()
     client = NotebookClient(
         notebook,
@@ -141,7 +141,7 @@ def run(notebook, budget):
         noise = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
         if noise:
             faults.append(f"code cell {number} prints to stderr: {noise.strip()}")
-        # A control without its kernel is an error message in the place where it was.
+        # Without a kernel, a widget shows only an error message.
         cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         cell.metadata = {}
     return seconds, faults
@@ -157,7 +157,7 @@ def save(notebook, name):
     plain = nbformat.v4.new_notebook(
         cells=notebook.cells,
         metadata={"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}},
-    )  # cells, and nothing above them
+    )  # only cells, without a header
     jupytext.write(plain, str(FOLDER / f"{name}.py"), fmt="py:percent")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nox
 
-if shutil.which("pyenv"):  # its python3.8 runs only where 3.8 is switched on: switch on all that it has
+if shutil.which("pyenv"):  # its python3.8 runs only if version 3.8 is active, so activate all installed versions
     versions = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=True)
     os.environ["PYENV_VERSION"] = ":".join(versions.stdout.split())
 
@@ -19,8 +19,8 @@ nox.options.default_venv_backend = "venv"
 
 @nox.session(python=["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
 def tests(session):
-    session.chdir(TOP)  # nox goes to the folder of this file
-    # as tools/make_venv.sh, which has the reasons
+    session.chdir(TOP)  # nox starts in the folder of this file
+    # as in tools/make_venv.sh, which gives the reasons
     new = int(session.python.split(".")[1]) >= 12
     if new:
         session.install("-q", "--no-deps", "-r", "requirements/locked-3.12.txt")

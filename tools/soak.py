@@ -1,10 +1,10 @@
-"""Train for an hour, and see that memory and speed stay as they were and nothing hangs:  make soak MINUTES=60
+"""Train for an hour, and check that memory and speed stay constant and nothing hangs:  make soak MINUTES=60
 
-Each part runs in a process of its own: every function on mx.cpu(0) and mx.cpu(1) in turn, and on both together; and
+Each part runs in its own process: every function on mx.cpu(0) and mx.cpu(1) in turn, and on both together; and
 the training loop of LeNet on 1, 2 and 4 threads, for 200 epochs' worth of minibatches each in the hour. A part that
-takes too long for one round prints where each thread is and ends. The table compares the last third of each part with
-the first. What keeps 5.7 KB an iteration shows in the hour only; in MINUTES=0.3, as the tests run it, it takes 0.1 MB
-in the training loop and 1 MB in the other parts.
+takes too long for a round prints where each thread is, and exits. The table compares the last third of each part with
+the first. A leak of 5.7 KB per iteration shows only in the full hour; with MINUTES=0.3, which the tests use, it adds
+just 0.1 MB in the training loop and 1 MB in the other parts.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from typing import NamedTuple, Optional
 ROOT = Path(__file__).resolve().parent.parent
 EPOCH = 235  # minibatches of 256 in Fashion-MNIST
 HANG = 300  # seconds in which any machine finishes a round
-ROUNDS = 7  # at least: one to warm up, and three thirds
-# Last third against first third. What the allocator keeps back settles within some MB; a graph that is kept from one
+ROUNDS = 7  # minimum: one to warm up, and two in each third
+# Last third against first third. The memory that the allocator retains settles within some MB; a graph kept from one
 # iteration to the next costs 5.7 KB each: 180 MB between the thirds of the training loop's 47,000 iterations in the
-# hour, 0.8 MB between those of its 240 in MINUTES=0.3. Other programs slow a processor by a quarter, and may take
-# most of it: so the time by the clock, which shows what waits, has the wider bound.
+# hour, 0.8 MB between those of its 240 with MINUTES=0.3. Other programs slow a processor by a quarter, and may take
+# most of it, so wall-clock time, which also shows waiting, has the wider bound.
 MEGABYTES, SLOWDOWN, SLOWDOWN_BY_THE_CLOCK = 16, 1.5, 3
 
 
 class Part(NamedTuple):
     function: str  # of the table in `work`
     devices: str = 'cpu(0)'
-    threads: Optional[int] = None  # OMP_NUM_THREADS; None: as it is
-    seconds: float = 0  # for so long,
-    iterations: int = 0  # or so many minibatches
+    threads: Optional[int] = None  # OMP_NUM_THREADS; None leaves it unchanged
+    seconds: float = 0  # minimum duration
+    iterations: int = 0  # minimum number of minibatches
 
 
 class Round(NamedTuple):
-    """Some minibatches: how many, seconds and processor seconds they took, and the process's megabytes after them."""
+    """Some minibatches: their number, seconds and processor seconds, and the process's megabytes after them."""
 
     iterations: int
     seconds: float
@@ -50,7 +50,7 @@ class Round(NamedTuple):
 
 
 def parts(minutes):
-    """What fills so many minutes, on two cores."""
+    """Return parts that fill so many minutes on two cores."""
     functions = [
         Part(function, devices, seconds=5 * minutes)
         for function in ('batch_norm', 'portable', 'native')
@@ -62,7 +62,7 @@ def parts(minutes):
 
 
 def work(part, hang=HANG):
-    """Train as the part says, in this process; prints a `Round` a line."""
+    """Run a part in this process, and print a line per `Round`."""
     faulthandler.dump_traceback_later(HANG, exit=True)
     import mxnet as mx
     import psutil
@@ -73,7 +73,7 @@ def work(part, hang=HANG):
     fn = {'batch_norm': batch_norm, 'portable': batch_norm_portable, 'native': fused_batch_norm}[part.function]
     net = lenet(lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=fn))
     pair = [mx.cpu(0), mx.cpu(1)]
-    # full minibatches among small ones: large enough for several threads, small enough for many iterations
+    # full minibatches, which several threads share, among small ones, which allow many iterations
     sizes = [256, 32, 32, 32] * 6 if part.iterations else [64] * 4
     batches = [
         (mx.nd.random.uniform(shape=(size, 1, 28, 28)), mx.nd.random.randint(0, 10, shape=(size,))) for size in sizes
@@ -101,17 +101,17 @@ def work(part, hang=HANG):
         took = time.perf_counter() - began, time.process_time() - cpu
         gc.collect()
         print(json.dumps(Round(len(batches), *took, process.memory_info().rss / 2**20)), flush=True)
-    faulthandler.dump_traceback_later(HANG, exit=True)  # the end may hang, too
+    faulthandler.dump_traceback_later(HANG, exit=True)  # exiting may hang, too
 
 
 def run(part):
-    """Run a part in a process of its own; returns its rounds, and what went wrong or ''."""
+    """Run a part in a separate process, and return its rounds, and what went wrong or ''."""
     environment = {
         **os.environ,
         'PYTHONPATH': str(ROOT),
         'GLUON_BN_FUSED': 'native' if part.function == 'native' else 'portable',
     }
-    # Or a thread turns in circles, and its processor time counts, while other programs hold up the one it waits for.
+    # Otherwise a thread would spin, and use processor time, while other programs delay the thread it waits for.
     environment.setdefault('OMP_WAIT_POLICY', 'passive')
     if part.threads:
         environment['OMP_NUM_THREADS'] = str(part.threads)
@@ -122,7 +122,7 @@ def run(part):
 
 
 def judge(rounds):
-    """What is wrong with a part's rounds, or ''."""
+    """Return what is wrong with a part's rounds, or ''."""
     first, last = thirds(rounds)
     growth = megabytes(last) - megabytes(first)
     if growth > MEGABYTES:
@@ -130,12 +130,12 @@ def judge(rounds):
     if milliseconds(last) > SLOWDOWN * milliseconds(first):
         return f'it became {milliseconds(last) / milliseconds(first):.1f} times as slow'
     if fastest(last) > SLOWDOWN_BY_THE_CLOCK * fastest(first):
-        return f'it became {fastest(last) / fastest(first):.1f} times as slow by the clock'
+        return f'it became {fastest(last) / fastest(first):.1f} times as slow in wall-clock time'
     return ''
 
 
 def thirds(rounds):
-    """The first third and the last, without the round that compiled, planned and allocated."""
+    """Return the first and the last third, without the first round, which compiles and allocates."""
     size = max(1, (len(rounds) - 1) // 3)
     return rounds[1 : size + 1], rounds[-size:]
 
@@ -145,12 +145,12 @@ def megabytes(rounds):
 
 
 def milliseconds(rounds):
-    """Processor time an iteration: what other programs take does not count."""
+    """Return the processor time per iteration, which excludes other programs."""
     return median(1000 * r.cpu_seconds / r.iterations for r in rounds)
 
 
 def fastest(rounds):
-    """Milliseconds an iteration by the clock, in the round that other programs disturbed least."""
+    """Return the wall-clock milliseconds per iteration in the fastest round, which other programs disturbed least."""
     return min(1000 * r.seconds / r.iterations for r in rounds)
 
 
@@ -173,7 +173,7 @@ def row(part, rounds, wrong):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--minutes', type=float, default=60, help='about how long in all, on two cores')
+    parser.add_argument('--minutes', type=float, default=60, help='approximate total duration on two cores')
     parser.add_argument('--part', help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.part:

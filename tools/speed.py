@@ -1,6 +1,6 @@
 """Write the times and errors of the layers into docs/speed.md and README.md:  python tools/speed.py [--check]
 
-They are those of the benchmark's page, docs/benchmark/README.md, which `python -m gluon_bn bench` writes. They go
+They come from the benchmark's page, docs/benchmark/README.md, which `python -m gluon_bn bench` writes, and go
 between <!-- speed --> and <!-- /speed -->: the tables into docs/speed.md, the ratios in words into README.md.
 
 --check writes nothing, and exits with 1 if a page is not up to date.
@@ -38,7 +38,7 @@ def main(argv=None):
 
 
 def summary(page):
-    """The times of the layers, their ratios in words, and their errors, from the benchmark's page."""
+    """Return the layers' times, ratios in words, and errors, from the benchmark's page."""
     times, errors, ratios = (
         rows(page, title) for title in ("Layer, forward + backward", "Error against float64", "Ratios")
     )
@@ -67,7 +67,7 @@ def summary(page):
 
 
 def sentence(page):
-    """The ratios of the times in words, and where they were measured."""
+    """Return the ratios of the times in words, and where they were measured."""
     return (
         textwrap.fill(f"Forward + backward of `fused_batch_norm`, {where(page)}. {in_words(rows(page, 'Ratios'))}", 120)
         + "\n"
@@ -75,7 +75,7 @@ def sentence(page):
 
 
 def where(page):
-    """The machine, the date and PyTorch's version, as the benchmark's page has them."""
+    """Return the machine, the date and PyTorch's version from the benchmark's page."""
     cores, date = (re.search(pattern, page).group(1) for pattern in (r"(\d+) cores", r"# The benchmark, (\S+)"))
     machine = re.search(r"\n\n(.+?), \d+ cores", page).group(1)
     torch = re.search(r"torch (\d+\.\d+)", page)
@@ -83,7 +83,7 @@ def where(page):
 
 
 def table(first, columns, lines):
-    """A table in Markdown with the lowest number of each line in bold; lines: (name, cells)."""
+    """Return a Markdown table with the lowest number of each line in bold; lines: (name, cells)."""
     head = [f"| {first} | {' | '.join(COLUMNS[name] for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
     return "\n".join(
         head
@@ -95,7 +95,7 @@ def table(first, columns, lines):
 
 
 def rows(page, title):
-    """The table of a section of the page: a list of {heading: cell}."""
+    """Return the table in a section of the page as a list of {heading: cell}."""
     section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     return [dict(zip(table[0], cells)) for cells in table[2:]]
@@ -106,7 +106,7 @@ def number(text):
 
 
 def in_words(ratios):
-    """How many times as fast as the others the native path is, over convolutions and over dense layers."""
+    """Say how many times as fast as the others the native path is, for convolutions and for dense layers."""
     parts = []
     for kind, shape in (("convolutions", r"\(\d+, \d+, .*\)"), ("dense layers", r"\(\d+, \d+\)")):
         times = []

@@ -21,7 +21,7 @@ def test_pythons_from_3_8_to_3_14_are_ok(version):
 @pytest.mark.parametrize(
     "version, implementation, why",
     [
-        ((3, 15, 0), "cpython", "not tested on later Pythons than 3.14"),
+        ((3, 15, 0), "cpython", "not tested on Python after 3.14"),
         ((3, 7, 17), "cpython", "d2l 1.0.3 needs Python 3.8"),
         ((3, 10, 14), "pypy", "wheels are for CPython"),
     ],

@@ -47,7 +47,7 @@ def test_a_claim_without_section_or_test_is_named(tree, capsys):
 def test_a_claim_that_does_not_exist_is_named(tree, capsys):
     write_notebook(tree, "# Title\n*Claim C01*, *Claim C02*, *Claim C03*")
     assert claims.main([]) == 1
-    assert "C03 is no claim, but is named in [01: Title]" in capsys.readouterr().err
+    assert "C03 is not a claim, but is named in [01: Title]" in capsys.readouterr().err
 
 
 def test_check_sees_a_table_that_is_not_up_to_date_and_leaves_it(tree, capsys):

@@ -106,4 +106,4 @@ def test_the_order_in_which_tests_end_does_not_change_the_table(folder):
 
 def test_without_notes_the_command_that_makes_them_is_named(folder):
     code, said = table(folder)
-    assert code == 2 and "notes.json is not there: `make faults` runs the tests that write it" in said
+    assert code == 2 and "notes.json does not exist: `make faults` runs the tests that write it" in said

@@ -75,7 +75,7 @@ def wrong(X, *others):
 @pytest.mark.fault("a function that comes to wait")
 def test_waiting_is_found():
     """It takes no processor time."""
-    assert "times as slow by the clock" in judged("""
+    assert "times as slow in wall-clock time" in judged("""
 def wrong(X, *others):
     kept.append(0)
     time.sleep(0.25 if len(kept) > 140 else 0)  # of 224 calls
