@@ -1,20 +1,20 @@
-# `make help` lists the targets. Each makes .venv first, where it is missing or what it is made from has changed.
-# PYTHON=python3.9 picks the Python; ARGS="--epochs 10" goes to the command that the target runs.
+# `make help` lists the targets. Each first makes .venv, if it is missing or out of date.
+# PYTHON=python3.9 chooses the Python; ARGS="--epochs 10" is passed to the command that the target runs.
 
 SHELL = /bin/sh
 py = .venv/bin/python
 UV = uv==0.13.9
-# more into .venv, by the lock of its Python
+# installs more into .venv, at the versions locked for its Python
 install = $(py) -m pip install -q -c requirements/$$($(py) -c \
   'import sys; print("constraints.txt" if sys.version_info < (3, 12) else "locked-3.12.txt")') -r
 
-help:            ## this list
+help:            ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 compare: .venv/ready     ## the main job: train LeNet without batch norm, with ours and with Gluon's
 	$(py) -m gluon_bn compare $(ARGS)
 
-# By files (loadfile), so that what the tests of one file share is made once.
+# loadfile: all tests of a file run in one process, so that their fixtures are made once.
 parallel = -n $(JOBS) --dist loadfile
 JOBS = auto
 
@@ -24,14 +24,14 @@ test: .venv/ready        ## the fast tests, on every core (JOBS=1 for one)
 test-slow: .venv/ready   ## the tests that train, and those that grade
 	$(py) $(RUN) -m pytest -m "slow and not browser" $(parallel) $(ARGS)
 
-coverage: .venv/ready    ## the tests and the notebooks, and how much of gluon_bn they run: 95 % at least
+coverage: .venv/ready    ## the tests and the notebooks, and their coverage of gluon_bn: at least 95 %
 	$(py) -m coverage erase
 	$(MAKE) test test-slow RUN="-m coverage run"
 	$(MAKE) notebooks RUN="-m coverage run" ARGS=--check
 	$(py) -m coverage combine -q
 	$(py) -m coverage report
 
-# An empty cache and a PATH without a compiler: what a machine that has none would do.
+# An empty cache and a PATH without a compiler simulate a machine that has none.
 test-portable: .venv/ready ## the fast tests of the layer and of training, without a C++ compiler
 	rm -rf build/no-compiler
 	env -u CXX PATH="$(CURDIR)/.venv/bin" GLUON_BN_CACHE="$(CURDIR)/build/no-compiler" $(CURDIR)/$(py) -m pytest -m "not slow" \
@@ -45,7 +45,7 @@ test-browser: .venv/ready ## JupyterLab and the book in Chromium
 	$(install) requirements/book.txt
 	$(py) -m pytest -m browser $(ARGS)
 
-faults: .venv/ready      ## the tests of faults, and their table in tests/README.md
+faults: .venv/ready      ## the tests that simulate faults, and their table in tests/README.md
 	rm -f build/faults.json
 	$(py) -m pytest -m "fault and not browser" --faults=build/faults.json $(ARGS)
 	$(py) tools/faults.py
@@ -53,7 +53,7 @@ faults: .venv/ready      ## the tests of faults, and their table in tests/README
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
 	$(py) $(RUN) tools/notebooks.py $(ARGS)
 
-tables: .venv/ready      ## write the claims, and the speeds of docs/benchmark/README.md, into the pages
+tables: .venv/ready      ## update the tables of claims and speeds in the pages
 	$(py) tools/claims.py
 	$(py) tools/speed.py
 
@@ -70,48 +70,48 @@ grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs
 lab: .venv/ready         ## JupyterLab on the notebooks
 	$(py) -m jupyterlab notebooks $(ARGS)
 
-bench: .venv/ready       ## the benchmark, with PyTorch beside it where it can be installed
+bench: .venv/ready       ## the benchmark, with PyTorch if it can be installed
 	$(install) requirements/torch.txt || echo "PyTorch cannot be installed: its column stays empty"
 	$(py) -m gluon_bn bench $(ARGS)
 
-soak: .venv/ready        ## train for an hour (MINUTES=60): memory and speed stay flat, and nothing hangs
+soak: .venv/ready        ## train for an hour (MINUTES=60): memory and speed stay constant, and nothing hangs
 	$(py) tools/soak.py --minutes $${MINUTES:-60}
 
-# The doctor must speak where .venv cannot be made, by whatever Python there is.
-doctor:          ## what works on this machine, and what to do where it does not
+# The doctor must run even if .venv cannot be made, on any Python.
+doctor:          ## check what works on this machine, and say what to do about the rest
 	@$(MAKE) --no-print-directory .venv/ready || true
 	@for python in $(py) $(PYTHON) python3 python3.11 python3.10 python3.9 python3.8 python3.14 python3.13 python3.12 python; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null; then \
 	    exec "$$python" -m gluon_bn doctor; \
 	  fi; \
 	done; \
-	echo "The doctor is written in Python, and there is none here that runs."; exit 1
+	echo "The doctor needs Python, and none was found."; exit 1
 
 lint: .venv/ready        ## ruff, the pairs of notebooks, mypy, and the direction of imports
 	$(py) -m pre_commit run --all-files
 	$(py) -m mypy
 	.venv/bin/lint-imports
 
-# uv solves for every supported Python and platform at once. The requirements name requirements/constraints.txt, which is
-# about to be written anew: grep leaves that line out.
+# uv solves for every supported Python and platform at once. The requirements include requirements/constraints.txt,
+# which is about to be rewritten: grep drops that line.
 compile = grep -hv '^-c' requirements.txt requirements/test.txt requirements/book.txt | UV_CUSTOM_COMPILE_COMMAND="make lock" \
   $(py) -m uv pip compile - -c requirements/constraints.in --universal --no-annotate --upgrade -q
 
-lock: .venv/ready        ## write requirements/constraints.txt and locked-3.12.txt anew from the requirements
+lock: .venv/ready        ## rewrite requirements/constraints.txt and locked-3.12.txt
 	$(py) -m pip install -q $(UV)
 	$(compile) --python-version 3.8 -o requirements/constraints.txt
 	$(compile) --python-version 3.12 --override requirements/overrides.in -o requirements/locked-3.12.txt
 
-clean:           ## remove .venv and everything else that was made, but not runs/
+clean:           ## remove .venv and all other generated files, except runs/
 	rm -rf .venv .nox build dist *.egg-info .coverage* .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# `ready` is written last, so an interrupted installation is never taken for a finished one.
+# `ready` is written last, so an interrupted installation never counts as finished.
 .venv/ready: requirements.txt requirements/test.txt requirements/constraints.txt requirements/locked-3.12.txt pyproject.toml \
              tools/make_venv.sh tools/mxnet.pth
 	@sh tools/make_venv.sh $(PYTHON)
 
-# PYTHON=... names another Python than the one in .venv: make it anew
+# PYTHON=... names another Python than that in .venv: remake it
 ifdef PYTHON
 ifneq ($(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>&1),$(shell cat .venv/ready 2>&1))
 .venv/ready: FORCE

@@ -1,5 +1,5 @@
-"""A Sphinx extension for pages that need no network: formulas are drawn as SVG when the book is built, and the one
-script that would load code from elsewhere is left out. Wide pictures are marked, for page.css to let them scroll.
+"""A Sphinx extension for offline pages: formulas are drawn as SVG when the book is built, and the one script that
+would load remote code is removed. Wide pictures are marked, so that page.css can make them scroll.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from docutils import nodes
 
 from gluon_bn.classroom.feedback import draw
 
-WIDE = 700  # pixels: shrunk to a phone, the labels of a wider picture could not be read
+WIDE = 700  # pixels: on a phone, the labels of a wider picture would be too small to read
 
 
 def visit_inline(translator, node):
@@ -31,7 +31,7 @@ def mark_wide(app, doctree, docname):
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
-    """Leave out what would run cells on a public server: jupyter-book brings it along, and here it is never used."""
+    """Remove jupyter-book's scripts that run cells on a public server, which are never used here."""
     context["script_files"] = [
         file for file in context["script_files"] if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
     ]

@@ -50,7 +50,7 @@ def test_a_solution_that_is_left_in_is_found(released, solution):
 @pytest.mark.fault("a folder of other things to write to")
 def test_release_refuses_a_folder_of_other_things(tmp_path):
     (tmp_path / "thesis.txt").write_text("the only copy")
-    with pytest.raises(SystemExit, match="other things"):
+    with pytest.raises(SystemExit, match="other files"):
         assignment.release(tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 

@@ -158,7 +158,7 @@ def test_the_doctor_speaks_where_only_a_python_too_old_is(tree, too_old):
 
 def test_without_any_python_the_doctor_says_so(tree):
     done = make(tree, "doctor", path={})
-    assert done.returncode != 0 and "there is none here that runs" in done.stdout
+    assert done.returncode != 0 and "The doctor needs Python" in done.stdout
 
 
 @pytest.mark.fault("no Python")

@@ -146,7 +146,7 @@ def test_a_layer_that_is_not_used_is_named():
 
     net = Forgetful()
     net.add(nn.Dense(10), nn.Dense(7))
-    with pytest.raises(ValueError, match="net must use each of its layers, .* the sizes of 1.weight unknown"):
+    with pytest.raises(ValueError, match="net must use each of its layers, .* the sizes of 1.weight are unknown"):
         train(net, *small(), num_epochs=1, lr=0.1, progress=False)
 
 

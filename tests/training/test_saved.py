@@ -190,7 +190,7 @@ def test_a_path_or_a_device_that_is_none_is_refused_by_name(path, tmp_path):
     for bad, why in (
         (tmp_path, "not a regular file"),
         (tmp_path / "pipe", "not a regular file"),
-        ("/dev/zero", "no regular"),
+        ("/dev/zero", "not a regular"),
         (tmp_path / "gone", "No such file"),
         (5, "int"),
         (None, "NoneType"),
