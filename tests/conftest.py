@@ -1,4 +1,4 @@
-"""What every test starts from: fixed seeds, and one of MXNet's two fronts."""
+"""Every test starts with fixed seeds and on one of MXNet's two fronts."""
 
 import signal
 

@@ -1,7 +1,7 @@
-"""Notes what becomes of the tests that put a fault before the package:  pytest --faults FILE
+"""Records the outcomes of the tests that simulate faults:  pytest --faults FILE
 
-FILE (JSON) gains a record for each test marked fault(what, tries) that ran; tools/faults.py makes the table of
-tests/README.md from it. A test that ran before is noted anew, so the fast and the slow tests can share a file.
+FILE (JSON) gets a record for each test marked fault(what, tries) that ran; tools/faults.py makes the table of
+tests/README.md from it. Rerunning a test replaces its record, so the fast and the slow tests can share a file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Making hand-ins for the tests: an assignment, small where that will do, and what students do to it."""
+"""Makes hand-ins for the tests: an assignment, a smaller one where possible, and what students do to it."""
 
 from __future__ import annotations
 

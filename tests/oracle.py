@@ -1,4 +1,4 @@
-"""Batch normalization by NumPy in float64, with its gradients in closed form: what all others are measured by."""
+"""The reference: batch normalization in NumPy and float64, with its gradients in closed form."""
 
 import numpy
 from mxnet import autograd

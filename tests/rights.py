@@ -1,4 +1,4 @@
-"""A process without the rights of root."""
+"""A process without root's rights."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A disk so small that it is soon full."""
+"""A disk small enough to fill up."""
 
 import os
 import shutil

@@ -1,6 +1,6 @@
-"""What students hand in: batch norms with the mistakes one asks for, and right ones of many kinds.
+"""Students' solutions: batch norms with requested mistakes, and correct ones of many kinds.
 
-Written from the mistakes' descriptions, by other means than the check's own predictions.
+They are written from the descriptions of the mistakes, independently of the check's own predictions.
 """
 
 import mxnet as mx

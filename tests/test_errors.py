@@ -1,4 +1,4 @@
-"""What is shown as bad input, and what as an error that nobody expected."""
+"""Which errors are shown as bad input, and which as unexpected."""
 
 import contextlib
 import importlib

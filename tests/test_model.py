@@ -1,4 +1,4 @@
-"""LeNet: its shapes, its norms, and the same start for all."""
+"""LeNet: its shapes, its norms, and the same initial weights for all of them."""
 
 import mxnet as mx
 import numpy

@@ -1,4 +1,4 @@
-"""Batch norms that are wrong in one thing, each of which the tests must reject."""
+"""Batch norms with one error each; the tests must reject all of them."""
 
 import oracle
 from mxnet import autograd, nd

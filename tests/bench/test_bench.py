@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, and what it writes agrees with what it measured."""
+"""The benchmark measures what it says, and its files agree with what it measured."""
 
 import dataclasses
 import importlib.util

@@ -1,4 +1,4 @@
-"""The check of a function: every mistake is named, nothing right is, and no numbers are invented."""
+"""The check of a function: it names every mistake, accepts what is correct, and invents no numbers."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Code that hangs, leaves, raises or prints becomes a result, and soon."""
+"""Code that hangs, exits, raises or prints gives a result, without delay."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The check of a layer: parameters, starting values, saving, devices, and the maths inside."""
+"""The check of a layer: parameters, initial values, saving, devices, and the maths inside."""
 
 import functools
 import itertools

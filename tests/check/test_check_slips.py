@@ -1,4 +1,4 @@
-"""Slips beyond the usual mistakes: a check tells which quantity is off and what it equals instead."""
+"""Slips other than the usual mistakes: a check says which quantity is wrong and what it equals instead."""
 
 import pytest
 from mxnet import autograd, nd

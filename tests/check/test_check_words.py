@@ -1,4 +1,4 @@
-"""What students run into who write in a hurry: each is told what it is, and nothing that it is not."""
+"""Mistakes of students in a hurry: each is described correctly, and as nothing else."""
 
 import linecache
 

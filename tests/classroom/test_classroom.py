@@ -1,4 +1,4 @@
-"""The classroom: what students get, and what becomes of what they hand in, by nbgrader itself."""
+"""The classroom, with nbgrader itself: what students receive, and how their hand-ins are graded."""
 
 import copy
 import html

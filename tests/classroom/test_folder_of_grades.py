@@ -1,4 +1,4 @@
-"""The folder of the grades: what is refused before anything runs."""
+"""The folder of the grades: which ones are refused before anything runs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Grading a whole folder, by bubblewrap and nbgrader themselves; an assignment of two exercises will do."""
+"""Grading a whole folder, with bubblewrap and nbgrader themselves, on an assignment of two exercises."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""From what was handed in to the notebook that is graded."""
+"""From the hand-in to the notebook that is graded."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What is taken of a run's result, which the submission's code can write as it likes."""
+"""What is kept of a run's result, into which the submission's code can write anything."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Whose notebook is whose, in folders as teachers and learning platforms make them."""
+"""Which notebook belongs to which student, in folders made by teachers and learning platforms."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The chapter's full run comes to what the README says that it shows."""
+"""The chapter's full run gives the results that the README shows."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The main job, in small, on the real data."""
+"""The main job, at a small size, on the real data."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""The folder of a comparison that an earlier version has written can still be read and resumed."""
+"""A comparison's folder written by an earlier version can still be read and resumed."""
 
 import json
 import tarfile

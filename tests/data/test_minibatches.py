@@ -1,4 +1,4 @@
-"""Fashion-MNIST's minibatches: what they hold, in which order, on which front and device."""
+"""Fashion-MNIST's minibatches: their content and order, front and device."""
 
 import struct
 

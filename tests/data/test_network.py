@@ -1,4 +1,4 @@
-"""With the data on the machine, nothing opens a connection."""
+"""If the data is on the machine, nothing opens a connection."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What was tried in the place of batch normalization, and the second parametrization of the same functions."""
+"""The alternatives that were tried before batch normalization, and the reparametrization of the same functions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The linear chain y = x w1 ... wl: what a step on all weights does, and what normalizing h(l-1) changes."""
+"""The linear chain y = x w1 ... wl: the effect of a step on all weights, and how normalizing h(l-1) changes it."""
 
 import itertools
 

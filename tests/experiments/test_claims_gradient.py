@@ -1,4 +1,4 @@
-"""The gradient by hand and by autograd, what it never proposes, and where batch normalization stands in a layer."""
+"""The gradient by hand and by autograd, what it never proposes, and the place of batch normalization in a layer."""
 
 import numpy
 import pytest

@@ -1,4 +1,4 @@
-"""Claims C30 and C31: Gluon's layer is the same computation, and what makes it faster."""
+"""Claims C30 and C31: Gluon's layer is the same computation, and why it is faster."""
 
 import numpy
 import pytest

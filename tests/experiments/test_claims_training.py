@@ -1,4 +1,4 @@
-"""The claims about training: LeNet on Fashion-MNIST, in small, from three seeds."""
+"""The claims about training: LeNet on Fashion-MNIST, at a small size, from three seeds."""
 
 import numpy
 import pytest

@@ -1,4 +1,4 @@
-"""The panel: what its histograms show is what batch_norm computes."""
+"""The panel: its histograms show what batch_norm computes."""
 
 import numpy
 import pytest

@@ -1,4 +1,4 @@
-"""Set-up: the choice of Python, an installation that fails, and files that must agree with one another."""
+"""Set-up: the choice of Python, failed installations, and files that must agree."""
 
 import ast
 import glob

@@ -1,4 +1,4 @@
-"""The function `batch_norm`: what it computes, what it leaves alone, and what it refuses."""
+"""The function `batch_norm`: what it computes, what it leaves unchanged, and what it refuses."""
 
 import mxnet as mx
 import numpy

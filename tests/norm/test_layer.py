@@ -1,4 +1,4 @@
-"""The layer: it keeps, moves and saves the statistics, and leaves the maths to its function."""
+"""The layer: it keeps, updates and saves the statistics, and leaves the maths to its function."""
 
 import gc
 

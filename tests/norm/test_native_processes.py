@@ -1,4 +1,4 @@
-"""The native path among processes: engines, forks, compilers that fail, caches that cannot be written."""
+"""The native path in several processes: engines, forks, failing compilers, unwritable caches."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""Numerics: the properties of properties.py hold of our functions, and reject every wrong version of the maths.
+"""Numerics: the properties of properties.py hold for our functions, and reject every wrong version of the maths.
 
-make test ARGS="--hypothesis-profile=explore tests/test_numerics.py"    looks further, and elsewhere each time
+make test ARGS="--hypothesis-profile=explore tests/norm/test_numerics.py"    tries more inputs, new ones each time
 """
 
 import numpy

@@ -1,4 +1,4 @@
-"""In a real browser: JupyterLab runs the first notebook, and the built book can be read, on a phone too."""
+"""In a real browser: JupyterLab runs the first notebook, and the built book is readable, even on a phone."""
 
 import functools
 import os

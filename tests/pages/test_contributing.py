@@ -1,4 +1,4 @@
-"""What docs/contributing.md says of the rooms is what `make lint` enforces."""
+"""`make lint` enforces what docs/contributing.md says about the rooms."""
 
 import re
 import sys

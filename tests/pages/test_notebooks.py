@@ -1,4 +1,4 @@
-"""The notebooks as they are committed: run from 1 to n, readable, and equal to their plain text. Nothing runs here."""
+"""The committed notebooks: they ran from 1 to n, are readable, and equal their plain text. Nothing is run here."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What README.md and the pages in docs tell a reader to type does what they say."""
+"""The commands and code in README.md and docs do what the pages say."""
 
 import code
 import re

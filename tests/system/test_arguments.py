@@ -1,4 +1,4 @@
-"""The checks of arguments that every part of the package shares."""
+"""The checks of arguments, which all parts of the package share."""
 
 import numpy
 import pytest

@@ -1,4 +1,4 @@
-"""The doctor: each thing that can be wrong is named, with what to do."""
+"""The doctor: it names each thing that can be wrong, and says what to do."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What `import gluon_bn` does to the process: nothing."""
+"""`import gluon_bn` changes nothing in the process."""
 
 import subprocess
 import sys

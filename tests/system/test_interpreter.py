@@ -1,4 +1,4 @@
-"""The commands that messages tell the reader to type."""
+"""The commands that messages suggest."""
 
 import subprocess
 import sys

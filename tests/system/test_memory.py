@@ -1,4 +1,4 @@
-"""What glibc does with freed memory, before and after."""
+"""What glibc does with freed memory, before and after `keep_freed_memory`."""
 
 import os
 import subprocess

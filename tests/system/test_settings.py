@@ -1,4 +1,4 @@
-"""Environment variables: each that is read gives a message where it cannot be used, and never an abort."""
+"""Environment variables: an invalid value gives a message, and never aborts the process."""
 
 import os
 import subprocess

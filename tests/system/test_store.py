@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever stands at their path."""
+"""Files are written completely or not at all, whatever exists at their path."""
 
 import errno
 import os

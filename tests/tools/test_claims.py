@@ -1,4 +1,4 @@
-"""The table of claims: what is collected, what is missed, and that its page has it as it is now."""
+"""The table of claims: what it collects and reports as missing, and that its page is up to date."""
 
 import json
 

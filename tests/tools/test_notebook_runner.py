@@ -1,4 +1,4 @@
-"""The program behind `make notebooks`: what it saves, and what it complains of."""
+"""The program behind `make notebooks`: what it saves, and what it complains about."""
 
 import pytest
 

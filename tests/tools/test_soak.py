@@ -1,4 +1,4 @@
-"""The soak finds what it looks for, and in its short form finds nothing."""
+"""The soak test detects leaks, slowdowns and hangs, and its short form finds none in the package."""
 
 import json
 import os

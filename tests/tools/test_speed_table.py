@@ -1,4 +1,4 @@
-"""The layers' times and errors in the pages: what is taken from the benchmark's page, and that they are up to date."""
+"""The layers' times and errors in the pages: how they come from the benchmark's page, and that they are up to date."""
 
 import pytest
 import speed  # tools/speed.py

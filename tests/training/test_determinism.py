@@ -1,4 +1,4 @@
-"""The same seed gives the same numbers, whichever process counts and whichever norm is trained."""
+"""The same seed gives the same numbers, in any process and for every norm."""
 
 import json
 import subprocess

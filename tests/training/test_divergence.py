@@ -1,4 +1,4 @@
-"""A training that is no longer finite stops, says where it began, and leaves what was recorded."""
+"""A training that becomes non-finite stops, says where this started, and keeps the history."""
 
 import json
 import pickle

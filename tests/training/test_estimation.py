@@ -1,4 +1,4 @@
-"""Statistics estimated once over a whole set."""
+"""Statistics estimated once over a whole data set."""
 
 import mxnet as mx
 import numpy

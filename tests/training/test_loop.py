@@ -1,4 +1,4 @@
-"""Training: it learns, it counts rightly, and ours trains as Gluon's does."""
+"""Training: it learns, it counts correctly, and our layer trains as Gluon's does."""
 
 import mxnet as mx
 import numpy

@@ -1,4 +1,4 @@
-"""A training that was stopped goes on as if nothing had happened, or says why it cannot."""
+"""An interrupted training continues as if nothing had happened, or says why it cannot."""
 
 import dataclasses
 import hashlib

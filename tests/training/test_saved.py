@@ -1,4 +1,4 @@
-"""Saved parameters load under another function, into Gluon's layer and back, and in the other front."""
+"""Saved parameters load with another function, into Gluon's layer and back, and on the other front."""
 
 import os
 import pickle
