@@ -1,15 +1,15 @@
 #!/bin/sh
 # Make .venv with the requirements and the package in it:  sh tools/make_venv.sh [PYTHON]
-# Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8, 3.14, 3.13, 3.12 that is there and runs.
+# Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8, 3.14, 3.13, 3.12 that exists and runs.
 set -eu
 cd "$(dirname "$0")/.."
 
-# The version of a Python; nothing where it is not there or does not run (a pyenv shim may exist and yet fail).
+# Print the version of a Python; nothing if it does not exist or does not run (a pyenv shim may exist and still fail).
 version_of() { "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || true; }
 
 supported() { "$1" -m gluon_bn.doctor python >/dev/null 2>&1; }
 
-# Debian has the part of Python that puts pip into a new environment in a package of its own.
+# On Debian, the part of Python that installs pip into a new environment is a separate package.
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 python='' no_venv='' found=''
@@ -62,11 +62,11 @@ END
     exit 1
 fi
 
-# Windows, Apple silicon: better said here than by pip, which only finds "no matching distribution"
+# Windows, Apple silicon: the doctor gives the reason, where pip says only "no matching distribution".
 "$python" -m gluon_bn.doctor platform >&2
 
 version=$(version_of "$python")
-if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ]; then # none, unfinished, or of another Python
+if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ]; then # missing, unfinished, or made by another Python
     echo "Making .venv with $python ($version). This takes a minute or two." >&2
     rm -rf .venv
     "$python" -m venv .venv
@@ -75,8 +75,8 @@ else
 fi
 rm -f .venv/ready
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-# MXNet 1.9.1 and d2l 1.0.3 pin versions that do not run on 3.12 and later. There their pins are overridden, and NumPy gets
-# the names that MXNet misses, by an import hook.
+# MXNet 1.9.1 and d2l 1.0.3 pin versions that do not run on 3.12 and later. There the pins are overridden, and an import
+# hook adds the names to NumPy that MXNet needs.
 what='-r requirements.txt -r requirements/test.txt' hook=''
 if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
     what='--no-deps -r requirements/locked-3.12.txt' hook=tools/mxnet.pth
