@@ -14,11 +14,10 @@
 # %%
 # %matplotlib inline
 from mxnet import autograd, nd
-from gluon_bn import fused_batch_norm, lenet, load_data_fashion_mnist
+from gluon_bn import BatchNorm, fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import rates, training_figures as figures
-from gluon_bn.experiments.rates import (freeze_lower, mean_only, norm_by, variance_only, with_activation,
-                                        with_dropout)
+from gluon_bn.experiments.rates import freeze_lower, norm_by, with_activation, with_dropout
 
 seeds, num_epochs, batch_size = (0, 1, 2), 2, 64
 train_iter, test_iter = load_data_fashion_mnist(batch_size, num_train=4096, num_test=1000)
@@ -102,12 +101,46 @@ assert max(worst['dense 2 only'], worst['dense 1 only']) < best['conv 2 only']
 assert worst['conv 2 only'] < best['conv 1 only']
 assert abs(best['conv 1 only'] - best['none']) < 0.1
 
+
 # %% [markdown]
 # ## 3. The mean, or the variance?
 #
 # *Claim C27.* The maths is a function and the layer does the bookkeeping, so a question like this one needs a
 # function, and not a line of the layer changes. `mean_only` subtracts the minibatch's mean and leaves the spread;
 # `variance_only` divides by the standard deviation and leaves the mean. Both have the signature of `batch_norm`.
+
+# %%
+def mean_only(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    mean = moving_mean
+    if autograd.is_training():
+        mean = rates.mean_of(X)  # (1, d) or (1, c, 1, 1)
+        moving_mean = momentum * moving_mean + (1 - momentum) * mean.detach()
+    return gamma * (X - mean) + beta, moving_mean, moving_var
+
+def variance_only(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+    var = moving_var
+    if autograd.is_training():
+        var = rates.mean_of((X - rates.mean_of(X)) ** 2)
+        moving_var = momentum * moving_var + (1 - momentum) * var.detach()
+    return gamma / (var + eps).sqrt() * X + beta, moving_mean, moving_var
+
+
+# %% [markdown]
+# The layer takes them as `BatchNorm(..., fn=mean_only)`. **Check** that it does with each what it does with the
+# package's own function of that name, in training and then in prediction mode.
+
+# %%
+X = nd.random.normal(2, 3, shape=(8, 3, 5, 4))
+for pair in ((mean_only, rates.mean_only), (variance_only, rates.variance_only)):
+    layers = [BatchNorm(3, num_dims=4, fn=fn) for fn in pair]
+    for layer in layers:
+        layer.initialize()
+    for mode in (autograd.train_mode, autograd.predict_mode):
+        with mode():
+            ours, theirs = [layer(X) for layer in layers]
+        assert (ours - theirs).abs().max().asscalar() < 1e-5
+
+# %% [markdown]
 # **Predict** which of the two does more.
 
 # %%
