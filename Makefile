@@ -88,7 +88,9 @@ doctor:          ## check what works on this machine, and say what to do about t
 	echo "The doctor needs Python, and none was found."; exit 1
 
 lint: .venv/ready        ## ruff, the pairs of notebooks, mypy, and the direction of imports
-	$(py) -m pre_commit run --all-files
+	$(py) -m ruff check .
+	$(py) -m ruff format --check .
+	$(py) -m pytest -q tests/pages/test_notebooks.py -k pair
 	$(py) -m mypy
 	.venv/bin/lint-imports
 

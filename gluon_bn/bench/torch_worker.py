@@ -102,10 +102,11 @@ def lenet() -> Any:
         nn.init.zeros_(affine.bias)
         return [affine, *rest]
 
+    last = block(nn.Linear(84, 10))  # first: the weights then are those of docs/benchmark
     return nn.Sequential(
         *block(nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.Sigmoid(), nn.MaxPool2d(2)),
         *block(nn.Conv2d(6, 16, 5), nn.BatchNorm2d(16), nn.Sigmoid(), nn.MaxPool2d(2), nn.Flatten()),
         *block(nn.Linear(256, 120), nn.BatchNorm1d(120), nn.Sigmoid()),
         *block(nn.Linear(120, 84), nn.BatchNorm1d(84), nn.Sigmoid()),
-        *block(nn.Linear(84, 10)),
+        *last,
     )

@@ -67,7 +67,7 @@ def judge(
     if explain(trials, turned, variant, known) == []:
         return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
     causes = explain(trials, observed, variant, known)
-    if causes is None:
+    if causes is None or (variant is None and not causes):
         return [Finding('WrongStatistics', text)]
     if variant is not None and not causes:  # wrong only as Y is wrong
         return [

@@ -148,9 +148,9 @@ class Course:
     def table(self) -> Path:
         return self.out / "grades.csv"
 
-    def write_table(self, known: Mapping[str, Result], students: Iterable[str] = ()) -> None:
-        """Write the table: a line for each result, and for each student without one."""
-        most, results = self.most(), known.values()
+    def write_table(self, most: Mapping[str, float], known: Mapping[str, Result], students: Iterable[str] = ()) -> None:
+        """Write the table: a line for each result, and for each student without one. most: see `most`."""
+        results = known.values()
         unconfined = [UNCONFINED] if any(result.unconfined for result in results) else []
         rows = [{"student": _cell(student), "status": "not graded yet"} for student in students if student not in known]
         for result in results:

@@ -131,10 +131,10 @@ def _run_all(
 ) -> None:
     """Grade submissions, `jobs` at a time, and add their results to `known`. The table is written after each."""
     course, students = grader.course, [submission.student for submission in found]
-    width = max(map(len, students))
+    most, width = course.most(), max(map(len, students))
     for submission in to_do:
         known.pop(submission.student, None)
-    course.write_table(known, students)
+    course.write_table(most, known, students)
     pool = ThreadPoolExecutor(jobs)
     tasks = [pool.submit(grader.grade, submission) for submission in to_do]
     try:
@@ -144,7 +144,7 @@ def _run_all(
                 _check_room(course)
             course.keep(result)
             known[result.student] = result
-            course.write_table(known, students)
+            course.write_table(most, known, students)
             points = f"{result.score} points, {result.waiting} answers to read" if not result.reason else result.reason
             print(f"{result.student:{width}} {result.seconds:6.1f} s   {points}", flush=True)
     finally:
@@ -191,7 +191,7 @@ def _again(out: Path) -> int:
                 continue
             known[student] = dataclasses.replace(result, **dataclasses.asdict(points))
             course.keep(known[student])
-        course.write_table(known)
+        course.write_table(course.most(), known)
     return _close(course, known)
 
 

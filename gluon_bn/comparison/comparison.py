@@ -124,22 +124,14 @@ def _run(
     runs = [_earlier_run(task) for task in tasks]
     # Rewrite it from the checkpoints: if a process was killed, its last line may be cut off or missing.
     store(''.join(_line(run, epoch) for run in runs for epoch in run.history).encode(), out / 'metrics.jsonl')
-    earlier = _earlier_summary(out)
+    earlier_jobs, earlier_beside = _earlier_summary(out)
     if all(run.finished for run in runs):
-        jobs_used = earlier.jobs if earlier else None
+        jobs_used = earlier_jobs
         progress.say(f'Every run in {out} has finished')
     else:
         jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
         progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
-    summary = Summary(
-        configuration,
-        earlier.beside if earlier else None,
-        False,
-        versions(),
-        {**machine(), **environment},
-        jobs_used,
-        runs,
-    )
+    summary = Summary(configuration, earlier_beside, False, versions(), {**machine(), **environment}, jobs_used, runs)
     pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]
     if not summary.beside and 'fused' in norms and 'scratch' not in norms and len(norms) > 1:
         pending.append((Task(configuration, None, configuration.seeds[0], *where), None))
@@ -206,15 +198,16 @@ def _train(
                 progress.ended(name, message.reason)
 
 
-def _earlier_summary(out: Path) -> Optional[Summary]:
-    """Return the summary of the comparison to resume; None if there is none, or it is damaged.
+def _earlier_summary(out: Path) -> Tuple[Optional[int], Optional[SideBySide]]:
+    """Return the jobs and the side-by-side run of the comparison to resume; None for what its summary does not tell.
 
     Raises: InputError if it cannot be read, because its note on the seconds would be lost.
     """
     try:
-        return Summary.of(json.loads((out / 'summary.json').read_bytes()))
+        content = json.loads((out / 'summary.json').read_bytes())
+        return content['jobs'], SideBySide(**content['beside']) if content['beside'] else None
     except FileNotFoundError:
-        return None
+        return None, None
     except OSError as error:
         raise InputError(
             f'must be a folder whose files can be read, got {out}: summary.json cannot be: '
@@ -222,7 +215,7 @@ def _earlier_summary(out: Path) -> Optional[Summary]:
             'resume',
         ) from error
     except (ValueError, TypeError, KeyError):  # damaged: the process was killed on a machine without atomic renames
-        return None
+        return None, None
 
 
 def _line(run: Run, epoch: Epoch) -> str:

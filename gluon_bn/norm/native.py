@@ -214,7 +214,7 @@ def fingerprint(compiler: Sequence[str]) -> str:
     """Return a digest of all that the machine code depends on: the source, MXNet, the compiler and the processor."""
     version = run([*compiler, '--version']).stdout
     # with the instruction sets, because -march=native compiles for exactly these
-    processor = '\n'.join(cpu_info('model name', 'flags', 'Features')) or platform.processor()
+    processor = '\n'.join(sorted(cpu_info('model name', 'flags', 'Features'))) or platform.processor()
     parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor)
     return digest('\n'.join(parts).encode())
 

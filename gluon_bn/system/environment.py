@@ -43,10 +43,10 @@ def cores() -> int:
 def cpu_info(*names: str) -> List[str]:
     """Return the distinct lines of /proc/cpuinfo with these names; none if there is no such file."""
     try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError:
         return []
-    return sorted({line for line in lines if line.split(':')[0].strip() in names})
+    return list(dict.fromkeys(line for line in lines if line.split(':')[0].strip() in names))
 
 
 def _processor() -> str:

@@ -49,6 +49,16 @@ def test_a_hang_is_told_and_the_rest_not_tried(fn):
 
 
 @pytest.mark.fault("a student's code that hangs")
+def test_a_hang_is_named_beside_an_earlier_mistake():
+    def raises_or_hangs(dY, X, *others):
+        if X.ndim == 2:
+            raise ValueError("not here")
+        endless()
+
+    assert check.gradient(raises_or_hangs, seconds=0.3).mistakes == ["RaisesException", "TooSlow"]
+
+
+@pytest.mark.fault("a student's code that hangs")
 def test_what_can_be_stopped_is_stopped():
     check.batch_norm(students.batch_norm(), only=("dense",))
     before = set(threading.enumerate())

@@ -65,3 +65,13 @@ def test_its_checkpoint_is_loaded_to_write_the_net_anew(earlier):
     net.unlink()
     assert cli.main(["compare", "--resume", str(earlier)]) == 0
     assert net.read_bytes() == before
+
+
+def test_of_a_later_versions_summary_the_jobs_are_kept(earlier):
+    path = earlier / "summary.json"
+    summary = json.loads(path.read_text())
+    del summary["versions"]
+    summary["runs"][0]["rows"] = 3
+    path.write_text(json.dumps(summary))
+    assert cli.main(["compare", "--resume", str(earlier)]) == 0
+    assert json.loads(path.read_text())["jobs"] == summary["jobs"] == 1
