@@ -67,7 +67,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error(f"SUBMISSIONS must be an existing folder or zip archive, got {arguments.submissions}")
     try:
         with terminated_as_interrupted():
-            return _again(arguments.out.resolve()) if arguments.again else _grade(arguments)
+            return _update(arguments.out.resolve()) if arguments.again else _grade(arguments)
     except (InputError, DataUnavailable) as error:
         parser.error(str(error))
     except OSError as error:
@@ -91,7 +91,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         )
         return 1
     data, course = find_files(), Course(arguments.out.resolve())
-    _make(course.out)
+    _create_folder(course.out)
     with locked(course.out, "--out", wait=True):
         _check_room(course)
         course.begin(arguments.submissions)
@@ -123,7 +123,7 @@ def _grade(arguments: argparse.Namespace) -> int:
             (course.working / "data" / name).write_bytes(file.content)
         _run_all(grader, found, to_do, known, arguments.jobs)
         shutil.rmtree(course.working, ignore_errors=True)
-    return _close(course, known)
+    return _print_summary(course, known)
 
 
 def _run_all(
@@ -154,7 +154,7 @@ def _run_all(
         pool.shutdown()
 
 
-def _make(out: Path) -> None:
+def _create_folder(out: Path) -> None:
     """Create the folder of the grades. Raises: InputError if it cannot be created or written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _check_room(course: Course) -> None:
         raise OSError(DISK_FULL[0], f"less than {ROOM >> 20} MB are free on this disk", str(course.out))
 
 
-def _again(out: Path) -> int:
+def _update(out: Path) -> int:
     """Update the table and the feedback with the points that were given by hand."""
     course = Course(out)
     if not course.folder.is_dir():
@@ -192,10 +192,10 @@ def _again(out: Path) -> int:
             known[student] = dataclasses.replace(result, **dataclasses.asdict(points))
             course.keep(known[student])
         course.write_table(course.most(), known)
-    return _close(course, known)
+    return _print_summary(course, known)
 
 
-def _close(course: Course, known: Mapping[str, Result]) -> int:
+def _print_summary(course: Course, known: Mapping[str, Result]) -> int:
     graded = sum(not result.reason for result in known.values())
     print(f"{graded} graded, {len(known) - graded} reported: {course.table}")
     return 0

@@ -34,7 +34,7 @@ class Grader:
     solution: NotebookNode
     released: NotebookNode
     stop: threading.Event = field(default_factory=threading.Event)
-    recording: threading.Lock = field(default_factory=threading.Lock)  # nbgrader's database allows one writer
+    recording_lock: threading.Lock = field(default_factory=threading.Lock)  # nbgrader's database allows one writer
 
     def grade(self, submission: Submission) -> Result:
         """Run and record a submission. Raises: Stopped if `stop` is set in the meantime."""
@@ -86,7 +86,7 @@ class Grader:
         Raises: InputError if nbgrader fails; Stopped if `stop` is set.
         """
         task = RecordTask(str(self.course.folder), safe, student, str(self.page(safe)), anew)
-        with self.recording:
+        with self.recording_lock:
             if self.stop.is_set():
                 raise Stopped("stopped")
             if anew:  # remove what a killed process may have left half written

@@ -97,12 +97,12 @@ def build(cells: Sequence[Cell], solution: NotebookNode, released: NotebookNode)
             if not _same(cell.source, place.stub):
                 (place.before if place.cell.metadata.nbgrader.grade else place.after).append(cell)
     given = {_plain(cell.source) for cell in released.cells}
-    built: List[NotebookNode] = [_own(cell) for cell in first]
+    built: List[NotebookNode] = [_new_cell(cell) for cell in first]
     notes: List[str] = []
     for number, place in enumerate(places):
         around = place.after + [cell for cell in places[number - 1].after if number and cell.kind != "code"]
         written = any(cell.source.strip() and _plain(cell.source) not in given for cell in around)
-        built += [*map(_own, place.before), *_answer(place, written, notes), *map(_own, place.after)]
+        built += [*map(_new_cell, place.before), *_answer(place, written, notes), *map(_new_cell, place.after)]
     notebook = nbformat.v4.new_notebook(cells=built, metadata=copy.deepcopy(solution.metadata))
     for number, made in enumerate(built):
         made.id = label_of(made) or f"own-{number}"
@@ -149,7 +149,7 @@ def _answer(place: _Place, written_nearby: bool, notes: List[str]) -> List[Noteb
     if graded.cell_type == "markdown" and not answers and written_nearby:
         graded.source += ELSEWHERE  # changes it, so that it counts as an answer to read
         notes.append(f"{label} is empty, but the student wrote a cell next to it")
-    return [*(_own(Cell(graded.cell_type, cell.source)) for cell in answers[:-1]), graded]
+    return [*(_new_cell(Cell(graded.cell_type, cell.source)) for cell in answers[:-1]), graded]
 
 
 def _cell(cell: Dict[str, Any]) -> Cell:
@@ -168,7 +168,7 @@ def _cell(cell: Dict[str, Any]) -> Cell:
     return Cell(kind if isinstance(kind, str) and kind in NEW else "raw", source, *names)
 
 
-def _own(cell: Cell) -> NotebookNode:
+def _new_cell(cell: Cell) -> NotebookNode:
     return NEW[cell.kind](cell.source)
 
 

@@ -123,7 +123,7 @@ def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.E
         result.touch()
         reason, code, said = _execute(folder, working / "data", token, limits, stop)
         if reason or code:
-            raise InputError(reason or _why(code, said, limits))
+            raise InputError(reason or _describe_failure(code, said, limits))
         return with_outputs(notebook, result.read_bytes())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -191,7 +191,7 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
         try:
             reason = _watch(process, token, limits, stop)
         finally:
-            _end(process, token)
+            _kill_all(process, token)
             assert process.stdin
             process.stdin.close()
         log.seek(0, os.SEEK_END)
@@ -210,7 +210,7 @@ def _watch(process: subprocess.Popen[bytes], token: str, limits: Limits, stop: t
             pass
         if stop.is_set():
             raise Stopped("stopped")
-        running, memory = _family(process, token), 0
+        running, memory = _processes_of(process, token), 0
         for one in running:
             try:
                 used = one.memory_full_info()
@@ -225,7 +225,7 @@ def _watch(process: subprocess.Popen[bytes], token: str, limits: Limits, stop: t
             return f"stopped: it took more than {limits.seconds} seconds"
 
 
-def _family(process: subprocess.Popen[bytes], token: str) -> Set[psutil.Process]:
+def _processes_of(process: subprocess.Popen[bytes], token: str) -> Set[psutil.Process]:
     """Return every process of a submission: those that carry its token, and the descendants of its first."""
     try:
         found = set(psutil.Process(process.pid).children(recursive=True))
@@ -240,10 +240,10 @@ def _family(process: subprocess.Popen[bytes], token: str) -> Set[psutil.Process]
     return found
 
 
-def _end(process: subprocess.Popen[bytes], token: str) -> None:
+def _kill_all(process: subprocess.Popen[bytes], token: str) -> None:
     """Kill all processes of a submission, repeatedly, because they may start others."""
     for _ in range(100):
-        left = _family(process, token)
+        left = _processes_of(process, token)
         if process.poll() is None:
             process.kill()
         for one in left:
@@ -257,7 +257,7 @@ def _end(process: subprocess.Popen[bytes], token: str) -> None:
     process.wait()
 
 
-def _why(code: int, said: str, limits: Limits) -> str:
+def _describe_failure(code: int, said: str, limits: Limits) -> str:
     """Say why a run has no result, from its exit code and its log."""
     if code == execute.STUCK:
         return f"stopped: a cell took more than {limits.cell_seconds} seconds and could not be interrupted"

@@ -82,7 +82,7 @@ def lacking(found: Mapping[str, Found], root: Root = None, options: Mapping[str,
         if named and others:
             what = 'none of the files' if len(others) == len(found) else f'no {", no ".join(others)}'
             lines.append(
-                f'{options.get(source, source)}, {folder}: {_closed(folder) or what}; '
+                f'{options.get(source, source)}, {folder}: {_why_unreadable(folder) or what}; '
                 f'taken from {", ".join(sorted(map(str, set(others.values()))))}'
             )
     return lines
@@ -107,9 +107,9 @@ def _places(root: Root, dataset: DataSet) -> List[_Place]:
     folder = folder_from('GLUON_BN_DATA')
     if folder:
         places.append(_Place('$GLUON_BN_DATA', folder, True))
-    mxnet_home, at_home = folder_from('MXNET_HOME'), home()
-    if mxnet_home is None and at_home is not None:
-        mxnet_home = at_home / '.mxnet'
+    mxnet_home, home_folder = folder_from('MXNET_HOME'), home()
+    if mxnet_home is None and home_folder is not None:
+        mxnet_home = home_folder / '.mxnet'
     if mxnet_home is not None:
         places.append(_Place("MXNet's cache", mxnet_home / 'datasets' / 'fashion-mnist', False))
     places.append(_Place('the system', dataset.system, False))
@@ -120,11 +120,11 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
     """Look in a folder for the missing files; add what it has to `found`, and what it lacks to `tried`."""
     source, folder, named = place
     missing = [name for name in dataset.files if name not in found]
-    closed = _closed(folder) if missing else None
-    if closed:
-        tried.append((source, f', {folder}: {closed}'))
-        if closed != NO_FOLDER:
-            reason = f', {folder}, cannot be read: {closed}.'
+    unreadable = _why_unreadable(folder) if missing else None
+    if unreadable:
+        tried.append((source, f', {folder}: {unreadable}'))
+        if unreadable != NO_FOLDER:
+            reason = f', {folder}, cannot be read: {unreadable}.'
             if named:
                 raise DataUnavailable(f'{reason} Name a folder that you can read.', source)
             warnings.warn(f'{source}{reason} Looking elsewhere.', DataWarning, stacklevel=4)
@@ -157,7 +157,7 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
         tried.append((source, f', {folder}: {"; ".join(reasons)}'))
 
 
-def _closed(folder: Path) -> Optional[str]:
+def _why_unreadable(folder: Path) -> Optional[str]:
     """Return why a folder cannot be read, or None if it can."""
     try:
         os.stat(os.path.join(folder, '.'))  # '.' also needs the permission to enter
@@ -179,7 +179,7 @@ def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
         )
     for mirror in dataset.mirrors:
         for name in [name for name in dataset.files if name not in found]:
-            with _keeping_in(folder):
+            with _storing_in(folder):
                 check_writable(folder / f'{name}.gz')  # before fetching megabytes for it
             url = f'{mirror}/{name}.gz'
             expected = dataset.files[name]
@@ -190,11 +190,11 @@ def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
             except FAILURES as error:
                 tried.append((url, f': {_reason(error)}'))
                 break  # give up this mirror: each of its other files could take as long to fail
-            found[name] = _keep(folder, name, url, packed, content)
+            found[name] = _store_file(folder, name, url, packed, content)
     missing = [name for name in dataset.files if name not in found]
     if not missing or not dataset.package:
         return
-    with _keeping_in(folder):
+    with _storing_in(folder):
         check_writable(folder / f'{missing[0]}.gz')
     source = f"Debian's package {dataset.package}"
     members = {str(dataset.system / f'{name}.gz').lstrip('/'): name for name in missing}
@@ -209,18 +209,18 @@ def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
         except (WrongFile, KeyError) as error:
             tried.append((source, f', {member}: {"not in it" if isinstance(error, KeyError) else error}'))
             continue
-        found[name] = _keep(folder, name, source, packed_files[member], content)
+        found[name] = _store_file(folder, name, source, packed_files[member], content)
 
 
-def _keep(folder: Path, name: str, source: str, packed: bytes, content: bytes) -> Found:
+def _store_file(folder: Path, name: str, source: str, packed: bytes, content: bytes) -> Found:
     path = folder / (f'{name}.gz' if packed.startswith(GZIP) else name)
-    with _keeping_in(folder):
+    with _storing_in(folder):
         store(packed, path)
     return Found(path, source, content)
 
 
 @contextlib.contextmanager
-def _keeping_in(folder: Path) -> Iterator[None]:
+def _storing_in(folder: Path) -> Iterator[None]:
     """Turn an OSError into DataUnavailable: the folder cannot be written."""
     try:
         yield

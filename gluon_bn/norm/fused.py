@@ -49,15 +49,15 @@ def choose() -> Tuple[str, str]:
     Raises: InputError if GLUON_BN_FUSED is not native, portable or auto;
     NativeError if it is native and the native path is unavailable.
     """
-    wish = os.environ.get('GLUON_BN_FUSED') or 'auto'
-    if wish not in ('native', 'portable', 'auto'):
-        raise InputError(f'must be native, portable or auto, got {wish!r}; unset it for auto', 'GLUON_BN_FUSED')
-    if wish == 'portable':
+    setting = os.environ.get('GLUON_BN_FUSED') or 'auto'
+    if setting not in ('native', 'portable', 'auto'):
+        raise InputError(f'must be native, portable or auto, got {setting!r}; unset it for auto', 'GLUON_BN_FUSED')
+    if setting == 'portable':
         return 'portable', 'GLUON_BN_FUSED=portable asks for it'
     try:
         native.load()
     except NativeError as error:
-        if wish == 'native':
+        if setting == 'native':
             raise NativeError(
                 f'GLUON_BN_FUSED=native, but {error}, or unset GLUON_BN_FUSED to take the portable path'
             ) from error

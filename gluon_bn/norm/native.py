@@ -196,18 +196,18 @@ def find_compiler() -> List[str]:
 
 def cache_folder() -> Path:
     """Return $GLUON_BN_CACHE, or gluon_bn in the user's cache folder. Raises: NativeError if there is neither."""
-    own = folder_from('GLUON_BN_CACHE')
-    if own:
-        return own.absolute()  # MXNet loads only from absolute paths
-    users, at_home = folder_from('XDG_CACHE_HOME'), home()
-    if at_home and not users:
-        users = at_home / '.cache'
-    if not users:
+    configured = folder_from('GLUON_BN_CACHE')
+    if configured:
+        return configured.absolute()  # MXNet loads only from absolute paths
+    user_cache, home_folder = folder_from('XDG_CACHE_HOME'), home()
+    if home_folder and not user_cache:
+        user_cache = home_folder / '.cache'
+    if not user_cache:
         raise NativeError(
             'there is no cache folder: this user has no home folder, and HOME is not set; '
             'set GLUON_BN_CACHE to a folder that can be written'
         )
-    return users.absolute() / 'gluon_bn'
+    return user_cache.absolute() / 'gluon_bn'
 
 
 def fingerprint(compiler: Sequence[str]) -> str:

@@ -24,10 +24,10 @@ def keep_freed_memory() -> None:
 
     Raises: InputError if GLUON_BN_MALLOC is neither 0 nor 1.
     """
-    wish = os.environ.get('GLUON_BN_MALLOC') or '1'
-    if wish not in ('0', '1'):
-        raise InputError(f'must be 0 or 1, got {wish!r}; unset it for 1', 'GLUON_BN_MALLOC')
+    setting = os.environ.get('GLUON_BN_MALLOC') or '1'
+    if setting not in ('0', '1'):
+        raise InputError(f'must be 0 or 1, got {setting!r}; unset it for 1', 'GLUON_BN_MALLOC')
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform.startswith('linux') else None
-    if wish == '1' and mallopt:
+    if setting == '1' and mallopt:
         for name, value in ((M_MMAP_THRESHOLD, ONE_GIB), (M_TRIM_THRESHOLD, ONE_GIB), (M_ARENA_MAX, 1)):
             mallopt(name, value)

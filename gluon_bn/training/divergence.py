@@ -68,16 +68,16 @@ class DivergenceMonitor:
         )
         self.windows.append(_Window(window.start + len(window.minibatches), self._copies()))
         if len(self.windows) > 2:
-            self._judge(self.windows.pop(0))
+            self._check_finite(self.windows.pop(0))
 
     def finish_epoch(self, totals: Totals) -> None:
         """End an epoch. Raises: Diverged if any window was not finite."""
         self.check_window(totals)
         for window in self.windows[:-1]:
-            self._judge(window)
+            self._check_finite(window)
         self.windows = []
 
-    def _judge(self, window: _Window) -> None:
+    def _check_finite(self, window: _Window) -> None:
         if all(flag.asscalar() == 1 for flag in window.finite):
             return
         for parameter, arrays in window.before.items():

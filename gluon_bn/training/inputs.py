@@ -101,14 +101,14 @@ def pairs(name: str, data_iter: Iterable[Any], labelled: bool = True) -> Iterato
     number = 0
     for number, minibatch in enumerate(data_iter, 1):
         if not isinstance(minibatch, (list, tuple)) or len(minibatch) != 2:
-            came = f'{len(minibatch)} of them' if isinstance(minibatch, (list, tuple)) else type(minibatch).__name__
-            raise InputError(f'must give pairs of arrays (X, y), got {came} as minibatch {number}', name)
+            got = f'{len(minibatch)} of them' if isinstance(minibatch, (list, tuple)) else type(minibatch).__name__
+            raise InputError(f'must give pairs of arrays (X, y), got {got} as minibatch {number}', name)
         X, y = minibatch
         for what, array in (('X', X), ('y', y))[: 1 + labelled]:
             if not isinstance(array, NDArray) and not (isinstance(array, numpy.ndarray) and array.dtype.kind in 'biuf'):
-                came = f'an array of {array.dtype}' if isinstance(array, numpy.ndarray) else type(array).__name__
+                got = f'an array of {array.dtype}' if isinstance(array, numpy.ndarray) else type(array).__name__
                 raise InputError(
-                    f'must be an array of numbers, of MXNet or NumPy, got {came} in minibatch {number} of {name}', what
+                    f'must be an array of numbers, of MXNet or NumPy, got {got} in minibatch {number} of {name}', what
                 )
         if X.ndim == 0 or len(X) == 0:
             raise InputError(f'must hold examples, got shape {X.shape} in minibatch {number} of {name}', 'X')
@@ -169,13 +169,13 @@ def run(net: Block, X: Any, device: mx.Context) -> Any:
         with autograd.pause():
             return net(X)
     except (MXNetError, ValueError) as error:  # of MXNet and Gluon for shapes and types; any other is re-raised
-        reason = _misfit(net, X, error)
+        reason = _describe_misfit(net, X, error)
         if reason is None:
             raise
         raise InputError(reason, 'X') from error
 
 
-def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
+def _describe_misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
     """Say which of Gluon's layers rejects its input, and what it takes; None if the error has another cause."""
     layers = dict(paths_of(net)) or {'': net}
     reached: List[Tuple[str, Any]] = []
@@ -184,11 +184,11 @@ def _misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
             net(X)
     if isinstance(error, InputError) or not reached or not type(layers[reached[-1][0]]).__module__.startswith('mxnet.'):
         return None
-    path, came = reached[-1]
-    layer, shape = layers[path], ('b', *came.shape[1:])
+    path, got = reached[-1]
+    layer, shape = layers[path], ('b', *got.shape[1:])
     takes = f': {str(error).strip().splitlines()[-1]}'
-    if hasattr(layer, 'weight') and numpy.dtype(layer.weight.dtype) != came.dtype:
-        expected, actual = numpy.dtype(layer.weight.dtype), numpy.dtype(came.dtype)
+    if hasattr(layer, 'weight') and numpy.dtype(layer.weight.dtype) != got.dtype:
+        expected, actual = numpy.dtype(layer.weight.dtype), numpy.dtype(got.dtype)
         remedy = f"convert it by X.astype('{expected}')" + f", or net by net.cast('{actual}')" * (actual.kind == 'f')
         return f'must be {expected}, as the weights of net are, got {actual}; {remedy}'
     if isinstance(layer, nn.Dense) and layer.weight.shape[1] > 0:

@@ -74,9 +74,9 @@ def check_labels(invalid: float, count: int, classes: int) -> None:
 def check_output(output: Any, examples: int) -> None:
     """Raise InputError unless output is (b, classes) for b examples, and there are two classes or more."""
     if not isinstance(output, NDArray) or output.ndim != 2 or len(output) != examples:
-        came = f'shape {output.shape}' if isinstance(output, NDArray) else type(output).__name__
+        got = f'shape {output.shape}' if isinstance(output, NDArray) else type(output).__name__
         raise InputError(
-            f'must return an array (b, classes), one row for each of {examples} examples, got {came}; '
+            f'must return an array (b, classes), one row for each of {examples} examples, got {got}; '
             'let its last layer be nn.Dense(classes)',
             'net',
         )
