@@ -1,11 +1,11 @@
-"""What must hold of every batch normalization, for arrays of any shape, size and precision; hypothesis draws them.
+"""Properties of every batch normalization, for arrays of any shape, size and precision; hypothesis draws them.
 
 Each property is a function (fn, case) that asserts. How far a result may be from float64 is derived for each channel:
 
-    u   what one rounding costs: eps of the type in which fn computes (float32 for float16)
+    u   the error of one rounding: eps of the type in which fn computes (float32 for float16)
     s   sqrt(var + eps), by which the channel is divided
-    k   u * max|X| / s: what rounding the channel's mean moves X_hat by
-    e   the error of X_hat: u * (1 + max|X_hat|); k times as much again where the mean is used as it was rounded
+    k   u * max|X| / s: how far rounding the channel's mean moves X_hat
+    e   the error of X_hat: u * (1 + max|X_hat|), or (u + k) * (1 + max|X_hat|) if the rounded mean is used
 """
 
 from typing import NamedTuple, Tuple
@@ -18,16 +18,16 @@ from mxnet import MXNetError, autograd, nd
 from gluon_bn import fused_batch_norm
 from gluon_bn.norm import batch_norm_portable
 
-ROUNDINGS = 4  # a result goes through several: sums, mean, root, quotient, product, sum
+ROUNDINGS = 4  # a result is rounded several times: sums, mean, root, quotient, product, sum
 LARGEST = {"float16": 1e4, "float32": 1e6, "float64": 1e6}  # offset or scale: float16 ends at 65504
 RESULTS = ("Y", "moving_mean", "moving_var", "dX", "dgamma", "dbeta")
 
 
 class Case(NamedTuple):
-    """A minibatch and all that goes with it. A channel's kind is its offset, its scale and its gamma."""
+    """A minibatch with its parameters and options. A channel's kind is its offset, scale and gamma."""
 
     shape: Tuple[int, ...]
-    kinds: Tuple[Tuple[float, float, float], ...]  # for one channel after another, again and again
+    kinds: Tuple[Tuple[float, float, float], ...]  # one per channel, repeated cyclically
     dtype: str = "float32"
     eps: float = 1e-5
     momentum: float = 0.9
@@ -35,7 +35,7 @@ class Case(NamedTuple):
     seed: int = 0
 
     def arrays(self):
-        """X, gamma, beta, moving_mean, moving_var and dY in float64, all of them numbers that dtype can hold."""
+        """Return X, gamma, beta, moving_mean, moving_var and dY in float64, with values that dtype can represent."""
         X, gamma, *others = oracle.draw(self.shape, seed=self.seed)
         offset, scale, gamma[:] = (numpy.resize(part, self.shape[1]).reshape(gamma.shape) for part in zip(*self.kinds))
         largest = LARGEST[self.dtype]
@@ -75,9 +75,9 @@ CASES = st.builds(
 
 
 def agrees_with_float64(fn, case):
-    """Y, the statistics and the gradients are those of NumPy in float64, as near as rounding lets them be."""
+    """Y, the statistics and the gradients equal those of NumPy in float64, up to rounding."""
     *arrays, dY = case.arrays()
-    largest = float(numpy.finfo(case.dtype).max)  # what a type cannot hold is infinite in it, and rightly so
+    largest = float(numpy.finfo(case.dtype).max)  # larger values correctly become infinite
     for name, actual, expected, tolerance in zip(
         RESULTS, case.run(fn, arrays, dY), expected_of(case), tolerances(fn, case)
     ):
@@ -88,7 +88,7 @@ def agrees_with_float64(fn, case):
 
 
 def expected_of(case):
-    """The RESULTS by NumPy in float64."""
+    """Return the RESULTS from NumPy in float64."""
     X, gamma, beta, moving_mean, moving_var, dY = case.arrays()
     if not case.train_mode:
         return oracle.predict(X, gamma, beta, moving_mean, moving_var, case.eps, dY)
@@ -102,7 +102,7 @@ def expected_of(case):
 
 
 def tolerances(fn, case):
-    """How far each of the RESULTS may be off, by value or by channel."""
+    """Return the tolerance for each of the RESULTS, per value or per channel."""
     X, gamma, beta, moving_mean, moving_var, dY = (numpy.abs(array) for array in case.arrays())
     axes = oracle.axes_of(X)
     u, s, _, X_hat, e = conditioning(fn, case)
@@ -110,14 +110,14 @@ def tolerances(fn, case):
     derived = (
         gamma * e + u * beta,
         u * (moving_mean + X.max(axes, keepdims=True)),
-        # the square of what rounding moves the mean by is added to the variance; native counts from the channel's first
-        # value, whose distance from the mean squared may be a good many variances
+        # the squared rounding error of the mean adds to the variance; native takes differences from the channel's first
+        # value, whose squared distance from the mean may be many variances
         u * (moving_var + D**2).max(axes, keepdims=True) + (u * X.max(axes, keepdims=True)) ** 2,
         gamma / s * dY.max(axes, keepdims=True) * (1 + X_hat) * e,
         dY.sum(axes, keepdims=True) * e,
         dY.sum(axes, keepdims=True) * u,
     )
-    own = numpy.finfo(case.dtype)  # in which each result ends, the smallest ones as multiples of tiny * eps
+    own = numpy.finfo(case.dtype)  # the type of the results, the smallest of which are multiples of tiny * eps
     return [
         ROUNDINGS * tolerance + own.eps * numpy.abs(expected) + own.tiny * own.eps
         for tolerance, expected in zip(derived, expected_of(case))
@@ -125,31 +125,31 @@ def tolerances(fn, case):
 
 
 def conditioning(fn, case):
-    """u, s, k, max|X_hat| and e, as the head of this file has them."""
+    """Return u, s, k, max|X_hat| and e, defined at the top of this file."""
     X, _, _, moving_mean, moving_var, _ = case.arrays()
     axes = oracle.axes_of(X)
     D, _, var = oracle.centred(X) if case.train_mode else (X - moving_mean, moving_mean, moving_var)
     u = numpy.finfo("float32" if case.dtype == "float16" else case.dtype).eps
-    # native sums in float64, whatever the type: for float64 itself the roundings of one sum after another add up
+    # native always sums in float64: for float64 input, the roundings of successive sums accumulate
     in_float64 = fn is fused_batch_norm and case.dtype == "float64"
     if in_float64:
         u *= numpy.sqrt(X.size / X.shape[1])
     s = numpy.sqrt(var + case.eps)
     k = u * numpy.abs(X).max(axes, keepdims=True) / s
     X_hat = numpy.abs(D).max(axes, keepdims=True) / s + k
-    # the fused paths take out what rounding left of the mean, native by means of float64's finer digits
+    # the fused paths remove the rounding error of the mean, native with float64's extra digits
     rounded = fn not in (batch_norm_portable, fused_batch_norm) or in_float64
     return u, s, k, X_hat, (u + k * (rounded and case.train_mode)) * (1 + X_hat)
 
 
 def the_gradient_is_the_slope(fn, case):
-    """Each gradient, along a random direction, is the slope of fn's own results there; in float64."""
+    """Each gradient along a random direction equals the slope of fn's own results, in float64."""
     case = case._replace(dtype="float64")
     *arrays, dY = case.arrays()
     axes, random = oracle.axes_of(dY), numpy.random.RandomState(case.seed + 1)
 
     def value(*arrays):
-        """sum(Y * dY) of each channel."""
+        """Return sum(Y * dY) per channel."""
         with autograd.train_mode() if case.train_mode else autograd.predict_mode():
             Y = fn(*(nd.array(array, dtype="float64") for array in arrays), case.eps, case.momentum)[0]
         return (Y.asnumpy() * dY).sum(axes, keepdims=True)
@@ -171,7 +171,7 @@ def the_gradient_is_the_slope(fn, case):
 
 
 def a_poisoned_channel_stays_alone(fn, case):
-    """NaN or infinity in one channel leaves the others bit for bit what they are without it."""
+    """NaN or infinity in one channel does not change a bit of the others."""
     *arrays, dY = case.arrays()
     channels, random = arrays[0].shape[1], numpy.random.RandomState(case.seed + 2)
     channel, which = random.randint(channels), random.randint(len(arrays))
@@ -185,7 +185,7 @@ def a_poisoned_channel_stays_alone(fn, case):
 
 
 def the_books_are_kept(fn, case):
-    """Nothing that fn was given is changed, and the new statistics hang on no graph, even where the old ones do."""
+    """fn changes none of its arguments, and the new statistics are detached, even if the old ones are not."""
     arrays = [nd.array(array, dtype=case.dtype) for array in case.arrays()[:5]]
     before = [array.asnumpy() for array in arrays]
     for array in arrays[:3]:

@@ -35,7 +35,7 @@ class DataMissing(DataUnavailable):
         return (
             f'Fashion-MNIST is incomplete: could not find {", ".join(self.missing)}. Tried:\n'
             + ''.join(f'  - {options.get(source, source)}{text}\n' for source, text in self.tried)
-            + 'Ways out:\n'
+            + 'What to do:\n'
             f'  - on Debian or Ubuntu: sudo apt-get update && sudo apt-get install {self.package}\n'
             '  - copy the four .gz files from a machine that has them into a folder, and set GLUON_BN_DATA to it\n'
             '  - behind a proxy: set http_proxy and https_proxy, and try again'

@@ -522,7 +522,7 @@ def test_a_folder_that_cannot_be_entered_is_named_with_the_reason(
     monkeypatch.setenv('MXNET_HOME', str(tmp_path / home))
     closed = tmp_path / home / 'datasets' / 'fashion-mnist'
     with pytest.warns(UserWarning, match=f"MXNet's cache, {closed}, cannot be read: {reason}. Looking elsewhere"):
-        with pytest.raises(DataUnavailable, match=f"MXNet's cache, {closed}: {reason}\n(?s:.*)Ways out"):
+        with pytest.raises(DataUnavailable, match=f"MXNet's cache, {closed}: {reason}\n(?s:.*)What to do"):
             find_files(dataset=dataset())
         with pytest.raises(DataUnavailable, match=f'cannot be stored in {closed}: {reason}. Set GLUON_BN_DATA'):
             find_files(dataset=dataset('good'))
