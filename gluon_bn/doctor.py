@@ -134,7 +134,7 @@ def check_mxnet(found: Answer | None = None) -> Result:
     if "has no attribute 'bool'" in error:
         return Result("MXNet", False, error, "NumPy is too new for MXNet: `pip install numpy==1.23.5`")
     if "distutils" in error:
-        return Result("MXNet", False, error, "`pip install setuptools`, which has it")
+        return Result("MXNet", False, error, "`pip install setuptools`, which provides it")
     if error:
         return Result("MXNet", False, error, INSTALL)
     if version != "1.9.1":

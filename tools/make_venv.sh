@@ -24,8 +24,8 @@ done
 if [ -z "$python" ] && [ -n "$no_venv" ]; then
     minor=$("$no_venv" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     cat >&2 <<END
-$no_venv ($(version_of "$no_venv")) is there, but it cannot make a virtual environment: its module ensurepip is missing.
-On Debian and Ubuntu:  sudo apt-get install python$minor-venv   and then the same make command again.
+$no_venv ($(version_of "$no_venv")) cannot make a virtual environment: its module ensurepip is missing.
+On Debian and Ubuntu:  sudo apt-get install python$minor-venv   then repeat the make command.
 END
     exit 1
 fi
@@ -34,10 +34,10 @@ if [ -z "$python" ] && [ -n "${1:-}" ]; then
     for candidate in $pythons; do
         supported "$candidate" && has_venv "$candidate" || continue
         version=$(version_of "$1")
-        command -v "$1" >/dev/null 2>&1 || version='not there'
+        command -v "$1" >/dev/null 2>&1 || version='not found'
         cat >&2 <<END
-$1 (${version:-does not run}) was asked for, but this takes CPython 3.8 to 3.14.
-$candidate ($(version_of "$candidate")) is here: leave PYTHON out, and it is taken.
+$1 (${version:-does not run}) was requested, but this package needs CPython 3.8 to 3.14.
+$candidate ($(version_of "$candidate")) is available: omit PYTHON to use it.
 END
         exit 1
     done
@@ -51,13 +51,13 @@ if [ -z "$python" ]; then
         found="$found${found:+, }$candidate (${version:-does not run})"
     done
     cat >&2 <<END
-No Python here can run this. It takes CPython 3.8 to 3.14.
-Found: ${found:-${1:-no Python} (not there)}.
-Why:   d2l 1.0.3 needs Python 3.8; later ones than 3.14, PyPy and free-threaded builds are not tested.
-To do: install Python 3.11 beside the one you have (nothing else changes), by one of
+No suitable Python was found. This package needs CPython 3.8 to 3.14.
+Found: ${found:-${1:-no Python} (not found)}.
+Why:   d2l 1.0.3 needs Python 3.8; versions after 3.14, PyPy and free-threaded builds are not tested.
+To do: install Python 3.11 beside your other Pythons (nothing else changes), by one of
          sudo apt-get install python3.11 python3.11-venv     (Debian 12)
          pyenv install 3.11   |   uv python install 3.11   |   conda create -n py311 python=3.11
-       and then the same make command again, with PYTHON=/path/to/python3.11 where it is not on the PATH.
+       then repeat the make command, with PYTHON=/path/to/python3.11 if it is not on the PATH.
 END
     exit 1
 fi
@@ -83,8 +83,8 @@ if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
 fi
 if ! pip install -qq $what; then
     cat >&2 <<END
-pip could not install the requirements. Is there a network, does pip reach its index, and is there room for a gigabyte?
-This says more:  .venv/bin/python -m pip install $what
+pip could not install the requirements. Check the network, pip's index, and that 1 GB of disk space is free.
+For details:  .venv/bin/python -m pip install $what
 END
     exit 1
 fi

@@ -43,4 +43,4 @@ class DataMissing(DataUnavailable):
 
 
 class DataWarning(UserWarning):
-    """A place that the user did not name holds a wrong file or cannot be read; the search goes on."""
+    """A place that the user did not name holds a wrong file or cannot be read; the search continues."""

@@ -90,7 +90,7 @@ def _ranked(names: List[str]) -> List[str]:
     layers of a type as they are created, in a net or in the whole process.
     """
     names = [name[os.path.commonprefix(names).rfind('_') + 1 :] for name in names]
-    numbers: Dict[str, Set[int]] = {}  # by what stands before them
+    numbers: Dict[str, Set[int]] = {}  # by the text before them
     for name in names:
         for match in re.finditer(r'\d+(?=_)', name):
             numbers.setdefault(name[: match.start()], set()).add(int(match[0]))

@@ -176,19 +176,19 @@ def test_a_shim_that_does_not_run_is_passed_over(tree, tmp_path):
 
 def test_a_named_python_that_is_not_there_is_said_so(tree):
     done = make(tree, "test", "PYTHON=/nowhere/python3.11", path={})
-    assert done.returncode != 0 and "Found: /nowhere/python3.11 (not there)." in done.stdout
+    assert done.returncode != 0 and "Found: /nowhere/python3.11 (not found)." in done.stdout
 
 
-@pytest.mark.parametrize("asked, what", [("python3.12", "{asked} (does not run)"), ("/nowhere", "{asked} (not there)")])
+@pytest.mark.parametrize("asked, what", [("python3.12", "{asked} (does not run)"), ("/nowhere", "{asked} (not found)")])
 def test_where_another_python_would_do_the_one_asked_for_is_named_and_the_way_out_is_to_leave_it_out(
     tree, tmp_path, asked, what
 ):
     minor = "{}.{}".format(*sys.version_info[:2])
     does_not_run = script(tmp_path / "shim", "exit 127\n")
     done = make(tree, "test", f"PYTHON={asked}", path={f"python{minor}": sys.executable, "python3.12": does_not_run})
-    assert done.returncode != 0 and what.format(asked=asked) + " was asked for" in done.stdout
-    assert f"python{minor} ({minor}.{sys.version_info[2]}) is here: leave PYTHON out" in done.stdout
-    assert "No Python here" not in done.stdout and not (tree / ".venv").exists()
+    assert done.returncode != 0 and what.format(asked=asked) + " was requested" in done.stdout
+    assert f"python{minor} ({minor}.{sys.version_info[2]}) is available: omit PYTHON" in done.stdout
+    assert "No suitable Python" not in done.stdout and not (tree / ".venv").exists()
 
 
 @pytest.mark.fault("a Python without ensurepip")
