@@ -182,23 +182,15 @@ def test_a_failed_comparison_fails_also_when_its_reader_has_gone():
     assert process.wait(timeout=60) == 1
 
 
+TRAIN = ("train", "--norm", "none", "--epochs", 1, "--examples", 256, "--out")  # and a folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", ["1", "2", "1 2", "0 1 2"])
 @pytest.mark.fault("a shell has closed standard output or error")
 def test_a_closed_standard_output_or_error_is_no_error(tmp_path, closed):
     redirections = " ".join(f"{number}>&-" for number in closed.split())
-    done = command(
-        "train",
-        "--norm",
-        "none",
-        "--epochs",
-        1,
-        "--examples",
-        256,
-        "--out",
-        tmp_path / "run",
-        inside=("sh", "-c", f'exec "$@" {redirections}', "sh"),
-    )
+    done = command(*TRAIN, tmp_path / "run", inside=("sh", "-c", f'exec "$@" {redirections}', "sh"))
     assert done.returncode == 0, done.stderr
     assert "unexpected" not in done.stdout + done.stderr
     assert (tmp_path / "run" / "report.md").exists()
@@ -207,19 +199,7 @@ def test_a_closed_standard_output_or_error_is_no_error(tmp_path, closed):
 @pytest.mark.slow
 def test_a_terminal_without_a_character_gets_its_escape(tmp_path):
     out = tmp_path / "résultats"
-    done = command(
-        "train",
-        "--norm",
-        "none",
-        "--epochs",
-        1,
-        "--examples",
-        256,
-        "--out",
-        out,
-        PYTHONIOENCODING="ascii",
-        PYTHONUTF8="1",
-    )
+    done = command(*TRAIN, out, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
     assert done.returncode == 0, done.stderr
     assert "r\\xe9sultats" in done.stdout and (out / "report.md").exists()
     assert json.loads((out / "summary.json").read_text())["runs"][0]["finished"]
