@@ -67,6 +67,9 @@ assignment: .venv/ready  ## the exercises to hand out, in build/assignment
 grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs/grades; needs bubblewrap
 	$(py) -m gluon_bn.classroom.grade $${SUBMISSIONS:+"$$SUBMISSIONS"} $(ARGS)
 
+wheelhouse: .venv/ready  ## all that set-up needs in build/wheelhouse, for `make WHEELHOUSE=folder compare` without a network
+	$(py) tools/wheelhouse.py $(ARGS)
+
 lab: .venv/ready         ## JupyterLab on the notebooks
 	$(py) -m jupyterlab notebooks $(ARGS)
 
@@ -121,4 +124,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-browser faults notebooks tables book assignment grade lab bench soak doctor lint lock clean
+.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-browser faults notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean

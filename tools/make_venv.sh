@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make .venv with the requirements and the package in it:  sh tools/make_venv.sh [PYTHON]
-# Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8, 3.14, 3.13, 3.12 that exists and runs.
+# WHEELHOUSE=folder in the environment: without a network. Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8, 3.14, 3.13, 3.12 that exists and runs.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -65,11 +65,15 @@ fi
 # Windows, Apple silicon: the doctor gives the reason, where pip says only "no matching distribution".
 "$python" -m gluon_bn.doctor platform >&2
 
+offline=''
+if [ -n "${WHEELHOUSE:-}" ]; then # a folder that replaces the network: see tools/wheelhouse.py
+    offline="--no-index --find-links $("$python" tools/wheelhouse.py --check "$WHEELHOUSE")"
+fi
+
 version=$(version_of "$python")
 if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ]; then # missing, unfinished, or made by another Python
     echo "Making .venv with $python ($version). This takes a minute or two." >&2
-    rm -rf .venv
-    "$python" -m venv .venv
+    "$python" -m venv --clear .venv # in a container, .venv may be a volume: emptied, but not removed
 else
     echo "Bringing .venv ($version) up to date." >&2
 fi
@@ -81,7 +85,7 @@ what='-r requirements.txt -r requirements/test.txt' hook=''
 if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
     what='--no-deps -r requirements/locked-3.12.txt' hook=tools/mxnet.pth
 fi
-if ! pip install -qq $what; then
+if ! pip install -qq $offline $what; then
     cat >&2 <<END
 pip could not install the requirements. Check the network, pip's index, and that 1 GB of disk space is free.
 For details:  .venv/bin/python -m pip install $what
@@ -95,5 +99,9 @@ else
     cp "$hook" "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
     complaints=$(pip check) || true # each names its package first; the pins of MXNet and d2l are overridden
     if printf '%s\n' "$complaints" | grep ' has requirement \| requires ' | grep -v '^mxnet \|^d2l ' >&2; then exit 1; fi
+fi
+if [ -n "$offline" ]; then # where gluon_bn.data looks, whoever the user is
+    mkdir -p .venv/share/datasets
+    cp -R "$WHEELHOUSE/fashion-mnist" .venv/share/datasets/
 fi
 echo "$version" >.venv/ready

@@ -46,8 +46,9 @@ def find_files(root: Root = None, download: bool = True, dataset: DataSet = FASH
     """Find the four files, each in the first place that has it, and return {name: Found}.
 
     Places: `root`; `$GLUON_BN_DATA`; MXNet's cache (`$MXNET_HOME` or `~/.mxnet`, then `datasets/fashion-mnist`);
-    `/usr/share/datasets/fashion-mnist`; then, if `download`, the public mirrors and Debian's package. A file may be
-    packed (`<name>.gz`) or not (`<name>`). Its unpacked content must have the known size and SHA-256, always.
+    the environment's `share/datasets/fashion-mnist`, if set-up made one; `/usr/share/datasets/fashion-mnist`; then, if
+    `download`, the public mirrors and Debian's package. A file may be packed (`<name>.gz`) or not (`<name>`). Its
+    unpacked content must have the known size and SHA-256, always.
 
     A download goes to `root`, else `$GLUON_BN_DATA`, else MXNet's cache, and appears there once it is verified.
     A wrong file in a folder that the user named (`root`, `$GLUON_BN_DATA`) is an error: no other file replaces it.
@@ -112,6 +113,8 @@ def _places(root: Root, dataset: DataSet) -> List[_Place]:
         mxnet_home = home_folder / '.mxnet'
     if mxnet_home is not None:
         places.append(_Place("MXNet's cache", mxnet_home / 'datasets' / 'fashion-mnist', False))
+    if dataset.environment and dataset.environment.is_dir():
+        places.append(_Place('the environment', dataset.environment, False))
     places.append(_Place('the system', dataset.system, False))
     return places
 

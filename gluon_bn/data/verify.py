@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import sys
 import zlib
 from pathlib import Path
-from typing import IO, Dict, NamedTuple, Tuple
+from typing import IO, Dict, NamedTuple, Optional, Tuple
 
 from ..errors import InputError
 
@@ -31,6 +32,7 @@ class DataSet(NamedTuple):
     mirrors: Tuple[str, ...]
     package: str  # Debian's
     system: Path  # where that package installs them
+    environment: Optional[Path] = None  # where set-up from a wheelhouse puts them, for all users of the environment
 
 
 FASHION_MNIST = DataSet(
@@ -47,6 +49,7 @@ FASHION_MNIST = DataSet(
     ),
     package='dataset-fashion-mnist',
     system=Path('/usr/share/datasets/fashion-mnist'),
+    environment=Path(sys.prefix, 'share', 'datasets', 'fashion-mnist'),
 )
 
 

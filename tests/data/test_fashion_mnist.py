@@ -211,6 +211,7 @@ def dataset(server, tmp_path):
             tuple(f'http://127.0.0.1:{server.server_port}/{mirror}' for mirror in mirrors),
             package,
             tmp_path / 'system',
+            tmp_path / 'environment',
         )
 
     return make
@@ -246,6 +247,7 @@ def test_each_place_is_used_before_the_next_one(cache, dataset, tmp_path, monkey
         ('root', tmp_path / 'root'),
         ('$GLUON_BN_DATA', tmp_path / 'variable'),
         ("MXNet's cache", cache),
+        ('the environment', tmp_path / 'environment'),
         ('the system', tmp_path / 'system'),
     ]
     for _, folder in expected:
