@@ -41,6 +41,9 @@ test-portable: .venv/ready ## the fast tests of the layer and of training, witho
 test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.13
 	$(py) -m nox -f tools/noxfile.py $(ARGS)
 
+test-fresh: .venv/ready  ## README's commands on bare systems: ARGS="12 13 forky", --tests, --record; needs root and debootstrap
+	$(py) tools/fresh.py $(ARGS)
+
 test-browser: .venv/ready ## JupyterLab and the book in Chromium
 	$(install) requirements/book.txt
 	$(py) -m pytest -m browser $(ARGS)
@@ -124,4 +127,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-browser faults notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean
+.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-fresh test-browser faults notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean

@@ -1,0 +1,258 @@
+"""Try the README's commands on bare Debian systems:  python tools/fresh.py [12] [13] [forky] [--tests] [--record]
+
+For each system: debootstrap makes a minimal one in build/fresh, apt-get installs what the README says, and a user
+without rights clones this clone's last commit, runs the main job in small and `make doctor`; with --tests, also
+`make test`. --record adds the outcomes to docs/reach.jsonl, and updates the table in docs/reach.md.
+
+The systems take apt's mirror and options, and pip's settings, from this machine. It needs root, because it mounts; all
+mounts are in namespaces of their own, which end with the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import reach
+
+from gluon_bn.system.terminal import terminated_as_interrupted
+
+TOP = Path(__file__).resolve().parent.parent
+SYSTEMS = {"12": "bookworm", "13": "trixie", "forky": "forky"}
+MAIN_JOB = "--epochs 1 --seeds 0 --examples 12800"
+LOSSES = {"none": 2.362, "fused": 1.080, "gluon": 1.084}  # of the main job, on any machine
+TOLERANCE = 0.005
+DAYS_TO_KEEP = 7  # a bare system, so that the next run need not make it
+# Nothing is mounted outside the namespaces, and a killed parent takes all processes with it.
+NAMESPACE = "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child".split()
+# $1: the system; $2: this machine's files that it sees, read-only; then the arguments of chroot
+ENTER = """set -e
+root=$1 visible=$2
+shift 2
+mount -t proc proc "$root/proc"
+mkdir -p "$root/dev/shm"
+mount -t tmpfs tmpfs "$root/dev/shm"
+for path in $visible; do
+    if [ -d "$path" ]; then mkdir -p "$root$path"; else mkdir -p "$root$(dirname "$path")"; touch "$root$path"; fi
+    mount --bind "$path" "$root$path"
+    mount -o remount,bind,ro "$root$path"
+done
+exec chroot "$@"
+"""
+
+
+class Failed(Exception):
+    """A step failed; the message says which and where its output is."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    system: str
+    python: str = ""
+    setup_seconds: float | None = None
+    main_job: str = "-"
+    doctor: str = "-"
+    tests: str = "-"
+    failure: str = ""
+
+
+class System:
+    """A bare system in a folder, and the log of what is done in it."""
+
+    def __init__(self, suite):
+        self.suite = suite
+        self.root, self.log = (TOP / "build" / "fresh" / name for name in (suite, f"{suite}.log"))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("")
+
+    def run(self, what, command, inside=False):
+        """Run a command with its output in the log, and return the seconds. Raises: Failed."""
+        print(f"{self.suite}: {what}", file=sys.stderr, flush=True)
+        with open(self.log, "a") as log:
+            print(f"\n== {what}: {' '.join(map(str, command if not inside else command[-1:]))}", file=log, flush=True)
+            start = time.monotonic()
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if done.returncode:
+            last = (self.log.read_text(errors="replace").strip().splitlines() or [""])[-1]
+            raise Failed(f"{what} failed ({last.strip()}); see {self.log}")
+        return time.monotonic() - start
+
+    def inside(self, what, command, user="reader"):
+        """Run a shell command in the system, in the user's clone or as root in /. Raises: Failed."""
+        settings, visible = pip_settings() if user != "root" else ({}, [])
+        where = "/" if user == "root" else f"/home/{user}/gluon_bn"
+        environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": f"/{user}" if user == "root" else f"/home/{user}",
+            "LANG": "C.UTF-8",
+            "DEBIAN_FRONTEND": "noninteractive",
+            **settings,
+        }
+        enter = [*NAMESPACE, "sh", "-c", ENTER, "sh", self.root, " ".join(visible)]
+        enter += [
+            f"--userspec={'0:0' if user == 'root' else '1000:1000'}",
+            self.root,
+            "env",
+            "-i",
+            *map("=".join, environment.items()),
+        ]
+        return self.run(what, [*enter, "sh", "-c", f"cd {where} && {command}"], inside=True)
+
+    def make(self):
+        """Unpack the bare system, which debootstrap makes first if there is none of the last days."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gluon_bn" / "fresh"
+        packed = cache / f"{self.suite}.tar"
+        self.remove()
+        if packed.exists() and time.time() - packed.stat().st_mtime < DAYS_TO_KEEP * 86400:
+            self.root.mkdir()
+            self.run("unpack the bare system", ["tar", "-xf", packed, "-C", self.root])
+        else:
+            # every later suite is made like sid, which an older debootstrap knows
+            script = "/usr/share/debootstrap/scripts/sid"
+            bootstrap = ["debootstrap", "--variant=minbase", self.suite, self.root, mirror(), script]
+            self.run("debootstrap", [*NAMESPACE, *bootstrap])
+            cache.mkdir(parents=True, exist_ok=True)
+            part = packed.with_suffix(f".{os.getpid()}.part")
+            self.run("pack the bare system", ["tar", "-cf", part, "-C", self.root, "."])
+            part.rename(packed)
+        (self.root / "etc/apt/apt.conf.d/90host").write_text(apt_options())
+
+    def remove(self):
+        """Delete the system. Raises: Failed if anything is mounted in it, because that would be deleted too."""
+        if f" {self.root}/" in Path("/proc/self/mountinfo").read_text():
+            raise Failed(f"something is mounted below {self.root}: unmount it")
+        while self.root.exists():
+            shutil.rmtree(self.root, ignore_errors=True)  # an interrupted process may still be writing as it ends
+
+
+def try_out(name, tests, record):
+    """Try a system, and return its Outcome."""
+    system, outcome = System(SYSTEMS[name]), Outcome(f"Debian {name}")
+    clone = system.root / "home/reader/gluon_bn"
+
+    def proven(proof):
+        if record:
+            commit = reach.described_commit().replace("-dirty", "")  # what is cloned
+            facts = f"--print --setting fresh --commit '{commit}' --proved '{proof}'"
+            system.inside("the facts of the system", f".venv/bin/python tools/reach.py {facts}")
+            found = reach.Record(**json.loads(system.log.read_text().splitlines()[-1]))
+            reach.add(reach.RECORDS, replace(found, setup_seconds=round(outcome.setup_seconds)))
+
+    try:
+        system.make()
+        system.inside("apt-get update", "apt-get update -q", "root")
+        system.inside("what the README installs", f"{installation()} -y -q", "root")
+        system.inside("a user", "useradd --create-home --uid 1000 --shell /bin/sh reader", "root")
+        system.run("clone", ["git", "clone", "-q", "--depth=1", f"file://{TOP}", clone])
+        system.run("clone, as the user's own", ["chown", "-R", "1000:1000", clone])
+
+        outcome = replace(outcome, setup_seconds=system.inside("set-up", "make .venv/ready"))
+        outcome = replace(outcome, python=(clone / ".venv/ready").read_text().strip(), main_job="FAILED")
+        system.inside("the main job, in small", f'make compare ARGS="{MAIN_JOB}"')
+        check_losses(clone)
+        outcome = replace(outcome, main_job="ok", doctor="FAILED")
+        proven("main job")
+        system.inside("make doctor", "make doctor")
+        outcome = replace(outcome, doctor="ok")
+        if tests:
+            outcome = replace(outcome, tests="FAILED")
+            system.inside("make test", "make test")
+            log = system.log.read_text(errors="replace")
+            outcome = replace(outcome, tests=re.findall(r"^=+ (.*\d passed.*) in .*=$", log, re.MULTILINE)[-1])
+            proven("fast tests")
+    except Failed as failure:
+        outcome = replace(outcome, failure=str(failure))
+    finally:
+        system.remove()
+    return outcome
+
+
+def check_losses(clone):
+    """Raises: Failed unless the summary of the clone's only run has the LOSSES."""
+    (summary,) = clone.glob("runs/*/summary.json")
+    got = {row["norm"]: row["loss"]["median"] for row in json.loads(summary.read_text())["results"]}
+    wrong = [norm for norm, loss in LOSSES.items() if not abs(got.get(norm, float("inf")) - loss) <= TOLERANCE]
+    if wrong:
+        raise Failed(f"the losses must be {LOSSES} within {TOLERANCE}, got {got}")
+
+
+def installation():
+    """Return the command by which the README installs what Debian lacks."""
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    commands = set(re.findall(r"`(?:sudo )?(apt-get install [^`]+)`", readme))
+    if len(commands) != 1:
+        raise Failed(f"README.md must say once what to install by apt-get, got {sorted(commands)}")
+    return commands.pop()
+
+
+def mirror():
+    """Return this machine's mirror of Debian, "" for debootstrap's own."""
+    etc = Path("/etc/apt")
+    files = [etc / "sources.list", *sorted(etc.glob("sources.list.d/*.list")), *etc.glob("sources.list.d/*.sources")]
+    found = re.findall(r"^(?:deb +(?:\[.*?\] +)?|URIs: *)(\S+)", "\n".join(map(reach.read, files)), re.MULTILINE)
+    return next((url for url in found if re.search(r"/debian/?$", url)), "")
+
+
+def apt_options():
+    """Return this machine's options for fetching by apt, such as a proxy."""
+    dump = subprocess.run(["apt-config", "dump"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return "".join(line + "\n" for line in dump.splitlines() if re.match(r"Acquire::(https?::|Check|Retries)", line))
+
+
+def pip_settings():
+    """Return this machine's settings of pip and its proxies as environment variables, and the files that they name."""
+    pip = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(pip, stdout=subprocess.PIPE, text=True, check=True).stdout
+    settings = {}
+    for option, value in re.findall(r"^(?:global|install)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE):
+        settings["PIP_" + option.upper().replace("-", "_")] = value.replace("\\n", " ")
+    for name, value in os.environ.items():
+        if name.startswith("PIP_") or name.lower().endswith("_proxy") or name == "SSL_CERT_FILE":
+            settings[name] = value
+    files = {re.sub("^file://", "", word) for value in settings.values() for word in value.split()}
+    return settings, sorted(file for file in files if file.startswith("/") and Path(file).exists())
+
+
+def missing():
+    """Say in a line what this machine lacks for this; "" if nothing."""
+    programs = [name for name in ("debootstrap", "unshare", "setpriv", "git", "tar") if not shutil.which(name)]
+    lacks = (["root"] if os.geteuid() else []) + programs
+    return f"fresh systems need {', '.join(lacks)}; on Debian: apt-get install debootstrap, as root" if lacks else ""
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)} (default: all)")
+    parser.add_argument("--tests", action="store_true", help="run the fast tests, too")
+    parser.add_argument("--record", action="store_true", help="add the outcomes to docs/reach.jsonl")
+    arguments = parser.parse_args(argv)
+    unknown = [name for name in arguments.systems if name not in SYSTEMS]
+    if unknown:
+        parser.error(f"unknown system {unknown[0]}: expected one of {', '.join(SYSTEMS)}")
+    if missing():
+        print(missing(), file=sys.stderr)
+        return 1
+    with terminated_as_interrupted():
+        outcomes = [try_out(name, arguments.tests, arguments.record) for name in arguments.systems or SYSTEMS]
+    if arguments.record:
+        reach.main([])
+    print("system         Python   set-up  main job  doctor  tests")
+    for done in outcomes:
+        seconds = f"{done.setup_seconds:.0f} s" if done.setup_seconds else "FAILED"
+        print(
+            f"{done.system:13}  {done.python or '-':7}  {seconds:6}  {done.main_job:8}  {done.doctor:6}  {done.tests}"
+        )
+    print(*(f"{done.system}: {done.failure}" for done in outcomes if done.failure), sep="\n", end="")
+    return 1 if any(done.failure for done in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

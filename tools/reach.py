@@ -1,0 +1,140 @@
+"""Where the project was proven to work:  python tools/reach.py [--check | --proved WHAT ...]
+
+Without arguments it writes the table in docs/reach.md from docs/reach.jsonl, which has a record on each line.
+--proved adds a record of this Python on this system; run it where WHAT has just succeeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import block
+
+TOP = Path(__file__).resolve().parent.parent
+RECORDS = TOP / "docs" / "reach.jsonl"
+PROOFS = ("main job", "fast tests", "all tests")  # the columns of the table
+
+
+@dataclass(frozen=True)
+class Record:
+    """That something was proven somewhere; a later record of the same place and proof replaces it."""
+
+    system: str  # "Debian 13"
+    setting: str  # "fresh": a bare system; "container"; "": any other machine
+    python: str  # "3.13.5"
+    architecture: str  # "x86_64"
+    emulated: bool
+    proof: str  # one of PROOFS, or what else was done
+    date: str
+    commit: str
+    setup_seconds: float | None = None
+
+
+def here(proof, setting="", emulated=False, commit=""):
+    """Return the record that says that `proof` succeeded now, with this Python, on this system."""
+    release = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
+    release = {name: value.strip("\"'") for name, value in release.items()}
+    number = release.get("VERSION_ID") or release.get("VERSION_CODENAME", "")
+    system = f"{release['ID'].capitalize()} {number}".strip() if "ID" in release else platform.system()
+    return Record(
+        system,
+        setting,
+        platform.python_version(),
+        platform.machine(),
+        emulated,
+        proof,
+        datetime.date.today().isoformat(),
+        commit or described_commit(),
+    )
+
+
+def described_commit():
+    """Return the short name of the clone's commit, with "-dirty" if files differ from it; "" without git."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+        done = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+def read(path):
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def load(file):
+    return [Record(**json.loads(line)) for line in read(file).splitlines()]
+
+
+def place(record):
+    return record.system, record.setting, record.architecture, record.emulated, minor(record)
+
+
+def minor(record):
+    return tuple(int(part) for part in record.python.split(".")[:2])
+
+
+def add(file, *records):
+    """Add records to a file; each replaces the one of the same place and proof."""
+    kept = {(place(record), record.proof): record for record in [*load(file), *records]}
+    lines = [json.dumps(asdict(record)) for _, record in sorted(kept.items(), key=str)]
+    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def table(records):
+    """Return the table as Markdown: a row for each place, newest Python first."""
+    rows = {}
+    for record in records:
+        rows.setdefault(place(record), []).append(record)
+    others = sorted({record.proof for record in records} - set(PROOFS))
+    head = ["system", "Python", "processor", "set-up", *PROOFS, *others]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for _, proven in sorted(
+        rows.items(), key=lambda row: (row[0][1], row[0][0], [-part for part in row[0][4]], row[0])
+    ):
+        last = max(proven, key=lambda record: record.date)
+        seconds = [record.setup_seconds for record in proven if record.setup_seconds is not None]
+        dates = {record.proof: record.date for record in proven}
+        cells = [
+            last.system + (f", {last.setting}" if last.setting else ""),
+            last.python,
+            last.architecture + (", emulated" if last.emulated else ""),
+            f"{seconds[-1]:.0f} s" if seconds else "",
+            *(dates.get(proof, "") for proof in [*PROOFS, *others]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "".join(line + "\n" for line in lines)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, and say whether the page is up to date")
+    parser.add_argument("--proved", metavar="WHAT", help=f"add a record: {', '.join(PROOFS)}, or what else was done")
+    parser.add_argument("--setting", default="", help="with --proved: the kind of system, such as container")
+    parser.add_argument("--emulated", action="store_true", help="with --proved: the processor was emulated")
+    parser.add_argument("--commit", default="", help="with --proved: the commit, where there is no git")
+    parser.add_argument("--print", action="store_true", help="with --proved: print the record instead")
+    arguments = parser.parse_args(argv)
+    if arguments.proved:
+        record = here(arguments.proved, arguments.setting, arguments.emulated, arguments.commit)
+        if arguments.print:
+            print(json.dumps(asdict(record)))
+            return 0
+        add(RECORDS, record)
+    complaints = block.update(TOP / "docs" / "reach.md", "reach", table(load(RECORDS)), arguments.check)
+    print(*complaints, sep="\n", end="\n" if complaints else "", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
