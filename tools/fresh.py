@@ -217,7 +217,8 @@ def pip_settings():
     for name, value in os.environ.items():
         if name.startswith("PIP_") or name.lower().endswith("_proxy") or name == "SSL_CERT_FILE":
             settings[name] = value
-    files = {re.sub("^file://", "", word) for value in settings.values() for word in value.split()}
+    # the links of a local index lead to files beside it
+    files = {re.sub("^file://(.*?)(/simple)?/?$", r"\1", word) for value in settings.values() for word in value.split()}
     return settings, sorted(file for file in files if file.startswith("/") and Path(file).exists())
 
 
