@@ -86,7 +86,7 @@ soak: .venv/ready        ## train for an hour (MINUTES=60): memory and speed sta
 # The doctor must run even if .venv cannot be made, on any Python.
 doctor:          ## check what works on this machine, and say what to do about the rest
 	@$(MAKE) --no-print-directory .venv/ready || true
-	@for python in $(py) $(PYTHON) python3 python3.11 python3.10 python3.9 python3.8 python3.14 python3.13 python3.12 python; do \
+	@for python in $(py) $(PYTHON) python3 python3.11 python3.10 python3.9 python3.8 python3.14 python3.13 python3.12 python pypy3; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null; then \
 	    exec "$$python" -m gluon_bn doctor; \
 	  fi; \

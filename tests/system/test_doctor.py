@@ -1,14 +1,18 @@
 """The doctor: it names each thing that can be wrong, and says what to do."""
 
+import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
 import pytest
+from rights import without
+from small_disk import small_disk
 
 from gluon_bn import doctor
-from gluon_bn.doctor import Answer
+from gluon_bn.doctor import Answer, Platform
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -40,24 +44,110 @@ def test_a_free_threaded_python_is_refused():
     "system, machine, libc", [("Linux", "x86_64", "glibc"), ("Linux", "aarch64", "glibc"), ("Darwin", "x86_64", "")]
 )
 def test_platforms_with_wheels_are_ok(system, machine, libc):
-    result = doctor.check_platform(system, machine, libc)
+    result = doctor.check_platform(Platform(system, machine, libc))
     assert result.ok and not result.remedy
 
 
 @pytest.mark.parametrize(
-    "system, machine, libc, why, remedy",
+    "platform, why, remedy",
     [
-        ("Darwin", "arm64", "", "Apple silicon", "Rosetta"),
-        ("Windows", "AMD64", "", "no wheels for Windows", "WSL2"),
-        ("Windows", "ARM64", "", "no wheels for Windows", "WSL2"),
-        ("Linux", "x86_64", "", "need glibc", "Debian"),
-        ("Linux", "riscv64", "glibc", "x86-64 and aarch64", "container"),
-        ("FreeBSD", "amd64", "", "x86-64 and aarch64", "container"),
+        (Platform("Darwin", "arm64"), "Apple silicon", "Rosetta"),
+        (Platform("Darwin", "arm64"), "Apple silicon", ".devcontainer"),
+        (Platform("Windows", "AMD64"), "no wheels for Windows", "WSL2"),
+        (Platform("Windows", "ARM64"), "no wheels for Windows", ".devcontainer"),
+        (Platform("Linux", "x86_64", "musl"), "musl: MXNet's wheels need glibc", "Debian"),
+        (Platform("Linux", "x86_64", ""), "no glibc: MXNet's wheels need glibc", ".devcontainer"),
+        (Platform("Linux", "x86_64", "glibc", 32), "a 32-bit Python", "install a 64-bit Python"),
+        (Platform("Windows", "x86", bits=32), "a 32-bit Python", "install a 64-bit Python"),
+        (Platform("Linux", "riscv64", "glibc"), "x86-64 and aarch64", "container"),
+        (Platform("FreeBSD", "amd64"), "x86-64 and aarch64", "container"),
     ],
 )
-def test_platforms_without_wheels_are_named_with_a_way_out(system, machine, libc, why, remedy):
-    result = doctor.check_platform(system, machine, libc)
+def test_platforms_without_wheels_are_named_with_a_way_out(platform, why, remedy):
+    result = doctor.check_platform(platform)
     assert not result.ok and why in result.text and remedy in result.remedy
+
+
+@pytest.fixture
+def clone(tmp_path):
+    (tmp_path / "Makefile").touch()
+    return tmp_path
+
+
+def test_a_finished_venv_is_ok(clone):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "ready").write_text("3.13.5\n")
+    result = doctor.check_setup(clone, packages=False)
+    assert result.ok and "is complete, with Python 3.13.5" in result.text
+
+
+def test_packages_installed_without_make_are_ok(clone, tmp_path):
+    assert doctor.check_setup(clone, packages=True).ok
+    assert doctor.check_setup(tmp_path / "not a clone", packages=False).ok
+
+
+@pytest.mark.parametrize("made, what", [(False, "does not exist yet"), (True, "is unfinished")])
+def test_a_venv_that_is_missing_or_unfinished_is_not_taken_for_a_whole_one(clone, made, what):
+    if made:
+        (clone / ".venv").mkdir()
+    result = doctor.check_setup(clone, packages=False, ensurepip=True)
+    assert not result.ok and what in result.text and "`make .venv/ready`" in result.remedy
+
+
+@pytest.mark.fault("a Python without ensurepip")
+def test_a_python_without_ensurepip_is_told_with_the_package_that_has_it(clone):
+    result = doctor.check_setup(clone, packages=False, ensurepip=False)
+    assert not result.ok and "ensurepip is missing" in result.text
+    assert "apt-get install python{}.{}-venv".format(*sys.version_info[:2]) in result.remedy
+
+
+def told(check, *prefix, **environment):
+    """What a check says in another process."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", f"from gluon_bn import doctor; print(*doctor.{check}, sep='|')"],
+        cwd=TOP,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.fault("a disk that is full", tries=2)
+def test_a_full_disk_is_told_with_the_space_that_is_needed(clone):
+    setup = f"check_setup(__import__('pathlib').Path({str(clone)!r}), packages=False, ensurepip=True)"
+    # the mount hides the folder's Makefile
+    full = small_disk(clone, 900)
+    assert "set-up|False|" in told(setup, *full, "sh", "-c", f'touch {clone}/Makefile && exec "$0" "$@"')
+    assert f"folders|False|HOME, {clone}: 0 MB are free, 50 MB are needed" in told(
+        "check_folders()", *full, HOME=str(clone)
+    )
+
+
+@pytest.mark.fault("a clone that cannot be written")
+def test_a_read_only_clone_is_told(clone):
+    clone.chmod(0o555)
+    setup = f"check_setup(__import__('pathlib').Path({str(clone)!r}), packages=False, ensurepip=True)"
+    said = told(setup, *without("dac_override"))
+    assert f"set-up|False|{clone}: Permission denied|copy the project" in said
+
+
+@pytest.mark.fault("a home folder that does not exist")
+def test_a_home_folder_that_does_not_exist_is_told():
+    said = told("check_folders()", HOME="/nonexistent")
+    assert said.startswith("folders|False|HOME, /nonexistent: No such file") and "set HOME to a folder" in said
+
+
+@pytest.mark.fault("no C++ compiler")
+def test_without_a_compiler_the_doctor_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = doctor.check_compiler()
+    assert result.ok and "portable path" in result.text and "apt-get install g++" in result.remedy
+    monkeypatch.setenv("CXX", "'unclosed")
+    assert not doctor.check_compiler().ok
 
 
 @pytest.mark.parametrize(
@@ -77,12 +167,18 @@ def test_numpy_from_1_24_on_is_too_new_before_python_3_12(version, ok):
         ("ModuleNotFoundError: No module named 'mxnet'", doctor.INSTALL),
         ("AttributeError: module 'numpy' has no attribute 'bool'.", "numpy==1.23.5"),
         ("ModuleNotFoundError: No module named 'distutils'", "pip install setuptools"),
-        ("OSError: libgomp.so.1: cannot open shared object file: No such file or directory", "install libgomp1"),
+        (
+            "OSError: libgomp.so.1: cannot open shared object file: No such file or directory",
+            "apt-get install libgomp1",
+        ),
         (
             "OSError: libquadmath.so.0: cannot open shared object file: No such file or directory",
-            "install libquadmath0",
+            "apt-get install libquadmath0",
         ),
-        ("OSError: libstdc++.so.6: cannot open shared object file: No such file or directory", "install libstdc++6"),
+        (
+            "OSError: libstdc++.so.6: cannot open shared object file: No such file or directory",
+            "apt-get install libstdc++6",
+        ),
     ],
 )
 def test_an_mxnet_that_cannot_be_imported_shows_its_error_and_a_remedy(error, remedy):
@@ -154,6 +250,22 @@ def bare(tmp_path):
         text=True,
         timeout=120,
     )
+
+
+MODULES_OF_UNIX = ("fcntl", "grp", "pwd", "resource", "termios")
+
+
+def test_the_doctor_runs_on_windows_which_lacks_modules_of_unix(bare, tmp_path):
+    (site,) = tmp_path.glob("bare/lib/python*/site-packages")
+    (site / "sitecustomize.py").write_text(
+        "import platform, sys\n"
+        f"sys.modules.update(dict.fromkeys({MODULES_OF_UNIX}))\n"
+        "platform.system, platform.machine = lambda: 'Windows', lambda: 'AMD64'\n"
+    )
+    done = bare()
+    assert done.returncode == 1 and done.stderr == ""
+    assert "platform    WRONG  Windows AMD64: MXNet 1.9.1 has no wheels for Windows" in done.stdout
+    assert ".devcontainer" in done.stdout
 
 
 def test_another_python_than_that_of_the_projects_venv_is_told_first_and_nothing_is_installed_into_it(bare, tmp_path):
