@@ -137,10 +137,10 @@ def try_out(name, tests, record):
     """Try a system, and return its Outcome."""
     system, outcome = System(SYSTEMS[name]), Outcome(f"Debian {name}")
     clone = system.root / "home/reader/gluon_bn"
+    commit = reach.described_commit().replace("-dirty", "")  # which is cloned
 
     def proven(proof):
         if record:
-            commit = reach.described_commit().replace("-dirty", "")  # what is cloned
             facts = f"--print --setting fresh --commit '{commit}' --proved '{proof}'"
             system.inside("the facts of the system", f".venv/bin/python tools/reach.py {facts}")
             found = reach.Record(**json.loads(system.log.read_text().splitlines()[-1]))
