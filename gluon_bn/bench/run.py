@@ -12,7 +12,7 @@ from typing import Sequence, Tuple, Union
 from ..drawing import pictures
 from ..errors import InputError, OutputError
 from ..system.environment import cores, machine, versions
-from ..system.settings import check_path
+from ..system.settings import check_path, new_folder
 from ..system.store import check_writable, store
 from .parts import measure_accuracy, measure_epochs, measure_profile, measure_shapes, measure_sizes
 from .report import HEADERS, draw, markdown, method, sections
@@ -42,11 +42,7 @@ def main(
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise InputError(f"must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}", 'parts')
-    json = (
-        Path('runs') / time.strftime('bench-%Y%m%d-%H%M%S') / 'bench.json'
-        if json is None
-        else check_path('json', json, 'a file')
-    )
+    json = new_folder('bench') / 'bench.json' if json is None else check_path('json', json, 'a file')
     figure = json.with_suffix('') if figure is None else check_path('figure', figure, 'a file')
     readme = None if readme is None else check_path('readme', readme, 'a file')
     files = {'json': json, 'figure': Path(f'{figure}.svg'), **({'readme': readme} if readme else {})}

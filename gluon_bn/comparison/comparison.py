@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, TextIO, Tuple, Union
 
@@ -17,7 +16,7 @@ from ..norm import choose
 from ..system.arguments import check_count
 from ..system.environment import cores, machine, versions
 from ..system.processes import run_tasks
-from ..system.settings import check_path
+from ..system.settings import check_path, new_folder
 from ..system.store import DISK_FULL, check_writable, store
 from ..training import Epoch
 from . import folder, report
@@ -72,7 +71,7 @@ def compare(
         configuration = configuration or Configuration()
         kind = 'compare' if len(configuration.norms) * len(configuration.seeds) > 1 else 'train'
         out = (
-            Path('runs') / time.strftime(f'{kind}-%Y%m%d-%H%M%S')
+            new_folder(kind)
             if out is None
             else check_path('out', out, 'the folder for the results', 'leave it out for a new one below runs/')
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any, Optional
 
@@ -75,6 +76,14 @@ def home() -> Optional[Path]:
     """Return the user's home folder; None if there is none, as in a container run under a foreign user ID."""
     found = os.path.expanduser('~')
     return None if os.environ.get('HOME') == '' or found in ('~', '.') else Path(found)
+
+
+def new_folder(kind: str) -> Path:
+    """Return a new path below runs/, or below ~/gluon_bn/runs if runs/ cannot be written, as in a shared clone."""
+    runs, home_folder = Path('runs'), home()
+    if home_folder and not os.access(runs if runs.exists() else '.', os.W_OK):
+        runs = home_folder / 'gluon_bn' / 'runs'
+    return runs / time.strftime(f'{kind}-%Y%m%d-%H%M%S')
 
 
 def check_before_matplotlib() -> None:

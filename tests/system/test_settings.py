@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from rights import without
 
 from gluon_bn import doctor
 from gluon_bn.errors import InputError
@@ -220,3 +221,22 @@ def test_a_cache_from_which_nothing_may_be_loaded_is_blamed_itself(tmp_path, mon
     monkeypatch.delattr(native.nd, "gluon_bn_train", raising=False)
     with pytest.raises(native.NativeError, match="mounted noexec: set GLUON_BN_CACHE to a folder that is not$"):
         native.load()
+
+
+@pytest.mark.fault("a clone that cannot be written")
+def test_new_runs_go_below_home_only_if_the_working_folder_cannot_be_written(tmp_path):
+    code = "from gluon_bn.system.settings import new_folder; print(new_folder('train').parent)"
+    command = [*without("dac_override"), sys.executable, "-c", code]
+    clone = tmp_path / "clone"
+    clone.mkdir()
+
+    def runs():
+        environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.run(command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    assert runs() == "runs"
+    clone.chmod(0o555)
+    assert runs() == str(tmp_path / "gluon_bn" / "runs")
+    clone.chmod(0o755)
+    (clone / "runs").mkdir(mode=0o555)
+    assert runs() == str(tmp_path / "gluon_bn" / "runs")
