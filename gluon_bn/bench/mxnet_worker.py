@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import mxnet as mx
 from mxnet import autograd, nd
@@ -99,32 +99,26 @@ class Framework:
         net = lenet(LAYERS.get(column, 'none'))
         found: Dict[str, float] = {}
         train(net, train_iter, test_iter, 1, lr, progress=False, plot=False)
-        with _profiled(found):
+        with _profiled(found, len(train_iter)):
             (epoch,) = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False, initialize=False)
-        return Profiled(epoch.seconds / len(train_iter), _divided(found, len(train_iter)))
+        return Profiled(epoch.seconds / len(train_iter), found)
 
     def profile_layer(self, column: str, repeat: int) -> Profiled:
         """Profile one layer in a stack, forward + backward."""
         found: Dict[str, float] = {}
         self.time_layer(column, 'both', repeat)
-        with _profiled(found):
+        with _profiled(found, (repeat + 1) * DEPTH):  # one run warms the cache
             seconds = self.time_layer(column, 'both', repeat)
-        return Profiled(seconds, _divided(found, (repeat + 1) * DEPTH))  # one run warms the cache
+        return Profiled(seconds, found)
 
 
 @contextlib.contextmanager
-def _profiled(found: Dict[str, float]) -> Iterator[None]:
-    """Profile the body of the with statement, and fill found with the seconds per operator."""
+def _profiled(found: Dict[str, float], times: int = 1) -> Iterator[None]:
+    """Profile the body of the with statement, and fill found with the seconds of each operator, divided by times."""
     with tempfile.TemporaryDirectory() as folder:
         # In a new folder, because MXNet first deletes whatever has the file's name, even a device.
-        mx.profiler.set_config(
-            profile_symbolic=True,
-            profile_imperative=True,
-            profile_memory=False,
-            profile_api=False,
-            aggregate_stats=True,
-            filename=f'{folder}/profile.json',
-        )
+        operators_only = dict(profile_symbolic=True, profile_imperative=True, profile_memory=False, profile_api=False)
+        mx.profiler.set_config(**operators_only, aggregate_stats=True, filename=f'{folder}/profile.json')
         nd.waitall()
         mx.profiler.set_state('run')
         try:
@@ -133,8 +127,4 @@ def _profiled(found: Dict[str, float]) -> Iterator[None]:
         finally:
             mx.profiler.set_state('stop')
         table = json.loads(mx.profiler.dumps(reset=True, format='json'))['Time']
-    found.update({name: entry['Total'] / 1e3 for name, entry in table['operator'].items()})  # from ms
-
-
-def _divided(operators: Mapping[str, float], times: int) -> Dict[str, float]:
-    return {name: total / times for name, total in operators.items()}
+    found.update({name: entry['Total'] / 1e3 / times for name, entry in table['operator'].items()})  # from ms

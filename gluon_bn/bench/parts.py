@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from .copy_worker import COPIES
 from .results import AccuracyResult, EpochResult, LayerResult, ProfileResult, Shape
-from .rounds import PAUSE_SECONDS, EpochTurn, Measurement, Profiled, Workers, call_each, interleave, ratio, summary
-
-Say = Callable[[str], None]
+from .rounds import PAUSE_SECONDS, EpochTurn, Measurement, Profiled, Worker, call_each, interleave, ratio, summary
 
 SHAPES: Sequence[Shape] = (
     (256, 6, 24, 24),
@@ -49,94 +48,104 @@ KINDS = {
 OTHER, BETWEEN = 'other operators', 'between operators'
 
 
-def measure_layer(
-    workers: Workers, threads: int, shape: Shape, rounds: int, columns: Sequence[str], modes: Sequence[str]
-) -> Dict[str, Dict[str, Measurement]]:
-    """Return {mode: {column: its times}} for one shape, with the memory 'floor' from copies of an array."""
+@dataclass(frozen=True)
+class Setup:
+    """What is measured, and with what. workers: by column. root: the folder of the Fashion-MNIST files."""
 
-    def timed_call(column: str, mode: str) -> Callable[[int], float]:
-        return lambda repeat: float(workers[column].call('time_layer', column, mode, repeat))
+    workers: Mapping[str, Worker]
+    columns: Sequence[str]
+    threads: int
+    quick: bool = False
+    root: Any = None
 
-    call_each(workers, list(workers), 'prepare', shape, threads)
-    calls = {(name, mode): timed_call(name, mode) for name in columns for mode in modes}
-    calls['copy', 'copy'] = timed_call('copy', 'copy')
-    times = interleave(calls, rounds, LAYER_BUDGET)
-    found = {}
-    for mode in modes:
-        floor = summary([seconds and seconds * COPIES[mode] for seconds in times['copy', 'copy']])
-        measured = {name: summary(times[name, mode]) for name in columns}
-        found[mode] = {
-            **{name: dataclasses.replace(each, floors=ratio(each, floor)) for name, each in measured.items()},
-            'floor': floor,
-        }
-    return found
+    def measure_layer(
+        self, shape: Shape, rounds: int, columns: Sequence[str], modes: Sequence[str]
+    ) -> Dict[str, Dict[str, Measurement]]:
+        """Return {mode: {column: its times}} for one shape, with the memory 'floor' from copies of an array."""
+
+        def timed_call(column: str, mode: str) -> Callable[[int], float]:
+            return lambda repeat: float(self.workers[column].call('time_layer', column, mode, repeat))
+
+        call_each(self.workers, list(self.workers), 'prepare', shape, self.threads)
+        calls = {(name, mode): timed_call(name, mode) for name in columns for mode in modes}
+        calls['copy', 'copy'] = timed_call('copy', 'copy')
+        times = interleave(calls, 2 if self.quick else rounds, LAYER_BUDGET)
+        found = {}
+        for mode in modes:
+            floor = summary([seconds and seconds * COPIES[mode] for seconds in times['copy', 'copy']])
+            measured = {name: summary(times[name, mode]) for name in columns}
+            found[mode] = {
+                name: dataclasses.replace(each, floors=ratio(each, floor)) for name, each in measured.items()
+            }
+            found[mode]['floor'] = floor
+        return found
 
 
-def measure_shapes(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say) -> List[LayerResult]:
+def measure_layers(setup: Setup) -> List[LayerResult]:
     """Measure forward, and forward + backward, for each shape."""
     entries = []
-    for shape in SHAPES[:3:2] if quick else SHAPES:
+    for shape in SHAPES[:3:2] if setup.quick else SHAPES:
         say(f'layer {shape}')
-        found = measure_layer(workers, threads, shape, 2 if quick else 21, columns, ('forward', 'both'))
-        entries.append(LayerResult(shape, None, found['forward'], found['both']))
+        entries.append(LayerResult(shape, None, **setup.measure_layer(shape, 21, setup.columns, ('forward', 'both'))))
     return entries
 
 
-def measure_sizes(workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say) -> List[LayerResult]:
+def measure_sizes(setup: Setup) -> List[LayerResult]:
     """Measure forward + backward for each size."""
     entries = []
-    for batch in BATCHES[2:4] if quick else BATCHES:
+    for batch in BATCHES[2:4] if setup.quick else BATCHES:
         shape = (batch, *PLANE)
         megabytes = math.prod(shape) * 4 / 1e6
         say(f'size {megabytes:.1f} MB')
-        fast = [name for name in columns if name != 'scratch' or batch <= SLOW_UP_TO]
-        found = measure_layer(workers, threads, shape, 2 if quick else 9, fast, ('both',))
-        entries.append(LayerResult(shape, megabytes, None, found['both']))
+        fast = [name for name in setup.columns if name != 'scratch' or batch <= SLOW_UP_TO]
+        entries.append(LayerResult(shape, megabytes, None, **setup.measure_layer(shape, 9, fast, ('both',))))
     return entries
 
 
-def measure_accuracy(
-    workers: Workers, threads: int, columns: Sequence[str], quick: bool, say: Say
-) -> List[AccuracyResult]:
+def measure_accuracy(setup: Setup) -> List[AccuracyResult]:
     """Measure the relative errors of each result against float64, for each mean of X."""
-    entries = []
-    for shape in SHAPES[:1] if quick else SHAPES[:4]:
+    entries, workers = [], setup.workers
+    for shape in SHAPES[:1] if setup.quick else SHAPES[:4]:
         say(f'accuracy {shape}')
         for mean in MEANS:
-            call_each(workers, columns, 'prepare', shape, threads, mean)
-            entries.append(
-                AccuracyResult(shape, mean, {name: workers[name].call('measure_errors', name) for name in columns})
-            )
+            call_each(workers, setup.columns, 'prepare', shape, setup.threads, mean)
+            errors = {name: workers[name].call('measure_errors', name) for name in setup.columns}
+            entries.append(AccuracyResult(shape, mean, errors))
     return entries
 
 
-def measure_epochs(workers: Workers, threads: int, quick: bool, root: Any, say: Say) -> Dict[str, EpochResult]:
+def measure_epochs(setup: Setup) -> Dict[str, EpochResult]:
     """Measure the seconds of training and of the test after it, for a full epoch, by column.
 
-    workers: by column: 'none', a norm, 'torch', or a norm prefixed with 'd2l ' for the book's loop. Slow ones train
-    only `SHARES` of the others' examples.
+    Besides the columns of the layers there are 'none' and, prefixed with 'd2l ', two norms in the book's loop. Slow
+    ones train only `SHARES` of the others' examples.
     """
-    rounds, share = (1, 0.05) if quick else (5, 1)
-    call_each(workers, list(workers), 'load_data', root, BATCH_SIZE, threads)
-    turns: Dict[str, List[Optional[EpochTurn]]] = {name: [] for name in workers}
-    examples = {name: max(MIN_EXAMPLES, round(NUM_TRAIN * share * SHARES.get(name, 1))) for name in workers}
-    start = time.perf_counter()
-    for i in range(-1, rounds):  # the first round is a warm-up of ten batches each
-        if i >= MIN_EPOCH_ROUNDS and time.perf_counter() - start > EPOCH_BUDGET:
-            break
-        say('epochs, warming up' if i < 0 else f'epochs, round {i + 1} of {rounds}')
-        for name, worker in workers.items():
-            if name in SHARES and i % 2 and i >= 0:
-                turns[name].append(None)
-                continue
-            num_train = MIN_EXAMPLES if i < 0 else examples[name]
-            time.sleep(PAUSE_SECONDS)
-            turn: EpochTurn = worker.call('time_epoch', name.replace('d2l ', ''), num_train, LR)
-            if i >= 0:
-                turns[name].append(dataclasses.replace(turn, train=turn.train * NUM_TRAIN / num_train))
-    return {
-        name: _epoch_result(turns[name], max(MIN_EXAMPLES / NUM_TRAIN, share * SHARES.get(name, 1))) for name in workers
-    }
+    with Worker('d2l_worker', keep_memory=False) as book:
+        workers = {
+            'none': setup.workers['gluon'],
+            **{name: setup.workers[name] for name in setup.columns},
+            'd2l gluon': book,
+            'd2l scratch': book,
+        }
+        rounds, share = (1, 0.05) if setup.quick else (5, 1)
+        shares = {name: max(MIN_EXAMPLES / NUM_TRAIN, share * SHARES.get(name, 1)) for name in workers}
+        call_each(workers, list(workers), 'load_data', setup.root, BATCH_SIZE, setup.threads)
+        turns: Dict[str, List[Optional[EpochTurn]]] = {name: [] for name in workers}
+        start = time.perf_counter()
+        for i in range(-1, rounds):  # the first round is a warm-up of ten batches each
+            if i >= MIN_EPOCH_ROUNDS and time.perf_counter() - start > EPOCH_BUDGET:
+                break
+            say('epochs, warming up' if i < 0 else f'epochs, round {i + 1} of {rounds}')
+            for name, worker in workers.items():
+                if name in SHARES and i % 2 and i >= 0:
+                    turns[name].append(None)
+                    continue
+                num_train = MIN_EXAMPLES if i < 0 else round(NUM_TRAIN * shares[name])
+                time.sleep(PAUSE_SECONDS)
+                turn: EpochTurn = worker.call('time_epoch', name.replace('d2l ', ''), num_train, LR)
+                if i >= 0:
+                    turns[name].append(dataclasses.replace(turn, train=turn.train * NUM_TRAIN / num_train))
+        return {name: _epoch_result(turns[name], shares[name]) for name in workers}
 
 
 def _epoch_result(turns: Sequence[Optional[EpochTurn]], share: float) -> EpochResult:
@@ -145,15 +154,15 @@ def _epoch_result(turns: Sequence[Optional[EpochTurn]], share: float) -> EpochRe
     return EpochResult(share, train, test, last.loss, last.train_acc, last.test_acc)
 
 
-def measure_profile(workers: Workers, quick: bool, root: Any, say: Say) -> ProfileResult:
+def measure_profile(setup: Setup) -> ProfileResult:
     """Profile minibatches of LeNet's training, and a layer in a stack, forward and backward."""
     say('profile')
-    worker, columns = workers['gluon'], ['none', *(name for name in ('native', 'gluon') if name in workers)]
-    num_train, repeat = (count // 10 if quick else count for count in (PROFILED_EXAMPLES, PROFILED_RUNS))
-    worker.call('load_data', root, BATCH_SIZE, None)
-    minibatch = {name: by_kind(worker.call('profile_epoch', name, num_train, LR)) for name in columns}
+    worker, layers = setup.workers['gluon'], [name for name in ('native', 'gluon') if name in setup.columns]
+    num_train, repeat = (count // 10 if setup.quick else count for count in (PROFILED_EXAMPLES, PROFILED_RUNS))
+    worker.call('load_data', setup.root, BATCH_SIZE, None)
+    minibatch = {name: by_kind(worker.call('profile_epoch', name, num_train, LR)) for name in ['none', *layers]}
     worker.call('prepare', PROFILED_SHAPE, None)
-    layer = {name: by_kind(worker.call('profile_layer', name, repeat)) for name in columns if name != 'none'}
+    layer = {name: by_kind(worker.call('profile_layer', name, repeat)) for name in layers}
     return ProfileResult(minibatch, layer, PROFILED_SHAPE)
 
 
@@ -164,3 +173,16 @@ def by_kind(profile: Profiled) -> Dict[str, float]:
         kinds[KINDS.get(name.replace('_backward_', ''), OTHER)] += seconds
     # Operators run asynchronously: the time outside all of them is waiting.
     return {**kinds, BETWEEN: max(0.0, profile.seconds - sum(kinds.values()))}
+
+
+def say(text: str) -> None:
+    print(f'bench: {text}', flush=True)
+
+
+PARTS: Dict[str, Callable[[Setup], Any]] = {
+    'layers': measure_layers,
+    'sizes': measure_sizes,
+    'accuracy': measure_accuracy,
+    'epochs': measure_epochs,
+    'profile': measure_profile,
+}

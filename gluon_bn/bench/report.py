@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..drawing import COLORS
+from ..drawing import COLORS, panels
 from .parts import BATCH_SIZE, NUM_TRAIN
-from .results import AccuracyResult, LayerResult, ProfileResult, Result
+from .results import LayerResult, Result
 from .rounds import Measurement, present, ratio
 
 HEADERS = {
@@ -24,14 +24,19 @@ HEADERS = {
     'none': 'no normalization',
     'd2l gluon': "Gluon, d2l's loop",
     'd2l scratch': "batch_norm, d2l's loop",
+    'floor': 'floor',
 }
+PAINT = {**COLORS, 'native': COLORS['fused'], 'floor': 'black'}
+FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm's bars would dwarf the others
+WIDEST = 4  # longer bars are cut off, but keep their number
 METHOD = (
     'Columns take turns, round by round, and ratios are computed within each round. The tables show medians; the JSON '
     'has quartiles and rounds too. A turn lasts about 40 ms, or at least one run, after a warm-up run. A column whose '
     'run takes more than 0.3 s has three turns.',
     'Each framework has its own process, which sleeps while another works; the copies have one too.',
     'Threads: PyTorch is told to use {cores}, the number of cores; MXNet and the native path decide for themselves '
-    '(OMP_NUM_THREADS: {omp}). No other OpenMP setting is changed (OMP_WAIT_POLICY: {wait}, GOMP_SPINCOUNT: {spin}).',
+    '(OMP_NUM_THREADS: {OMP_NUM_THREADS}). No other OpenMP setting is changed (OMP_WAIT_POLICY: '
+    '{OMP_WAIT_POLICY}, GOMP_SPINCOUNT: {GOMP_SPINCOUNT}).',
     "glibc keeps freed memory in MXNet's process and in PyTorch's (GLUON_BN_MALLOC=0 turns this off), but not in "
     "that of d2l's loop, which runs as it does for a reader of the book.",
     'A layer is one of a stack of four, and is charged a quarter of its time: as in a network, its input is the output '
@@ -51,129 +56,91 @@ METHOD = (
 
 def method(threads: int) -> List[str]:
     """Return how the benchmark measures, with the current settings."""
-
-    def setting(name: str) -> str:
-        return os.environ.get(name, 'not set')
-
-    return [
-        line.format(
-            cores=threads,
-            omp=setting('OMP_NUM_THREADS'),
-            wait=setting('OMP_WAIT_POLICY'),
-            spin=setting('GOMP_SPINCOUNT'),
-        )
-        for line in METHOD
-    ]
+    names = ('OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
+    settings = {name: os.environ.get(name, 'not set') for name in names}
+    return [line.format(cores=threads, **settings) for line in METHOD]
 
 
 def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, str, str]]:
     """Yield (title, note, table) for each part that was measured."""
 
-    def table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return str(tabulate(rows, headers, tablefmt=tablefmt, disable_numparse=True))
 
-    columns = [name for name in HEADERS if name in result.columns]
-    heads = [HEADERS[name] for name in columns]
+    with_floor = [*result.columns, 'floor']
+    heads = [HEADERS[name] for name in with_floor]
     for mode, title in (('both', 'Layer, forward + backward'), ('forward', 'Layer, forward')):
         if result.layers:
-            rows = [
-                [
-                    shape(entry),
-                    *(format_ms(getattr(entry, mode).get(name)) for name in columns),
-                    three_digits(getattr(entry, mode)['floor'].median * 1e3),
-                ]
-                for entry in result.layers
-            ]
-            yield (
-                title,
-                'Milliseconds, in training mode; in brackets, the multiple of the memory floor.',
-                table(rows, ['X', *heads, 'floor']),
-            )
+            note = 'Milliseconds, in training mode; in brackets, the multiple of the memory floor.'
+            times = [(entry.shape, getattr(entry, mode)) for entry in result.layers]
+            rows = [[str(shape), *(format_ms(by_column[name]) for name in with_floor)] for shape, by_column in times]
+            yield title, note, table(['X', *heads], rows)
     if result.sizes:
+        note = 'Nanoseconds per value of X (m, 32, 28, 28), by the size of X in megabytes.'
         rows = [
-            [f'{entry.megabytes:.1f}', *(ns_per_value(entry, name) for name in [*columns, 'floor'])]
-            for entry in result.sizes
+            [f'{entry.megabytes:.1f}', *(ns_per_value(entry, name) for name in with_floor)] for entry in result.sizes
         ]
-        yield (
-            'Time against size, forward + backward',
-            'Nanoseconds per value of X (m, 32, 28, 28), by the size of X in megabytes.',
-            table(rows, ['MB', *heads, 'floor']),
-        )
+        yield 'Time against size, forward + backward', note, table(['MB', *heads], rows)
     if result.accuracy:
-        first = shape(result.accuracy[0])
+        first = result.accuracy[0].shape
+        note = f'X {first} with variance 1 and the given mean; |error| / |exact|, in Euclidean norms.'
         rows = [
-            [f'{entry.mean:,.0f}', name, *(f'{entry.errors[column][name]:.1e}' for column in columns)]
+            [f'{entry.mean:,.0f}', name, *(f'{entry.errors[column][name]:.1e}' for column in result.columns)]
             for entry in result.accuracy
-            if shape(entry) == first
+            if entry.shape == first
             for name in ('Y', 'dX')
         ]
-        yield (
-            'Error against float64',
-            f'X {first} with variance 1 and the given mean; |error| / |exact|, in Euclidean norms.',
-            table(rows, ['mean', 'of', *heads]),
-        )
+        yield 'Error against float64', note, table(['mean', 'of', *heads[:-1]], rows)
     if result.epochs:
-        rows = [
-            [
-                HEADERS[name],
-                three_digits(epoch.train.median),
-                f'{three_digits(epoch.train.q1)} to {three_digits(epoch.train.q3)}',
-                three_digits(epoch.test.median),
-                f'{epoch.share:.3g} x {len(present(epoch.train.rounds))}',
-                f'{epoch.loss:.2f}',
-            ]
-            for name, epoch in result.epochs.items()
-        ]
-        yield (
-            'One epoch of LeNet',
+        note = (
             'Seconds for 60,000 images in batches of 256 at learning rate 1.0, and for the test of 10,000 after it. '
-            'If less than an epoch was trained, the time is scaled up; the loss is that of the examples trained.',
-            table(rows, ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']),
+            'If less than an epoch was trained, the time is scaled up; the loss is that of the examples trained.'
         )
+        rows = []
+        for name, epoch in result.epochs.items():
+            train, q1, q3, test = map(
+                three_digits, (epoch.train.median, epoch.train.q1, epoch.train.q3, epoch.test.median)
+            )
+            measured = f'{epoch.share:.3g} x {len(present(epoch.train.rounds))}'
+            rows.append([HEADERS[name], train, f'{q1} to {q3}', test, measured, f'{epoch.loss:.2f}'])
+        headers = ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']
+        yield 'One epoch of LeNet', note, table(headers, rows)
     if result.profile:
         note = "Milliseconds, measured by MXNet's profiler, which slows training a little."
         if result.epochs and 'torch' in result.epochs:
             batch = result.epochs['torch'].train.median * BATCH_SIZE / NUM_TRAIN
             note += f" PyTorch's whole minibatch takes {three_digits(batch * 1e3)}."
         yield 'Where the time of a minibatch of LeNet goes', note, table(*_kinds(result.profile.minibatch, 1e3))
-        yield (
-            'Where the time of a dense layer goes',
-            f'Microseconds for X {shape(result.profile)}, forward + backward. The time between '
-            'operators is spent in Python, the graph and the engine.',
-            table(*_kinds(result.profile.layer, 1e6)),
+        note = (
+            f'Microseconds for X {result.profile.shape}, forward + backward. The time between '
+            'operators is spent in Python, the graph and the engine.'
         )
+        yield 'Where the time of a dense layer goes', note, table(*_kinds(result.profile.layer, 1e6))
     if result.goals:
         rows = [
             [goal.goal, three_digits(goal.value), f'{goal.sense} {goal.limit:g}', 'yes' if goal.met else 'NO']
             for goal in result.goals
         ]
-        yield ('Ratios', 'Medians of the ratios within each round.', table(rows, ['', 'measured', 'goal', 'met']))
+        yield 'Ratios', 'Medians of the ratios within each round.', table(['', 'measured', 'goal', 'met'], rows)
 
 
-def _kinds(columns: Mapping[str, Mapping[str, float]], scale: float) -> Tuple[List[List[str]], List[str]]:
-    """(rows, headers)"""
-
-    def row(kind: str, values: Sequence[float]) -> List[str]:
-        return [kind, *(three_digits(value * scale) if value else '-' for value in values)]
-
+def _kinds(columns: Mapping[str, Mapping[str, float]], scale: float) -> Tuple[List[str], List[List[str]]]:
+    """Return the headers and rows of a profile: a column per norm, a row per kind of operator, and their sum."""
+    profiles = list(columns.values())
+    times = {kind: [profile[kind] for profile in profiles] for kind in profiles[0]}
+    times['in all'] = [sum(profile.values()) for profile in profiles]
     rows = [
-        row(kind, values)
-        for kind in next(iter(columns.values()))
-        if any(values := [column[kind] for column in columns.values()])
+        [kind, *(three_digits(value * scale) if value else '-' for value in values)]
+        for kind, values in times.items()
+        if any(values)
     ]
-    return [*rows, row('in all', [sum(column.values()) for column in columns.values()])], [
-        '',
-        *(HEADERS[name] for name in columns),
-    ]
+    return ['', *(HEADERS[name] for name in columns)], rows
 
 
-def shape(entry: Union[LayerResult, AccuracyResult, ProfileResult]) -> str:
-    return '(' + ', '.join(map(str, entry.shape)) + ')'
-
-
-def format_ms(measured: Optional[Measurement]) -> str:
+def format_ms(measured: Measurement) -> str:
     """Format milliseconds, and the multiple of the memory floor."""
-    return f'{three_digits(measured.median * 1e3)} ({three_digits(measured.floors or 0)})' if measured else '-'
+    multiple = '' if measured.floors is None else f' ({three_digits(measured.floors)})'
+    return f'{three_digits(measured.median * 1e3)}{multiple}'
 
 
 def ns_per_value(entry: LayerResult, name: str) -> str:
@@ -211,24 +178,14 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
     return '\n'.join(lines)
 
 
-FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm's bars would dwarf the others
-
-WIDEST = 4  # longer bars are cut off, but keep their number
-
-
-def color(name: str) -> str:
-    return COLORS['fused' if name == 'native' else name]
-
-
 def draw(result: Result) -> Optional[Figure]:
-    """Return a matplotlib Figure with a panel each for 'layers' and 'sizes', if measured; None without either."""
-    panels = [(entries, paint) for entries, paint in ((result.layers, bars), (result.sizes, curves)) if entries]
-    if not panels:
+    """Return a figure with a panel each for 'layers' and 'sizes', if measured; None without either."""
+    painted = [(entries, paint) for entries, paint in ((result.layers, bars), (result.sizes, curves)) if entries]
+    if not painted:
         return None
-    figure = Figure(figsize=(6 * len(panels), 4.4), layout='constrained')
-    for ax, (entries, paint) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        paint(ax, entries, [name for name in HEADERS if name in result.columns])
-        ax.grid(alpha=0.3, axis='x' if paint is bars else 'both', which='major')
+    figure, *axes = panels(len(painted), 6 * len(painted), 4.4)
+    for ax, (entries, paint) in zip(axes, painted):
+        paint(ax, entries, result.columns)
         ax.set_axisbelow(True)
     return figure
 
@@ -238,19 +195,15 @@ def bars(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> Non
     y, height = numpy.arange(len(entries)), 0.8 / len(columns)
     for i, name in enumerate(columns):
         values = [ratio(entry.both[name], entry.both['gluon']) for entry in entries]
-        offset = (i - (len(columns) - 1) / 2) * height
-        ax.barh(y + offset, values, height * 0.9, color=color(name), label=HEADERS[name])
-        for place, value in zip(y + offset, values):
-            ax.annotate(
-                f'{value:.2f}', (min(value, WIDEST), place), (3, 0), textcoords='offset points', va='center', fontsize=7
-            )
-    ax.set(
-        xlim=(0, WIDEST * 1.1),
-        yticks=y,
-        xlabel="Gluon's time = 1",
-        title="layer, forward + backward: time relative to Gluon's",
-    )
-    ax.set_yticklabels([shape(entry) for entry in entries], fontsize=8)
+        places = y + (i - (len(columns) - 1) / 2) * height
+        ax.barh(places, values, height * 0.9, color=PAINT[name], label=HEADERS[name])
+        for place, value in zip(places, values):
+            end = min(value, WIDEST), place
+            ax.annotate(f'{value:.2f}', end, (3, 0), textcoords='offset points', va='center', fontsize=7)
+    ax.set_title("layer, forward + backward: time relative to Gluon's")
+    ax.set(xlim=(0, WIDEST * 1.1), xlabel="Gluon's time = 1")
+    ax.set_yticks(y, [str(entry.shape) for entry in entries], fontsize=8)
+    ax.grid(False, axis='y')
     ax.axvline(1, color='black', linewidth=0.8)
     ax.invert_yaxis()
     ax.legend(frameon=False, fontsize=8, ncol=len(columns), loc='upper center', bbox_to_anchor=(0.5, -0.12))
@@ -259,29 +212,16 @@ def bars(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> Non
 def curves(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> None:
     for name in [*columns, 'floor']:
         measured = [entry for entry in entries if name in entry.both]
-        size = [entry.megabytes for entry in measured]
-        values = numpy.array([math.prod(entry.shape) for entry in measured])
-        line = {
-            key: [getattr(entry.both[name], key) for entry in measured] / values * 1e9 for key in ('median', 'q1', 'q3')
-        }
-        floor = name == 'floor'
-        ax.plot(
-            size,
-            line['median'],
-            ':' if floor else '-',
-            marker=None if floor else 'o',
-            markersize=3,
-            color='black' if floor else color(name),
-            label='memory floor (2.5 copies)' if floor else HEADERS[name],
+        size, values = [entry.megabytes for entry in measured], [math.prod(entry.shape) for entry in measured]
+        median, q1, q3 = (
+            numpy.array([getattr(entry.both[name], key) for entry in measured]) / values * 1e9
+            for key in ('median', 'q1', 'q3')
         )
-        ax.fill_between(size, line['q1'], line['q3'], color='black' if floor else color(name), alpha=0.2, linewidth=0)
-    ax.set(
-        xscale='log',
-        yscale='log',
-        title='time against size, forward + backward',
-        xlabel='size of X, MB',
-        ylabel='nanoseconds a value',
-    )
+        label, style = (HEADERS[name], 'o-') if name != 'floor' else ('memory floor (2.5 copies)', ':')
+        ax.plot(size, median, style, markersize=3, color=PAINT[name], label=label)
+        ax.fill_between(size, q1, q3, color=PAINT[name], alpha=0.2, linewidth=0)
+    ax.set_title('time against size, forward + backward')
+    ax.set(xscale='log', yscale='log', xlabel='size of X, MB', ylabel='nanoseconds a value')
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter('{x:g}')
         axis.set_minor_formatter('')

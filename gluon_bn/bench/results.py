@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .rounds import Measurement, ratio
 
@@ -18,7 +18,14 @@ LAYER_LIMITS: Dict[Shape, Tuple[float, float]] = {
     **dict.fromkeys(SMALL, (0.5, 1.0)),
     **dict.fromkeys(DENSE, (0.7, 2.0)),
 }
-NAMES = {'gluon': 'Gluon', 'torch': 'PyTorch'}
+RatioGoal = Tuple[str, str, str, str, float]  # what it says, the columns whose times are divided, and the limit
+EPOCH_GOALS: Sequence[RatioGoal] = (
+    ('native / Gluon', 'native', 'gluon', '<=', 0.9),
+    ('native / PyTorch', 'native', 'torch', '<=', 1.1),
+    ('native / no normalization', 'native', 'none', '<=', 1.15),
+    ("batch_norm in d2l's loop / native in ours", 'd2l scratch', 'native', '>=', 15),
+    ("Gluon in d2l's loop / Gluon in ours", 'd2l gluon', 'gluon', '>=', 1.5),
+)
 
 
 @dataclass(frozen=True)
@@ -102,61 +109,47 @@ def content(value: Any) -> Any:
 
 def check(result: Result) -> List[Goal]:
     """Return every goal for which the result has figures."""
-    found = []
+    return [
+        Goal(text, value, sense, limit, bool(value <= limit if sense == '<=' else value >= limit))
+        for text, value, sense, limit in _figures(result)
+    ]
 
-    def goal(text: str, value: float, sense: str, limit: float) -> None:
-        met = value <= limit if sense == '<=' else value >= limit
-        found.append(Goal(text, value, sense, limit, bool(met)))
 
-    def quotient(text: str, entry: Mapping[str, Measurement], a: str, b: str, sense: str, limit: float) -> None:
-        if a in entry and b in entry:
-            goal(text, ratio(entry[a], entry[b]), sense, limit)
-
+def _figures(result: Result) -> Iterator[Tuple[str, float, str, float]]:
+    """Yield (goal, value, sense, limit)."""
     for layer in result.layers or ():
-        shape, both = layer.shape, layer.both
+        shape, both, goals = layer.shape, layer.both, []
         if shape in LAYER_LIMITS:
-            for other, limit in zip(NAMES, LAYER_LIMITS[shape]):
-                quotient(f'layer {shape}: native / {NAMES[other]}', both, 'native', other, '<=', limit)
+            gluon, torch = LAYER_LIMITS[shape]
+            goals += [('native / Gluon', 'native', 'gluon', '<=', gluon)]
+            goals += [('native / PyTorch', 'native', 'torch', '<=', torch)]
         if shape == LARGE[0]:
-            quotient(f'layer {shape}: batch_norm / native', both, 'scratch', 'native', '>=', 150)
-            quotient(f'layer {shape}: batch_norm / portable', both, 'scratch', 'portable', '>=', 10)
+            goals += [('batch_norm / native', 'scratch', 'native', '>=', 150)]
+            goals += [('batch_norm / portable', 'scratch', 'portable', '>=', 10)]
+        yield from _ratios(f'layer {shape}', both, goals)
         if shape == LARGE[1] and 'native' in both:
-            goal(f'layer {shape}: native / memory floor', both['native'].floors or 0, '<=', 3)
+            yield f'layer {shape}: native / memory floor', both['native'].floors or 0, '<=', 3
 
-    train = {name: entry.train for name, entry in (result.epochs or {}).items()}
-    quotient('epoch: native / Gluon', train, 'native', 'gluon', '<=', 0.9)
-    quotient('epoch: native / PyTorch', train, 'native', 'torch', '<=', 1.1)
-    quotient('epoch: native / no normalization', train, 'native', 'none', '<=', 1.15)
-    quotient("epoch: batch_norm in d2l's loop / native in ours", train, 'd2l scratch', 'native', '>=', 15)
-    quotient("epoch: Gluon in d2l's loop / Gluon in ours", train, 'd2l gluon', 'gluon', '>=', 1.5)
+    yield from _ratios('epoch', {name: entry.train for name, entry in (result.epochs or {}).items()}, EPOCH_GOALS)
 
     errors = [(entry.mean, entry.errors) for entry in result.accuracy or () if 'native' in entry.errors]
     if errors and 'torch' in errors[0][1]:
-        goal(
-            'error of Y: native / PyTorch, worst case',
-            max(of['native']['Y'] / of['torch']['Y'] for _, of in errors),
-            '<=',
-            2,
-        )
-        goal(
-            'error of the gradients: native / PyTorch, worst case',
-            max(of['native'][name] / of['torch'][name] for _, of in errors for name in ('dX', 'dgamma', 'dbeta')),
-            '<=',
-            2,
-        )
+        for what, names in (('Y', ('Y',)), ('the gradients', ('dX', 'dgamma', 'dbeta'))):
+            worst = max(of['native'][name] / of['torch'][name] for _, of in errors for name in names)
+            yield f'error of {what}: native / PyTorch, worst case', worst, '<=', 2
     if errors:
-        goal(
-            'error of Y at mean 10,000: Gluon / native, least case',
-            min(of['gluon']['Y'] / of['native']['Y'] for mean, of in errors if mean == 1e4),
-            '>=',
-            1000,
-        )
+        least = min(of['gluon']['Y'] / of['native']['Y'] for mean, of in errors if mean == 1e4)
+        yield 'error of Y at mean 10,000: Gluon / native, least case', least, '>=', 1000
 
-    by_size = [
-        entry.both['native'].median / entry.megabytes
-        for entry in result.sizes or ()
-        if entry.megabytes and entry.megabytes >= 1 and 'native' in entry.both
-    ]
+    large = [(entry.megabytes, entry.both) for entry in result.sizes or () if (entry.megabytes or 0) >= 1]
+    by_size = [both['native'].median / megabytes for megabytes, both in large if megabytes and 'native' in both]
     if len(by_size) > 1:
-        goal('time per element, 1 to 200 MB: highest / lowest, native', max(by_size) / min(by_size), '<=', 1.5)
-    return found
+        yield 'time per element, 1 to 200 MB: highest / lowest, native', max(by_size) / min(by_size), '<=', 1.5
+
+
+def _ratios(
+    what: str, times: Mapping[str, Measurement], goals: Sequence[RatioGoal]
+) -> Iterator[Tuple[str, float, str, float]]:
+    for text, a, b, sense, limit in goals:
+        if a in times and b in times:
+            yield f'{what}: {text}', ratio(times[a], times[b]), sense, limit

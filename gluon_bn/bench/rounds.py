@@ -28,32 +28,22 @@ PAUSE_SECONDS = 0.02  # libgomp's threads spin for some milliseconds after their
 Times = List[Optional[float]]  # one per round, None if the column had no turn
 
 
-class Worker:
+class Worker(ProcessPoolExecutor):
     """A process with the `Framework` of one module: `Worker(module).call('name', *args)` calls its methods.
 
     keep_memory: whether it keeps freed memory for the next array, see `keep_freed_memory`.
     """
 
     def __init__(self, module: str, keep_memory: bool = True) -> None:
+        super().__init__(1, get_context('spawn'), keep_freed_memory if keep_memory else None)
         self.module = f'{__package__}.{module}'
-        self.process = ProcessPoolExecutor(1, get_context('spawn'))
-        self.process.submit(keep_freed_memory if keep_memory else int).result()  # it starts now, with this environment
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a method in the process, and return or raise its result."""
-        return self.process.submit(_call, self.module, name, args).result()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.process.shutdown()
+        return self.submit(_call, self.module, name, args).result()
 
 
-Workers = Mapping[str, Worker]  # by column
-
-
-def call_each(workers: Workers, columns: Sequence[str], name: str, *args: Any) -> None:
+def call_each(workers: Mapping[str, Worker], columns: Sequence[str], name: str, *args: Any) -> None:
     """Call a method once in each process that serves one of the columns."""
     for worker in dict.fromkeys(workers[column] for column in columns):
         worker.call(name, *args)

@@ -7,27 +7,26 @@ import json as json_format
 import os
 import time
 from pathlib import Path
-from typing import Sequence, Tuple, Union
+from typing import Sequence, Union
 
 from ..drawing import pictures
 from ..errors import InputError, OutputError
 from ..system.environment import cores, machine, versions
 from ..system.settings import check_path, new_folder
 from ..system.store import check_writable, store
-from .parts import measure_accuracy, measure_epochs, measure_profile, measure_shapes, measure_sizes
+from .parts import PARTS, Setup, say
 from .report import HEADERS, draw, markdown, method, sections
 from .results import Result, check, content
 from .rounds import Description, Worker
 
 File = Union[None, str, Path]
-PARTS = ('layers', 'sizes', 'accuracy', 'epochs', 'profile')
 
 
 def main(
     json: File = None,
     readme: File = None,
     figure: File = None,
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = tuple(PARTS),
     quick: bool = False,
     root: File = None,
 ) -> int:
@@ -45,15 +44,15 @@ def main(
     json = new_folder('bench') / 'bench.json' if json is None else check_path('json', json, 'a file')
     figure = json.with_suffix('') if figure is None else check_path('figure', figure, 'a file')
     readme = None if readme is None else check_path('readme', readme, 'a file')
-    files = {'json': json, 'figure': Path(f'{figure}.svg'), **({'readme': readme} if readme else {})}
-    for name, path in files.items():
+    for name, path in (('json', json), ('figure', Path(f'{figure}.svg')), ('readme', readme)):
         try:
-            check_writable(path)
+            if path:
+                check_writable(path)
         except OSError as error:
             raise InputError(
                 f'must be a file that can be written, got {path}: {error.strerror or error}; name another', name
             ) from error
-    result = measure(tuple(parts), quick, root)
+    result = measure(parts, quick, root)
     for title, note, table in sections(result):
         print(f'\n{title}\n{note}\n\n{table}')
     drawing = draw(result)
@@ -75,23 +74,19 @@ def main(
     return 0
 
 
-def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = None) -> Result:
+def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File = None) -> Result:
     """Measure the parts."""
     start, threads, load = time.perf_counter(), cores(), os.getloadavg()[0]
     if load > 0.5:
-        _say(
+        say(
             f'other programs are running (load average {load:.1f}) and will distort the times; '
             'run this on a quiet machine'
         )
     result = Result(time.strftime('%Y-%m-%d'), command(parts, quick), machine(), versions(), load, method(threads))
     with contextlib.ExitStack() as stack:
-
-        def start_worker(module: str, keep_memory: bool = True) -> Worker:
-            return stack.enter_context(Worker(module, keep_memory))
-
-        workers = {'copy': start_worker('copy_worker')}
+        workers = {'copy': stack.enter_context(Worker('copy_worker'))}
         for module in ('mxnet_worker', 'torch_worker'):
-            worker = start_worker(module)
+            worker = stack.enter_context(Worker(module))
             try:
                 about: Description = worker.call('describe')
             except ImportError as error:  # PyTorch is optional
@@ -102,41 +97,18 @@ def measure(parts: Tuple[str, ...] = PARTS, quick: bool = False, root: File = No
             result.missing.update(about.missing)
             result.versions.update(about.versions)
         for name, reason in result.missing.items():
-            _say(f'no column {HEADERS[name]}: {reason}')
-        result.columns = columns = [name for name in HEADERS if name in workers]
-
-        if 'layers' in parts:
-            result.layers = measure_shapes(workers, threads, columns, quick, _say)
-        if 'sizes' in parts:
-            result.sizes = measure_sizes(workers, threads, columns, quick, _say)
-        if 'accuracy' in parts:
-            result.accuracy = measure_accuracy(workers, threads, columns, quick, _say)
-        if 'epochs' in parts:
-            book = start_worker('d2l_worker', keep_memory=False)
-            trained = {
-                'none': workers['gluon'],
-                **{name: workers[name] for name in columns},
-                'd2l gluon': book,
-                'd2l scratch': book,
-            }
-            result.epochs = measure_epochs(trained, threads, quick, root, _say)
-        if 'profile' in parts:
-            result.profile = measure_profile(workers, quick, root, _say)
+            say(f'no column {HEADERS[name]}: {reason}')
+        result.columns = [name for name in HEADERS if name in workers]
+        setup = Setup(workers, result.columns, threads, quick, root)
+        for part, measure_part in PARTS.items():
+            if part in parts:
+                setattr(result, part, measure_part(setup))
     result.goals = check(result)
     result.seconds = time.perf_counter() - start
     return result
 
 
-def command(parts: Tuple[str, ...], quick: bool) -> str:
+def command(parts: Sequence[str], quick: bool) -> str:
     """Return the command that makes such a result."""
-    return ' '.join(
-        [
-            'python -m gluon_bn bench',
-            *(['--quick'] if quick else []),
-            *([f"--parts {' '.join(parts)}"] if parts != PARTS else []),
-        ]
-    )
-
-
-def _say(text: str) -> None:
-    print(f'bench: {text}', flush=True)
+    some = '' if set(parts) == set(PARTS) else f" --parts {' '.join(parts)}"
+    return f"python -m gluon_bn bench{' --quick' if quick else ''}{some}"

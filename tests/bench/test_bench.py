@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a file', 'a folder.svg']
 
 
-@pytest.mark.parametrize('chosen, quick', [(('layers', 'accuracy'), False), (run.PARTS, True)])
+@pytest.mark.parametrize('chosen, quick', [(('layers', 'accuracy'), False), (tuple(run.PARTS), True)])
 def test_the_command_that_a_result_names_makes_such_a_result(chosen, quick):
     python, _, package, *arguments = shlex.split(run.command(chosen, quick))
     assert (python, package) == ('python', 'gluon_bn')
