@@ -18,6 +18,7 @@ from .machine import (
     Platform,
     check_compiler,
     check_folders,
+    check_libraries,
     check_platform,
     check_python,
     check_settings,
@@ -48,6 +49,7 @@ __all__ = [
     "check_data",
     "check_folders",
     "check_fused",
+    "check_libraries",
     "check_matplotlib",
     "check_mxnet",
     "check_numpy",
@@ -61,6 +63,7 @@ __all__ = [
 CHECKS: dict[str, Callable[[], Result]] = {
     "python": check_python,
     "platform": check_platform,
+    "libraries": check_libraries,
     "settings": check_settings,
     "setup": check_setup,
     "folders": check_folders,
@@ -83,13 +86,15 @@ def own_python() -> str:
 
 def main(names: Sequence[str] = ()) -> int:
     """Run all checks, or those named, and print a line for each; return 0 if all are ok, else 1."""
-    all_ok, own = True, "" if names else own_python()
+    own = "" if names else own_python()
     if own:
         print(f"This is not .venv's Python: use {shlex.quote(own)} -m gluon_bn doctor", flush=True)
+    all_ok, by_hand = True, not own  # whether packages are to be installed by hand, and not by set-up
     for name in names or CHECKS:
         result = CHECKS[name]()
         print(f"{result.name:11} {'ok    ' if result.ok else 'WRONG '} {result.text}", flush=True)
-        if result.remedy and not (own and "pip install" in result.remedy):  # packages belong into .venv
+        if result.remedy and (by_hand or "pip install" not in result.remedy):
             print(f"{'':11} to do: {result.remedy}", flush=True)
         all_ok = all_ok and result.ok
+        by_hand = by_hand and (result.ok or name != "setup")
     return 0 if all_ok else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import platform
@@ -12,7 +13,7 @@ import sysconfig
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence
 
 from ..errors import InputError
 from ..system.settings import check_before_matplotlib, check_before_mxnet, folder_from, home
@@ -23,6 +24,9 @@ PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.14 work): `make PYTHON=/path/to/pytho
 CONTAINER = "open this folder in its container (.devcontainer; the README says how)"
 SETUP_SPACE = 1000  # MB that set-up needs for .venv
 DATA_SPACE = 50  # MB for Fashion-MNIST, the compiled operator, and a few runs
+
+# what MXNet's wheel for x86-64 needs from the system and a bare container lacks; installing g++ provides them
+SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0", "libstdc++.so.6": "libstdc++6"}
 
 
 def check_python(
@@ -75,6 +79,31 @@ def check_platform(found: Platform | None = None) -> Result:
         why = ": MXNet 1.9.1 has wheels for Linux on x86-64 and aarch64 and for macOS on x86-64 only"
         remedy = "work on one of these, for example in a container or a virtual machine"
     return Result("platform", False, text + why, remedy)
+
+
+def check_libraries(found: Platform | None = None, missing: Sequence[str] | None = None) -> Result:
+    """Check for the libraries of the system that MXNet needs."""
+    found = found or this_platform()
+    if (found.system, found.machine) != ("Linux", "x86_64"):
+        return Result("libraries", True, "not examined on this platform")
+    if missing is None:
+        missing = [library for library in SYSTEM_LIBRARIES if not loads(library)]
+    if missing:
+        return Result("libraries", False, f"MXNet needs {', '.join(missing)}", install_libraries(missing))
+    return Result("libraries", True, f"{', '.join(SYSTEM_LIBRARIES)} can be loaded")
+
+
+def loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def install_libraries(missing: Iterable[str]) -> str:
+    packages = " ".join(SYSTEM_LIBRARIES[library] for library in missing)
+    return f"install what is missing, or g++, which brings it; on Debian: `sudo apt-get install {packages}`"
 
 
 def check_settings() -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
 import warnings
@@ -10,14 +9,12 @@ from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError
 from ..system.interpreter import command_line
+from .machine import SYSTEM_LIBRARIES, install_libraries, loads
 from .result import Result
 
 NEW_PYTHON = sys.version_info >= (3, 12)  # uses NumPy 2, to which we add the names that MXNet needs
 REQUIREMENTS = "--no-deps -r requirements/locked-3.12.txt" if NEW_PYTHON else "-r requirements.txt"
 INSTALL = f"`pip install {REQUIREMENTS}` in a virtual environment, or `make test`, which makes one"
-
-# what MXNet's wheel needs from the system and a bare container lacks; installing g++ provides them
-SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0", "libstdc++.so.6": "libstdc++6"}
 
 
 class Answer(NamedTuple):
@@ -46,14 +43,6 @@ def version_of(module: str) -> Answer:
     return ask(f"{names}import sys, {module}; print(sys.modules['{module.split('.')[0]}'].__version__)")
 
 
-def loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
-
-
 def check_numpy(found: Answer | None = None, new_python: bool = NEW_PYTHON) -> Result:
     version, error = found or version_of("numpy")
     if error:
@@ -67,8 +56,7 @@ def check_numpy(found: Answer | None = None, new_python: bool = NEW_PYTHON) -> R
 def check_mxnet(found: Answer | None = None) -> Result:
     version, error = found or version_of("mxnet")
     if any(library in error for library in SYSTEM_LIBRARIES):  # names one only: say what else is missing
-        packages = [debian for library, debian in SYSTEM_LIBRARIES.items() if library in error or not loads(library)]
-        remedy = f"install the missing libraries; on Debian: `sudo apt-get install {' '.join(packages)}`"
+        remedy = install_libraries(library for library in SYSTEM_LIBRARIES if library in error or not loads(library))
         return Result("MXNet", False, error, remedy)
     if "has no attribute 'bool'" in error:
         return Result("MXNet", False, error, "NumPy is too new for MXNet: `pip install numpy==1.23.5`")

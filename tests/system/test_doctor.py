@@ -68,6 +68,14 @@ def test_platforms_without_wheels_are_named_with_a_way_out(platform, why, remedy
     assert not result.ok and why in result.text and remedy in result.remedy
 
 
+@pytest.mark.fault("a machine without libgomp")
+def test_libraries_that_are_missing_are_all_named_with_their_packages():
+    result = doctor.check_libraries(Platform("Linux", "x86_64"), ["libgomp.so.1", "libquadmath.so.0"])
+    assert not result.ok and "libgomp.so.1, libquadmath.so.0" in result.text
+    assert "apt-get install libgomp1 libquadmath0" in result.remedy
+    assert doctor.check_libraries(Platform("Darwin", "x86_64"), ["libgomp.so.1"]).ok
+
+
 @pytest.fixture
 def clone(tmp_path):
     (tmp_path / "Makefile").touch()
@@ -250,6 +258,13 @@ def bare(tmp_path):
         text=True,
         timeout=120,
     )
+
+
+def test_where_set_up_is_wrong_nobody_is_told_to_install_packages_by_hand(bare, tmp_path):
+    (tmp_path / "Makefile").touch()
+    done = bare()
+    assert done.returncode == 1 and "set-up      WRONG" in done.stdout and "`make .venv/ready`" in done.stdout
+    assert "No module named 'mxnet'" in done.stdout and "pip install" not in done.stdout
 
 
 MODULES_OF_UNIX = ("fcntl", "grp", "pwd", "resource", "termios")
