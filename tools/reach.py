@@ -1,7 +1,8 @@
-"""Where the project was proven to work:  python tools/reach.py [--check | --proved WHAT ...]
+"""Where the project was proven to work:  python tools/reach.py [--check | --proved WHAT [-- COMMAND ...]]
 
 Without arguments it writes the table in docs/reach.md from docs/reach.jsonl, which has a record on each line.
---proved adds a record of this Python on this system; run it where WHAT has just succeeded.
+--proved adds a record of this Python on this system, if COMMAND succeeds:
+    .venv/bin/python tools/reach.py --proved "fast tests" -- make test
 """
 
 from __future__ import annotations
@@ -124,8 +125,12 @@ def main(argv=None):
     parser.add_argument("--emulated", action="store_true", help="with --proved: the processor was emulated")
     parser.add_argument("--commit", default="", help="with --proved: the commit, where there is no git")
     parser.add_argument("--print", action="store_true", help="with --proved: print the record instead")
+    parser.add_argument("command", nargs="*", metavar="COMMAND", help="with --proved: what must succeed")
     arguments = parser.parse_args(argv)
     if arguments.proved:
+        if arguments.command and subprocess.run(arguments.command, cwd=TOP).returncode:
+            print(f"not recorded, because {' '.join(arguments.command)} failed", file=sys.stderr)
+            return 1
         record = here(arguments.proved, arguments.setting, arguments.emulated, arguments.commit)
         if arguments.print:
             print(json.dumps(asdict(record)))

@@ -44,14 +44,16 @@ def test_a_place_is_a_row_with_the_date_of_each_proof():
     )
 
 
-def test_a_record_is_added_and_the_page_is_made(tmp_path, monkeypatch, capsys):
+def test_what_succeeds_is_recorded_and_the_page_is_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "reach.md"
     page.write_text("above\n<!-- reach -->\nold\n<!-- /reach -->\nbelow\n")
     monkeypatch.setattr(reach, "TOP", tmp_path)
     monkeypatch.setattr(reach, "RECORDS", tmp_path / "docs" / "reach.jsonl")
     assert reach.main(["--check"]) == 1 and "python tools/reach.py" in capsys.readouterr().err
-    assert reach.main(["--proved", "main job", "--setting", "container", "--commit", "abc"]) == 0
+    assert reach.main(["--proved", "main job", "--", "false"]) == 1 and not reach.RECORDS.exists()
+    assert "not recorded, because false failed" in capsys.readouterr().err
+    assert reach.main(["--proved", "main job", "--setting", "container", "--commit", "abc", "--", "true"]) == 0
     python = "{}.{}.{}".format(*sys.version_info[:3])
     assert f", container | {python} | " in page.read_text() and page.read_text().startswith("above\n")
     assert reach.main(["--check"]) == 0
