@@ -1,14 +1,14 @@
-"""Write the table of the chapter's claims into docs/claims.md:  python tools/claims.py [--check]
+"""Complete the table of the chapter's claims in docs/claims.md:  python tools/claims.py [--check]
 
-A claim is shown where a notebook says *Claim C01* in a section, and asserted where a test is marked
-@pytest.mark.claim("C01"). The table goes between <!-- claims --> and <!-- /claims -->.
+The first two columns, between <!-- claims --> and <!-- /claims -->, are written by hand; this fills in the others. A
+claim is shown where a notebook says *Claim C01* in a section, and asserted where a test is marked
+@pytest.mark.claim("C01").
 
 --check writes nothing, and exits with 1 if the table is not up to date, or if a claim has no section or no test.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import re
@@ -20,101 +20,39 @@ import block
 TOP = Path(__file__).resolve().parent.parent
 
 # id -> the claim, and the condition under which it holds ("" where there is none)
-CLAIMS = {
-    "C01": ("updating all layers of a linear chain at once has effects of every order up to its depth", ""),
-    "C02": (
-        "a step sized by the gradient for a decrease of 0.1 brings another one",
-        "from two layers on; by how much depends on the size of y and on unequal weights",
-    ),
-    "C03": ("a second-order term vanishes or explodes with the product of the other weights", "for a fixed step"),
-    "C04": ("each unit is standardized by itself, row by row", "variance v/(v + eps), just below 1"),
-    "C05": ("eps keeps the gradient of the root defined at variance 0", ""),
-    "C06": ("the gradient never proposes merely to move a unit's mean or spread", "the spread: as eps → 0"),
-    "C07": ("a shift or stretch of a unit is removed", "for a > 0, and a variance far above eps"),
-    "C08": ("a penalty on the statistics normalizes imperfectly", "for every finite weight of the penalty"),
-    "C09": (
-        "normalizing after each step, outside the gradient, undoes part of the step",
-        "it costs time where the inputs are not white; with BN the gradient itself proposes nothing to undo",
-    ),
-    "C10": ("moving averages let one example be evaluated alone", "in prediction mode"),
-    "C11": ("normalizing the last hidden unit untangles the chain", "for Gaussian inputs, and no lower weight at 0"),
-    "C12": ("a lower weight of 0 degenerates, a change of sign flips", "rare for small steps, common for large ones"),
-    "C13": (
-        "without normalization nearly every update moves the hidden unit's statistics",
-        "the more, the larger the step",
-    ),
-    "C14": (
-        "in the linear net the lower layers become useless",
-        "up to their signs, and while eps is small against the variance",
-    ),
-    "C15": (
-        "with nonlinear units the lower layers stay useful",
-        "freezing three or more costs; two convolutions cost little in a short training",
-    ),
-    "C16": (
-        "whitening costs much more than standardizing",
-        "counted in multiplications, and the more so, the wider the layer",
-    ),
-    "C17": ("gamma and beta can give the old function back", "gamma = sigma, beta = mu of the same batch"),
-    "C18": ("the new mean is beta's alone", "in training mode, before the activation"),
-    "C19": (
-        "the two parametrizations of one family of functions learn differently",
-        "the new one better at large rates, the old one ahead at small ones",
-    ),
-    "C20": (
-        "the affine map's output is nearer to a Gaussian than the layer's input",
-        "clear with ReLUs; with sigmoids the kurtosis only",
-    ),
-    "C21": ("a bias before the norm is redundant", "in training mode"),
-    "C22": ("a channel shares one mean and variance over all its m p q places", ""),
-    "C23": ("in a dense layer the norm stands between affine map and activation", ""),
-    "C24": ("each channel has a scale and a shift of its own", ""),
-    "C25": ("statistics for prediction are better estimated once, on a large set", "while the weights move fast"),
-    "C26": ("autograd tells training from prediction", "Gluon's averages move only with a backward pass, on a CPU"),
-    "C27": ("the maths in a function, the bookkeeping in a layer", ""),
-    "C28": ("sizes are given by hand here, and inferred by Gluon", ""),
-    "C29": (
-        "batch normalization makes larger learning rates possible",
-        "shown with ReLUs; with sigmoids only BN learns in so few updates, at any rate tried",
-    ),
-    "C30": ("Gluon's layer is the same computation", "its averages move in backward on a CPU, and start at variance 1"),
-    "C31": ("Gluon's layer is much faster", "for the speed of its sums, not because it is compiled"),
-}
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and say whether the table is up to date")
-    arguments = parser.parse_args(argv)
-    shown, tested = sections(), tests()
-    missing = [
+    arguments = block.parser(__doc__).parse_args(argv)
+    page = TOP / "docs" / "claims.md"
+    claims, shown, tested = phrases(page), sections(), tests()
+    wrong = [
         f"{claim} has no {what}"
         for what, found in (("notebook section", shown), ("test", tested))
-        for claim in CLAIMS
+        for claim in claims
         if claim not in found
     ]
-    missing += [
+    wrong += [
         f"{claim} is not a claim, but is named in {where[0]}"
         for found in (shown, tested)
         for claim, where in found.items()
-        if claim not in CLAIMS
+        if claim not in claims
     ]
-    missing += block.update(TOP / "docs" / "claims.md", "claims", table(shown, tested), arguments.check)
-    if missing:
-        print("\n".join(missing), file=sys.stderr)
-    else:
-        print(f"{len(CLAIMS)} claims, each with a section and a test")
-    return 1 if missing else 0
+    wrong += block.update(page, "claims", table(claims, shown, tested), arguments.check)
+    return block.report(wrong, f"{len(claims)} claims, each with a section and a test")
 
 
-def table(shown, tested):
-    lines = ["| | the chapter says | shown in | asserted by |", "|---|---|---|---|"]
-    for claim, (phrase, condition) in CLAIMS.items():
-        lines.append(
-            f"| {claim} | {phrase}{f'; *{condition}*' if condition else ''} "
-            f"| {_some(shown.get(claim, []), 2)} | {_some(tested.get(claim, []), 1)} |"
-        )
-    return "\n".join(lines) + "\n"
+def phrases(page):
+    """Return {claim: what the chapter says}, from the page."""
+    return dict(re.findall(r"(?m)^\| (C\d\d) \| (.*?) \|", page.read_text(encoding="utf-8")))
+
+
+def table(claims, shown, tested):
+    rows = [
+        f"| {claim} | {phrase} | {_some(shown.get(claim, []), 2)} | {_some(tested.get(claim, []), 1)} |"
+        for claim, phrase in claims.items()
+    ]
+    return "\n".join(["| | the chapter says | shown in | asserted by |", "|---|---|---|---|", *rows, ""])
 
 
 def _some(places, count):

@@ -9,20 +9,20 @@ this machine had to skip a part are not compared.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
+
+import block
 
 TOP = Path(__file__).resolve().parent.parent
 START, END = "<!-- faults -->", "<!-- /faults -->"
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = block.parser(__doc__)
     parser.add_argument("notes", nargs="?", type=Path, default=TOP / "build" / "faults.json", metavar="NOTES")
     parser.add_argument("--page", type=Path, default=TOP / "tests" / "README.md", help="(default: tests/README.md)")
-    parser.add_argument("--check", action="store_true", help="write nothing, and say whether the table is up to date")
     arguments = parser.parse_args(argv)
     try:
         notes = json.loads(arguments.notes.read_text(encoding="utf-8"))
@@ -36,12 +36,7 @@ def main(argv=None):
         arguments.page.write_text(text[:start] + "\n".join([*new, text[end:]]), encoding="utf-8")
     elif len(new) != len(old) or any(row not in old and "(skipped" not in row for row in new):
         wrong.append(f"the table in {arguments.page} differs from {arguments.notes}: `make faults` writes it")
-    print(
-        *wrong or [f"{sum(tries(note) for note in notes.values())} faults, none of which did harm"],
-        sep="\n",
-        file=sys.stderr if wrong else sys.stdout,
-    )
-    return 1 if wrong else 0
+    return block.report(wrong, f"{sum(tries(note) for note in notes.values())} faults, none of which did harm")
 
 
 def table(notes):

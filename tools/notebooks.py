@@ -38,13 +38,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, and fail as described above")
-    parser.add_argument(
-        "--budget",
-        type=int,
-        default=300,
-        metavar="SECONDS",
-        help="time limit per notebook (default 300, for two cores); all together may take four times as long",
-    )
+    limit = "time limit per notebook (default 300, for two cores); all together may take four times as long"
+    parser.add_argument("--budget", type=int, default=300, metavar="SECONDS", help=limit)
     parser.add_argument("names", nargs="*", metavar="NAME", help="beginning of a notebook's name (default: all)")
     arguments = parser.parse_args(argv)
     found = names()
@@ -60,10 +55,8 @@ def main(argv=None):
         seconds, faults = run(notebook, arguments.budget)
         total += seconds
         said = faults + [f"took {seconds:.0f} s, more than {arguments.budget}"] * (seconds > arguments.budget)
-        print(
-            f"{name:45} {seconds:6.1f} s{'   ' + '; '.join(line.splitlines()[0] for line in said) if said else ''}",
-            flush=True,
-        )
+        remarks = "; ".join(line.splitlines()[0] for line in said)
+        print(f"{name:45} {seconds:6.1f} s   {remarks}".rstrip(), flush=True)
         if not arguments.check:
             if faults:
                 said.append("not saved")
@@ -75,16 +68,14 @@ def main(argv=None):
     print(f"{'all':45} {total:6.1f} s")
     if total > 4 * arguments.budget:
         complaints.append(f"all together took {total:.0f} s, more than {4 * arguments.budget}")
-    if complaints:
-        print("\n" + "\n".join(complaints), file=sys.stderr)
+    print(*complaints, sep="\n", end="", file=sys.stderr)
     return 1 if complaints else 0
 
 
 def prepare():
     """Compile the native path first, so that no cell prints a message about it."""
-    subprocess.run(
-        [sys.executable, "-c", "from gluon_bn.norm import status; print('fused_batch_norm', status())"], check=True
-    )
+    code = "from gluon_bn.norm import status; print('fused_batch_norm', status())"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def names():
@@ -97,14 +88,17 @@ def cells(notebook):
     return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
 
 
+def pair(name):
+    return FOLDER / f"{name}.ipynb", FOLDER / f"{name}.py"
+
+
 def same_cells(name):
-    files = [FOLDER / f"{name}{suffix}" for suffix in (".ipynb", ".py")]
-    return all(file.exists() for file in files) and cells(jupytext.read(files[0])) == cells(jupytext.read(files[1]))
+    return all(file.exists() for file in pair(name)) and len({str(cells(jupytext.read(f))) for f in pair(name)}) == 1
 
 
 def saved_at(name):
     """Return {file: time of its last change} for the existing files of a pair."""
-    return {file: file.stat().st_mtime for file in (FOLDER / f"{name}.ipynb", FOLDER / f"{name}.py") if file.exists()}
+    return {file: file.stat().st_mtime for file in pair(name) if file.exists()}
 
 
 def load(name):
@@ -154,10 +148,8 @@ def code_cells(notebook):
 def save(notebook, name):
     """Write both files of the pair."""
     nbformat.write(notebook, str(FOLDER / f"{name}.ipynb"))
-    plain = nbformat.v4.new_notebook(
-        cells=notebook.cells,
-        metadata={"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}},
-    )  # only cells, without a header
+    only_cells = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}  # without a header
+    plain = nbformat.v4.new_notebook(cells=notebook.cells, metadata={"jupytext": only_cells})
     jupytext.write(plain, str(FOLDER / f"{name}.py"), fmt="py:percent")
 
 

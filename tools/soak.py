@@ -51,13 +51,11 @@ class Round(NamedTuple):
 
 def parts(minutes):
     """Return parts that fill so many minutes on two cores."""
-    functions = [
-        Part(function, devices, seconds=5 * minutes)
-        for function in ('batch_norm', 'portable', 'native')
-        for devices in ('in turn', 'together')
-    ]
-    return functions + [
-        Part('native', threads=threads, iterations=round(200 * EPOCH * minutes / 60)) for threads in (1, 2, 4)
+    functions, devices, seconds = ('batch_norm', 'portable', 'native'), ('in turn', 'together'), 5 * minutes
+    iterations = round(200 * EPOCH * minutes / 60)
+    return [
+        *(Part(function, where, seconds=seconds) for function in functions for where in devices),
+        *(Part('native', threads=threads, iterations=iterations) for threads in (1, 2, 4)),
     ]
 
 
@@ -85,17 +83,7 @@ def work(part, hang=HANG):
         if part.devices == 'in turn' and done:
             net.collect_params().reset_ctx(devices)
         began, cpu = time.perf_counter(), time.process_time()
-        train(
-            net,
-            batches,
-            batches[:1],
-            num_epochs=1,
-            lr=0.1,
-            device=devices,
-            initialize=not done,
-            plot=False,
-            progress=False,
-        )
+        train(net, batches, batches[:1], 1, 0.1, devices, initialize=not done, plot=False, progress=False)
         mx.nd.waitall()
         done += len(batches)
         took = time.perf_counter() - began, time.process_time() - cpu
@@ -106,13 +94,10 @@ def work(part, hang=HANG):
 
 def run(part):
     """Run a part in a separate process, and return its rounds, and what went wrong or ''."""
-    environment = {
-        **os.environ,
-        'PYTHONPATH': str(ROOT),
-        'GLUON_BN_FUSED': 'native' if part.function == 'native' else 'portable',
-    }
+    path = 'native' if part.function == 'native' else 'portable'
     # Otherwise a thread would spin, and use processor time, while other programs delay the thread it waits for.
-    environment.setdefault('OMP_WAIT_POLICY', 'passive')
+    passive = os.environ.get('OMP_WAIT_POLICY', 'passive')
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'GLUON_BN_FUSED': path, 'OMP_WAIT_POLICY': passive}
     if part.threads:
         environment['OMP_NUM_THREADS'] = str(part.threads)
     command = [sys.executable, __file__, '--part', json.dumps(part)]
@@ -155,20 +140,14 @@ def fastest(rounds):
 
 
 def row(part, rounds, wrong):
-    threads = f'OMP_NUM_THREADS={part.threads}' if part.threads else ''
-    cells = [
-        part.function,
-        f'{part.devices} {threads}',
-        sum(r.iterations for r in rounds),
-        f'{sum(r.seconds for r in rounds):.0f}',
-    ]
+    where = f'{part.devices} OMP_NUM_THREADS={part.threads}' if part.threads else f'{part.devices} '
+    times, memory = '-', '-'
     if len(rounds) > 1:
         first, last = thirds(rounds)
-        cells += [
-            f'{milliseconds(first):.1f} -> {milliseconds(last):.1f}',
-            f'{megabytes(first):.0f} -> {megabytes(last):.0f}',
-        ]
-    return [*cells, *['-'] * (6 - len(cells)), wrong or 'ok']
+        times = f'{milliseconds(first):.1f} -> {milliseconds(last):.1f}'
+        memory = f'{megabytes(first):.0f} -> {megabytes(last):.0f}'
+    iterations, seconds = sum(r.iterations for r in rounds), sum(r.seconds for r in rounds)
+    return [part.function, where, iterations, f'{seconds:.0f}', times, memory, wrong or 'ok']
 
 
 def main(argv=None):

@@ -8,7 +8,6 @@ between <!-- speed --> and <!-- /speed -->: the tables into docs/speed.md, the r
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import textwrap
@@ -27,51 +26,37 @@ COLUMNS = {
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and say whether the pages are up to date")
-    arguments = parser.parse_args(argv)
+    check = block.parser(__doc__).parse_args(argv).check
     page = (TOP / "docs" / "benchmark" / "README.md").read_text(encoding="utf-8")
-    complaints = block.update(TOP / "docs" / "speed.md", "speed", summary(page), arguments.check)
-    complaints += block.update(TOP / "README.md", "speed", sentence(page), arguments.check)
-    print("\n".join(complaints), end="\n" if complaints else "", file=sys.stderr)
-    return 1 if complaints else 0
+    complaints = block.update(TOP / "docs" / "speed.md", "speed", summary(page), check)
+    complaints += block.update(TOP / "README.md", "speed", sentence(page), check)
+    return block.report(complaints, "The pages agree with the benchmark's page")
 
 
 def summary(page):
     """Return the layers' times, ratios in words, and errors, from the benchmark's page."""
-    times, errors, ratios = (
-        rows(page, title) for title in ("Layer, forward + backward", "Error against float64", "Ratios")
-    )
+    times, errors = rows(page, "Layer, forward + backward"), rows(page, "Error against float64")
     columns = [name for name in COLUMNS if times[0].get(name, "-") != "-"]
-    return "\n".join(
-        [
-            textwrap.fill(
-                f"Forward + backward of one layer in milliseconds, {where(page)}, each framework in its own process:",
-                120,
-            ),
-            "",
-            table(
-                "X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times]
-            ),  # no multiples
-            "",
-            textwrap.fill(in_words(ratios), 120),
-            "",
-            "The relative error of Y against float64, by the mean of X in standard deviations:",
-            "",
-            table(
-                "mean", columns, [(row["mean"], [row[name] for name in columns]) for row in errors if row["of"] == "Y"]
-            ),
-            "",
-        ]
-    )
+    return f"""\
+{fill(f"Forward + backward of one layer in milliseconds, {where(page)}, each framework in its own process:")}
+
+{table("X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times])}
+
+{fill(in_words(page))}
+
+The relative error of Y against float64, by the mean of X in standard deviations:
+
+{table("mean", columns, [(row["mean"], [row[name] for name in columns]) for row in errors if row["of"] == "Y"])}
+"""
 
 
 def sentence(page):
     """Return the ratios of the times in words, and where they were measured."""
-    return (
-        textwrap.fill(f"Forward + backward of `fused_batch_norm`, {where(page)}. {in_words(rows(page, 'Ratios'))}", 120)
-        + "\n"
-    )
+    return fill(f"Forward + backward of `fused_batch_norm`, {where(page)}. {in_words(page)}") + "\n"
+
+
+def fill(text):
+    return textwrap.fill(text, 120)
 
 
 def where(page):
@@ -84,14 +69,11 @@ def where(page):
 
 def table(first, columns, lines):
     """Return a Markdown table with the lowest number of each line in bold; lines: (name, cells)."""
-    head = [f"| {first} | {' | '.join(COLUMNS[name] for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    return "\n".join(
-        head
-        + [
-            f"| {name} | {' | '.join(f'**{cell}**' if cell == min(cells, key=number) else cell for cell in cells)} |"
-            for name, cells in lines
-        ]
-    )
+    rows = [f"| {first} | {' | '.join(COLUMNS[name] for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, cells in lines:
+        lowest = min(cells, key=number)
+        rows.append(f"| {name} | {' | '.join(f'**{cell}**' if cell == lowest else cell for cell in cells)} |")
+    return "\n".join(rows)
 
 
 def rows(page, title):
@@ -105,17 +87,15 @@ def number(text):
     return float(text.replace(",", ""))
 
 
-def in_words(ratios):
+def in_words(page):
     """Say how many times as fast as the others the native path is, for convolutions and for dense layers."""
+    measured = {row[""]: number(row["measured"]) for row in rows(page, "Ratios") if row[""].startswith("layer")}
     parts = []
     for kind, shape in (("convolutions", r"\(\d+, \d+, .*\)"), ("dense layers", r"\(\d+, \d+\)")):
         times = []
         for other in ("Gluon", "PyTorch"):
-            values = [
-                1 / number(row["measured"])
-                for row in ratios
-                if re.fullmatch(f"layer {shape}: native / {other}", row[""])
-            ]
+            pattern = f"layer {shape}: native / {other}"
+            values = [1 / ratio for text, ratio in measured.items() if re.fullmatch(pattern, text)]
             times += [f"{min(values):.1f} to {max(values):.1f} times as fast as {other}"] if values else []
         parts.append(f"On {kind}, native is {' and '.join(times)}.")
     return " ".join(parts)

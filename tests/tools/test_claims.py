@@ -10,9 +10,10 @@ import pytest
 def tree(tmp_path, monkeypatch):
     """A project with two claims, one notebook, one file of tests, and a page."""
     monkeypatch.setattr(claims, "TOP", tmp_path)
-    monkeypatch.setattr(claims, "CLAIMS", {"C01": ("one", ""), "C02": ("two", "if it is so")})
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "claims.md").write_text("above\n<!-- claims -->\n<!-- /claims -->\nbelow\n")
+    (tmp_path / "docs" / "claims.md").write_text(
+        "above\n<!-- claims -->\n| C01 | one |\n| C02 | two; *if it is so* |\n<!-- /claims -->\nbelow\n"
+    )
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(
@@ -59,7 +60,7 @@ def test_check_sees_a_table_that_is_not_up_to_date_and_leaves_it(tree, capsys):
 
 
 def test_all_31_claims_are_in_the_table():
-    assert list(claims.CLAIMS) == [f"C{number:02}" for number in range(1, 32)]
+    assert list(claims.phrases(claims.TOP / "docs" / "claims.md")) == [f"C{number:02}" for number in range(1, 32)]
 
 
 def test_the_page_has_the_table_and_no_claim_is_without_section_or_test(capsys):

@@ -1,6 +1,0 @@
-from typing import Any
-
-class Symbol:
-    def __getattr__(self, name: str) -> Any: ...
-
-def __getattr__(name: str) -> Any: ...
