@@ -27,6 +27,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <sstream>
 #include <system_error>
 #include <thread>
@@ -204,25 +205,31 @@ struct Gradient {
   }
 };
 
-// Mean and variance from the sums of d = x - x0 and d^2, where x0 is one of the channel's own values. This is as
-// accurate as two passes: (x0 - mean)^2 <= n * var, so the subtraction loses at most a factor n of double precision.
-Sums moments(Sums sums, double x0, double n) {
+// Mean and variance from the sums of d = x - origin and d^2. The origin must be close to the mean, in units of the
+// standard deviation: otherwise the subtraction cancels.
+Sums moments(Sums sums, double origin, double n) {
   const double mean = sums.first / n;
   const double var = sums.second / n - mean * mean;
-  return {x0 + mean, var < 0 ? 0 : var};  // a NaN stays a NaN
+  return {origin + mean, var < 0 ? 0 : var};  // a NaN stays a NaN
 }
 
-// Adjacent values in memory, as one vector of doubles.
+// As many adjacent values as one register of the processor holds.
 template <typename T>
 struct Lanes {
-  static constexpr int64_t count = 8;
+#if defined(__AVX512F__)
+  static constexpr int64_t count = 64 / sizeof(T);
+#elif defined(__AVX__)
+  static constexpr int64_t count = 32 / sizeof(T);
+#else
+  static constexpr int64_t count = 16 / sizeof(T);
+#endif
   typedef T Values __attribute__((vector_size(count * sizeof(T))));
   typedef double Doubles __attribute__((vector_size(count * sizeof(double))));
 
-  static Doubles load(const T* from) {
+  static Values load(const T* from) {
     Values values;
     std::memcpy(&values, from, sizeof values);
-    return __builtin_convertvector(values, Doubles);
+    return values;
   }
 };
 
@@ -241,54 +248,78 @@ struct Planes {
   }
   bool large() const { return m * c * s * static_cast<int64_t>(sizeof(T)) >= kLarge; }
 
-  void sums_of_X(const T* X, int64_t k, int64_t n, const T* x0, int64_t stride, Sums* out) const {
-    double origin[width];
-    for (int64_t j = 0; j < n; ++j) origin[j] = x0[j * stride];
-    sums(X, nullptr, k, n, origin, out);
+  // The mean of the first values of channel k is close to that of all.
+  double origin(const T* X, int64_t k) const {
+    const int64_t n = std::min(s, kBlock);
+    return static_cast<T>(std::accumulate(X + k * s, X + k * s + n, 0.0) / n);
   }
-  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t n, const Affine<T>* affine, Sums* out) const {
-    double origin[width];
-    for (int64_t j = 0; j < n; ++j) origin[j] = affine[j].center;
-    sums(X, dY, k, n, origin, out);
+  void sums_of_X(const T* X, int64_t k, int64_t n, const double* origin, Sums* out) const {
+    m * s <= kBlock ? sums<false, double>(X, X, k, n, origin, out) : sums<false, T>(X, X, k, n, origin, out);
+  }
+  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
+    m * s <= kBlock ? sums<true, double>(X, dY, k, n, origin, out) : sums<true, T>(X, dY, k, n, origin, out);
   }
 
-  // For the n channels starting at k: sum(a) and sum(a * d), where d = x - origin, and a is dY, or d if dY is null.
+  // Sums in T lose accuracy with their length, and sums in double take twice as long. So the values of a block are
+  // added in T, and the blocks in double. With a single block there is nothing to gain.
+  static constexpr int64_t kBlock = 2048;
+  struct LaneSums {
+    typename Lanes<T>::Doubles first = {}, second = {};
+  };
+
+  // For the n channels starting at k: sum(a) and sum(a * d), where d = x - origin, and a is dY in backward,
+  // d in forward. Blocks are added in the type A.
+  template <bool backward, typename A>
   void sums(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
-    using Doubles = typename Lanes<T>::Doubles;
-    constexpr int64_t lanes = Lanes<T>::count, chains = 2;  // two independent chains of additions hide the latency
-    Doubles firsts[width][chains] = {}, seconds[width][chains] = {};
+    LaneSums lanes[width];
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t l = 0; l < n; ++l) {
         const int64_t plane = (i * c + k + l) * s;
-        const T *x = X + plane, *dy = dY ? dY + plane : nullptr;
-        const double x0 = origin[l];
-        Doubles first[chains] = {firsts[l][0], firsts[l][1]}, second[chains] = {seconds[l][0], seconds[l][1]};
-        int64_t j = 0;
-        for (; j + chains * lanes <= s; j += chains * lanes) {
-          __builtin_prefetch(x + j + c * s);  // the next plane is too far away for the hardware prefetcher
-          if (dY) __builtin_prefetch(dy + j + c * s);
-          for (int64_t chain = 0; chain < chains; ++chain) {
-            const Doubles d = Lanes<T>::load(x + j + chain * lanes) - x0;
-            const Doubles a = dY ? Lanes<T>::load(dy + j + chain * lanes) : d;
-            first[chain] += a;
-            second[chain] += a * d;
-          }
+        for (int64_t j = 0; j < s; j += kBlock) {
+          add_block<backward, A>(X + plane + j, dY + plane + j, std::min(kBlock, s - j), static_cast<A>(origin[l]), &lanes[l]);
         }
-        for (; j < s; ++j) {
-          const double d = x[j] - x0, a = dY ? dy[j] : d;
-          first[0][0] += a;
-          second[0][0] += a * d;
-        }
-        for (int64_t chain = 0; chain < chains; ++chain) firsts[l][chain] = first[chain], seconds[l][chain] = second[chain];
       }
     }
     for (int64_t l = 0; l < n; ++l) {
       out[l] = {};
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        out[l].first += firsts[l][0][lane] + firsts[l][1][lane];
-        out[l].second += seconds[l][0][lane] + seconds[l][1][lane];
+      for (int64_t lane = 0; lane < Lanes<T>::count; ++lane) {
+        out[l].first += lanes[l].first[lane];
+        out[l].second += lanes[l].second[lane];
       }
     }
+  }
+
+  template <bool backward, typename A>
+  void add_block(const T* x, const T* dy, int64_t n, A origin, LaneSums* sums) const {
+    using Doubles = typename Lanes<T>::Doubles;
+    using Values = std::conditional_t<std::is_same<A, double>::value, Doubles, typename Lanes<T>::Values>;
+    constexpr int64_t lanes = Lanes<T>::count, chains = 4;  // independent chains of additions hide the latency
+    Values first[chains] = {}, second[chains] = {};
+    int64_t j = 0;
+    const auto add = [&](int64_t chain) {
+      const Values d = __builtin_convertvector(Lanes<T>::load(x + j + chain * lanes), Values) - origin;
+      const Values a = backward ? __builtin_convertvector(Lanes<T>::load(dy + j + chain * lanes), Values) : d;
+      first[chain] += a;
+      second[chain] += a * d;
+    };
+    for (; j + chains * lanes <= n; j += chains * lanes) {
+      for (int64_t b = 0; b < chains * lanes; b += 64 / sizeof(T)) {  // a cache line
+        __builtin_prefetch(x + j + b + c * s);  // the next plane is too far away for the hardware prefetcher
+        if (backward) __builtin_prefetch(dy + j + b + c * s);
+      }
+      for (int64_t chain = 0; chain < chains; ++chain) add(chain);
+    }
+    for (; j + lanes <= n; j += lanes) add(0);
+    A last = 0, last_product = 0;
+    for (; j < n; ++j) {
+      const A d = x[j] - origin, a = backward ? dy[j] : d;
+      last += a;
+      last_product += a * d;
+    }
+    first[0][0] += last;
+    second[0][0] += last_product;
+    sums->first += __builtin_convertvector((first[0] + first[1]) + (first[2] + first[3]), Doubles);
+    sums->second += __builtin_convertvector((second[0] + second[1]) + (second[2] + second[3]), Doubles);
   }
 
   void write_Y(const T* X, T* Y, int64_t k, int64_t n, const Affine<T>* affine) const {
@@ -327,13 +358,16 @@ struct Columns {
   const int64_t m, c, s;
   int64_t tile() const { return width; }
 
-  void sums_of_X(const T* X, int64_t k, int64_t n, const T* x0, int64_t, Sums* out) const {
+  // One of the channel's own values will do, because these sums are in double: (x0 - mean)^2 <= n * var.
+  double origin(const T* X, int64_t k) const { return X[k]; }
+
+  void sums_of_X(const T* X, int64_t k, int64_t n, const double* origin, Sums* out) const {
     double sum[width] = {}, sum_squares[width] = {};
     for (int64_t i = 0; i < m; ++i) {
       const T* x = X + i * c + k;
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j) {
-        const double d = x[j] - x0[j];
+        const double d = x[j] - origin[j];
         sum[j] += d;
         sum_squares[j] += d * d;
       }
@@ -352,16 +386,14 @@ struct Columns {
     }
   }
 
-  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t n, const Affine<T>* a, Sums* out) const {
+  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
     double sum[width] = {}, sum_products[width] = {};
-    T center[width];
-    for (int64_t j = 0; j < n; ++j) center[j] = a[j].center;
     for (int64_t i = 0; i < m; ++i) {
       const T *x = X + i * c + k, *dy = dY + i * c + k;
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j) {
         sum[j] += dy[j];
-        sum_products[j] += static_cast<double>(dy[j]) * (x[j] - center[j]);
+        sum_products[j] += dy[j] * (x[j] - origin[j]);
       }
     }
     for (int64_t j = 0; j < n; ++j) out[j] = {sum[j], sum_products[j]};
@@ -392,10 +424,11 @@ void forward(const Layout<T> layout, const T* X, const T* params, double eps, T*
     Affine<T> affine[Layout<T>::width];
     if (training) {
       Sums sums[Layout<T>::width];
-      const T* x0 = X + k * s;  // the first value of each channel
-      layout.sums_of_X(X, k, n, x0, s, sums);
+      double origin[Layout<T>::width];
+      for (int64_t j = 0; j < n; ++j) origin[j] = layout.origin(X, k + j);
+      layout.sums_of_X(X, k, n, origin, sums);
       for (int64_t j = 0; j < n; ++j) {
-        const Sums mean_var = moments(sums[j], x0[j * s], static_cast<double>(m * s));
+        const Sums mean_var = moments(sums[j], origin[j], static_cast<double>(m * s));
         statistics[k + j] = mean_var.first;
         statistics[c + k + j] = mean_var.second;
       }
@@ -417,11 +450,13 @@ void backward(const Layout<T> layout, const T* dY, const T* X, const T* params, 
     Affine<T> affine[Layout<T>::width];
     Gradient<T> gradient[Layout<T>::width];
     Sums sums[Layout<T>::width];
+    double center[Layout<T>::width];
     for (int64_t j = 0; j < n; ++j) {
       const int64_t l = k + j;
       affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, params[l], params[c + l]);
+      center[j] = affine[j].center;
     }
-    layout.sums_of_dY(X, dY, k, n, affine, sums);
+    layout.sums_of_dY(X, dY, k, n, center, sums);
     for (int64_t j = 0; j < n; ++j) {
       gradient[j] = Gradient<T>(affine[j], sums[j], params[k + j], static_cast<double>(m * s), training);
       dparams[k + j] = gradient[j].dgamma;
