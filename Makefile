@@ -93,11 +93,12 @@ doctor:          ## check what works on this machine, and say what to do about t
 	done; \
 	echo "The doctor needs Python, and none was found."; exit 1
 
+# NumPy 2's types have syntax of Python 3.12, and we check for 3.8.
 lint: .venv/ready        ## ruff, the pairs of notebooks, mypy, and the direction of imports
 	$(py) -m ruff check .
 	$(py) -m ruff format --check .
 	$(py) -m pytest -q tests/pages/test_notebooks.py -k pair
-	$(py) -m mypy
+	$(py) -m mypy $$($(py) -c 'import sys; print("--no-site-packages" * (sys.version_info >= (3, 12)))')
 	.venv/bin/lint-imports
 
 # uv solves for every supported Python and platform at once. The requirements include requirements/constraints.txt,

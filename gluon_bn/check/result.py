@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import html
 import textwrap
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy
 
 from .mistakes import HINTS, NOTES
 
-if TYPE_CHECKING:
-    Array = numpy.ndarray[Any, Any]
-else:  # Python 3.8 cannot subscript it
-    Array = numpy.ndarray
+Array = Union['numpy.ndarray[Any, Any]']  # quoted, because Python 3.8 cannot subscript ndarray
 
 # float32 in any order of summation, on a few dozen values, errs by 1e-6; two variants differ by 4e-4 and more
 RTOL, ATOL = 1e-4, 1e-5

@@ -131,15 +131,15 @@ class _Moments:
         self.mean: Any = 0.0
         self.squares: Any = 0.0
 
-    @numpy.errstate(invalid='ignore')  # infinity - infinity; the estimate is refused
     def add(self, X: Any, axis: int) -> None:
         X = numpy.moveaxis(X.asnumpy(), axis, 0).reshape(X.shape[axis], -1)  # (channels, values)
-        count, mean = X.shape[1], X.mean(axis=1, dtype='float64')
-        squares = numpy.square(X - mean[:, None]).sum(axis=1)
-        # Merge the two sets as Chan, Golub and LeVeque (1979) do: nothing cancels.
-        total, shift = self.count + count, mean - self.mean
-        self.squares += squares + shift**2 * self.count * count / total
-        self.mean += shift * count / total
+        with numpy.errstate(invalid='ignore'):  # infinity - infinity; the estimate is refused
+            count, mean = X.shape[1], X.mean(axis=1, dtype='float64')
+            squares = numpy.square(X - mean[:, None]).sum(axis=1)
+            # Merge the two sets as Chan, Golub and LeVeque (1979) do: nothing cancels.
+            total, shift = self.count + count, mean - self.mean
+            self.squares += squares + shift**2 * self.count * count / total
+            self.mean += shift * count / total
         self.count = total
 
     def result(self) -> Tuple[Any, Any]:
