@@ -118,11 +118,18 @@ clean:           ## remove .venv and all other generated files, except runs/
 # `ready` is written last, so an interrupted installation never counts as finished.
 .venv/ready: requirements.txt requirements/test.txt requirements/constraints.txt requirements/locked-3.12.txt pyproject.toml \
              tools/make_venv.sh tools/mxnet.pth
-	@sh tools/make_venv.sh $(PYTHON)
+	@sh tools/make_venv.sh "$(PYTHON)"
 
 # PYTHON=... names another Python than that in .venv: remake it
 ifdef PYTHON
-ifneq ($(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>&1),$(shell cat .venv/ready 2>&1))
+ifneq ($(shell sh tools/make_venv.sh --describe "$(PYTHON)"),$(shell cat .venv/ready 2>&1))
+.venv/ready: FORCE
+endif
+endif
+
+# a package was removed or replaced by hand, or the Python of .venv has gone: repair it
+ifneq ($(wildcard .venv/ready),)
+ifneq ($(shell sh tools/make_venv.sh --changed),)
 .venv/ready: FORCE
 endif
 endif

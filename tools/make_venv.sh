@@ -1,81 +1,125 @@
 #!/bin/sh
 # Make .venv with the requirements and the package in it:  sh tools/make_venv.sh [PYTHON]
-# WHEELHOUSE=folder in the environment: without a network. Without PYTHON: the first of python3.11, 3.10, 3.9, 3.8, 3.14, 3.13, 3.12 that exists and runs.
+# Without PYTHON: an existing .venv keeps its Python, and a new one gets the newest on the PATH that is supported and
+# complete. WHEELHOUSE=folder in the environment: without a network.
+#   --describe PYTHON   prints its version, and its kind if that is unusual
+#   --newest            prints the Python that a new .venv gets
+#   --changed           prints what .venv has lost since set-up; nothing if it is whole
 set -eu
 cd "$(dirname "$0")/.."
+pythons='python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3 python'
 
-# Print the version of a Python; nothing if it does not exist or does not run (a pyenv shim may exist and still fail).
-version_of() { "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || true; }
+# Nothing if it does not exist or does not run (a pyenv shim may exist and still fail). Any Python from 2.7 on can run it.
+describe() {
+    "$1" -c 'import platform, struct, sysconfig
+kind, bits = platform.python_implementation(), struct.calcsize("P") * 8
+free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+words = kind * (kind != "CPython"), platform.python_version(), "free-threaded" * free_threaded, "32-bit" * (bits == 32)
+print(" ".join(word for word in words if word))' 2>/dev/null || true
+}
 
-supported() { "$1" -m gluon_bn.doctor python >/dev/null 2>&1; }
+# The part of Python that installs pip is a separate package on Debian, and pyenv builds a Python without the modules
+# whose libraries it does not find.
+missing_modules() {
+    "$1" -c 'for name in "ensurepip", "venv", "ctypes", "ssl", "zlib", "sqlite3", "bz2", "lzma":
+    try: __import__(name)
+    except ImportError: print(name)' 2>/dev/null || true
+}
 
-# On Debian, the part of Python that installs pip into a new environment is a separate package.
-has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+# Set-up records the packages that it installs, by their metadata folders; pip renames a folder with the version.
+changed() {
+    .venv/bin/python -c '' 2>/dev/null || { echo 'a Python that runs'; return; }
+    for folder in $(cat .venv/packages 2>/dev/null); do
+        [ -e .venv/lib/python*/site-packages/"$folder" ] || echo "${folder%.dist-info}"
+    done
+}
 
-python='' no_venv='' found=''
-pythons='python3.11 python3.10 python3.9 python3.8 python3.14 python3.13 python3.12 python3 python'
-for candidate in ${1:-$pythons}; do
-    if supported "$candidate"; then
-        if has_venv "$candidate"; then python=$candidate; break; fi
-        no_venv=${no_venv:-$candidate}
-    fi
-done
+# Sets python to the newest of these that can be used, incomplete and foreign to the first that almost can.
+choose() {
+    python='' newest=0 incomplete='' foreign=''
+    for candidate; do
+        "$candidate" -m gluon_bn.doctor python >/dev/null 2>&1 || continue
+        if ! "$candidate" -m gluon_bn.doctor platform >/dev/null 2>&1; then
+            foreign=${foreign:-$candidate}
+        elif [ -n "$(missing_modules "$candidate")" ]; then
+            incomplete=${incomplete:-$candidate}
+        else
+            minor=$("$candidate" -c 'import sys; print(sys.version_info[1])')
+            if [ "$minor" -gt "$newest" ]; then python=$candidate newest=$minor; fi
+        fi
+    done
+}
 
-if [ -z "$python" ] && [ -n "$no_venv" ]; then
-    minor=$("$no_venv" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+case "${1:-}" in
+--describe) describe "$2"; exit ;;
+--newest) choose $pythons; echo "$python"; exit ;;
+--changed) changed; exit ;;
+esac
+
+if [ -n "${1:-}" ]; then choose "$1"
+elif [ -e .venv/ready ] && .venv/bin/python -c '' 2>/dev/null; then choose .venv/bin/python
+else choose $pythons
+fi
+
+if [ -z "$python" ] && [ -n "$incomplete" ]; then
+    minor=$("$incomplete" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     cat >&2 <<END
-$no_venv ($(version_of "$no_venv")) cannot make a virtual environment: its module ensurepip is missing.
+$incomplete ($(describe "$incomplete")) is incomplete, it lacks: $(echo $(missing_modules "$incomplete"))
 On Debian and Ubuntu:  sudo apt-get install python$minor-venv   then repeat the make command.
 END
     exit 1
 fi
 
-if [ -z "$python" ] && [ -n "${1:-}" ]; then
-    for candidate in $pythons; do
-        supported "$candidate" && has_venv "$candidate" || continue
-        version=$(version_of "$1")
-        command -v "$1" >/dev/null 2>&1 || version='not found'
-        cat >&2 <<END
-$1 (${version:-does not run}) was requested, but this package needs CPython 3.8 to 3.14.
-$candidate ($(version_of "$candidate")) is available: omit PYTHON to use it.
-END
-        exit 1
-    done
-fi
-
-if [ -z "$python" ]; then
-    for candidate in ${1:-python3.15 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 \
-                          python3.7 python3.6 python3 python}; do
-        command -v "$candidate" >/dev/null 2>&1 || continue
-        version=$(version_of "$candidate")
-        found="$found${found:+, }$candidate (${version:-does not run})"
-    done
-    cat >&2 <<END
-No suitable Python was found. This package needs CPython 3.8 to 3.14.
-Found: ${found:-${1:-no Python} (not found)}.
-Why:   d2l 1.0.3 needs Python 3.8; versions after 3.14, PyPy and free-threaded builds are not tested.
-To do: install Python 3.11 beside your other Pythons (nothing else changes), by one of
-         sudo apt-get install python3.11 python3.11-venv     (Debian 12)
-         pyenv install 3.11   |   uv python install 3.11   |   conda create -n py311 python=3.11
-       then repeat the make command, with PYTHON=/path/to/python3.11 if it is not on the PATH.
-END
+# Windows, Apple silicon, 32 bits: the doctor gives the reason, where pip says only "no matching distribution".
+if [ -z "$python" ] && [ -n "$foreign" ]; then
+    "$foreign" -m gluon_bn.doctor platform >&2
     exit 1
 fi
 
-# Windows, Apple silicon: the doctor gives the reason, where pip says only "no matching distribution".
-"$python" -m gluon_bn.doctor platform >&2
+if [ -z "$python" ] && [ -n "${1:-}" ]; then
+    choose $pythons
+    if [ -n "$python" ]; then
+        version=$(describe "$1")
+        command -v "$1" >/dev/null 2>&1 || version='not found'
+        cat >&2 <<END
+$1 (${version:-does not run}) was requested, but this package needs CPython 3.8 to 3.14, not free-threaded.
+$python ($(describe "$python")) is available: omit PYTHON to use it.
+END
+        exit 1
+    fi
+fi
+
+if [ -z "$python" ]; then
+    if [ -n "${1:-}" ]; then set -- "$1"; else set -- python3.15 $pythons python3.7 python3.6 pypy3; fi
+    found=''
+    for candidate; do
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        version=$(describe "$candidate")
+        found="$found${found:+, }$candidate (${version:-does not run})"
+    done
+    if [ $# -gt 1 ]; then none='no Python'; else none=$1; fi
+    cat >&2 <<END
+No suitable Python was found. This package needs CPython 3.8 to 3.14, not free-threaded.
+Found: ${found:-$none (not found)}.
+Why:   d2l 1.0.3 needs Python 3.8; versions after 3.14, PyPy and free-threaded builds are not tested.
+To do: sudo apt-get install python3.11-venv (Debian 12) or python3-venv (later), uv python install 3.13, pyenv install
+       3.13 or conda create -n py313 python=3.13. Then repeat the make command, with PYTHON=/path/to/python if needed.
+END
+    exit 1
+fi
 
 offline=''
 if [ -n "${WHEELHOUSE:-}" ]; then # a folder that replaces the network: see tools/wheelhouse.py
     offline="--no-index --find-links $("$python" tools/wheelhouse.py --check "$WHEELHOUSE")"
 fi
 
-version=$(version_of "$python")
-if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ]; then # missing, unfinished, or made by another Python
+version=$(describe "$python")
+if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     echo "Making .venv with $python ($version). This takes a minute or two." >&2
     "$python" -m venv --clear .venv # in a container, .venv may be a volume: emptied, but not removed
 else
-    echo "Bringing .venv ($version) up to date." >&2
+    lost=$(echo $(changed))
+    echo "Bringing .venv ($version) up to date.${lost:+ Since then it lost: $lost}" >&2
 fi
 rm -f .venv/ready
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
@@ -104,4 +148,5 @@ if [ -n "$offline" ]; then # where gluon_bn.data looks, whoever the user is
     mkdir -p .venv/share/datasets
     cp -R "$WHEELHOUSE/fashion-mnist" .venv/share/datasets/
 fi
+(cd .venv/lib/python*/site-packages && echo *.dist-info) >.venv/packages
 echo "$version" >.venv/ready

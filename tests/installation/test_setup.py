@@ -4,6 +4,7 @@ import ast
 import glob
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -107,6 +108,7 @@ def make(tree, *arguments, path=None, **environment):
     }
     if path is not None:
         tools = tree.parent / "bin"
+        shutil.rmtree(tools, ignore_errors=True)
         tools.mkdir()
         for tool in ("make", "sh", "dirname", "cat", "rm"):
             (tools / tool).symlink_to(shutil.which(tool))
@@ -122,15 +124,64 @@ def script(file, text):
     return file
 
 
-@pytest.fixture
-def too_old():
-    """A python3.7 of this machine that runs: its file."""
+def on_this_machine(name):
+    """Return the file of a Python of this machine that runs; skip the test if there is none."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    for file in [shutil.which("python3.7"), *glob.glob(f"{pyenv}/versions/*/bin/python3.7")]:
+    for file in [shutil.which(name), *glob.glob(f"{pyenv}/versions/*/bin/{name}")]:
         found = file and run(file, "-c", "import sys; print(sys.executable)")
         if found and found.returncode == 0:
             return found.stdout.strip()  # the Python itself: a shim needs more of the PATH
-    pytest.skip("no python3.7 on this machine")
+    pytest.skip(f"no {name} on this machine")
+
+
+@pytest.fixture
+def too_old():
+    return on_this_machine("python3.7")
+
+
+def stand_in(tmp_path, changes):
+    """Return a Python like this one, after these changes when it starts."""
+    (tmp_path / "sitecustomize.py").write_text("import platform, sys, sysconfig\n" + changes)
+    return script(tmp_path / "stand-in", f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
+
+
+STAND_INS = {
+    "3.15.0": "sys.version_info = (3, 15, 0); platform.python_version = lambda: '3.15.0'",
+    "PyPy {}": "sys.implementation.name = 'pypy'; platform.python_implementation = lambda: 'PyPy'",
+    "{} free-threaded": "sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1",
+}
+
+
+@pytest.mark.fault("a Python that cannot be used")
+@pytest.mark.parametrize("name", ["python2.7", "python3.6", "python3.7", "pypy3", *STAND_INS])
+def test_a_python_that_cannot_be_used_is_passed_over_or_refused_in_five_lines(tree, tmp_path, name):
+    if name in STAND_INS:
+        python, what = stand_in(tmp_path, STAND_INS[name]), name.format(platform.python_version())
+    else:
+        python, what = on_this_machine(name), ""
+    alone = make(tree, "test", path={"python3": python})
+    assert f"Found: python3 ({what}" in alone.stdout and "Traceback" not in alone.stdout
+    asked = make(tree, "test", f"PYTHON={python}", path={"python3": python, "python": sys.executable})
+    assert f"{python} ({what}" in asked.stdout and "is available: omit PYTHON" in asked.stdout
+    for done in (alone, asked):
+        assert done.returncode != 0 and not (tree / ".venv").exists()
+        assert len([line for line in done.stdout.splitlines() if not line.startswith("make: ")]) <= 5
+
+
+def test_the_newest_python_that_is_complete_is_taken(tree, tmp_path):
+    (tmp_path / "ensurepip.py").write_text("raise ImportError")
+    newer = on_this_machine("python3.13")
+    path = {
+        "python3.14": script(tmp_path / "incomplete", f'PYTHONPATH="{tmp_path}" exec "{newer}" "$@"\n'),
+        "python3.12": script(tmp_path / "shim", "exit 127\n"),
+        "python3.8": on_this_machine("python3.8"),
+        "python3": newer,
+        "python": on_this_machine("python3.7"),
+    }
+    (tree / "Makefile").write_text("newest:\n\t@sh tools/make_venv.sh --newest\n")
+    assert make(tree, "newest", path=path).stdout == "python3\n"
+    del path["python3"]
+    assert make(tree, "newest", path=path).stdout == "python3.8\n"
 
 
 @pytest.mark.fault("a Python too old for d2l")
@@ -219,7 +270,7 @@ def test_another_python_or_other_requirements_make_the_venv_anew(tree):
         return make(tree, "-n", "test", *arguments).stdout
 
     ready = tree / ".venv" / "ready"
-    ready.parent.mkdir()
+    venv.create(str(ready.parent), symlinks=True)
     ready.write_text("{}.{}.{}\n".format(*sys.version_info[:3]))
     same = f"PYTHON={sys.executable}"
     assert "make_venv" not in plan() and "make_venv" not in plan(same)
@@ -228,6 +279,31 @@ def test_another_python_or_other_requirements_make_the_venv_anew(tree):
     os.utime(str(tree / "requirements/constraints.txt"), (1e9, 1e9))
     ready.write_text("3.8.0\n")
     assert "make_venv" not in plan() and "make_venv" in plan(same)
+
+
+@pytest.mark.fault("a .venv that lost a package or its Python", tries=4)
+def test_a_venv_that_was_changed_by_hand_is_repaired(tree):
+    def plan():
+        return "make_venv" in make(tree, "-n", "test").stdout
+
+    own = tree / ".venv"
+    venv.create(str(own), symlinks=True)
+    (site,) = own.glob("lib/python*/site-packages")
+    (site / "numpy-1.23.5.dist-info").mkdir()
+    (own / "packages").write_text("numpy-1.23.5.dist-info\n")
+    (own / "ready").touch()
+    assert not plan()
+    (site / "numpy-1.23.5.dist-info").rename(site / "numpy-2.4.1.dist-info")
+    assert plan() and run("sh", "tools/make_venv.sh", "--changed", cwd=tree).stdout == "numpy-1.23.5\n"
+    (site / "numpy-2.4.1.dist-info").rmdir()
+    assert plan()
+    (site / "numpy-1.23.5.dist-info").mkdir()
+    assert not plan()
+    for python in own.glob("bin/python*"):
+        python.unlink()
+    assert plan()
+    script(own / "bin" / "python", "exit 127\n")
+    assert plan()
 
 
 def test_help_lists_every_target():
