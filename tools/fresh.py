@@ -241,8 +241,12 @@ def main(argv=None):
     if missing():
         print(missing(), file=sys.stderr)
         return 1
-    with terminated_as_interrupted():
-        outcomes = [try_out(name, arguments.tests, arguments.record) for name in arguments.systems or SYSTEMS]
+    try:
+        with terminated_as_interrupted():
+            outcomes = [try_out(name, arguments.tests, arguments.record) for name in arguments.systems or SYSTEMS]
+    except KeyboardInterrupt:
+        print("Interrupted. The system is deleted.", file=sys.stderr)
+        return 130
     if arguments.record:
         reach.main([])
     print("system         Python   set-up  main job  doctor  tests")

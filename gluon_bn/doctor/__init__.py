@@ -37,28 +37,7 @@ from .packages import (
 )
 from .result import Result
 
-__all__ = [
-    "CHECKS",
-    "INSTALL",
-    "Answer",
-    "Platform",
-    "Result",
-    "ask",
-    "check_compiler",
-    "check_d2l",
-    "check_data",
-    "check_folders",
-    "check_fused",
-    "check_libraries",
-    "check_matplotlib",
-    "check_mxnet",
-    "check_numpy",
-    "check_platform",
-    "check_python",
-    "check_settings",
-    "check_setup",
-    "main",
-]
+__all__ = ["CHECKS", "INSTALL", "Answer", "Platform", "Result", "ask", "main"]
 
 CHECKS: dict[str, Callable[[], Result]] = {
     "python": check_python,
