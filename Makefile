@@ -21,8 +21,8 @@ JOBS = auto
 test: .venv/ready        ## the fast tests, on every core (JOBS=1 for one)
 	$(py) $(RUN) -m pytest -m "not slow" $(parallel) $(ARGS)
 
-test-slow: .venv/ready   ## the tests that train, and those that grade
-	$(py) $(RUN) -m pytest -m "slow and not browser" $(parallel) $(ARGS)
+test-slow: .venv/ready   ## the tests that train, and those that grade (ARGS=--long: at full length)
+	$(py) $(RUN) -m pytest -m "slow and not browser" -n $(JOBS) --dist worksteal $(ARGS)
 
 coverage: .venv/ready    ## the tests and the notebooks, and their coverage of gluon_bn: at least 95 %
 	$(py) -m coverage erase
@@ -50,7 +50,7 @@ test-browser: .venv/ready ## JupyterLab and the book in Chromium
 
 faults: .venv/ready      ## the tests that simulate faults, and their table in tests/README.md
 	rm -f build/faults.json
-	$(py) -m pytest -m "fault and not browser" --faults=build/faults.json $(ARGS)
+	$(py) -m pytest -m "fault and not browser" --long --faults=build/faults.json $(ARGS)
 	$(py) tools/faults.py
 
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it

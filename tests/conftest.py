@@ -17,6 +17,16 @@ settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also run the tests marked long")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("long") and not config.option.long:
+            item.add_marker(pytest.mark.skip(reason="long: --long runs it"))
+
+
 @pytest.fixture(autouse=True)
 def seeds():
     seed_everything(0)

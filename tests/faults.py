@@ -24,6 +24,15 @@ def fault(what, tries=1):
     return {"what": what, "tries": tries}
 
 
+def repeated(what, few, many):
+    """The cases of a parametrized test that repeats a fault: few times, and many in a test marked long."""
+    few_marks, many_marks = (pytest.mark.fault(what, tries=tries) for tries in (few, many))
+    return [
+        pytest.param(few, marks=few_marks),
+        pytest.param(many, marks=[many_marks, pytest.mark.slow, pytest.mark.long]),
+    ]
+
+
 class Notes:
     def __init__(self, path):
         self.path, self.notes = path, {}

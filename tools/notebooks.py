@@ -11,10 +11,12 @@ its pair.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -40,6 +42,7 @@ def main(argv=None):
     parser.add_argument("--check", action="store_true", help="write nothing, and fail as described above")
     limit = "time limit per notebook (default 300, for two cores); all together may take four times as long"
     parser.add_argument("--budget", type=int, default=300, metavar="SECONDS", help=limit)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
     parser.add_argument("names", nargs="*", metavar="NAME", help="beginning of a notebook's name (default: all)")
     arguments = parser.parse_args(argv)
     found = names()
@@ -48,11 +51,15 @@ def main(argv=None):
         parser.error(f"no notebook's name starts like this; there are {', '.join(found) or 'none'}")
     prepare()
     complaints, total = [], 0.0
-    for name in chosen:
+
+    def work(name):
+        notebook, before = load(name), saved_at(name)
+        return (name, notebook, before, *run(notebook, arguments.budget))
+
+    pool = ThreadPoolExecutor(arguments.jobs)
+    for name, notebook, before, seconds, faults in pool.map(work, chosen):
         if arguments.check and not same_cells(name):
             complaints.append(f"{name}: {name}.ipynb and {name}.py differ; run `make notebooks`")
-        notebook, before = load(name), saved_at(name)
-        seconds, faults = run(notebook, arguments.budget)
         total += seconds
         said = faults + [f"took {seconds:.0f} s, more than {arguments.budget}"] * (seconds > arguments.budget)
         remarks = "; ".join(line.splitlines()[0] for line in said)
@@ -126,7 +133,7 @@ def run(notebook, budget):
     )
     faults = []
     try:
-        client.execute(env={**os.environ, "SOURCE_DATE_EPOCH": "0"})  # no dates inside the figures
+        asyncio.run(client.async_execute(env={**os.environ, "SOURCE_DATE_EPOCH": "0"}))  # no dates inside the figures
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         faults.append(f"stopped: {error}")
     seconds = time.perf_counter() - start

@@ -13,6 +13,7 @@ import time
 
 import nbformat
 import pytest
+from faults import repeated
 from handing_in import edit, label, named, save, small_source, solve, table_of
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -119,12 +120,13 @@ DAMAGES = [tags, pasted, moved, retyped, outputs, lost, points, plots, as_bytes,
 NAMES = ["李明", "Jürgen", "Ада", "=1+1", "o'neil"]
 
 
-def fifty(handed_out, folder):
-    """Write ten kinds of damage, five of each; returns {student: (status, score, answers to read)}."""
+def damaged(handed_out, folder, each):
+    """Write hand-ins with ten kinds of damage, `each` of each; returns {student: (status, score, answers to read)}."""
     released, solution = handed_out
     expected = {}
     for kind, damage in enumerate(DAMAGES):
-        for number, name in enumerate(NAMES):
+        for number in range(each):
+            name = NAMES[(kind + number) % len(NAMES)]
             chance = random.Random(1000 * kind + number)
             solved = [exercise for exercise in (DENSE, CONVOLUTION) if chance.random() < 0.6]
             reads = chance.random() < 0.5
@@ -139,10 +141,10 @@ def fifty(handed_out, folder):
     return expected
 
 
-@pytest.mark.fault("a damaged hand-in, among others", tries=50)
-def test_fifty_damaged_hand_ins_are_graded_in_one_run(handed_out, source, tmp_path):
+@pytest.mark.parametrize("count", repeated("a damaged hand-in, among others", 10, 50))
+def test_damaged_hand_ins_are_graded_in_one_run(count, handed_out, source, tmp_path):
     (tmp_path / "in").mkdir()
-    expected = fifty(handed_out, tmp_path / "in")
+    expected = damaged(handed_out, tmp_path / "in", count // len(DAMAGES))
     done = run(source, tmp_path / "in", "--out", tmp_path / "out", "--jobs", 2)
     rows = table_of(tmp_path / "out")
     assert {
@@ -150,14 +152,14 @@ def test_fifty_damaged_hand_ins_are_graded_in_one_run(handed_out, source, tmp_pa
     } == expected, done.stdout
     reasons = [row["reason"] for row in rows.values() if row["status"] == "reported"]
     assert all(reason.startswith("not a notebook: not JSON") for reason in reasons)
-    assert done.returncode == 0 and "45 graded, 5 reported" in done.stdout
+    assert done.returncode == 0 and f"{count * 9 // 10} graded, {count // 10} reported" in done.stdout
     for name, row in rows.items():
         page = (tmp_path / "out" / row["feedback"]).read_text(encoding="utf-8")
         assert row["file"] == f"{name}.ipynb" and ("too long to draw" in page) == ("plots" in name)
 
 
-@pytest.mark.fault("the grading killed at a random moment", tries=10)
-def test_a_killed_grading_goes_on_by_the_same_command(handed_out, source, tmp_path):
+@pytest.mark.parametrize("times", repeated("the grading killed at a random moment", 3, 10))
+def test_a_killed_grading_goes_on_by_the_same_command(times, handed_out, source, tmp_path):
     released, solution = handed_out
     save(solve(released, solution, ["dense"]), tmp_path / "in" / "s0.ipynb")
     (tmp_path / "in" / "s1.ipynb").write_bytes(b"{")
@@ -167,7 +169,7 @@ def test_a_killed_grading_goes_on_by_the_same_command(handed_out, source, tmp_pa
     took, expected = time.monotonic() - start, scores(tmp_path / "whole")
     assert [row[1] for row in expected] == ["3", ""]
     chance = random.Random(0)
-    for number in range(10):
+    for number in range(times):
         out = tmp_path / f"out{number}"
         process = subprocess.Popen([*command, str(out)], start_new_session=True)
         time.sleep(chance.uniform(0, 0.9) * took)

@@ -45,6 +45,7 @@ def test_the_command_writes_all_results(tmp_path, capsys):
     assert (
         cli.main(
             ["compare", "--norms", "none", "fused", "gluon", "--epochs", "1", "--seeds", "0", "1", "--out", str(out)]
+            + ["--examples", "12800"]
         )
         == 0
     )

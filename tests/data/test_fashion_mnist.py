@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from faults import repeated
 from rights import without
 from small_disk import small_disk
 
@@ -611,15 +612,7 @@ def test_processes_that_fetch_at_once_do_not_disturb_each_other(cache, dataset):
     assert {name: (cache / name).read_bytes() for name in PACKED} == PACKED
 
 
-@pytest.mark.parametrize(
-    'times',
-    [
-        pytest.param(5, marks=pytest.mark.fault('kill -9 at a random moment of a fetch', tries=5)),
-        pytest.param(
-            40, marks=[pytest.mark.fault('kill -9 at a random moment of a fetch', tries=40), pytest.mark.slow]
-        ),
-    ],
-)
+@pytest.mark.parametrize('times', repeated('kill -9 at a random moment of a fetch', 5, 40))
 def test_kill_9_in_the_middle_of_a_fetch_leaves_right_files_or_none(times, cache, dataset):
     table = dataset('slow')
     start = time.monotonic()

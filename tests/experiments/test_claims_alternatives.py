@@ -16,6 +16,7 @@ def rms(values):
     return numpy.sqrt((numpy.asarray(values) ** 2).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.claim("C08")
 def test_a_penalty_leaves_a_rest_of_mean_and_variance_at_every_weight():
     for seed in SEEDS:

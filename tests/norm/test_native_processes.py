@@ -159,6 +159,7 @@ for batch in loader:
     assert out.splitlines() == ["(64, 16, 24, 24)"] * 2
 
 
+@pytest.mark.slow
 @NEEDS_A_COMPILER
 def test_it_is_compiled_once_and_says_so(tmp_path):
     for sentences in (1, 0):

@@ -60,6 +60,7 @@ print(faults(10))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_memory_is_given_back_as_without_the_package():
     for first in ("", "import gluon_bn"):

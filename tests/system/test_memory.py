@@ -43,6 +43,7 @@ def test_another_setting_is_refused(monkeypatch):
         keep_freed_memory()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_freed_memory_stays_in_the_process_unless_told_not_to():
     assert page_faults("1") < page_faults("0") / 2

@@ -139,6 +139,7 @@ def test_a_parameter_that_overflows_behind_a_finite_loss_is_named():
     assert error.epoch == 2 and "layer 0, Conv2D" in error.where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "scratch", "fused", "gluon"])
 def test_watching_changes_no_number(monkeypatch, norm):
     losses = []
@@ -151,6 +152,7 @@ def test_watching_changes_no_number(monkeypatch, norm):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("runs of a comparison diverge", tries=2)
 def test_a_comparison_marks_the_runs_that_diverge(tmp_path, capsys):
     out = tmp_path / "run"

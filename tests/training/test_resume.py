@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
+from faults import repeated
 from mxnet import nd
 from small_disk import small_disk
 
@@ -325,6 +326,7 @@ def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
     assert (out / "nets" / "fused-0.params").read_bytes() == (finished[1] / "nets" / "fused-0.params").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_net_that_is_gone_is_made_anew(tmp_path, finished):
     out = shutil.copytree(str(finished[1]), str(tmp_path / "run"))
     (tmp_path / "run" / "nets" / "fused-0.params").unlink()
@@ -361,8 +363,8 @@ def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a training is killed by kill -9 at a random moment", tries=20)
-def test_twenty_killed_trainings_end_with_the_metrics_of_one_that_ran_through(tmp_path):
+@pytest.mark.parametrize("times", repeated("a training is killed by kill -9 at a random moment", 4, 20))
+def test_killed_trainings_end_with_the_metrics_of_one_that_ran_through(times, tmp_path):
     start = time.monotonic()
     whole = tmp_path / "whole"
     assert command(whole, *RUN, stderr=subprocess.DEVNULL).wait(timeout=300) == 0
@@ -383,6 +385,6 @@ def test_twenty_killed_trainings_end_with_the_metrics_of_one_that_ran_through(tm
         return done, without_seconds(out)
 
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(killed_and_resumed, range(20)))
-    assert [result for _, result in results] == [without_seconds(whole)] * 20
-    assert len({done for done, _ in results}) > 2  # they were killed before, in and after many an epoch
+        results = list(pool.map(killed_and_resumed, range(times)))
+    assert [result for _, result in results] == [without_seconds(whole)] * times
+    assert times < 20 or len({done for done, _ in results}) > 2  # they were killed before, in and after many an epoch
