@@ -83,8 +83,7 @@ def check_platform(found: Platform | None = None) -> Result:
 
 def check_libraries(found: Platform | None = None, missing: Sequence[str] | None = None) -> Result:
     """Check for the libraries of the system that MXNet needs."""
-    found = found or this_platform()
-    if (found.system, found.machine) != ("Linux", "x86_64"):
+    if (found or this_platform()) != Platform("Linux", "x86_64", "glibc"):
         return Result("libraries", True, "not examined on this platform")
     if missing is None:
         missing = [library for library in SYSTEM_LIBRARIES if not loads(library)]

@@ -70,7 +70,7 @@ def test_platforms_without_wheels_are_named_with_a_way_out(platform, why, remedy
 
 @pytest.mark.fault("a machine without libgomp")
 def test_libraries_that_are_missing_are_all_named_with_their_packages():
-    result = doctor.check_libraries(Platform("Linux", "x86_64"), ["libgomp.so.1", "libquadmath.so.0"])
+    result = doctor.check_libraries(Platform("Linux", "x86_64", "glibc"), ["libgomp.so.1", "libquadmath.so.0"])
     assert not result.ok and "libgomp.so.1, libquadmath.so.0" in result.text
     assert "apt-get install libgomp1 libquadmath0" in result.remedy
     assert doctor.check_libraries(Platform("Darwin", "x86_64"), ["libgomp.so.1"]).ok
