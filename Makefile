@@ -22,7 +22,7 @@ test: .venv/ready        ## the fast tests, on every core (JOBS=1 for one)
 	$(py) $(RUN) -m pytest -m "not slow" $(parallel) $(ARGS)
 
 test-slow: .venv/ready   ## the tests that train, and those that grade (ARGS=--long: at full length)
-	$(py) $(RUN) -m pytest -m "slow and not browser" -n $(JOBS) --dist worksteal $(ARGS)
+	$(py) $(RUN) -m pytest -m "slow and not browser and not container" -n $(JOBS) --dist worksteal $(ARGS)
 
 coverage: .venv/ready    ## the tests and the notebooks, and their coverage of gluon_bn: at least 95 %
 	$(py) -m coverage erase
@@ -44,13 +44,16 @@ test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.13
 test-fresh: .venv/ready  ## README's commands on bare systems: ARGS="12 13 forky", --tests, --record; needs root and debootstrap
 	$(py) tools/fresh.py $(ARGS)
 
+test-container: .venv/ready ## the container, built and used: ARGS="-k amd64" (or arm64); needs root, debootstrap and buildah
+	$(py) -m pytest -m container $(ARGS)
+
 test-browser: .venv/ready ## JupyterLab and the book in Chromium
 	$(install) requirements/book.txt
 	$(py) -m pytest -m browser $(ARGS)
 
 faults: .venv/ready      ## the tests that simulate faults, and their table in tests/README.md
 	rm -f build/faults.json
-	$(py) -m pytest -m "fault and not browser" --long --faults=build/faults.json $(ARGS)
+	$(py) -m pytest -m "fault and not browser and not container" --long --faults=build/faults.json $(ARGS)
 	$(py) tools/faults.py
 
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
@@ -135,4 +138,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-fresh test-browser faults notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean
+.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-fresh test-container test-browser faults notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean

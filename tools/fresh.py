@@ -67,9 +67,10 @@ class Outcome:
 class System:
     """A bare system in a folder, and the log of what is done in it."""
 
-    def __init__(self, suite):
-        self.suite = suite
-        self.root, self.log = (TOP / "build" / "fresh" / name for name in (suite, f"{suite}.log"))
+    def __init__(self, suite, architecture=""):
+        self.suite, self.architecture = suite, architecture  # Debian's name; "": this machine's
+        self.name = "-".join(filter(None, (suite, architecture)))
+        self.root, self.log = (TOP / "build" / "fresh" / name for name in (self.name, f"{self.name}.log"))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text("")
 
@@ -109,7 +110,7 @@ class System:
     def make(self):
         """Unpack the bare system, which debootstrap makes first if there is none of the last days."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gluon_bn" / "fresh"
-        packed = cache / f"{self.suite}.tar"
+        packed = cache / f"{self.name}.tar"
         self.remove()
         if packed.exists() and time.time() - packed.stat().st_mtime < DAYS_TO_KEEP * 86400:
             self.root.mkdir()
@@ -117,7 +118,8 @@ class System:
         else:
             # every later suite is made like sid, which an older debootstrap knows
             script = "/usr/share/debootstrap/scripts/sid"
-            bootstrap = ["debootstrap", "--variant=minbase", self.suite, self.root, mirror(), script]
+            kind = ["--variant=minbase", *([f"--arch={self.architecture}"] if self.architecture else [])]
+            bootstrap = ["debootstrap", *kind, self.suite, self.root, mirror(), script]
             self.run("debootstrap", [*NAMESPACE, *bootstrap])
             cache.mkdir(parents=True, exist_ok=True)
             part = packed.with_suffix(f".{os.getpid()}.part")

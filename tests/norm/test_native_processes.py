@@ -1,6 +1,7 @@
 """The native path in several processes: engines, forks, failing compilers, unwritable caches."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -313,3 +314,24 @@ except ValueError as error:
         GLUON_BN_FUSED="fast",
     )
     assert "must be native, portable or auto, got 'fast'" in out
+
+
+@NEEDS_A_COMPILER
+@pytest.mark.fault("a library compiled for another processor, as in an image")
+def test_a_library_compiled_for_another_processor_is_not_loaded(tmp_path):
+    fingerprint = "from gluon_bn.norm import native; print(native.fingerprint(native.find_compiler()))"
+    cpuinfo = tmp_path / "cpuinfo"
+    other = 'mount --bind "$0" /proc/cpuinfo && exec "$@"'
+    namespace = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c", other, cpuinfo)
+    cpuinfo.write_text(Path("/proc/cpuinfo").read_text())
+    if not shutil.which("unshare") or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+
+    def on(text):
+        cpuinfo.write_text(text)
+        return subprocess.run([*namespace, sys.executable, "-c", fingerprint], capture_output=True, text=True).stdout
+
+    processor = Path("/proc/cpuinfo").read_text()
+    here = f"{native.fingerprint(native.find_compiler())}\n"
+    assert on(processor) == here
+    assert on(processor.replace("flags\t\t:", "flags\t\t: another")) not in (here, "")
