@@ -116,7 +116,8 @@ fi
 version=$(describe "$python")
 if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     echo "Making .venv with $python ($version). This takes a minute or two." >&2
-    "$python" -m venv --clear .venv # in a container, .venv may be a volume: emptied, but not removed
+    # in a container, .venv may be a volume: emptied, but not removed
+    "$python" -m venv --clear .venv || { "$python" -S -m gluon_bn.doctor setup >&2; exit 1; } # -S: without packages
 else
     lost=$(echo $(changed))
     echo "Bringing .venv ($version) up to date.${lost:+ Since then it lost: $lost}" >&2

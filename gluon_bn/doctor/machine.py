@@ -129,9 +129,14 @@ def check_setup(clone: Path = CLONE, packages: bool | None = None, ensurepip: bo
         return Result("set-up", True, f"{venv} is complete, with Python {ready.read_text().strip()}")
     if packages or not (clone / "Makefile").is_file():
         return Result("set-up", True, f"not by make: packages are those of {sys.prefix}")
-    reason = why_unusable(clone, SETUP_SPACE)
+    reason = why_unusable(venv if venv.is_dir() else clone, SETUP_SPACE)
     if reason:
-        return Result("set-up", False, f"{clone}: {reason}", "copy the project to a folder of yours with 1 GB free")
+        return Result(
+            "set-up",
+            False,
+            f"{clone} cannot hold .venv: {reason}",
+            "copy the project to a folder of yours with 1 GB free",
+        )
     if not ensurepip:
         package = "python{}.{}-venv".format(*sys.version_info[:2])
         text = "no .venv, and this Python cannot make one: ensurepip is missing"

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from rights import without
 
 import gluon_bn
 from gluon_bn.doctor import check_python
@@ -304,6 +305,14 @@ def test_a_venv_that_was_changed_by_hand_is_repaired(tree):
     assert plan()
     script(own / "bin" / "python", "exit 127\n")
     assert plan()
+
+
+@pytest.mark.fault("a clone that cannot be written")
+def test_set_up_says_that_a_clone_cannot_be_written_and_what_to_do(tree):
+    tree.chmod(0o555)
+    done = run(*without("dac_override"), "sh", "tools/make_venv.sh", sys.executable, cwd=tree)
+    assert done.returncode == 1 and f"WRONG  {tree} cannot hold .venv: Permission denied" in done.stdout
+    assert "to do: copy the project" in done.stdout
 
 
 def test_help_lists_every_target():

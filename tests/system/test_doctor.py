@@ -139,7 +139,7 @@ def test_a_read_only_clone_is_told(clone):
     clone.chmod(0o555)
     setup = f"check_setup(__import__('pathlib').Path({str(clone)!r}), packages=False, ensurepip=True)"
     said = told(setup, *without("dac_override"))
-    assert f"set-up|False|{clone}: Permission denied|copy the project" in said
+    assert f"set-up|False|{clone} cannot hold .venv: Permission denied|copy the project" in said
 
 
 @pytest.mark.fault("a home folder that does not exist")
