@@ -23,6 +23,7 @@ from .machine import (
     check_python,
     check_settings,
     check_setup,
+    this_platform,
 )
 from .packages import (
     INSTALL,
@@ -37,7 +38,7 @@ from .packages import (
 )
 from .result import Result
 
-__all__ = ["CHECKS", "INSTALL", "Answer", "Platform", "Result", "ask", "main"]
+__all__ = ["CHECKS", "INSTALL", "Answer", "Platform", "Result", "ask", "main", "this_platform"]
 
 CHECKS: dict[str, Callable[[], Result]] = {
     "python": check_python,

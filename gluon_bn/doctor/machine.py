@@ -56,8 +56,11 @@ class Platform:
     bits: int = 64  # of this Python, which may be 32 on a 64-bit kernel
 
 
-def this_platform() -> Platform:
-    return Platform(platform.system(), platform.machine(), platform.libc_ver()[0], 64 if sys.maxsize > 2**32 else 32)
+def this_platform(lib: Path = Path("/lib")) -> Platform:
+    libc = platform.libc_ver()[0]  # not reliable without glibc
+    if libc != "glibc":
+        libc = "musl" if any(lib.glob("ld-musl-*")) else ""
+    return Platform(platform.system(), platform.machine(), libc, 64 if sys.maxsize > 2**32 else 32)
 
 
 def check_platform(found: Platform | None = None) -> Result:

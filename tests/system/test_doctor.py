@@ -68,6 +68,14 @@ def test_platforms_without_wheels_are_named_with_a_way_out(platform, why, remedy
     assert not result.ok and why in result.text and remedy in result.remedy
 
 
+@pytest.mark.parametrize("loader, libc", [("ld-musl-x86_64.so.1", "musl"), ("ld-linux.so.2", "")])
+def test_musl_is_recognized_by_its_loader(tmp_path, monkeypatch, loader, libc):
+    (tmp_path / loader).touch()
+    assert doctor.this_platform(tmp_path).libc == ("glibc" if sys.platform == "linux" else "")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("libc", ""))  # as it says of a program with musl
+    assert doctor.this_platform(tmp_path).libc == libc
+
+
 @pytest.mark.fault("a machine without libgomp")
 def test_libraries_that_are_missing_are_all_named_with_their_packages():
     result = doctor.check_libraries(Platform("Linux", "x86_64", "glibc"), ["libgomp.so.1", "libquadmath.so.0"])
