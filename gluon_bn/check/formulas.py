@@ -1,14 +1,15 @@
-"""Formulas that can be computed and read, and the formulas that known slips in batch normalization lead to.
+"""Formulas that can be computed and read, and all the formulas that one change makes of another.
 
-`gamma * X_hat + beta` makes both the number and the text. Each slip is written as the formula that results from it, so
-that it can be tried on numbers and shown to whoever wrote it.
+`gamma * X_hat + beta` makes both the number and the text. `edits` changes one node, as a slip of the pen does: another
+operator or operand, a part left out, doubled, exchanged or put in.
 """
+
 from __future__ import annotations
 
 import functools
 import itertools
 import operator
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 import numpy
 
@@ -16,41 +17,59 @@ SUM, PRODUCT, POWER, CALL = 1, 2, 3, 4  # how tightly the outermost operator bin
 
 
 class Formula:
-    """An expression over names: its text, and how to compute it from the names' values."""
+    """An expression over names: its text, how to compute it, its parts, and how to make it of other parts."""
 
-    def __init__(self, text: str, compute: Callable[[Mapping[str, Any]], Any], binding: int = CALL) -> None:
-        self.text, self.compute, self.binding = text, compute, binding
+    def __init__(
+        self,
+        text: str,
+        compute: Callable[[Mapping[str, Any]], Any],
+        binding: int = CALL,
+        parts: Sequence[Formula] = (),
+        make: Callable[..., Any] = lambda: None,
+    ) -> None:
+        self.text, self.compute, self.binding, self.parts, self.make = text, compute, binding, parts, make
 
     def __str__(self) -> str:
         return self.text
 
     def __add__(self, other: Operand) -> Formula:
-        return _binary(self, '+', operator.add, other, SUM, SUM)
+        return _binary(self, '+', other)
 
     def __sub__(self, other: Operand) -> Formula:
-        return _binary(self, '-', operator.sub, other, SUM, PRODUCT)
+        return _binary(self, '-', other)
 
     def __mul__(self, other: Operand) -> Formula:
-        return _binary(self, '*', operator.mul, other, PRODUCT, PRODUCT)
+        return _binary(self, '*', other)
 
     def __truediv__(self, other: Operand) -> Formula:
-        return _binary(self, '/', operator.truediv, other, PRODUCT, POWER)
+        return _binary(self, '/', other)
 
     def __pow__(self, other: Operand) -> Formula:
-        return _binary(self, '**', operator.pow, other, POWER, CALL)
+        return _binary(self, '**', other)
 
     def __neg__(self) -> Formula:
-        return Formula(f'-{self}' if self.binding > SUM else f'-({self})',
-                       lambda values: -self.compute(values), PRODUCT)
+        text = f'-{self}' if self.binding > SUM else f'-({self})'
+        return Formula(text, lambda values: -self.compute(values), PRODUCT, (self,), operator.neg)
 
     def __rsub__(self, other: float) -> Formula:
         return _formula(other) - self
+
+    def __rmul__(self, other: float) -> Formula:
+        return _formula(other) * self
 
     def __rtruediv__(self, other: float) -> Formula:
         return _formula(other) / self
 
 
 Operand = Union[Formula, float]
+# sign: (the function, how tightly it binds, how tightly its right side must)
+SIGNS: Dict[str, Tuple[Callable[[Any, Any], Any], int, int]] = {
+    '+': (operator.add, SUM, SUM),
+    '-': (operator.sub, SUM, PRODUCT),
+    '*': (operator.mul, PRODUCT, PRODUCT),
+    '/': (operator.truediv, PRODUCT, POWER),
+    '**': (operator.pow, POWER, CALL),
+}
 
 
 def variable(name: str) -> Formula:
@@ -60,8 +79,13 @@ def variable(name: str) -> Formula:
 def call(name: str, function: Callable[..., Any], *arguments: Operand) -> Formula:
     """The formula name(arguments), computed by `function`."""
     formulas = [_formula(argument) for argument in arguments]
-    return Formula(f'{name}({", ".join(map(str, formulas))})',
-                   lambda values: function(*[formula.compute(values) for formula in formulas]))
+    return Formula(
+        f'{name}({", ".join(map(str, formulas))})',
+        lambda values: function(*[formula.compute(values) for formula in formulas]),
+        CALL,
+        formulas,
+        functools.partial(call, name, function),
+    )
 
 
 def sqrt(argument: Operand) -> Formula:
@@ -70,20 +94,119 @@ def sqrt(argument: Operand) -> Formula:
 
 def total(argument: Formula) -> Formula:
     """The sum over `axes`, which is among the values."""
-    return Formula(f'sum({argument})', lambda values: argument.compute(values).sum(values['axes'], keepdims=True))
+
+    def compute(values: Mapping[str, Any]) -> Any:
+        return (argument.compute(values) + 0 * values['X']).sum(values['axes'], keepdims=True)
+
+    return Formula(f'sum({argument})', compute, CALL, (argument,), total)
 
 
 def _formula(operand: Operand) -> Formula:
     return operand if isinstance(operand, Formula) else Formula(f'{operand:g}', lambda values: operand)
 
 
-def _binary(left: Formula, sign: str, function: Callable[..., Any], other: Operand, binding: int,
-            right_binding: int) -> Formula:
+def _binary(left: Formula, sign: str, other: Operand) -> Formula:
     right = _formula(other)
-    texts = [f'({side})' if side.binding < least else str(side)
-             for side, least in ((left, binding + (sign == '**')), (right, right_binding))]
-    return Formula(f' {sign} '.join(texts) if sign != '**' else '**'.join(texts),
-                   lambda values: function(left.compute(values), right.compute(values)), binding)
+    function, binding, right_binding = SIGNS[sign]
+    texts = [
+        f'({side})' if side.binding < least else str(side)
+        for side, least in ((left, binding + (sign == '**')), (right, right_binding))
+    ]
+    return Formula(
+        f' {sign} '.join(texts) if sign != '**' else '**'.join(texts),
+        lambda values: function(left.compute(values), right.compute(values)),
+        binding,
+        (left, right),
+        SIGNS[sign][0],
+    )
+
+
+def _maximum(left: Formula, right: Any) -> Formula:
+    return call('maximum', numpy.maximum, left, right)
+
+
+def _absolute(argument: Formula) -> Formula:
+    return call('abs', abs, argument)
+
+
+def edits(formula: Formula, leaves: Sequence[Formula], structure: bool = False) -> Dict[str, Formula]:
+    """The formulas that one change at one node makes, by their text; the simplest changes first.
+
+    leaves: what may be put in, or in the place of another name; structure: only what changes no name and puts in none.
+    """
+    made = itertools.chain(
+        _changed(formula), _exchanged(formula), () if structure else (*leaves, *_put_in(formula, leaves))
+    )
+    return {one.text: one for one in sorted(made, key=lambda one: len(one.text)) if one.text != formula.text}
+
+
+def _everywhere(formula: Formula, change: Callable[[Formula], Iterator[Formula]]) -> Iterator[Formula]:
+    yield from change(formula)
+    for i, part in enumerate(formula.parts):
+        for changed in _everywhere(part, change):
+            yield formula.make(*formula.parts[:i], changed, *formula.parts[i + 1 :])
+
+
+def _changed(formula: Formula) -> Iterator[Formula]:
+    """Another operator, parts exchanged, a part alone, or something done to the whole of a node."""
+
+    def change(node: Formula) -> Iterator[Formula]:
+        yield from node.parts
+        if len(node.parts) == 2:
+            left, right = node.parts
+            yield from (SIGNS[sign][0](left, right) for sign in '+-*/')
+            yield from (node.make(right, left), 1 / right, left**2 + right, left + right**2)
+            # parentheses elsewhere
+            if len(left.parts) == 2:
+                yield left.make(left.parts[0], node.make(left.parts[1], right))
+            if len(right.parts) == 2:
+                yield right.make(node.make(left, right.parts[0]), right.parts[1])
+        if len(node.parts) == 1 and len(node.parts[0].parts) == 2:
+            yield node.parts[0].make(node.make(node.parts[0].parts[0]), node.parts[0].parts[1])
+        if node.text.isdigit():
+            yield from (_formula(float(node.text) + step) for step in (1, -1))
+            yield from (_formula(2 * float(node.text)), _formula(-float(node.text)))
+        elif node.parts or node.text.isidentifier():  # not a quantity that stands for a formula of its own
+            yield from (-node, _absolute(node), sqrt(node), node**2, 1 / node, node + 1, node - 1)
+            yield 2 * node if node.parts else node * 2
+            if node.parts and node.binding != PRODUCT:
+                yield node / 2
+
+    return _everywhere(formula, change)
+
+
+def _exchanged(formula: Formula) -> Iterator[Formula]:
+    """Two names, each in the other's place."""
+    names = {leaf.text: leaf for leaf in _leaves(formula) if not leaf.text.isdigit()}
+
+    def renamed(node: Formula, new: Mapping[str, Formula]) -> Formula:
+        made: Formula = node.make(*(renamed(part, new) for part in node.parts)) if node.parts else node
+        return new.get(node.text, made)
+
+    for one, other in itertools.combinations(names.values(), 2):
+        yield renamed(formula, {one.text: other, other.text: one})
+
+
+def _leaves(formula: Formula) -> Iterator[Formula]:
+    if not formula.parts:
+        yield formula
+    for part in formula.parts:
+        yield from _leaves(part)
+
+
+def _put_in(formula: Formula, leaves: Sequence[Formula]) -> Iterator[Formula]:
+    """One more name at a node, or another one."""
+
+    def change(node: Formula) -> Iterator[Formula]:
+        for leaf in leaves:
+            yield from (node + leaf, node - leaf, leaf * node, node / leaf, leaf - node, leaf / node)
+            yield from (node + sqrt(leaf), node * sqrt(leaf))
+            if leaf.text == 'eps':
+                yield _maximum(node, leaf)
+            if not node.parts:
+                yield leaf
+
+    return _everywhere(formula, change)
 
 
 # --- the forward pass
@@ -102,14 +225,6 @@ class Slip(NamedTuple):
     name: str
     steps: Tuple[Tuple[str, Any], ...]
     description: str = ''
-
-
-def _maximum(left: Formula, right: Any) -> Formula:
-    return call('maximum', numpy.maximum, left, right)
-
-
-def _absolute(argument: Formula) -> Formula:
-    return call('abs', abs, argument)
 
 
 def _each(formulas: Callable[[Formula], List[Formula]]) -> List[Callable[[Formula], Formula]]:
@@ -205,43 +320,44 @@ BLENDED = {
 dY, X_hat, dgamma, dbeta = map(variable, ('dY', 'X_hat', 'dgamma', 'dbeta'))
 NONE = Formula('0', lambda values: 0)
 
-# in each list the right term comes first, then what may replace it
-SCALES = [gamma / sqrt(var + eps), 1 / sqrt(var + eps), gamma, gamma * sqrt(var + eps), gamma / (var + eps),
-          gamma ** 2 / sqrt(var + eps)]
-THROUGH_MEAN = [dbeta / m, NONE, X_hat * dbeta / m, dgamma / m, X_hat * dgamma / m, gamma * dbeta / m, dY / m,
-                mean * dbeta / m]
-THROUGH_VARIANCE = [X_hat * dgamma / m, NONE, dgamma / m, X * dgamma / m, (X - mean) * dgamma / m,
-                    X_hat ** 2 * dgamma / m, X_hat * dbeta / m, dbeta / m, dY * dgamma / m, X_hat / m,
-                    X_hat * total(dY * X) / m, X_hat * total(dY * (X - mean)) / m, X_hat * total(X_hat) / m,
-                    (X - mean) * dgamma / (var + eps) / m, gamma * X_hat * dgamma / m, X_hat * dgamma / m ** 2,
-                    X_hat * dgamma * 2 / m, X_hat * dgamma / (m * 2)]
 DX_MISTAKES = ('WrongGradientScale', 'WrongGradientThroughMean', 'WrongGradientThroughVariance')
+# dX = scale * (dY - a term through the mean - a term through the variance)
+DX_PARTS = gamma / sqrt(var + eps), dbeta / m, X_hat * dgamma / m
+IN_GRADIENTS = dY, X_hat, X, mean, var, dgamma, dbeta, gamma, eps, m, n, size, X - mean, total(dY * X)
 # of two terms at once
 WHOLE = [(gamma * dY - dbeta / m - X_hat * dgamma / m) / sqrt(var + eps),
          gamma / sqrt(var + eps) * dY - dbeta / m - X_hat * dgamma / m,
          gamma * dY - (dbeta / m + X_hat * dgamma / m) / sqrt(var + eps)]
-PARAMETERS = {
-    'dgamma': [total(dY * X), total(dY * (X - mean)), total(dY * X_hat) / m, total(dY * X_hat) / n,
-               gamma * total(dY * X_hat), total(X_hat), total(dY), total(X), total(dY) * total(X_hat),
-               total(dY * (X - mean) / (var + eps)), -total(dY * X_hat), total(dY * X_hat) / gamma],
-    'dbeta': [total(dY) / m, total(dY) / n, gamma * total(dY), total(dY * X_hat), -total(dY), m,
-              total(dY) / sqrt(var + eps), total(dY) / gamma],
-}
+
+
+@functools.lru_cache(maxsize=None)
+def parameter_formulas(name: str) -> List[Formula]:
+    """What dgamma or dbeta may be instead."""
+    right = {'dgamma': total(dY * X_hat), 'dbeta': total(dY)}[name]
+    return list(edits(right, [leaf for leaf in IN_GRADIENTS if leaf not in (dgamma, dbeta)]).values())
 
 
 @functools.lru_cache(maxsize=None)
 def dX_formulas() -> List[Tuple[List[str], Formula]]:
-    """The names of what is wrong, and the formula that results: from the fewest names to the most."""
+    """The names of what is wrong, and the formula that results: those of one part first, then those of two."""
     made: List[Tuple[List[str], Formula]] = []
-    means, variances = ([*((term, '-') for term in terms), (terms[0], '+')]
-                        for terms in (THROUGH_MEAN, THROUGH_VARIANCE))
-    for scale, mean_term, variance_term in itertools.product(SCALES, means, variances):
-        wrong = scale != SCALES[0], mean_term != means[0], variance_term != variances[0]
-        names = list(itertools.compress(DX_MISTAKES, wrong))
+
+    def add(changes: Mapping[int, Tuple[str, Formula]]) -> None:
+        scale, *terms = (changes.get(i, ('-', part)) for i, part in enumerate(DX_PARTS))
         inner = dY
-        for term, sign in (mean_term, variance_term):
-            if term is not NONE:
-                inner = inner - term if sign == '-' else inner + term
-        made.append((names, scale * inner))
-    made += [(list(DX_MISTAKES[1:]), formula) for formula in WHOLE]
-    return sorted((pair for pair in made if pair[0]), key=lambda pair: len(pair[0]))
+        for sign, term in terms:
+            inner = inner if term is NONE else SIGNS[sign][0](inner, term)
+        made.append(([DX_MISTAKES[i] for i in changes], scale[1] * inner))
+
+    one, few = [], []
+    for i, part in enumerate(DX_PARTS):
+        others = [('+', part), ('*', part), ('/', part), ('-', NONE)] if i else []
+        one.append(others + [('-', term) for term in edits(part, IN_GRADIENTS).values()])
+        few.append(others + [('-', term) for term in edits(part, (), structure=True).values()])
+    for i, choices in enumerate(one):
+        for choice in choices:
+            add({i: choice})
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        for pair in itertools.product(few[i], few[j]):
+            add(dict(zip((i, j), pair)))
+    return made + [(list(DX_MISTAKES[1:]), formula) for formula in WHOLE]

@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from unittest import mock
 
 import numpy
 from mxnet import autograd, nd
 
-from .formulas import PARAMETERS, Formula, dX_formulas
+from .chain import BackwardChain
+from .formulas import Formula, dX_formulas, parameter_formulas
 from .properties import GRADIENT_RTOL
-from .result import Array, Finding, Row, StudentError, difference, same
+from .result import Array, Finding, Place, Row, StudentError, difference, same
 from .student_code import TimeLimitedRunner, is_checked
 from .trials import RANKS, Reporter, Trial, front, to_numpy, trials, unpack
 from .variants import RIGHT, Variant, batch_statistics, dimensions, spread, where
 
+# the link of the chain that each name is about
+QUANTITIES = {
+    'WrongGradientGamma': 'dgamma',
+    'WrongGradientBeta': 'dbeta',
+    'WrongGradientScale': 'scale of dX',
+    'WrongGradientThroughMean': 'term through the mean',
+    'WrongGradientThroughVariance': 'term through the variance',
+    'WrongGradientX': 'dX',
+    'WrongGradientFactorM': 'count in dX',
+}
 NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
 # constants that may be wrong in 1 / sqrt(var + eps): what to change in the forward formula
@@ -41,10 +53,11 @@ def judge_gradient(fn: Callable[..., Any], runner: TimeLimitedRunner, keys: Coll
         try:
             with _autograd_refused():  # outside the time limit: code that cannot be stopped must not leave it behind
                 returned = [runner.run(functools.partial(_call, fn, trial)) for trial in tried]
+                upstream = _upstream(fn, runner, rank, tried, returned)
         except StudentError as error:
-            returned = [dict.fromkeys(NAMES, error)]
+            returned, upstream = [dict.fromkeys(NAMES, error)], None
         rows += [
-            reporter.row(f'{RANKS[rank]}: {name}', functools.partial(_judge, name, tried, returned))
+            reporter.row(f'{RANKS[rank]}: {name}', functools.partial(_placed, name, tried, returned, upstream))
             for name in ('dgamma', 'dbeta', 'dX')
         ]
     return rows
@@ -95,6 +108,55 @@ def _autograd_refused() -> Iterator[None]:
         yield
 
 
+def _upstream(
+    fn: Callable[..., Any], runner: TimeLimitedRunner, rank: int, tried: Sequence[Trial], returned: Sequence[Returned]
+) -> Optional[Place]:
+    """The first wrong quantity on the way to X_hat, if dgamma is wrong because of it."""
+    gammas = [one['dgamma'] for one in returned]
+    if any(isinstance(one, StudentError) for one in gammas) or all(
+        _same(one, RightGradients(trial)['dgamma']) for one, trial in zip(gammas, tried)
+    ):
+        return None
+    values = [RightGradients(trial).values for trial in tried]
+    own = any(_gives(formula, values, gammas) for formula in parameter_formulas('dgamma'))
+    if all(_follows(trial, one) for trial, one in zip(tried, returned)):
+        return None
+    try:
+        chain = BackwardChain(lambda trial: runner.run(functools.partial(_call, fn, trial)), trials(rank))
+    except (StudentError, AttributeError):  # told elsewhere
+        return None
+    if own and not all(map(chain.consistent, chain.views)):
+        return None
+    return next(iter(chain.places()), None)
+
+
+def _follows(trial: Trial, returned: Returned) -> bool:
+    """Whether dX is right, or as the returned dgamma makes it."""
+    right = RightGradients(trial)
+    own = (
+        right.parts[0]
+        + right.parts[1]
+        - right['gamma'] / right['std'] * right['X_hat'] * returned['dgamma'] / right['m']
+    )
+    return _same(returned['dX'], right['dX']) or _same(returned['dX'], own)
+
+
+def _placed(
+    name: str, tried: Sequence[Trial], returned: Sequence[Returned], upstream: Optional[Place]
+) -> List[Finding]:
+    """The mistakes in one of the NAMES, each with the first wrong quantity."""
+    findings = []
+    for finding in _judge(name, tried, returned):
+        place = upstream if name != 'dbeta' else None
+        if place is None and finding.name in QUANTITIES:
+            numbers = finding.text[max(finding.text.find(f'{name}['), 0) :]
+            numbers, _, equals = numbers.partition(f'{name} = ')
+            numbers = re.split('[;:]|, which', numbers)[0]
+            place = Place(QUANTITIES[finding.name], 'training', numbers, equals.split(', where')[0])
+        findings.append(finding._replace(place=place))
+    return findings
+
+
 def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned]) -> List[Finding]:
     """The mistakes in one of the NAMES. Raises: StudentError if it cannot be judged."""
     for one in returned:
@@ -124,8 +186,12 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned]) -> L
         others, more = _diagnose_dX(tried, returned, [RightGradients(trial, variant) for trial in tried])
         if len(others) + 1 < len(names) and 'WrongGradientX' not in others:
             names, numbers = [mistake, *others], more
-    slips, formula = _explain_dX(returned, right)
-    if slips is not None and (len(slips) < len(names) or names[0] in ('WrongGradientX', 'WrongGradientFactorM')):
+    slips, formula = _explain_dX(returned, right) if any(one['dX'].any() for one in returned) else (None, '')
+    if slips is not None and (
+        len(slips) < len(names)
+        or names[0] == 'WrongGradientX'
+        or (names == ['WrongGradientFactorM'] and len(slips) == 1)
+    ):
         names, numbers = slips, ''  # a different term may look like several of the right ones
     found = f'{numbers}: it is {formula}' if numbers and formula else f', which is {formula}' if formula else numbers
     return [Finding(mistake, text + found) for mistake in names]
@@ -145,6 +211,7 @@ class RightGradients:
         X_hat = (trial.X - mean) / std
         dgamma, dbeta = ((trial.dY * factor).sum(axes, keepdims=True) for factor in (X_hat, 1))
         scale = trial.gamma / std
+        self.values['std'] = std
         self.parts = [scale * trial.dY, -scale * dbeta / m + 0 * trial.X, -scale * X_hat * dgamma / m]
         self.values.update(X_hat=X_hat, dgamma=dgamma, dbeta=dbeta, dX=sum(self.parts))
 
@@ -185,16 +252,21 @@ def _explain_dX(returned: Sequence[Returned], right: Sequence[RightGradients]) -
 def _explain_parameter(name: str, returned: Sequence[Returned], right: Sequence[RightGradients]) -> str:
     """The formula that gives dgamma or dbeta; '' if none is known."""
     values = [gradients.values for gradients in right]
-    found = (formula for formula in PARAMETERS[name] if _gives(formula, values, [one[name] for one in returned]))
+    found = (
+        formula for formula in parameter_formulas(name) if _gives(formula, values, [one[name] for one in returned])
+    )
     return next((f', which is {name} = {formula}{where(str(formula))}' for formula in found), '')
 
 
 def _gives(formula: Formula, values: Sequence[Mapping[str, Any]], actual: Sequence[Any]) -> bool:
     with numpy.errstate(all='ignore'):
-        return all(
-            same(array, formula.compute(named) + 0 * array, rtol=GRADIENT_RTOL, atol=1e-4)
-            for named, array in zip(values, actual)
-        )
+        for named, array in zip(values, actual):
+            expected = numpy.asarray(formula.compute(named))
+            if abs(expected.flat[0] - array.flat[0]) > 0.01 * (1 + abs(array.flat[0])):  # most formulas end here
+                return False
+            if not same(array, expected + 0 * array, rtol=GRADIENT_RTOL, atol=1e-4):
+                return False
+    return True
 
 
 def _diagnose_dX(

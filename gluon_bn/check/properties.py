@@ -8,7 +8,9 @@ import numpy
 
 from . import averages, variants
 from .averages import ABOUT_AVERAGES
-from .result import Array, Finding, StudentError, difference, same
+from .chain import Chain
+from .mistakes import NOTES
+from .result import Array, Finding, Place, StudentError, difference, same
 from .trials import Gradients, NotJudgeable, Observed, Trial, TrialRunner
 from .variants import FAMILIAR_AXES, RIGHT, Variant
 
@@ -23,9 +25,28 @@ class Properties(TrialRunner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._variants: Dict[int, Optional[Variant]] = {}
+        self._places: Dict[Tuple[int, str], List[Place]] = {}
 
     def _all_observed(self, rank: int, mode: str) -> List[Observed]:
         return [self.observed(trial, mode) for trial in self.trials[rank]]
+
+    def _placed(self, findings: List[Finding], rank: int, mode: str, *quantities: str) -> List[Finding]:
+        """The findings, the first of them with the first wrong quantity; quantities: of which one, if not of Y's."""
+        if not findings or findings[0].name in NOTES:
+            return findings
+        if (rank, mode) not in self._places:
+            try:
+                chain = Chain(
+                    self.observed, self.trials[rank], mode, self.trials[rank][0].eps != self.trials[rank][1].eps
+                )
+                self._places[rank, mode] = chain.places()
+            except (StudentError, NotJudgeable):  # told elsewhere
+                self._places[rank, mode] = []
+        places = [
+            place for place in self._places[rank, mode] if place.quantity.startswith('moving') == bool(quantities)
+        ]
+        first = self._places[rank, mode][:1] if quantities and not places else places[:1]
+        return [findings[0]._replace(place=place) for place in first[:1]] + findings[len(first) :]
 
     def variant(self, rank: int) -> Variant:
         """How the code normalizes in training, as far as it is understood. Raises: NotJudgeable if it is not."""
@@ -44,7 +65,7 @@ class Properties(TrialRunner):
         for one in seen:
             if isinstance(one.gradients, StudentError) and not findings:  # report early: later checks depend on it
                 raise one.gradients
-        return findings
+        return self._placed(findings, rank, 'training')
 
     def prediction(self, rank: int) -> List[Finding]:
         """Y in prediction."""
@@ -54,8 +75,8 @@ class Properties(TrialRunner):
             # whoever remembers the standard deviation rightly divides by it, with eps or without
             about_spread = ('MissingSqrt', 'NoEps', 'EpsOutsideSqrt', 'OtherEps')
             others = [finding for finding in findings if finding.name not in about_spread]
-            return others + [Finding('RunningStdNotVar', findings[0].text)]
-        return findings
+            findings = others + [Finding('RunningStdNotVar', findings[0].text)]
+        return self._placed(findings, rank, 'prediction')
 
     def _judge_Y(
         self, tried: Sequence[Trial], seen: Sequence[Observed], source: str
@@ -109,7 +130,7 @@ class Properties(TrialRunner):
             variant: Optional[Variant] = self.variant(rank)
         except NotJudgeable:
             variant = None
-        return averages.judge(tried, seen, texts, variant, self.known)
+        return self._placed(averages.judge(tried, seen, texts, variant, self.known), rank, 'training', 'moving')
 
     def unmoved(self, rank: int) -> List[Finding]:
         """The moving averages after a prediction."""
@@ -121,7 +142,8 @@ class Properties(TrialRunner):
                 old, new = getattr(trial, name), getattr(one, name)
                 if not same(new, old, rtol=1e-6, atol=1e-9):
                     text = difference(trial.describe('moving_mean', 'moving_var'), name, old, new)
-                    return [Finding('UpdatesAtPredict', f'after a prediction, {text}')]
+                    found = [Finding('UpdatesAtPredict', f'after a prediction, {text}')]
+                    return self._placed(found, rank, 'prediction', 'moving')
         return []
 
     def modes(self, rank: int) -> List[Finding]:
@@ -136,11 +158,13 @@ class Properties(TrialRunner):
             if not alike and not same(Y[mode], Y[twin]):
                 name = 'IsRecordingNotTraining' if same(Y[mode], Y[other]) else 'WrongOutput'
                 text = difference(trial.describe(*ABOUT_PREDICTION), 'Y', Y[twin], Y[mode])
-                return [Finding(name, f'under {call}, {text}')]
+                place = Place('mode', mode, 'Y is that of ' + other) if name == 'IsRecordingNotTraining' else None
+                return [Finding(name, f'under {call}, {text}', place)]
         moved, still = (self.observed(trial, mode).moving_mean for mode in ('recording', 'prediction'))
         if not same(moved, still):
             text = difference(trial.describe(*ABOUT_AVERAGES), 'moving_mean', still, moved)
-            return [Finding('IsRecordingNotTraining', f'under autograd.record(train_mode=False), {text}')]
+            place = Place('mode', 'recording', 'the averages move as in training')
+            return [Finding('IsRecordingNotTraining', f'under autograd.record(train_mode=False), {text}', place)]
         if alike:
             raise NotJudgeable('cannot be judged before training and prediction differ')
         return []
@@ -175,8 +199,12 @@ class Properties(TrialRunner):
                 for trial, actual in zip(tried, seen)
                 for pair in zip(actual, variants.gradients(variant, trial, cut))
             ):
-                return [Finding('StatsDetachedInForward', text)]
-        return [Finding('WrongGradient', text + _parts(seen, expected))]
+                return [
+                    Finding(
+                        'StatsDetachedInForward', text, _gradient(text, f'the gradient of a fixed {" and ".join(cut)}')
+                    )
+                ]
+        return [Finding('WrongGradient', text + _parts(seen, expected), _gradient(text))]
 
     def inputs(self, rank: int) -> List[Finding]:
         """No array that came in is written to."""
@@ -209,6 +237,10 @@ class Properties(TrialRunner):
             text = 'after a training batch the moving averages still belong to the autograd graph'
             return [Finding('StatsKeptInGraph', text)]
         return []
+
+
+def _gradient(text: str, equals: str = '') -> Place:
+    return Place('gradient', 'training', text[text.rindex(', d') + 2 :], equals)
 
 
 def _exchanged(where: str) -> Finding:

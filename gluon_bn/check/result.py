@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import textwrap
-from typing import Any, List, NamedTuple, Sequence, Tuple, Union
+from dataclasses import dataclass
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
@@ -18,11 +19,30 @@ MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'todo': 'todo', 'open': '?
 COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'todo': '#4078c0', 'open': '#888888'}
 
 
+@dataclass(frozen=True)
+class Place:
+    """The first wrong quantity, in a mode; numbers: what it is and what was expected; equals: what it is instead."""
+
+    quantity: str
+    mode: str
+    numbers: str
+    equals: str = ''
+
+    def __str__(self) -> str:
+        equals = f'; it equals {self.equals}' if self.equals else ''
+        return f'the {self.quantity} is off in {self.mode}: {self.numbers}{equals}'
+
+
 class Finding(NamedTuple):
-    """A mistake's name and the numbers that show it."""
+    """A mistake's name, the numbers that show it, and the first quantity that is wrong."""
 
     name: str
     text: str
+    place: Optional[Place] = None
+
+    @property
+    def sentences(self) -> str:
+        return self.text + ('.' if self.place is None else f'. Localized: {self.place}.')
 
 
 class StudentError(Exception):
@@ -85,6 +105,11 @@ class Result:
         return [finding.name for finding in self.findings if finding.name in NOTES]
 
     @property
+    def places(self) -> List[Place]:
+        """The first wrong quantity of each mistake, as far as it was found."""
+        return list(dict.fromkeys(finding.place for finding in self.findings if finding.place is not None))
+
+    @property
     def ok(self) -> bool:
         return all(row.status in ('ok', 'note') for row in self.rows)
 
@@ -111,7 +136,7 @@ class Result:
             lines += [f'  {MARKS[row.status]:4}  {row.words:{width}}  {row.remark}'.rstrip() for row in self.rows]
         for finding in self.findings:
             head = finding.name + (' (a note, no mistake)' if finding.name in NOTES else '')
-            lines += ['', *_wrapped(f'{head}: {finding.text}.', ''), *_wrapped(HINTS[finding.name], '    ')]
+            lines += ['', *_wrapped(f'{head}: {finding.sentences}', ''), *_wrapped(HINTS[finding.name], '    ')]
         if self.printed:
             lines += ['', 'Your code printed:', textwrap.indent(self.printed.rstrip(), '    ')]
         return '\n'.join(lines)
@@ -139,7 +164,7 @@ class Result:
             parts.append(
                 f'<p style="border-left:4px solid {COLOURS[kind]};padding-left:10px">'
                 f'<b>{finding.name}</b>{" (a note, no mistake)" if kind == "note" else ""}: '
-                f'{html.escape(finding.text)}.<br><i>{html.escape(HINTS[finding.name])}</i></p>'
+                f'{html.escape(finding.sentences)}<br><i>{html.escape(HINTS[finding.name])}</i></p>'
             )
         if self.printed:
             parts.append(f'<p>Your code printed:</p><pre>{html.escape(self.printed.rstrip())}</pre>')

@@ -248,7 +248,7 @@ class TrialRunner(Reporter):
             rank: trial._replace(X=trial.X + 30000, description=trial.description + ', all plus 30000')
             for rank, (trial, *_) in self.trials.items()
         }
-        self._outcomes: Dict[Tuple[int, str], Union[Observed, StudentError]] = {}
+        self._outcomes: Dict[Tuple[int, str], Tuple[Trial, Union[Observed, StudentError]]] = {}
         self._remembers: Optional[StudentError] = None  # set if the code remembers between calls
 
     def observed(self, trial: Trial, mode: str) -> Observed:
@@ -257,8 +257,8 @@ class TrialRunner(Reporter):
             raise self._remembers
         key = id(trial), mode
         if key not in self._outcomes:
-            self._outcomes[key] = self._run(trial, mode)
-        outcome = self._outcomes[key]
+            self._outcomes[key] = trial, self._run(trial, mode)  # the trial is kept, so that its id stays its own
+        outcome = self._outcomes[key][1]
         if isinstance(outcome, StudentError):
             if outcome.finding.name == 'RemembersBetweenCalls':
                 self._remembers = outcome

@@ -1,0 +1,257 @@
+"""The first wrong quantity on the way from X to Y, found from outputs alone, and what it equals instead.
+
+    mean -> variance -> denominator -> X_hat -> scale and shift, and beside them the moving mean and variance
+
+With gamma = 1 and beta = 0, Y is X_hat. The moving averages tell which mean and variance were computed, and in each
+channel a right X_hat is (X - mean) / denominator: a line, whose slope tells the denominator.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy
+
+from .formulas import Formula, variable
+from .grammar import GRAMMAR, Sample, X, candidates, fitting, mean, numbers, right_values
+from .result import Array, Place, same
+from .trials import Observed, Trial
+
+
+@dataclass(frozen=True)
+class View:
+    """What came out of one call; `right` holds all right quantities by name."""
+
+    trial: Trial
+    right: Dict[str, Any]
+    Y: Array
+    averages: Tuple[Array, Array]
+
+    @property
+    def X_hat(self) -> Array:
+        """What is left of Y without gamma and beta."""
+        X_hat: Array = (self.Y - self.trial.beta) / self.trial.gamma
+        return X_hat
+
+    @property
+    def own(self) -> Tuple[Array, Array]:
+        """The mean and variance that the averages took in, if they were blended by the right rule."""
+        olds, weight = (self.trial.moving_mean, self.trial.moving_var), self.trial.momentum
+        new = [a.reshape(old.shape) if a.size == old.size else a for a, old in zip(self.averages, olds)]
+        return (new[0] - weight * olds[0]) / (1 - weight), (new[1] - weight * olds[1]) / (1 - weight)
+
+
+class Chain:
+    """The quantities of one mode, as far as they can be observed.
+
+    free: whether eps and momentum may be chosen; a layer fixes them.
+    """
+
+    def __init__(
+        self, observe: Callable[[Trial, str], Observed], tried: Sequence[Trial], mode: str, free: bool
+    ) -> None:
+        self.mode, self.free = mode, free
+        worked = tried[1]._replace(eps=0.5) if free else tried[1]
+        # the same X_hat from another X, mean and variance
+        moved = worked._replace(
+            X=2 * worked.X + 1,
+            moving_mean=2 * worked.moving_mean + 1,
+            moving_var=4 * worked.moving_var,
+            eps=worked.eps * (4 if free else 1),
+        )
+        chosen = [worked, moved, tried[3], *([worked._replace(eps=4.0, momentum=0.25)] if free else [])]
+        self.full = [self._view(observe, trial) for trial in chosen]
+        # tried[2] is so small that eps counts, and would be lost beside beta
+        self.plain = [self._view(observe, _plain(trial)) for trial in (*chosen, tried[2])]
+        self.views = self.full + self.plain
+
+    def _view(self, observe: Callable[[Trial, str], Observed], trial: Trial) -> View:
+        seen = observe(trial, self.mode)
+        return View(trial, right_values(trial, self.mode), seen.Y, (seen.moving_mean, seen.moving_var))
+
+    def places(self) -> List[Place]:
+        """The first wrong quantity on the way to Y, then the averages that are wrong by themselves."""
+        first = self._of_Y()
+        found = [first] if first is not None else []
+        if first is None or first.quantity not in ('mean', 'variance', 'mode'):
+            found += [place for i in range(2) for place in self._of_average(i)]
+        return found
+
+    def _of_Y(self) -> Optional[Place]:
+        if all(same(view.Y, view.trial.gamma * view.right['X_hat'] + view.trial.beta) for view in self.views):
+            return None
+        other = 'prediction' if self.mode == 'training' else 'training'
+        if all(_near(view.X_hat, right_values(view.trial, other)['X_hat']) for view in self.views):
+            return self._place('mode', [(view.right, view.X_hat) for view in self.views], '')
+        statistic = self._of_statistics()
+        if statistic is not None:
+            return statistic
+        ratios = [_ratio(view.X_hat, view.right['X_hat']) for view in self.views]
+        if ratios[0] is not None and all(one is not None and abs(one - ratios[0]) < 2e-3 for one in ratios):
+            samples = [(view.right, view.Y - view.trial.beta) for view in self.views]
+            return self._place('scaled X_hat', samples, self._explain('scaled X_hat', samples))
+        samples = [(view.right, view.Y) for view in self.views]
+        known = self._explain('scale and shift', samples)
+        if not all(same(pair[0].X_hat, pair[1].X_hat, equal_nan=True) for pair in zip(self.full, self.plain)):
+            # Y depends on X by X_hat alone
+            alone = all(same(views[0].Y, views[1].Y) for views in (self.full, self.plain))
+            if known or alone:
+                return self._place('scale and shift', samples, known)
+        first = self._of_X_hat()
+        if known and (first.quantity == 'X_hat'):  # X_hat, or what gamma multiplies
+            return replace(first, quantity='scaled X_hat')
+        return first
+
+    def _of_statistics(self) -> Optional[Place]:
+        """The mean or the variance, if X was normalized by the same wrong one that the averages took in."""
+        if self.mode == 'prediction' or not all(map(_follows, self.views)):
+            return None
+        for i, (name, quantity) in enumerate((('mean', 'mean'), ('var', 'variance'))):
+            if not all(_near(view.own[i], view.right[name]) for view in self.views):
+                samples = [(view.right, view.own[i]) for view in self.views]
+                return self._place(quantity, samples, self._explain(quantity, samples))
+        return None
+
+    def _of_X_hat(self) -> Place:
+        """The first wrong quantity where X_hat is wrong, and mean and variance are not known to be."""
+        samples = [(view.right, view.X_hat) for view in self.views]
+        known = self._explain('X_hat', samples, structure=True)
+        if not known:
+            spread = self._explain('denominator', samples, through=lambda one: (X - mean) / one)
+            lines = self._lines()
+            if spread or all(line is not None and _centred(view, line) for view, line in zip(self.views, lines)):
+                found = [(view.right, line[1]) for view, line in zip(self.views, lines) if line is not None]
+                return self._place('denominator', found, spread)
+        return self._place('X_hat', samples, known or self._explain('X_hat', samples))
+
+    def _lines(self) -> List[Optional[Tuple[Array, Array]]]:
+        return [_line(view) for view in self.views]
+
+    def _of_average(self, i: int) -> List[Place]:
+        quantity, old = (('moving mean', 'moving_mean'), ('moving variance', 'moving_var'))[i]
+        samples = [(view.right, view.averages[i]) for view in self.views]
+        right = GRAMMAR[quantity][0]
+        right = variable(old) if self.mode == 'prediction' else right
+        if all(_near(value, right.compute(values)) for values, value in samples):
+            return []
+        known = '' if self.mode == 'prediction' else self._explain(quantity, samples)
+        return [self._place(quantity, samples, known, right)]
+
+    def _explain(
+        self,
+        quantity: str,
+        samples: Sequence[Sample],
+        structure: bool = False,
+        through: Callable[[Formula], Formula] = lambda one: one,
+    ) -> str:
+        """The only formula within one change of the right one that gives all these values; '' if none or several do."""
+        right, leaves = GRAMMAR[quantity]
+        if self.mode == 'prediction':  # mean and var are the moving ones
+            leaves = tuple(leaf for leaf in leaves if not leaf.text.startswith('moving'))
+        text = fitting(candidates(right, leaves, structure), samples, self.mode, self.free, through)
+        return text if self.mode == 'training' else re.sub(r'\b(mean|var)\b', r'moving_\1', text)
+
+    def _place(self, quantity: str, samples: Sequence[Sample], known: str, right: Optional[Formula] = None) -> Place:
+        return Place(quantity, self.mode, numbers(quantity, right or GRAMMAR[quantity][0], samples), known)
+
+
+class BackwardChain(Chain):
+    """The X_hat that a backward pass by hand uses: with a dY that is 1 in one place, dgamma is X_hat there."""
+
+    def __init__(self, backward: Callable[[Trial], Dict[str, Any]], tried: Sequence[Trial]) -> None:
+        self.mode, self.free = 'training', True
+        worked = tried[1]._replace(eps=0.5)
+        chosen = [worked, worked._replace(X=2 * worked.X + 1, eps=2.0), tried[3]]
+        self.views = []
+        for trial in chosen:
+            X_hat = numpy.zeros_like(trial.X)
+            for place in numpy.ndindex(trial.X.shape[:1] + trial.X.shape[2:]):
+                index = (place[0], slice(None), *place[1:])
+                dY = numpy.zeros_like(trial.X)
+                dY[index] = 1
+                X_hat[index] = backward(trial._replace(dY=dY))['dgamma'].ravel()
+            Y = trial.gamma * X_hat + trial.beta
+            right = {**right_values(trial, 'training'), **{f'own {name}': one for name, one in backward(trial).items()}}
+            self.views.append(View(trial, right, Y, (trial.moving_mean, trial.moving_var)))
+
+    def consistent(self, view: View) -> bool:
+        """Whether dX comes of the same X_hat as dgamma."""
+        right, line = view.right, _line(view)
+        inner = right['dY'] - right['own dbeta'] / right['m'] - view.X_hat * right['own dgamma'] / right['m']
+        spreads = [right['std'], *([line[1]] if line is not None else [])]
+        return any(same(right['own dX'], right['gamma'] / spread * inner, 1e-3, 1e-3) for spread in spreads)
+
+    def places(self) -> List[Place]:
+        """The first wrong quantity on the way to X_hat, if there is one."""
+        if all(same(view.X_hat, view.right['X_hat']) for view in self.views):
+            return []
+        samples, lines = [(view.right, view.X_hat) for view in self.views], self._lines()
+        known = self._explain('X_hat', samples, structure=True)
+        pairs = [(view, line) for view, line in zip(self.views, lines) if line is not None]
+        if known or len(pairs) < len(self.views):
+            return [self._place('X_hat', samples, known or self._explain('X_hat', samples))]
+        if not all(_centred(*pair) for pair in pairs):
+            centres = [(view.right, line[0]) for view, line in pairs]
+            if not all(_around(*pair) for pair in pairs):
+                return [self._place('X_hat', samples, self._explain('X_hat', samples))]
+            return [self._place('mean', centres, self._explain('mean', centres))]
+        spreads = [(view.right, line[1]) for view, line in pairs]
+        variances = [(view.right, line[1] ** 2 - view.trial.eps) for view, line in pairs]
+        known = self._explain('denominator', spreads, structure=True)
+        of_variance = '' if known else self._explain('variance', variances)
+        if of_variance:
+            return [self._place('variance', variances, of_variance)]
+        return [self._place('denominator', spreads, known or self._explain('denominator', spreads))]
+
+
+def _plain(trial: Trial) -> Trial:
+    return trial._replace(gamma=numpy.ones_like(trial.gamma), beta=numpy.zeros_like(trial.beta))
+
+
+def _line(view: View) -> Optional[Tuple[Array, Array]]:
+    """(centre, spread) of X_hat = (X - centre) / spread in each channel; None if it is no such line."""
+    x, y = view.trial.X, view.X_hat
+    if y.shape != x.shape or not numpy.isfinite(y).all():
+        return None
+    axes = tuple(i for i in range(x.ndim) if i != 1)
+    x_mean, y_mean = x.mean(axes, keepdims=True), y.mean(axes, keepdims=True)
+    slope: Array = ((x - x_mean) * y).sum(axes, keepdims=True) / ((x - x_mean) ** 2).sum(axes, keepdims=True)
+    if not slope.all() or not same(y, slope * (x - x_mean) + y_mean, rtol=2e-3, atol=2e-3):
+        return None
+    return x_mean - y_mean / slope, 1 / slope
+
+
+def _centred(view: View, line: Tuple[Array, Array]) -> bool:
+    return bool(numpy.allclose(line[0], view.right['mean'], atol=2e-3 * view.right['std'].max()))
+
+
+def _around(view: View, line: Tuple[Array, Array]) -> bool:
+    """Whether the variance, too, is about this centre."""
+    axes = tuple(i for i in range(view.trial.X.ndim) if i != 1)
+    expected = ((view.trial.X - line[0]) ** 2).mean(axes, keepdims=True) + view.trial.eps
+    return same(line[1] ** 2, expected, rtol=5e-3, atol=5e-3)
+
+
+def _ratio(actual: Array, expected: Array) -> Optional[float]:
+    """The factor between two arrays; None if they are no multiples of each other."""
+    if actual.shape != expected.shape or not numpy.isfinite(actual).all():
+        return None
+    factor = float((actual * expected).sum() / (expected**2).sum())
+    return factor if factor and same(actual, factor * expected, rtol=1e-3, atol=1e-3) else None
+
+
+def _follows(view: View) -> bool:
+    """Whether X was normalized by the very mean and variance that the averages took in."""
+    mean, var = view.own
+    with numpy.errstate(all='ignore'):
+        if any(one.ndim != view.trial.X.ndim for one in (mean, var)):
+            return False
+        expected = (view.trial.X - mean) / numpy.sqrt(var + view.trial.eps) + 0 * view.trial.X
+    return same(view.X_hat, expected, rtol=2e-3, atol=2e-3, equal_nan=True)
+
+
+def _near(actual: Any, expected: Array) -> bool:
+    largest = float(abs(expected).max())
+    return actual.size == expected.size and same(actual, expected, rtol=1e-3, atol=1e-3 * min(1, largest))

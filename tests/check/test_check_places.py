@@ -1,0 +1,85 @@
+"""A check says which quantity is the first that is wrong, with numbers of the worked example, and what it equals."""
+
+import pytest
+import students
+from mxnet import autograd, nd
+
+from gluon_bn import check
+
+
+def places(result):
+    return [(place.quantity, place.mode, place.equals) for place in result.places]
+
+
+@pytest.mark.parametrize(
+    "mistake, quantity, mode, equals",
+    [
+        ("WrongAxis", "mean", "training", "the mean over the axes (1,)"),
+        ("UnbiasedBatchVar", "variance", "training", "sum((X - mean)**2) / (m - 1)"),
+        ("EpsOutsideSqrt", "denominator", "training", "sqrt(var) + eps"),
+        ("NoEps", "denominator", "training", "sqrt(var)"),
+        ("MissingSqrt", "denominator", "training", "var + eps"),
+        ("MissingGamma", "scale and shift", "training", "X_hat + beta"),
+        ("TrainsOnMovingStats", "mode", "training", ""),
+        ("BatchStatsAtPredict", "mode", "prediction", ""),
+        ("MomentumSwapped", "moving mean", "training", "momentum * mean + (1 - momentum) * moving_mean"),
+        ("RunningStdNotVar", "moving variance", "training", "momentum * moving_var + (1 - momentum) * sqrt(var)"),
+        ("UpdatesAtPredict", "moving mean", "prediction", ""),
+        ("StatsDetachedInForward", "gradient", "training", "the gradient of a fixed mean and var"),
+        ("IsRecordingNotTraining", "mode", "recording", ""),
+    ],
+)
+def test_the_first_wrong_quantity_of_a_known_mistake(mistake, quantity, mode, equals):
+    assert places(check.batch_norm(students.batch_norm(mistake)))[0] == (quantity, mode, equals)
+
+
+def test_the_numbers_are_those_of_the_worked_example():
+    text = str(check.batch_norm(students.batch_norm("EpsOutsideSqrt"), only=("dense",))).replace("\n    ", " ")
+    # the root of 4 is 2, and of 4 + 0.5 it is 2.1213
+    assert (
+        "the denominator is off in training: for variance 4 and eps 0.5 it is 2.5, expected 2.1213; "
+        "it equals sqrt(var) + eps."
+    ) in text
+
+
+def test_of_what_fits_several_formulas_or_none_only_the_quantity_is_told():
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        return (Y.tanh() if autograd.is_training() else Y, *averages)
+
+    found = check.batch_norm(fn, only=("dense",)).places
+    assert [(place.quantity, place.equals) for place in found] == [("scale and shift", "")]
+
+
+def test_a_right_mean_is_not_blamed_for_another_number_in_its_place():
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        if autograd.is_training():
+            axes = (0,) if X.ndim == 2 else (0, 2, 3)
+            var = ((X - X.mean(axis=axes, keepdims=True)) ** 2).mean(axis=axes, keepdims=True)
+            Y = gamma * (X - moving_mean) / nd.sqrt(var + eps) + beta
+        return (Y, *averages)
+
+    assert places(check.batch_norm(fn, only=("dense",))) == [
+        ("X_hat", "training", "(X - moving_mean) / sqrt(var + eps)")
+    ]
+
+
+def test_a_mistake_is_told_in_eight_lines():
+    for mistake in ("MomentumSwapped", "StatsDetachedInForward", "UnbiasedRunningVar", "MissingGamma"):
+        told = str(check.batch_norm(students.batch_norm(mistake))).split("\n\n")[1:]
+        assert told and all(len(one.splitlines()) <= 8 for one in told), told
+
+
+@pytest.mark.parametrize(
+    "mistake, quantity",
+    [
+        ("WrongGradientGamma", "dgamma"),
+        ("WrongGradientBeta", "dbeta"),
+        ("WrongGradientThroughMean", "term through the mean"),
+        ("WrongGradientThroughVariance", "term through the variance"),
+        ("WrongGradientScale", "scale of dX"),
+    ],
+)
+def test_the_first_wrong_term_of_a_backward_pass(mistake, quantity):
+    assert places(check.gradient(students.backward(mistake)))[0][0] == quantity
