@@ -10,7 +10,7 @@ from .system import before_mxnet  # noqa: F401  must come first: see that module
 from mxnet.gluon import Block, nn
 
 from .errors import InputError
-from .norm import BatchNorm, batch_norm, fused_batch_norm
+from .norm import BatchNorm, batch_norm, choose, fused_batch_norm
 from .system.arguments import check_count, look_up
 
 POOLS = {'max': nn.MaxPool2D, 'avg': nn.AvgPool2D}
@@ -35,7 +35,9 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     function (num_features, num_dims) -> Block, called for 6 and 16 channels, 120 and 84 units.
     pool: 'max' or 'avg'.
 
-    Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized.
+    Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized. It is an
+    nn.HybridSequential, to be hybridized whole, with 'none', 'gluon', and 'fused' on the native path; otherwise an
+    nn.Sequential, whose hybridize() compiles the layers around the norms.
     Raises: InputError for an unknown name, a norm that does not return a block, or fewer than 1 class.
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
     affine maps keep their biases (redundant before a norm in training), so that the nets differ only in the norm.
@@ -50,7 +52,8 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
         )
     make_pool = look_up('pool', pool, POOLS)
     num_classes = check_count('num_classes', num_classes)
-    net = nn.Sequential()
+    compiles = norm in ('none', 'gluon') or norm == 'fused' and choose()[0] == 'native'
+    net = nn.HybridSequential() if compiles else nn.Sequential()
 
     def add(affine: Block, num_features: int, num_dims: int) -> None:
         net.add(affine)

@@ -41,10 +41,8 @@ KINDS = {
     'Activation': 'sigmoids',
     'FullyConnected': 'dense layers',
     'BatchNorm': 'normalization',
-    'gluon_bn_train': 'normalization',
-    'gluon_bn_predict': 'normalization',
-    'Concat': 'normalization',
-}  # Concat: of gamma and beta
+    'gluon_bn': 'normalization',
+}
 OTHER, BETWEEN = 'other operators', 'between operators'
 
 

@@ -6,15 +6,17 @@ import functools
 import os
 import shlex
 import sys
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy
+from mxnet import MXNetError
 from mxnet.ndarray import NDArray
 
 from ..errors import InputError
 from . import native
 from .definition import check_input
-from .native import NativeError, batch_norm_native
+from .native import NativeError
+from .native_op import batch_norm_in_place, batch_norm_native
 from .portable import batch_norm_portable
 
 
@@ -26,8 +28,8 @@ def fused_batch_norm(
         Y = gamma * X_hat + beta,    X_hat = (X - mean) / sqrt(var + eps)
         dX = gamma / sqrt(var + eps) * (dY - mean(dY) - X_hat * mean(dY * X_hat))
 
-    On the CPU in float32 and float64 it runs operators compiled from native.cc; elsewhere,
-    or if they cannot be compiled, `batch_norm_portable`. `status()` says which and why;
+    On the CPU in float32 and float64 it runs an operator compiled from native.cc; elsewhere,
+    or if it cannot be compiled, `batch_norm_portable`. `status()` says which and why;
     set GLUON_BN_FUSED to native or portable to choose by hand.
 
     Shapes, Units, Raises: as for `batch_norm`; also NativeError if GLUON_BN_FUSED=native
@@ -37,9 +39,28 @@ def fused_batch_norm(
     Source: Ioffe and Szegedy (2015), section 3, where the gradients are derived.
     """
     check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
-    native_here = X.context.device_type != 'gpu' and X.dtype != numpy.float16 and choose()[0] == 'native'
-    function = batch_norm_native if native_here else batch_norm_portable
+    function = batch_norm_native if _is_native(X) else batch_norm_portable
     return function(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+
+
+def _is_native(X: NDArray) -> bool:
+    return X.context.device_type != 'gpu' and X.dtype != numpy.float16 and choose()[0] == 'native'
+
+
+def fused_in_place(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Optional[NDArray]:
+    """`fused_batch_norm` that returns Y alone and updates the moving statistics in place, if the native path can.
+
+    Nothing is checked here: the operator itself refuses arrays that do not fit together, at less cost.
+    Returns: None, having changed nothing, if these arrays are for another path, or wrong.
+    """
+    if not _is_native(X) or any(type(array) is not type(X) for array in (gamma, beta, moving_mean, moving_var)):
+        return None
+    try:
+        return batch_norm_in_place(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    except MXNetError:
+        return None
 
 
 @functools.lru_cache(maxsize=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Tuple
 
+import numpy
 from mxnet.gluon import Parameter, nn
 from mxnet.ndarray import NDArray
 from mxnet.symbol import Symbol
@@ -11,6 +12,8 @@ from mxnet.symbol import Symbol
 from ..errors import InputError
 from ..system.arguments import is_whole
 from .definition import batch_norm, check_array, check_constants
+from .fused import choose, fused_batch_norm, fused_in_place
+from .native_op import trace
 
 # the signature of batch_norm
 Maths = Callable[[NDArray, NDArray, NDArray, NDArray, NDArray, float, float], Tuple[NDArray, NDArray, NDArray]]
@@ -31,8 +34,9 @@ class BatchNorm(nn.HybridBlock):
     a device like the others. Read one by `layer.moving_mean.data()`.
 
     Raises: InputError for invalid sizes or constants, or an X that does not match them.
-    Note: it is a HybridBlock, so an `nn.HybridSequential` accepts it, but it always runs
-    eagerly. To compile the layers around it, put it in an `nn.Sequential`.
+    Note: with fn=fused_batch_norm on the native path, hybridize() compiles it, alone or with the net
+    around it, and its results stay the same, bit for bit. With any other maths it always runs
+    eagerly; to compile the layers around it, put it in an `nn.Sequential`.
     """
 
     def __init__(
@@ -72,14 +76,40 @@ class BatchNorm(nn.HybridBlock):
                 'moving_var', shape=shape, init=moving_var_initializer, grad_req='null', differentiable=False
             )
 
+    @property
+    def compiles(self) -> bool:
+        """Whether hybridize() can compile this layer into a graph: not on a GPU, and not in float16."""
+        devices = self.gamma.list_ctx() if self.gamma._data is not None else []
+        return (
+            self.fn is fused_batch_norm
+            and numpy.dtype(self.gamma.dtype) != numpy.float16
+            and all(device.device_type != 'gpu' for device in devices)
+            and choose()[0] == 'native'
+        )
+
+    def hybrid_forward(self, F: Any, X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any) -> Any:
+        """Return the symbol of Y. Gluon calls this once per graph; `forward` computes without a graph."""
+        return trace(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+
     def forward(self, X: NDArray) -> NDArray:
-        self._check(X)
+        if (self._active or isinstance(X, Symbol)) and self.compiles:
+            if not isinstance(X, Symbol):
+                self._check(X)
+            traced: NDArray = super().forward(X)
+            return traced
+        if not isinstance(X, NDArray):
+            self._check(X)
         device = X.context
         gamma, beta = self.gamma.data(device), self.beta.data(device)
         for statistic in (self.moving_mean, self.moving_var):
             if device not in statistic.list_ctx():
                 statistic.reset_ctx(device)
         moving_mean, moving_var = self.moving_mean.data(device), self.moving_var.data(device)
+        if self.fn is fused_batch_norm and 'add' not in (self.gamma.grad_req, self.beta.grad_req):
+            Y = fused_in_place(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+            if Y is not None:
+                return Y
+        self._check(X)
         Y, *new = self.fn(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
         for statistic, old, array in zip((self.moving_mean, self.moving_var), (moving_mean, moving_var), new):
             if array is not old:
@@ -102,7 +132,8 @@ class BatchNorm(nn.HybridBlock):
         if isinstance(X, Symbol):
             raise InputError(
                 'must be an MXNet array, got a Symbol; BatchNorm cannot be traced into a graph: '
-                'put it in an nn.Sequential, whose hybridize() compiles the layers around it',
+                'put it in an nn.Sequential, whose hybridize() compiles the layers around it. '
+                'Only fn=fused_batch_norm can be traced, on its native path, in float32 or float64',
                 'X',
             )
         check_array(X)

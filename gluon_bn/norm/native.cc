@@ -415,9 +415,10 @@ struct Columns {
 
 // ---- Forward and backward, on either layout -------------------------------------------------------------------
 
-// params holds gamma, then beta; statistics holds mean, then var; c values each.
+// statistics holds mean, then var, c values each.
 template <typename T, template <typename> class Layout>
-void forward(const Layout<T> layout, const T* X, const T* params, double eps, T* Y, double* statistics, bool training) {
+void forward(const Layout<T> layout, const T* X, const T* gamma, const T* beta, double eps, T* Y, double* statistics,
+             bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
   pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
     const int64_t k = i * tile, n = std::min(tile, c - k);
@@ -435,15 +436,15 @@ void forward(const Layout<T> layout, const T* X, const T* params, double eps, T*
     }
     for (int64_t j = 0; j < n; ++j) {
       const int64_t l = k + j;
-      affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, params[l], params[c + l]);
+      affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, gamma[l], beta[l]);
     }
     layout.write_Y(X, Y, k, n, affine);
   });
 }
 
 template <typename T, template <typename> class Layout>
-void backward(const Layout<T> layout, const T* dY, const T* X, const T* params, const double* statistics, double eps,
-              T* dX, T* dparams, bool training) {
+void backward(const Layout<T> layout, const T* dY, const T* X, const T* gamma, const double* statistics, double eps,
+              T* dX, T* dgamma, T* dbeta, bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
   pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
     const int64_t k = i * tile, n = std::min(tile, c - k);
@@ -453,25 +454,44 @@ void backward(const Layout<T> layout, const T* dY, const T* X, const T* params, 
     double center[Layout<T>::width];
     for (int64_t j = 0; j < n; ++j) {
       const int64_t l = k + j;
-      affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, params[l], params[c + l]);
+      affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, gamma[l], 0);
       center[j] = affine[j].center;
     }
     layout.sums_of_dY(X, dY, k, n, center, sums);
     for (int64_t j = 0; j < n; ++j) {
-      gradient[j] = Gradient<T>(affine[j], sums[j], params[k + j], static_cast<double>(m * s), training);
-      dparams[k + j] = gradient[j].dgamma;
-      dparams[c + k + j] = gradient[j].dbeta;
+      gradient[j] = Gradient<T>(affine[j], sums[j], gamma[k + j], static_cast<double>(m * s), training);
+      dgamma[k + j] = gradient[j].dgamma;
+      dbeta[k + j] = gradient[j].dbeta;
     }
     layout.write_dX(X, dY, dX, k, n, gradient);
   });
 }
 
-// ---- The operators as MXNet sees them -------------------------------------------------------------------------
+// ---- The operator as MXNet sees it -----------------------------------------------------------------------------
+//
+//   (X, gamma, beta, moving_mean, moving_var[, mode]) -> (Y, statistics)
+//
+// In training it blends the minibatch's statistics into moving_mean and moving_var, in place. The statistics that it
+// used are its second output, in float64, so that backward uses exactly these. MXNet does not tell an extension
+// whether it is training. For a single call, the attribute `training` does; in a graph, the input `mode`, which is 1 in
+// prediction only.
+
+enum Input { kX, kGamma, kBeta, kMean, kVar, kMode };
 
 double number(const Attributes& attributes, const char* name) {
   double value;
   std::istringstream(attributes.at(name)) >> value;  // std::stod would depend on the process's locale
   return value;
+}
+
+bool is_training(const Attributes& attributes, Tensors* in, size_t first) {
+  const auto training = attributes.find("training");
+  return training != attributes.end() ? training->second == "1" : *in->at(first + kMode).data<float>() != 1;
+}
+
+MXReturnValue fail(const char* why) {
+  MX_ERROR_MSG << why << std::endl;
+  return MX_FAIL;
 }
 
 // Calls run(layout, T()) with the layout of X and its type.
@@ -488,112 +508,96 @@ MXReturnValue dispatch(const MXTensor& X, Run run) {
   };
   if (X.dtype == kFloat32) {
     layout_of(float());
-  } else if (X.dtype == kFloat64) {
-    layout_of(double());
   } else {
-    MX_ERROR_MSG << "X must be float32 or float64" << std::endl;
-    return MX_FAIL;
+    layout_of(double());
   }
   return MX_SUCCESS;
 }
 
-// The moving average: new = momentum * old + (1 - momentum) * batch
-template <typename T>
-void blend(const MXTensor& old, const double* batch, double momentum, MXTensor* blended) {
-  for (int64_t k = 0; k < old.size(); ++k) {
-    blended->data<T>()[k] = static_cast<T>(momentum * static_cast<const T*>(old.data_ptr)[k] + (1 - momentum) * batch[k]);
-  }
-}
-
-// Training: (X, params, moving_mean, moving_var) -> (Y, new moving_mean, new moving_var, statistics). The minibatch
-// statistics are float64, so that backward uses exactly the values that forward computed.
-MXReturnValue train_forward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
+MXReturnValue forward_operator(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
   const double eps = number(attributes, "eps"), momentum = number(attributes, "momentum");
-  return dispatch(in->at(0), [&](auto layout, auto type) {
+  const bool training = is_training(attributes, in, 0);
+  MXTensor& X = in->at(kX);
+  if (training && X.size() == X.shape[1]) return fail("X must hold more than one value per channel in training");
+  return dispatch(X, [&](auto layout, auto type) {
     using T = decltype(type);
-    double* statistics = out->at(3).data<double>();
-    forward(layout, in->at(0).data<T>(), in->at(1).data<T>(), eps, out->at(0).data<T>(), statistics, true);
-    blend<T>(in->at(2), statistics, momentum, &out->at(1));
-    blend<T>(in->at(3), statistics + layout.c, momentum, &out->at(2));
+    T* const moving[] = {in->at(kMean).data<T>(), in->at(kVar).data<T>()};
+    double* statistics = out->at(1).data<double>();
+    const int64_t c = layout.c;
+    if (!training) std::copy_n(moving[1], c, std::copy_n(moving[0], c, statistics));
+    forward(layout, X.data<T>(), in->at(kGamma).data<T>(), in->at(kBeta).data<T>(), eps, out->at(0).data<T>(),
+            statistics, training);
+    for (int64_t k = 0; training && k < 2 * c; ++k) {
+      T& old = moving[k / c][k % c];
+      old = static_cast<T>(momentum * old + (1 - momentum) * statistics[k]);
+    }
   });
 }
 
-// In: the gradients of the outputs, the inputs, the outputs. Out: the gradients of the inputs; those of the moving
-// statistics are 0, because only Y carries a gradient.
-template <typename T>
-void no_gradient(Tensors* out) {
-  for (int i : {2, 3}) std::fill_n(out->at(i).data<T>(), out->at(i).size(), T(0));
-}
-
-MXReturnValue train_backward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
+// In: the gradients of the two outputs, the inputs, the outputs. Out: the gradients of the inputs; those of the moving
+// statistics and the mode are 0.
+MXReturnValue backward_operator(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
   const double eps = number(attributes, "eps");
-  return dispatch(in->at(4), [&](auto layout, auto type) {
+  const bool training = is_training(attributes, in, 2);
+  return dispatch(in->at(2 + kX), [&](auto layout, auto type) {
     using T = decltype(type);
-    backward(layout, in->at(0).data<T>(), in->at(4).data<T>(), in->at(5).data<T>(), in->at(11).data<double>(), eps,
-             out->at(0).data<T>(), out->at(1).data<T>(), true);
-    no_gradient<T>(out);
+    backward(layout, in->at(0).data<T>(), in->at(2 + kX).data<T>(), in->at(2 + kGamma).data<T>(),
+             in->back().data<double>(), eps, out->at(kX).data<T>(), out->at(kGamma).data<T>(), out->at(kBeta).data<T>(),
+             training);
+    for (int i : {kMean, kVar}) std::fill_n(out->at(i).data<T>(), out->at(i).size(), T(0));
+    if (out->size() > kMode) *out->at(kMode).data<float>() = 0;
   });
 }
 
-// Prediction: (X, params, moving_mean, moving_var) -> Y
-template <typename T>
-std::vector<double> moving(const MXTensor& mean, const MXTensor& var) {
-  std::vector<double> statistics(static_cast<T*>(mean.data_ptr), static_cast<T*>(mean.data_ptr) + mean.size());
-  statistics.insert(statistics.end(), static_cast<T*>(var.data_ptr), static_cast<T*>(var.data_ptr) + var.size());
-  return statistics;
-}
-
-MXReturnValue predict_forward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  const double eps = number(attributes, "eps");
-  return dispatch(in->at(0), [&](auto layout, auto type) {
-    using T = decltype(type);
-    std::vector<double> statistics = moving<T>(in->at(2), in->at(3));
-    forward(layout, in->at(0).data<T>(), in->at(1).data<T>(), eps, out->at(0).data<T>(), statistics.data(), false);
-  });
-}
-
-MXReturnValue predict_backward(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  const double eps = number(attributes, "eps");
-  return dispatch(in->at(1), [&](auto layout, auto type) {
-    using T = decltype(type);
-    const std::vector<double> statistics = moving<T>(in->at(3), in->at(4));
-    backward(layout, in->at(0).data<T>(), in->at(1).data<T>(), in->at(2).data<T>(), statistics.data(), eps,
-             out->at(0).data<T>(), out->at(1).data<T>(), false);
-    std::fill_n(out->at(2).data<T>(), out->at(2).size(), T(0));  // the moving statistics are constants
-    std::fill_n(out->at(3).data<T>(), out->at(3).size(), T(0));
-  });
-}
-
-template <int inputs, int outputs>
-MXReturnValue count(const Attributes&, int* num_in, int* num_out) {
-  *num_in = inputs;
-  *num_out = outputs;
+MXReturnValue count(const Attributes& attributes, int* num_in, int* num_out) {
+  *num_in = attributes.count("training") ? kMode : kMode + 1;
+  *num_out = 2;
   return MX_SUCCESS;
 }
 
+MXReturnValue mutated(const Attributes&, std::vector<int>* inputs) {
+  *inputs = {kMean, kVar};
+  return MX_SUCCESS;
+}
+
+// These two see every call, before it runs, and refuse what the loops cannot use. In a graph, -1 is a type not yet
+// known, and an empty shape one not yet known.
 MXReturnValue infer_types(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
-  for (int& type : *out) type = in->at(0);
-  if (out->size() == 4) out->at(3) = kFloat64;
+  const int type = in->at(kX);
+  if (type != kFloat32 && type != kFloat64 && type != -1) return fail("X must be float32 or float64");
+  for (int i : {kGamma, kBeta, kMean, kVar}) {
+    if (in->at(i) != type && in->at(i) != -1) return fail("all arrays must have the type of X");
+    in->at(i) = type;
+  }
+  if (in->size() > kMode) in->at(kMode) = kFloat32;
+  *out = {type, kFloat64};
   return MX_SUCCESS;
 }
-MXReturnValue infer_shapes(const Attributes&, Shapes* in, Shapes* out) {
-  out->at(0) = in->at(0);
-  if (out->size() == 4) {
-    out->at(1) = out->at(2) = in->at(2);
-    out->at(3) = {2, in->at(0).at(1)};
+
+MXReturnValue infer_shapes(const Attributes& attributes, Shapes* in, Shapes* out) {
+  const std::vector<unsigned int>& X = in->at(kX);
+  if (X.empty()) return MX_SUCCESS;
+  if (X.size() != 2 && X.size() != 4) return fail("X must be (m, d) or (m, c, h, w)");
+  std::vector<unsigned int> one(X.size(), 1);
+  one[1] = X[1];
+  for (int i : {kGamma, kBeta, kMean, kVar}) {
+    if (in->at(i) != one && !in->at(i).empty()) return fail("each parameter must hold one value per channel of X");
+    in->at(i) = one;
   }
+  const size_t values = std::accumulate(X.begin(), X.end(), size_t(1), std::multiplies<size_t>());
+  const auto training = attributes.find("training");
+  if (values == 0 || (values == X[1] && training != attributes.end() && training->second == "1")) {
+    return fail("X must hold more than one value per channel in training");
+  }
+  *out = {X, {2, X[1]}};
   return MX_SUCCESS;
 }
 
 }  // namespace
 
-REGISTER_OP(gluon_bn_train)
-    .setForward(train_forward, "cpu").setBackward(train_backward, "cpu")
-    .setParseAttrs(count<4, 4>).setInferType(infer_types).setInferShape(infer_shapes);
-
-REGISTER_OP(gluon_bn_predict)
-    .setForward(predict_forward, "cpu").setBackward(predict_backward, "cpu")
-    .setParseAttrs(count<4, 1>).setInferType(infer_types).setInferShape(infer_shapes);
+REGISTER_OP(gluon_bn)
+    .setForward(forward_operator, "cpu").setBackward(backward_operator, "cpu").setParseAttrs(count)
+    .setMutateInputs(mutated).setInferType(infer_types).setInferShape(infer_shapes);
 
 // Without OMP_NUM_THREADS, MXNet itself uses half the cores; these loops benefit from all of them.
 MXReturnValue initialize(int) {

@@ -1,9 +1,8 @@
-"""The native path: native.cc, compiled on first use and loaded into MXNet as operators."""
+"""The native path: native.cc, compiled on first use and loaded into MXNet as an operator."""
 
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import os
 import platform
@@ -14,11 +13,10 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, List, Sequence, Tuple
+from typing import List, Sequence
 
 import mxnet
-from mxnet import autograd, nd, np, sym
-from mxnet.ndarray import NDArray
+from mxnet import nd
 
 from ..errors import GluonBnError
 from ..system.environment import cpu_info
@@ -36,50 +34,10 @@ class NativeError(GluonBnError, RuntimeError):
     """The native path is unavailable; the message says why in one line."""
 
 
-def batch_norm_native(
-    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
-) -> Tuple[NDArray, NDArray, NDArray]:
-    """`batch_norm` by the compiled operators, which must be loaded; X must be on the CPU, in float32 or float64.
-
-    Source: the formulas at the top of native.cc.
-    """
-    is_np = isinstance(X, np.ndarray)
-    if is_np:
-        X, gamma, beta, moving_mean, moving_var = (a.as_nd_ndarray() for a in (X, gamma, beta, moving_mean, moving_var))
-    # MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add').
-    # So a variable never feeds one directly: one of MXNet's own operators, which knows, stands in between.
-    if X.grad is not None and autograd.is_recording():
-        X = X.reshape(X.shape)
-    training = autograd.is_training()
-    graph = _graph(training, float(eps), float(momentum), X.shape, threading.get_ident())
-    # Detached: otherwise the caller could not write to its moving statistics after a recorded call.
-    outputs = graph(X, gamma, beta, moving_mean.detach(), moving_var.detach())
-    Y, mean, var = outputs if training else (outputs, moving_mean, moving_var)
-    mean, var = mean.detach(), var.detach()
-    return (Y.as_np_ndarray(), mean.as_np_ndarray(), var.as_np_ndarray()) if is_np else (Y, mean, var)
-
-
-@functools.lru_cache(maxsize=256)
-def _graph(training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int) -> Any:
-    """Compile the operators of one call into one graph, so that Python launches once.
-
-    One graph per shape, because a change of shape replans its memory; one per thread,
-    because a compiled graph is not reentrant.
-    """
-    X, gamma, beta, *moving = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
-    params = sym.concat(gamma, beta, dim=0)  # (2, d) or (2, c, 1, 1)
-    if training:
-        Y, moving_mean, moving_var, _ = sym.gluon_bn_train(X, params, *moving, eps=eps, momentum=momentum)
-        graph = sym.Group([Y, moving_mean, moving_var])
-    else:
-        graph = sym.gluon_bn_predict(X, params, *moving, eps=eps)
-    return nd.CachedOp(graph, [('static_alloc', True)])
-
-
 def load() -> None:
     """Compile native.cc unless an earlier run has, and load it. Raises: NativeError if that fails."""
     with _loading:
-        if hasattr(nd, 'gluon_bn_train'):
+        if hasattr(nd, 'gluon_bn'):
             return
         library = build()
         try:

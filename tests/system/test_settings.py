@@ -218,7 +218,7 @@ def test_a_cache_from_which_nothing_may_be_loaded_is_blamed_itself(tmp_path, mon
     monkeypatch.setenv("CXX", compiler(tmp_path / "compiler", 'echo library > "$out"'))
     monkeypatch.setenv("GLUON_BN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(native.mxnet.library, "load", refuse)
-    monkeypatch.delattr(native.nd, "gluon_bn_train", raising=False)
+    monkeypatch.delattr(native.nd, "gluon_bn", raising=False)
     with pytest.raises(native.NativeError, match="mounted noexec: set GLUON_BN_CACHE to a folder that is not$"):
         native.load()
 

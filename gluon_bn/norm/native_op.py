@@ -1,0 +1,73 @@
+"""The compiled operator, on arrays and as part of a graph. `native.load()` must have loaded it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Tuple
+
+from mxnet import autograd, nd, np, sym
+from mxnet.ndarray import NDArray
+
+
+def batch_norm_native(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> Tuple[NDArray, NDArray, NDArray]:
+    """`batch_norm` by the compiled operator; X must be on the CPU, in float32 or float64.
+
+    Source: the formulas at the top of native.cc.
+    """
+    gamma, beta = _not_a_variable(gamma), _not_a_variable(beta)
+    mean, var = moving_mean.detach(), moving_var.detach()
+    if not autograd.is_training():
+        return batch_norm_in_place(X, gamma, beta, mean, var, eps, momentum), moving_mean, moving_var
+    with autograd.pause():
+        mean, var = mean.copy(), var.copy()
+    return batch_norm_in_place(X, gamma, beta, mean, var, eps, momentum), mean.detach(), var.detach()
+
+
+def batch_norm_in_place(
+    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+) -> NDArray:
+    """As `batch_norm_native`, but return Y alone, and in training update moving_mean and moving_var in place.
+
+    Gradients of gamma and beta are written, not added: grad_req='add' needs `batch_norm_native`.
+    Raises: MXNetError for arrays that do not fit together, before anything is changed.
+    """
+    is_np = isinstance(X, np.ndarray)
+    graph = _graph(is_np, autograd.is_training(), float(eps), float(momentum), X.shape)
+    Y: NDArray = graph(_not_a_variable(X), gamma, beta, moving_mean, moving_var)[0]
+    return Y
+
+
+def _not_a_variable(array: NDArray) -> NDArray:
+    """Return the array behind an operator of MXNet's own if it has a gradient attached.
+
+    MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add'). MXNet's
+    own operators know.
+    """
+    return array.reshape(array.shape) if array.grad is not None and autograd.is_recording() else array
+
+
+@functools.lru_cache(maxsize=256)
+def _graph(is_np: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...]) -> Any:
+    """Return the operator with its attributes parsed; one per shape, because a change of shape is inferred anew."""
+    inputs = [sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var')]
+    outputs = sym.gluon_bn(*inputs, training=int(training), eps=eps, momentum=momentum)
+    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs)
+
+
+def trace(X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any, eps: float, momentum: float) -> Any:
+    """Return the symbol of Y for symbols, in training mode and in prediction mode, whichever the graph runs in."""
+    is_np = isinstance(X, sym.np._Symbol)
+    if is_np:
+        X, gamma, beta, moving_mean, moving_var = (
+            symbol.as_nd_ndarray() for symbol in (X, gamma, beta, moving_mean, moving_var)
+        )
+    if X.get_children() is None:  # a variable: see _not_a_variable
+        X = sym.identity(X)
+    # MXNet does not tell an extension's operator the mode either. Its dropout makes 0 or 2 of 1 in training, and
+    # leaves 1 in prediction. This draws a random number, so other dropout in the net draws others than eagerly.
+    mode = sym.Dropout(sym.ones(1), p=0.5, name='mode')
+    inputs = X, sym.identity(gamma), sym.identity(beta), moving_mean, moving_var, mode
+    Y = sym.gluon_bn(*inputs, eps=eps, momentum=momentum, name='fwd')[0]
+    return Y.as_np_ndarray() if is_np else Y

@@ -1,0 +1,214 @@
+"""The layer with fused_batch_norm: in place, and compiled into its net, it computes what it does as a function."""
+
+import copy
+
+import mxnet as mx
+import numpy
+import oracle
+import pytest
+from mxnet import autograd, gluon, init, nd
+from mxnet.gluon import nn
+
+from gluon_bn import BatchNorm, fused_batch_norm, lenet
+from gluon_bn.norm import fused
+from gluon_bn.training import seed_everything
+
+NATIVE = pytest.mark.skipif(fused.choose()[0] != "native", reason=fused.status())
+MODES = {"eager": None, "hybridized": {}, "static": {"static_alloc": True, "static_shape": True}}
+
+
+def by_function(*args):
+    """The same maths, which the layer does not recognize: it takes the returned statistics."""
+    return fused_batch_norm(*args)
+
+
+def made(num_features=6, num_dims=2, fn=fused_batch_norm, **kwargs):
+    layer = BatchNorm(num_features, num_dims, fn=fn, **kwargs)
+    layer.initialize()
+    return layer
+
+
+def hybridized(net, mode):
+    if MODES[mode] is not None:
+        net.hybridize(**MODES[mode])
+    return net
+
+
+def equal(ones, others):
+    return all(numpy.array_equal(one, other) for one, other in zip(ones, others))
+
+
+def parameters(net):
+    return [p.data().asnumpy() for p in net.collect_params().values()]
+
+
+def steps(net, front, shape, dtype="float32", grad_req="write"):
+    """All that four training steps with predictions between them leave behind."""
+    net.cast(dtype)
+    net.collect_params("gamma|beta").setattr("grad_req", grad_req)
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.5, "multi_precision": True})
+    random, found = numpy.random.RandomState(0), []
+    for m in (shape[0], shape[0], shape[0] - 1, shape[0]):
+        X, dY = (front.array(random.randn(m, *shape[1:]), dtype=dtype) for _ in range(2))
+        X.attach_grad(grad_req)
+        for _ in range(2):
+            with autograd.record():
+                Y = net(X)
+            Y.backward(dY)
+        trainer.step(m)
+        found += [Y.asnumpy(), X.grad.asnumpy(), net(X).asnumpy(), *parameters(net)]
+    return found
+
+
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(16, 6), (8, 6, 5, 5)])
+@pytest.mark.parametrize("mode", MODES)
+def test_it_computes_what_the_function_does(front, mode, shape, dtype, grad_req):
+    layer, reference = (made(6, len(shape), fn) for fn in (fused_batch_norm, by_function))
+    assert equal(
+        steps(hybridized(layer, mode), front, shape, dtype, grad_req), steps(reference, front, shape, dtype, grad_req)
+    )
+
+
+@pytest.fixture(scope="module")
+def minibatches():
+    random = numpy.random.RandomState(0)
+    return [(nd.array(random.randn(16, 1, 28, 28)), nd.array(random.randint(0, 10, 16))) for _ in range(3)]
+
+
+def trained(minibatches, mode):
+    seed_everything(0)
+    net = hybridized(lenet("fused"), mode)
+    net.initialize(init.Xavier())
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.5})
+    loss_fn, losses = gluon.loss.SoftmaxCrossEntropyLoss(), []
+    for X, y in minibatches:
+        with autograd.record():
+            loss = loss_fn(net(X), y)
+        loss.backward()
+        trainer.step(16)
+        losses.append(loss.asnumpy())
+    return net, losses
+
+
+@NATIVE
+def test_lenet_is_compiled_whole_and_exported_with_the_same_numbers(minibatches, tmp_path):
+    X = minibatches[0][0]
+    eager, losses = trained(minibatches, "eager")
+    assert isinstance(eager, nn.HybridSequential)
+    for mode in ("hybridized", "static"):
+        net, found = trained(minibatches, mode)
+        assert equal(found, losses) and equal(parameters(net), parameters(eager))
+        numpy.testing.assert_array_equal(net(X).asnumpy(), eager(X).asnumpy())
+    net.export(str(tmp_path / "lenet"))
+    with pytest.warns(UserWarning, match="Cannot decide type"):  # of the input, which any import leaves open
+        imported = gluon.SymbolBlock.imports(
+            str(tmp_path / "lenet-symbol.json"), ["data"], str(tmp_path / "lenet-0000.params")
+        )
+    numpy.testing.assert_array_equal(imported(X).asnumpy(), eager(X).asnumpy())
+    with autograd.record():
+        numpy.testing.assert_array_equal(imported(X).asnumpy(), eager(X).asnumpy())
+    statistics = [name for name in imported.collect_params() if "moving" in name]
+    assert len(statistics) == 8
+    for name in statistics:  # the training pass moved those of both
+        (own,) = (p for key, p in eager.collect_params().items() if key.split("_", 1)[1] == name.split("_", 1)[1])
+        numpy.testing.assert_array_equal(imported.collect_params()[name].data().asnumpy(), own.data().asnumpy())
+
+
+@pytest.mark.filterwarnings("ignore:All children of this Sequential")
+def test_hybridize_leaves_a_lenet_that_cannot_be_compiled_eager(minibatches, monkeypatch):
+    """Without native operators, or with batch_norm: the layers around the norms are compiled, as in nn.Sequential."""
+    for norm in ("scratch", "fused"):
+        if norm == "fused":
+            monkeypatch.setattr("gluon_bn.model.choose", lambda: ("portable", "for this test"))
+            monkeypatch.setattr("gluon_bn.norm.layer.choose", lambda: ("portable", "for this test"))
+        net = lenet(norm)
+        assert type(net) is nn.Sequential
+        net.initialize(init.Xavier())
+        expected = net(minibatches[0][0]).asnumpy()
+        net.hybridize()
+        numpy.testing.assert_allclose(net(minibatches[0][0]).asnumpy(), expected, rtol=1e-5)
+
+
+@NATIVE
+@pytest.mark.parametrize("mode", MODES)
+def test_statistics_may_be_written_between_steps(mode):
+    layer, X = hybridized(made(), mode), nd.random.normal(shape=(16, 6))
+    with autograd.record():
+        layer(X)
+    layer.moving_mean.set_data(nd.full((1, 6), 3))
+    layer.moving_var.data()[:] = 4
+    numpy.testing.assert_allclose(layer(X).asnumpy(), (X.asnumpy() - 3) / 2, rtol=1e-4, atol=1e-6)
+    with autograd.record():
+        layer(X)
+    expected = 0.9 * 3 + 0.1 * X.mean(axis=0).asnumpy()
+    numpy.testing.assert_allclose(layer.moving_mean.data().asnumpy()[0], expected, rtol=1e-6)
+
+
+@NATIVE
+@pytest.mark.parametrize("mode", MODES)
+def test_a_layer_used_twice_moves_its_statistics_twice(mode):
+    layer, net, X = made(momentum=0.5), nn.HybridSequential(), nd.random.normal(3, shape=(64, 6))
+    net.add(layer, layer)
+    hybridized(net, mode)
+    with autograd.record():
+        Y = net(X)
+    Y.backward()
+    mean = X.asnumpy().mean(axis=0)
+    numpy.testing.assert_allclose(layer.moving_mean.data().asnumpy()[0], mean / 4, rtol=1e-3, atol=1e-3)
+
+
+REFUSED = {
+    "must have 2 axes": lambda: made()(nd.ones((4, 6, 3, 3))),
+    r"must have 6 channels .*, got \(4, 5\)": lambda: made()(nd.ones((4, 5))),
+    "MXNet array, got builtins.list; wrap it": lambda: made()([[1] * 6]),
+    "floats, got int32": lambda: made()(nd.ones((4, 6), dtype="int32")),
+    "gamma must be float64 as X is, got float32": lambda: made()(nd.ones((4, 6), dtype="float64")),
+    "gamma must be an mx.np array as X is, got mx.nd": lambda: made()(mx.np.ones((4, 6))),
+    "more than one value per channel": lambda: made()(nd.ones((1, 6))),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+@pytest.mark.fault("bad input to BatchNorm")
+def test_bad_input_is_refused_by_name(message):
+    with autograd.train_mode(), pytest.raises(ValueError, match=message):
+        REFUSED[message]()
+
+
+@pytest.mark.fault("bad input to BatchNorm")
+def test_bad_input_after_good_is_refused_and_changes_nothing():
+    layer = made()
+    with autograd.record():
+        layer(nd.random.normal(shape=(16, 6)))
+        before = parameters(layer)
+        for bad in (nd.ones((1, 6)), nd.ones((16, 7)), nd.ones((16, 6), dtype="float64")):
+            with pytest.raises(ValueError):
+                layer(bad)
+    assert equal(parameters(layer), before)
+    layer.gamma.cast("float64")  # behind the layer's back
+    with pytest.raises(ValueError, match="gamma must be float32 as X is, got float64"):
+        layer(nd.ones((16, 6)))
+
+
+@pytest.mark.fault("a compiled graph around BatchNorm")
+def test_a_graph_in_float16_is_refused_with_the_way_out():
+    net, X = nn.HybridSequential(), nd.ones((16, 6), dtype="float16")
+    net.add(made())
+    net.cast("float16")
+    net.hybridize()
+    with pytest.raises(ValueError, match="put it in an nn.Sequential.* float32 or float64"):
+        net(X)
+    assert net[0](X).dtype == numpy.float16  # alone it runs eagerly
+
+
+def test_a_copy_of_a_layer_that_has_run_keeps_apart():
+    layer, X = made(), nd.array(oracle.draw((16, 6))[0])
+    with autograd.record():
+        layer(X)
+    other = copy.deepcopy(layer)
+    before = parameters(layer)
+    with autograd.record():
+        other(X)
+    assert equal(parameters(layer), before) and not equal(parameters(other), before)
