@@ -22,14 +22,16 @@ def test_what_is_installed_is_what_the_readme_says(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("wrong", [{"fused": 1.2}, {"none": float("nan")}, {"gluon": None}])
 def test_other_losses_than_those_of_the_main_job_are_refused(tmp_path, wrong):
-    def check(losses):
+    def check(losses, path="native"):
         rows = [{"norm": norm, "loss": {"median": loss}} for norm, loss in losses.items() if loss is not None]
-        summary.write_text(json.dumps({"results": rows}))
+        summary.write_text(json.dumps({"results": rows, "machine": {"GLUON_BN_FUSED": path}}))
         fresh.check_losses(tmp_path)
 
     summary = tmp_path / "runs" / "a run" / "summary.json"
     summary.parent.mkdir(parents=True)
     check(fresh.LOSSES)
+    with pytest.raises(fresh.Failed, match="portable path"):
+        check(fresh.LOSSES, "portable")
     with pytest.raises(fresh.Failed, match="the losses must be"):
         check({**fresh.LOSSES, **wrong})
 
