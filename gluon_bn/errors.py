@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional
+import contextlib
+from typing import Callable, Iterator, Mapping, Optional
 
 
 class GluonBnError(Exception):
@@ -34,3 +35,14 @@ class OutputError(GluonBnError, OSError):
 
 class LoadError(GluonBnError, ImportError):
     """A required package, such as MXNet, is missing or does not work."""
+
+
+@contextlib.contextmanager
+def explained(explain: Callable[[str], GluonBnError]) -> Iterator[None]:
+    """Turn an OSError into the error that `explain` makes from its reason; an error of this package stays as it is."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, GluonBnError):
+            raise
+        raise explain(error.strerror or str(error)) from error

@@ -75,7 +75,7 @@ def main(argv=None):
     print(f"{'all':45} {total:6.1f} s")
     if total > 4 * arguments.budget:
         complaints.append(f"all together took {total:.0f} s, more than {4 * arguments.budget}")
-    print(*complaints, sep="\n", end="", file=sys.stderr)
+    sys.stderr.writelines(f"{complaint}\n" for complaint in complaints)
     return 1 if complaints else 0
 
 

@@ -45,9 +45,8 @@ def reference(arrays: Arrays) -> Dict[str, numpy.ndarray[Any, Any]]:
 def errors(arrays: Arrays, Y: Any, dX: Any, dgamma: Any, dbeta: Any) -> Dict[str, float]:
     """Return the relative error of each result: |result - reference| / |reference|, in Euclidean norms."""
     results = {'Y': Y, 'dX': dX, 'dgamma': dgamma, 'dbeta': dbeta}
+    norm = numpy.linalg.norm
     return {
-        name: float(
-            numpy.linalg.norm(results[name].ravel().astype('float64') - exact.ravel()) / numpy.linalg.norm(exact)
-        )
+        name: float(norm(results[name].ravel() - exact.ravel()) / norm(exact))
         for name, exact in reference(arrays).items()
     }

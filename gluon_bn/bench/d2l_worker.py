@@ -56,16 +56,7 @@ class Framework:
         train_iter, test_iter = self.loaders(num_train)
         evaluate = d2l.evaluate_accuracy_gpu
         evaluations: List[float] = []
-        points: List[Any] = []
-
-        class Silent:
-            """d2l's Animator without the figure; it records the points."""
-
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                pass
-
-            def add(self, x: float, y: Any) -> None:
-                points.append(y)
+        animator = mock.Mock()  # d2l's Animator without the figure; it records the points
 
         def timed(*args: Any) -> Any:
             start = time.perf_counter()
@@ -74,10 +65,11 @@ class Framework:
             return accuracy
 
         seed_everything(0)
-        instrumented = mock.patch.multiple(d2l, Animator=Silent, evaluate_accuracy_gpu=timed)
+        instrumented = mock.patch.multiple(d2l, Animator=animator, evaluate_accuracy_gpu=timed)
         with instrumented, contextlib.redirect_stdout(io.StringIO()):
             start = time.perf_counter()
             d2l.train_ch6(lenet(column), train_iter, test_iter, 1, lr, mx.cpu())
             total = time.perf_counter() - start
+        points = [call[0][1] for call in animator.return_value.add.call_args_list]
         (loss, train_acc, _), (_, _, test_acc) = points[-2:]
         return EpochTurn(total - sum(evaluations), sum(evaluations), float(loss), float(train_acc), float(test_acc))

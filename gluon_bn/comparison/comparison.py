@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, TextIO, Tuple, Union
 
 from ..data import find_files
 from ..drawing import pictures
-from ..errors import GluonBnError, InputError, OutputError
+from ..errors import GluonBnError, InputError, OutputError, explained
 from ..norm import choose
 from ..system.arguments import check_count
 from ..system.environment import cores, machine, versions
@@ -24,7 +24,7 @@ from .configuration import Configuration
 from .plots import plot_curves
 from .progress import Progress
 from .summary import Run, SideBySide, Summary
-from .task import Failed, Finished, Started, Task, Trained, message_from, threads
+from .task import Failed, Finished, Started, Task, message_from, threads
 
 Pending = Tuple[Task, Optional[Run]]  # run is None for the chapter's batch_norm beside the others
 BESIDE = "the chapter's batch_norm beside the others"
@@ -66,15 +66,15 @@ def compare(
         out = check_path('resume', resume, 'the folder of a comparison', folder.NAME_IT)
         configuration = configuration or folder.configuration_of(out)
         folder.check_same(configuration, out)
-        _check_writable(out)
+        expected = f'must be a folder that can be written, got {out}'
+        with explained(lambda why: InputError(f'{expected}: {why}; check its permissions', 'resume')):
+            check_writable(out / 'summary.json')
+            check_writable(out / 'nets' / 'a net')
     else:
         configuration = configuration or Configuration()
         kind = 'compare' if len(configuration.norms) * len(configuration.seeds) > 1 else 'train'
-        out = (
-            new_folder(kind)
-            if out is None
-            else check_path('out', out, 'the folder for the results', 'leave it out for a new one below runs/')
-        )
+        remedy = 'leave it out for a new one below runs/'
+        out = new_folder(kind) if out is None else check_path('out', out, 'the folder for the results', remedy)
     jobs = check_count('jobs', cores() if jobs is None else jobs)
     find_files(root)  # fails on missing data before anything is written
     environment = {'OMP_NUM_THREADS': threads()}
@@ -82,9 +82,11 @@ def compare(
         environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once for all runs, before the clock starts
     with folder.locked(out) if resume is not None else folder.create(out, configuration):
         try:
-            return _run(out, configuration, root, Progress(progress), jobs, environment).content(), out
+            progress_of_runs = Progress(progress, configuration.num_epochs)
+            return _run(out, configuration, root, progress_of_runs, jobs, environment).content(), out
         except OSError as error:
-            refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and _is_in(error.filename, out)
+            in_folder = error.filename is not None and out.resolve() in Path(str(error.filename)).resolve().parents
+            refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and in_folder
             if isinstance(error, GluonBnError) or error.errno not in DISK_FULL and not refused:
                 raise
             remedy = 'free some space' if error.errno in DISK_FULL else 'check its permissions'
@@ -92,21 +94,6 @@ def compare(
                 f'{error.filename or out} cannot be written: {error.strerror or error}; what was written '
                 f'before is intact: {remedy}, and continue with --resume {out}'
             ) from error
-
-
-def _check_writable(out: Path) -> None:
-    try:
-        check_writable(out / 'summary.json')
-        check_writable(out / 'nets' / 'a net')
-    except OSError as error:
-        raise InputError(
-            f'must be a folder that can be written, got {out}: {error.strerror or error}; check its permissions',
-            'resume',
-        ) from error
-
-
-def _is_in(filename: Union[None, str, bytes, int], out: Path) -> bool:
-    return isinstance(filename, str) and Path(out).resolve() in Path(filename).resolve().parents
 
 
 def _run(
@@ -165,9 +152,8 @@ def _train(
     environment: Dict[str, str],
 ) -> None:
     """Run the tasks, and fill in their runs as results arrive; the task without a run fills in the summary."""
-    messages = run_tasks(
-        'gluon_bn.comparison.worker', [dataclasses.asdict(task) for task, _ in pending], jobs, environment
-    )
+    tasks = [dataclasses.asdict(task) for task, _ in pending]
+    messages = run_tasks('gluon_bn.comparison.run', tasks, jobs, environment)
     with contextlib.closing(progress), contextlib.closing(messages):
         for index, content in messages:
             run, message = pending[index][1], message_from(content)
@@ -176,25 +162,20 @@ def _train(
                     summary.beside = message
                 elif isinstance(message, Started):
                     progress.say(f'{BESIDE}: {message.total} minibatches, some seconds')
-                elif isinstance(message, Failed):
-                    progress.say(f'{BESIDE}: {message.reason}')
+                else:
+                    progress.update(BESIDE, message)
                 continue
-            name = f'{run.norm}, seed {run.seed}'
-            if isinstance(message, Started):
-                progress.started(name, message)
-            elif isinstance(message, Trained):
-                progress.trained(name, message)
+            if isinstance(message, Failed):
+                if run.finished or run.failed:  # the first reason counts
+                    continue
+                run.failed, run.diverged = message.reason, message.diverged
+            elif isinstance(message, Finished):
+                run.finished, run.test_acc_estimated = True, message.test_acc_estimated
             elif isinstance(message, Epoch):
                 run.history.append(message)
                 metrics.write(_line(run, message))
                 metrics.flush()
-                progress.epoch(name, summary.configuration.num_epochs, message)
-            elif isinstance(message, Finished):
-                run.finished, run.test_acc_estimated = True, message.test_acc_estimated
-                progress.ended(name)
-            elif isinstance(message, Failed) and not run.finished and not run.failed:  # the first reason counts
-                run.failed, run.diverged = message.reason, message.diverged
-                progress.ended(name, message.reason)
+            progress.update(f'{run.norm}, seed {run.seed}', message)
 
 
 def _earlier_summary(out: Path) -> Tuple[Optional[int], Optional[SideBySide]]:
@@ -202,19 +183,15 @@ def _earlier_summary(out: Path) -> Tuple[Optional[int], Optional[SideBySide]]:
 
     Raises: InputError if it cannot be read, because its note on the seconds would be lost.
     """
-    try:
-        content = json.loads((out / 'summary.json').read_bytes())
-        return content['jobs'], SideBySide(**content['beside']) if content['beside'] else None
-    except FileNotFoundError:
-        return None, None
-    except OSError as error:
-        raise InputError(
-            f'must be a folder whose files can be read, got {out}: summary.json cannot be: '
-            f'{error.strerror or error}; check its permissions',
-            'resume',
-        ) from error
-    except (ValueError, TypeError, KeyError):  # damaged: the process was killed on a machine without atomic renames
-        return None, None
+    expected = f'must be a folder whose files can be read, got {out}: summary.json cannot be'
+    with explained(lambda why: InputError(f'{expected}: {why}; check its permissions', 'resume')):
+        try:
+            content = json.loads((out / 'summary.json').read_bytes())
+            return content['jobs'], SideBySide(**content['beside']) if content['beside'] else None
+        except FileNotFoundError:
+            return None, None
+        except (ValueError, TypeError, KeyError):  # damaged: the process was killed on a machine without atomic renames
+            return None, None
 
 
 def _line(run: Run, epoch: Epoch) -> str:

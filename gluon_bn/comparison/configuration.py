@@ -34,43 +34,28 @@ class Configuration:
             values = list(values)
             if not values or any(value in values[:i] for i, value in enumerate(values)):
                 raise InputError(f'must be non-empty, without duplicates, got {values}; name each once', name)
-        check_schedule(self.num_epochs, self.lr)
-        check_count('batch_size', self.batch_size)
-        if self.num_train is not None:
-            check_count('num_train', self.num_train, 60_000)
+        num_epochs, lr = check_schedule(self.num_epochs, self.lr)
+        batch_size = check_count('batch_size', self.batch_size)
+        num_train = None if self.num_train is None else check_count('num_train', self.num_train, 60_000)
         for norm in self.norms:
             look_up('norms', norm, NORMS)
         look_up('pool', self.pool, POOLS)
         for seed in self.seeds:
             if not is_whole(seed, 0, 2**31 - 1):
                 raise InputError(f'must be whole numbers from 0 to 2**31 - 1, got {seed!r}; use 0, say', 'seeds')
-        num_train = self.num_train or 60_000
-        if self.batch_size > num_train:
+        examples = num_train or 60_000
+        if batch_size > examples:
             raise InputError(
-                f'must be at most the number of training examples, {num_train:,}, got '
-                f'{self.batch_size:,}; use smaller minibatches, or more examples',
+                f'must be at most the number of training examples, {examples:,}, got {batch_size:,}; '
+                'use smaller minibatches, or more examples',
                 'batch_size',
             )
-        if any(NORMS[norm] for norm in self.norms):
-            self._check_smallest_minibatch()
-        # Convert to plain types, so that equal configurations compare equal and can be written as JSON.
-        plain = {
-            'norms': tuple(self.norms),
-            'seeds': tuple(map(int, self.seeds)),
-            'lr': float(self.lr),
-            'num_epochs': int(self.num_epochs),
-            'batch_size': int(self.batch_size),
-            'num_train': None if self.num_train is None else int(self.num_train),
-        }
-        for name, value in plain.items():
-            object.__setattr__(self, name, value)
-
-    def _check_smallest_minibatch(self) -> None:
-        num_train = self.num_train or 60_000
-        smallest = num_train % self.batch_size or self.batch_size
-        if smallest == 1:
+        if (examples % batch_size or batch_size) == 1 and any(NORMS[norm] for norm in self.norms):
             raise InputError(
                 'must not leave a minibatch of a single example, from which batch normalization learns '
-                f'nothing, got {self.batch_size} for {num_train:,} examples; use another size',
+                f'nothing, got {batch_size} for {examples:,} examples; use another size',
                 'batch_size',
             )
+        # plain types, so that equal configurations compare equal and can be written as JSON
+        self.__dict__.update(norms=tuple(self.norms), seeds=tuple(map(int, self.seeds)), num_epochs=num_epochs, lr=lr)
+        self.__dict__.update(batch_size=batch_size, num_train=num_train)

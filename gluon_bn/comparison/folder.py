@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterator, Union
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, explained
 from ..system.settings import check_path
 from ..system.store import store
 from .configuration import Configuration
@@ -27,23 +27,17 @@ def create(out: Path, configuration: Configuration) -> Iterator[None]:
 
     Raises: InputError if it cannot be written, is locked, or already has a file that would be overwritten.
     """
+    expected = f'must be a folder that can be written, got {out}'
     with contextlib.ExitStack() as stack:
-        try:
+        with explained(lambda why: InputError(f'{expected}: {why}; name another', 'out')):
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(out, 'out'))
             found = [name for name in (FILE, *RESULTS) if (out / name).exists()]
             if found:
-                raise InputError(
-                    f'must be a folder without results in it, got {out}, which has '
-                    f'{", ".join(found)}; name a new one'
-                    + (f', or continue this one with --resume {out}' if FILE in found else ''),
-                    'out',
-                )
+                resume = f', or continue this one with --resume {out}' if FILE in found else ''
+                has = f'got {out}, which has {", ".join(found)}'
+                raise InputError(f'must be a folder without results in it, {has}; name a new one{resume}', 'out')
             store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / FILE)
-        except OSError as error:
-            raise InputError(
-                f'must be a folder that can be written, got {out}: {error.strerror or error}; name another', 'out'
-            ) from error
         yield
 
 
@@ -57,19 +51,15 @@ def configuration_of(folder: Union[str, Path]) -> Configuration:
     def damaged(why: object) -> InputError:
         return refused(f'whose {FILE} is damaged: {why}', 'start anew in another folder')
 
-    try:
-        text = (folder / FILE).read_text(encoding='utf-8')
-    except (FileNotFoundError, NotADirectoryError):
-        lacks = f'has no {FILE}' if folder.is_dir() else f'is not a folder in {os.getcwd()}'
-        raise refused(f'which {lacks}', NAME_IT) from None
-    except OSError as error:
-        raise refused(f'whose {FILE} cannot be read: {error.strerror or error}', 'check its permissions') from error
-    except UnicodeDecodeError:
-        raise damaged('it is not text') from None
-    try:
-        content = json.loads(text)
-    except ValueError as error:  # from json
-        raise damaged(error) from error
+    with explained(lambda why: refused(f'whose {FILE} cannot be read: {why}', 'check its permissions')):
+        try:
+            text = (folder / FILE).read_text(encoding='utf-8')
+            content = json.loads(text)
+        except (FileNotFoundError, NotADirectoryError):
+            lacks = f'has no {FILE}' if folder.is_dir() else f'is not a folder in {os.getcwd()}'
+            raise refused(f'which {lacks}', NAME_IT) from None
+        except ValueError as error:  # from json or the decoding
+            raise damaged('it is not text' if isinstance(error, UnicodeDecodeError) else error) from None
     if not isinstance(content, dict):
         raise damaged(f'it must hold a JSON object, got {text.strip()[:40]}')
     unknown = sorted(set(content) - set(Configuration.__dataclass_fields__))
@@ -102,23 +92,18 @@ def locked(folder: Path, name: str = 'resume', wait: bool = False) -> Iterator[N
 
     name: the argument that names the folder, for the error. wait: wait for the other process, instead of raising.
     """
-    try:
+    expected = f'must be a folder that can be read, got {folder}'
+    with explained(lambda why: InputError(f'{expected}: {why}; check its permissions', name)):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f'must be a folder that can be read, got {folder}: {error.strerror or error}; check its permissions', name
-        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if wait:
-                print(f'waiting for another process that uses {folder}', flush=True)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            else:
-                raise InputError(
-                    f'must be a folder that no other process uses, got {folder}; wait for that process, or end it', name
-                ) from None
+            if not wait:
+                expected = f'must be a folder that no other process uses, got {folder}'
+                raise InputError(f'{expected}; wait for that process, or end it', name) from None
+            print(f'waiting for another process that uses {folder}', flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

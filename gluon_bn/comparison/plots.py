@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -27,15 +27,8 @@ def plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
             # Runs that were stopped early are omitted if there is a longer one.
             length = max(map(len, histories))
             histories = [history for history in histories if len(history) == length]
-            plot_median_and_range(
-                ax,
-                histories,
-                STYLES.get(norm, '-'),
-                marker='o',
-                markersize=3,
-                color=COLORS.get(norm, 'black'),
-                label=LABELS.get(norm, norm),
-            )
+            look: Dict[str, Any] = {'color': COLORS.get(norm, 'black'), 'marker': 'o', 'markersize': 3}
+            plot_median_and_range(ax, histories, STYLES.get(norm, '-'), label=LABELS.get(norm, norm), **look)
         ax.set(title=title, xlabel='epoch', xlim=(0.5, longest + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = ax.get_legend_handles_labels()

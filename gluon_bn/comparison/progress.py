@@ -11,38 +11,34 @@ from tqdm.auto import tqdm
 from ..system.interpreter import in_notebook
 from ..training import Epoch
 from .report import three_digits
-from .task import Started, Trained
+from .task import Failed, Finished, Message, Started, Trained
 
 
 class Progress:
     """Shows the progress of runs that train at the same time, each under its name."""
 
-    def __init__(self, show: bool) -> None:
-        self.show, self.bars = show, show and (sys.stderr.isatty() or in_notebook())
-        self.open: Dict[str, Any] = {}
+    def __init__(self, show: bool, num_epochs: int) -> None:
+        self.show, self.num_epochs = show, num_epochs
+        self.bars: Optional[Dict[str, Any]] = {} if show and (sys.stderr.isatty() or in_notebook()) else None
 
-    def started(self, name: str, message: Started) -> None:
-        if self.bars:
-            self.open[name] = tqdm(desc=name, total=message.total, initial=message.initial, unit='batch', leave=False)
-
-    def trained(self, name: str, message: Trained) -> None:
-        if self.bars:
-            self.open[name].set_postfix(message.shown, refresh=False)
-            self.open[name].update(message.minibatches)
-
-    def epoch(self, name: str, num_epochs: int, epoch: Epoch) -> None:
-        if not self.bars:
-            self.say(
-                f'{name}: epoch {epoch.epoch}/{num_epochs}, loss {three_digits(epoch.loss)}, train acc '
-                f'{epoch.train_acc:.3f}, test acc {epoch.test_acc:.3f}, {epoch.seconds:.1f} s'
-            )
-
-    def ended(self, name: str, reason: Optional[str] = None) -> None:
-        """Remove the bar of a run, and say the reason if it failed."""
-        if name in self.open:
-            self.open.pop(name).close()
-        if reason:
-            self.say(f'{name}: {reason}')
+    def update(self, name: str, message: Message) -> None:
+        """Show a message of the run with this name."""
+        if isinstance(message, (Finished, Failed)):
+            self._remove(name)
+            if isinstance(message, Failed):
+                self.say(f'{name}: {message.reason}')
+        elif self.bars is None:
+            if isinstance(message, Epoch):
+                self.say(
+                    f'{name}: epoch {message.epoch}/{self.num_epochs}, loss {three_digits(message.loss)}, train acc '
+                    f'{message.train_acc:.3f}, test acc {message.test_acc:.3f}, {message.seconds:.1f} s'
+                )
+        elif isinstance(message, Started):
+            total, initial = message.total, message.initial
+            self.bars[name] = tqdm(desc=name, total=total, initial=initial, unit='batch', leave=False)
+        elif isinstance(message, Trained):
+            self.bars[name].set_postfix(message.shown, refresh=False)
+            self.bars[name].update(message.minibatches)
 
     def say(self, text: str) -> None:
         if self.show:
@@ -51,5 +47,9 @@ class Progress:
 
     def close(self) -> None:
         """Remove the remaining bars."""
-        for name in list(self.open):
-            self.ended(name)
+        for name in list(self.bars or ()):
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        if self.bars and name in self.bars:
+            self.bars.pop(name).close()

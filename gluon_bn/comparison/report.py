@@ -24,30 +24,18 @@ def three_digits(number: float) -> str:
 
 def table(results: Sequence[Result], tablefmt: str = 'simple') -> str:
     """Return the results as a text table."""
-    rows = [
-        (
-            _label(result),
-            _show(result.loss),
-            _show(result.train_acc),
-            _show(result.test_acc),
-            _show(result.test_acc_estimated),
-            f'{result.seconds.median:.1f}' if result.seconds else '-',
-        )
-        for result in results
-    ]
+    rows = []
+    for result in results:
+        spreads = map(_show, (result.loss, result.train_acc, result.test_acc, result.test_acc_estimated))
+        rows.append([_label(result), *spreads, f'{result.seconds.median:.1f}' if result.seconds else '-'])
     return str(tabulate(rows, HEADERS, tablefmt=tablefmt, disable_numparse=True))
 
 
 def caption(jobs: Optional[int]) -> str:
     """Explain the numbers of the table, and say how many runs shared the machine when the seconds were measured."""
-    how = (
-        'measured over several sessions'
-        if jobs is None
-        else f'with {jobs} runs at a time'
-        if jobs > 1
-        else ('one run at a time')
-    )
-    return f'{CAPTION} Seconds: {how}.'
+    if jobs is None:
+        return f'{CAPTION} Seconds: measured over several sessions.'
+    return f'{CAPTION} Seconds: ' + (f'with {jobs} runs at a time.' if jobs > 1 else 'one run at a time.')
 
 
 def failures(summary: Summary) -> List[str]:
@@ -75,7 +63,7 @@ def beside(summary: Summary) -> str:
 
 def markdown(summary: Summary) -> str:
     """Return the report of a comparison as a Markdown page, to be stored beside its curves.png."""
-    configuration, machine, failed = summary.configuration, summary.machine, failures(summary)
+    configuration, machine = summary.configuration, summary.machine
     lines = ['# LeNet on Fashion-MNIST, with and without batch normalization', '']
     if summary.interrupted:
         lines += ['The comparison was stopped; this page shows what had finished.', '']
@@ -88,14 +76,16 @@ def markdown(summary: Summary) -> str:
         '',
         caption(summary.jobs),
         '',
-        *[f'- {line}' for line in failed],
-        *([''] if failed else []),
-        *([beside(summary), ''] if summary.beside else []),
+    ]
+    if failed := failures(summary):
+        lines += [*(f'- {line}' for line in failed), '']
+    if summary.beside:
+        lines += [beside(summary), '']
+    versions = ', '.join(f'{name} {version}' for name, version in summary.versions.items())
+    lines += [
         '![loss and accuracy over the epochs](curves.png)',
         '',
-        f"Measured on {machine['processor']}, {machine['cores']} cores, with "
-        + ', '.join(f'{name} {version}' for name, version in summary.versions.items())
-        + '.',
+        f"Measured on {machine['processor']}, {machine['cores']} cores, with {versions}.",
         '',
     ]
     return '\n'.join(lines)

@@ -1,24 +1,26 @@
-"""One run of a comparison: LeNet with one norm from one seed, in its own process."""
+"""The process of one run of a comparison, LeNet with one norm from one seed:  python -m gluon_bn.comparison.run"""
 
 from __future__ import annotations
 
 import functools
 import tempfile
+import warnings
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, ContextManager, Dict
 
 from mxnet import MXNetError
 from mxnet.gluon import Block
 
-from ..data import load_data_fashion_mnist
-from ..errors import GluonBnError, InputError, OutputError
+from ..data import DataWarning, load_data_fashion_mnist
+from ..errors import GluonBnError, InputError, OutputError, explained
 from ..model import NORMS, lenet
 from ..norm import choose
+from ..system.processes import serve_task
 from ..system.store import store
 from ..system.unexpected import describe_and_keep
 from ..training import Diverged, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
 from .summary import SideBySide
-from .task import Failed, Finished, Message, Started, Task, Trained
+from .task import Failed, Finished, Message, Started, Task, Trained, content_of, task_from
 
 SIDE_BY_SIDE_BATCHES = 24  # a tenth of an epoch
 Send = Callable[[Message], None]
@@ -48,31 +50,16 @@ def train_one(task: Task, norm: str, send: Send) -> Finished:
     train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=what.num_train)
     net = lenet(norm, what.pool)
     _, results = checkpoint.peek()  # present if only the file of the net is missing
-    history = train(
-        net,
-        train_iter,
-        test_iter,
-        what.num_epochs,
-        what.lr,
-        plot=False,
-        progress=functools.partial(_ProgressSender, send),
-        checkpoint=checkpoint,
-        on_epoch=send,
-    )
+    how: Dict[str, Any] = {'progress': functools.partial(_ProgressSender, send), 'on_epoch': send, 'plot': False}
+    history = train(net, train_iter, test_iter, what.num_epochs, what.lr, checkpoint=checkpoint, **how)
     if results is None:
         results = {}
         if NORMS[norm] is not None:
             estimate_statistics(net, train_iter)
             results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
-    try:
+    remedy = 'free some space or check its permissions, and continue with --resume'
+    with explained(lambda why: OutputError(f'{task.net_file} cannot be written: {why}; {remedy}')):
         store(parameter_bytes(net), task.net_file)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f'{task.net_file} cannot be written: {error.strerror or error}; free some space or check its '
-            'permissions, and continue with --resume'
-        ) from error
     checkpoint.save(net, history, results)  # comes last, because a run with results counts as finished
     return Finished(**results)
 
@@ -110,16 +97,13 @@ def compare_with_scratch(task: Task, send: Send) -> SideBySide:
     return SideBySide(len(train_iter), losses, seconds)
 
 
-class _ProgressSender:
+class _ProgressSender(ContextManager[Any]):
     """A replacement for tqdm's bar, which sends what the bar would show."""
 
     def __init__(self, send: Send, total: int, initial: int, **kwargs: Any) -> None:
         self.send = send
         self.shown: Any = {}
         send(Started(total, initial))
-
-    def __enter__(self) -> _ProgressSender:
-        return self
 
     def __exit__(self, *error: object) -> None:
         pass
@@ -129,3 +113,8 @@ class _ProgressSender:
 
     def update(self, minibatches: int) -> None:
         self.send(Trained(minibatches, self.shown))
+
+
+if __name__ == '__main__':
+    warnings.simplefilter('ignore', DataWarning)  # `compare` has shown it already
+    serve_task(lambda task, send: run_task(task_from(task), lambda message: send(content_of(message))))

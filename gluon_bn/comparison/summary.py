@@ -106,19 +106,13 @@ def summarize(runs: Sequence[Run]) -> List[Result]:
         if not finished and not failed:
             continue
         last = [run.history[-1] for run in finished]
-        results.append(
-            Result(
-                norm,
-                len(finished),
-                failed,
-                len(finished[0].history) if finished else None,
-                spread([epoch.loss for epoch in last]),
-                spread([epoch.train_acc for epoch in last]),
-                spread([epoch.test_acc for epoch in last]),
-                spread([run.test_acc_estimated for run in finished if run.test_acc_estimated is not None]),
-                spread([epoch.seconds for run in finished for epoch in run.history]),
-            )
+        loss, train_acc, test_acc = (
+            spread([getattr(epoch, key) for epoch in last]) for key in ('loss', 'train_acc', 'test_acc')
         )
+        estimated = spread([run.test_acc_estimated for run in finished if run.test_acc_estimated is not None])
+        seconds = spread([epoch.seconds for run in finished for epoch in run.history])
+        epochs = len(finished[0].history) if finished else None
+        results.append(Result(norm, len(finished), failed, epochs, loss, train_acc, test_acc, estimated, seconds))
     return results
 
 

@@ -29,12 +29,8 @@ class Task:
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of the run, in the folder of its comparison."""
-        shared = {
-            name: value
-            for name, value in dataclasses.asdict(self.configuration).items()
-            if name not in ('norms', 'seeds')
-        }
-        configuration = {'norm': self.norm, 'seed': self.seed, **shared}
+        configuration = {'norm': self.norm, 'seed': self.seed, **dataclasses.asdict(self.configuration)}
+        del configuration['norms'], configuration['seeds']
         if self.norm == 'fused':
             configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
         configuration['OMP_NUM_THREADS'] = threads()  # threads split a sum, which changes the rounding too

@@ -135,7 +135,7 @@ def test_no_run_outlives_the_command(tmp_path):
 
 def test_a_run_whose_command_was_stopped_while_it_started_ends_in_silence():
     done = subprocess.run(
-        [sys.executable, "-m", "gluon_bn.comparison.worker"],
+        [sys.executable, "-m", "gluon_bn.comparison.run"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -4,7 +4,6 @@ from typing import Any
 
 from . import autograd as autograd
 from . import gluon as gluon
-from . import init as init
 from . import ndarray as nd
 
 __version__: str

@@ -1,6 +1,0 @@
-from typing import Any
-
-class Initializer:
-    def __init__(self, **kwargs: Any) -> None: ...
-
-def __getattr__(name: str) -> Any: ...
