@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Callable, Collection, Dict, Optional
+from typing import Any, Callable, Collection, Dict
 
 TIMEOUT = 15  # seconds without a byte
 DEADLINE = 900  # seconds for one file: 26 MB at 30 kB/s
@@ -27,20 +27,22 @@ DEADLINE = 900  # seconds for one file: 26 MB at 30 kB/s
 FAILURES = (OSError, ValueError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
 
 
-def fetch(url: str, limit: int, timeout: Optional[float] = None, deadline: Optional[float] = None) -> bytes:
+def fetch(url: str, limit: int) -> bytes:
     """Return the bytes at a URL, at most `limit` of them, with a progress bar.
 
-    Raises: one of FAILURES: refused, not found, silent for `timeout` seconds, not done after `deadline` seconds,
-    cut off, or longer than `limit` bytes.
+    Raises: one of FAILURES: refused, not found, silent for TIMEOUT seconds, not done after DEADLINE seconds, cut off,
+    or longer than `limit` bytes.
     """
-    opener = urllib.request.build_opener(_Bounded(deadline or DEADLINE))
-    with opener.open(url, timeout=timeout or TIMEOUT) as response:
+    from tqdm.auto import tqdm  # imported here because finding existing files does not need tqdm
+
+    with urllib.request.build_opener(_Bounded()).open(url, timeout=TIMEOUT) as response:
         length = response.headers.get('Content-Length', '')
         total = int(length) if length.isdigit() else None
         if total is not None and total > limit:
             raise ValueError(f'announces {total:,} bytes, more than the {limit:,} that the file can have')
         content = bytearray()
-        with _bar(url.rsplit('/', 1)[-1], total) as bar:
+        # disable=None: show the bar on a terminal only
+        with tqdm(desc=url.rsplit('/', 1)[-1], total=total, disable=None, unit='B', unit_scale=True) as bar:
             while total is None or len(content) < total:
                 chunk = response.read1(1 << 16)  # read() would wait for all 64 KiB before the bar moves
                 if not chunk:
@@ -60,13 +62,11 @@ class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.r
     Connecting and the TLS handshake are bounded by the timeout alone.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.response = functools.partial(_Response, seconds=seconds, end=time.monotonic() + seconds)
+        self.response = functools.partial(_Response, end=time.monotonic() + DEADLINE)
 
-    def do_open(
-        self, http_class: Callable[..., Any], req: urllib.request.Request, **http_conn_args: Any
-    ) -> http.client.HTTPResponse:
+    def do_open(self, http_class: Callable[..., Any], req: Any, **http_conn_args: Any) -> http.client.HTTPResponse:
         def connect_bounded(*where: Any, **how: Any) -> Any:
             connection = http_class(*where, **how)
             connection.response_class = self.response
@@ -74,15 +74,7 @@ class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.r
 
         return super().do_open(connect_bounded, req, **http_conn_args)
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> Optional[urllib.request.Request]:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         fp.close()  # urllib would read its body, whatever its length
         if not newurl.startswith(('http:', 'https:')):
             raise urllib.error.HTTPError(newurl, code, f'{msg}, and away from HTTP', headers, fp)
@@ -90,23 +82,23 @@ class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.r
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, *arguments: Any, seconds: float, end: float, **more: Any) -> None:
+    def __init__(self, *arguments: Any, end: float, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self.fp: Any = io.BufferedReader(_Received(self.fp.detach(), seconds, end))
+        self.fp: Any = io.BufferedReader(_Received(self.fp.detach(), end))
 
 
 class _Received(io.RawIOBase):
     """Reads from a socket and checks the deadline at each read."""
 
-    def __init__(self, socket: Any, seconds: float, end: float) -> None:
-        self.socket, self.seconds, self.end, self.size = socket, seconds, end, 0
+    def __init__(self, socket: Any, end: float) -> None:
+        self.socket, self.end, self.size = socket, end, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         if time.monotonic() > self.end:
-            raise TimeoutError(f'only {self.size:,} bytes after {self.seconds} seconds')
+            raise TimeoutError(f'only {self.size:,} bytes after {DEADLINE} seconds')
         size: int = self.socket.readinto(buffer)
         self.size += size
         return size
@@ -125,7 +117,27 @@ def fetch_debian(package: str, members: Collection[str], limit: int) -> Dict[str
         if not shutil.which(program):
             raise OSError(f'there is no {program} on this machine')
     with tempfile.TemporaryDirectory(prefix='gluon_bn-') as folder:
-        _apt_download(package, folder)
+        settings = ('Retries=1', f'http::Timeout={TIMEOUT}', f'https::Timeout={TIMEOUT}')
+        with subprocess.Popen(
+            ['apt-get', 'download', package, *(f'-oAcquire::{setting}' for setting in settings)],
+            cwd=folder,
+            env={**os.environ, 'LC_ALL': 'C'},
+            stdin=subprocess.DEVNULL,
+            stdout=2 if os.isatty(2) else subprocess.DEVNULL,  # apt-get shows its progress on a terminal
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                _, said = process.communicate(timeout=DEADLINE)
+            except subprocess.TimeoutExpired:
+                raise TimeoutError(f'apt-get is not done after {DEADLINE} seconds') from None
+            finally:
+                process.kill()
+                process.wait()
+        if process.returncode:
+            errors = [line[2:].strip() for line in said.splitlines() if line.startswith('E:')]
+            reason = '; '.join(errors) or f'exit code {process.returncode}'
+            raise OSError(f'apt-get: {reason}; `apt-get update`, as root, renews its lists')
         [deb] = Path(folder).glob('*.deb')
         return read_deb(deb, members, limit)
 
@@ -147,46 +159,3 @@ def read_deb(deb: Path, members: Collection[str], limit: int) -> Dict[str, bytes
                 if file:
                     contents[name] = file.read()
     return contents
-
-
-def _apt_download(package: str, folder: str) -> None:
-    command = [
-        'apt-get',
-        'download',
-        package,
-        '-o',
-        'Acquire::Retries=1',
-        '-o',
-        f'Acquire::http::Timeout={TIMEOUT}',
-        '-o',
-        f'Acquire::https::Timeout={TIMEOUT}',
-    ]
-    end = time.monotonic() + DEADLINE
-    with tempfile.TemporaryFile('w+') as log, _bar(f'apt-get download {package}', None) as bar:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, 'LC_ALL': 'C'}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        try:
-            while process.poll() is None:
-                if time.monotonic() > end:
-                    raise TimeoutError(f'apt-get is not done after {DEADLINE} seconds')
-                time.sleep(0.1)
-                bar.update(sum(file.stat().st_size for file in Path(folder).iterdir()) - bar.n)
-        finally:
-            process.kill()
-            process.wait()
-        log.seek(0)
-        errors = [line[2:].strip() for line in log if line.startswith('E:')]
-    if process.returncode:
-        raise OSError(
-            'apt-get: '
-            + ('; '.join(errors) or f'exit code {process.returncode}')
-            + '; `apt-get update`, as root, renews its lists'
-        )
-
-
-def _bar(description: str, total: Optional[int]) -> Any:
-    from tqdm.auto import tqdm  # imported here because finding existing files does not need tqdm
-
-    # disable=None: show it on a terminal only
-    return tqdm(desc=description, total=total, disable=None, unit='B', unit_scale=True, unit_divisor=1024)

@@ -38,7 +38,6 @@ class _Place(NamedTuple):
 
 
 NO_FOLDER = 'no such folder'
-NO_OPTIONS: Mapping[str, str] = {}
 Root = Union[str, 'os.PathLike[str]', None]
 
 
@@ -64,15 +63,14 @@ def find_files(root: Root = None, download: bool = True, dataset: DataSet = FASH
         _search(place, dataset, found, tried)
     if download:
         _download(places[0].folder if len(places) > 1 else None, dataset, found, tried)  # the last is the system's own
-    missing = [name for name in dataset.files if name not in found]
-    if missing:
-        if not download:
-            tried.append(('download', ': not allowed by the caller'))
+    else:
+        tried.append(('download', ': not allowed by the caller'))
+    if missing := [name for name in dataset.files if name not in found]:
         raise DataMissing(missing, tried, dataset.package)
     return {name: found[name] for name in dataset.files}
 
 
-def lacking(found: Mapping[str, Found], root: Root = None, options: Mapping[str, str] = NO_OPTIONS) -> List[str]:
+def lacking(found: Mapping[str, Found], root: Root = None, options: Optional[Mapping[str, str]] = None) -> List[str]:
     """Say for each folder that the user named which files it lacks and which folder they were taken from.
 
     options: the user's name for root, if it differs: see `GluonBnError.message`. Returns: a line per folder.
@@ -82,14 +80,12 @@ def lacking(found: Mapping[str, Found], root: Root = None, options: Mapping[str,
         others = {name: file.path.parent for name, file in found.items() if file.path.parent != folder}
         if named and others:
             what = 'none of the files' if len(others) == len(found) else f'no {", no ".join(others)}'
-            lines.append(
-                f'{options.get(source, source)}, {folder}: {_why_unreadable(folder) or what}; '
-                f'taken from {", ".join(sorted(map(str, set(others.values()))))}'
-            )
+            called, elsewhere = (options or {}).get(source, source), ', '.join(sorted(set(map(str, others.values()))))
+            lines.append(f'{called}, {folder}: {_why_unreadable(folder) or what}; taken from {elsewhere}')
     return lines
 
 
-def taken_instead(root: Root, options: Mapping[str, str] = NO_OPTIONS) -> List[str]:
+def taken_instead(root: Root, options: Optional[Mapping[str, str]] = None) -> List[str]:
     """Find the files and say what is `lacking`. Raises: InputError if root does not exist; as `find_files` does."""
     if root is None and not folder_from('GLUON_BN_DATA'):
         return []
@@ -105,18 +101,14 @@ def _places(root: Root, dataset: DataSet) -> List[_Place]:
     places = []
     if root is not None:
         places.append(_Place('root', check_path('root', root, 'the folder of the data', 'leave it out'), True))
-    folder = folder_from('GLUON_BN_DATA')
-    if folder:
+    if folder := folder_from('GLUON_BN_DATA'):
         places.append(_Place('$GLUON_BN_DATA', folder, True))
-    mxnet_home, home_folder = folder_from('MXNET_HOME'), home()
-    if mxnet_home is None and home_folder is not None:
-        mxnet_home = home_folder / '.mxnet'
-    if mxnet_home is not None:
+    home_folder = home()
+    if mxnet_home := folder_from('MXNET_HOME') or (home_folder and home_folder / '.mxnet'):
         places.append(_Place("MXNet's cache", mxnet_home / 'datasets' / 'fashion-mnist', False))
     if dataset.environment and dataset.environment.is_dir():
         places.append(_Place('the environment', dataset.environment, False))
-    places.append(_Place('the system', dataset.system, False))
-    return places
+    return [*places, _Place('the system', dataset.system, False)]
 
 
 def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: List[Tuple[str, str]]) -> None:
@@ -132,7 +124,7 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
                 raise DataUnavailable(f'{reason} Name a folder that you can read.', source)
             warnings.warn(f'{source}{reason} Looking elsewhere.', DataWarning, stacklevel=4)
         return
-    reasons = []
+    lacks = []
     for name in missing:
         wrong = []
         for path in (folder / f'{name}.gz', folder / name):
@@ -146,18 +138,16 @@ def _search(place: _Place, dataset: DataSet, found: Dict[str, Found], tried: Lis
                 continue
             except (OSError, WrongFile) as error:
                 wrong.append(f'{path}: {_reason(error)}')
-        if name not in found:
-            reasons += wrong or [f'no {name}']
+        else:
+            reasons = '; '.join(wrong)
+            lacks.append(reasons or f'no {name}')
             if wrong and named:
-                raise DataUnavailable(
-                    f' holds a wrong file. {"; ".join(wrong)}. Remove it, so that the right '
-                    'one can be found or downloaded, or replace it with a good copy.',
-                    source,
-                )
+                remedy = 'Remove it, so that the right one can be found or downloaded, or replace it with a good copy.'
+                raise DataUnavailable(f' holds a wrong file. {reasons}. {remedy}', source)
             if wrong:
-                warnings.warn(f'{"; ".join(wrong)}. Looking elsewhere for {name}.', DataWarning, stacklevel=4)
-    if reasons:
-        tried.append((source, f', {folder}: {"; ".join(reasons)}'))
+                warnings.warn(f'{reasons}. Looking elsewhere for {name}.', DataWarning, stacklevel=4)
+    if lacks:
+        tried.append((source, f', {folder}: {"; ".join(lacks)}'))
 
 
 def _why_unreadable(folder: Path) -> Optional[str]:
@@ -173,7 +163,11 @@ def _why_unreadable(folder: Path) -> Optional[str]:
 
 def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found], tried: List[Tuple[str, str]]) -> None:
     """Fetch what is missing into a folder: from the mirrors in turn, then from Debian's package."""
-    if len(found) == len(dataset.files):
+
+    def missing() -> List[str]:
+        return [name for name in dataset.files if name not in found]
+
+    if not missing():
         return
     if folder is None:
         raise DataUnavailable(
@@ -181,11 +175,10 @@ def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
             'GLUON_BN_DATA to a writable folder with 31 MB free.'
         )
     for mirror in dataset.mirrors:
-        for name in [name for name in dataset.files if name not in found]:
+        for name in missing():
+            url, expected = f'{mirror}/{name}.gz', dataset.files[name]
             with _storing_in(folder):
                 check_writable(folder / f'{name}.gz')  # before fetching megabytes for it
-            url = f'{mirror}/{name}.gz'
-            expected = dataset.files[name]
             try:
                 # gzip never makes its input longer by more than this
                 packed = fetch(url, limit=expected.size + expected.size // 1000 + 1024)
@@ -194,25 +187,25 @@ def _download(folder: Optional[Path], dataset: DataSet, found: Dict[str, Found],
                 tried.append((url, f': {_reason(error)}'))
                 break  # give up this mirror: each of its other files could take as long to fail
             found[name] = _store_file(folder, name, url, packed, content)
-    missing = [name for name in dataset.files if name not in found]
-    if not missing or not dataset.package:
+    if not missing() or not dataset.package:
         return
     with _storing_in(folder):
-        check_writable(folder / f'{missing[0]}.gz')
-    source = f"Debian's package {dataset.package}"
-    members = {str(dataset.system / f'{name}.gz').lstrip('/'): name for name in missing}
+        check_writable(folder / f'{missing()[0]}.gz')
+    source, members = f"Debian's package {dataset.package}", {}
+    for name in missing():
+        members[str(dataset.system / f'{name}.gz').lstrip('/')] = name
     try:
-        packed_files = fetch_debian(dataset.package, members, max(dataset.files[name].size for name in missing) + 1024)
+        files = fetch_debian(dataset.package, members, max(file.size for file in dataset.files.values()) + 1024)
     except FAILURES as error:
         tried.append((source, f': {_reason(error)}'))
         return
     for member, name in members.items():
         try:
-            content = unpack(io.BytesIO(packed_files[member]), dataset.files[name])
+            content = unpack(io.BytesIO(files[member]), dataset.files[name])
         except (WrongFile, KeyError) as error:
             tried.append((source, f', {member}: {"not in it" if isinstance(error, KeyError) else error}'))
-            continue
-        found[name] = _store_file(folder, name, source, packed_files[member], content)
+        else:
+            found[name] = _store_file(folder, name, source, files[member], content)
 
 
 def _store_file(folder: Path, name: str, source: str, packed: bytes, content: bytes) -> Found:
@@ -237,7 +230,5 @@ def _storing_in(folder: Path) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """Return the reason, without the errno and the path, which the line around it gives already."""
     cause = getattr(error, 'reason', None)  # that of a URLError; an HTTPError's own text says more
-    if isinstance(cause, OSError):
-        error = cause
-    text = getattr(error, 'strerror', None) or str(error)
-    return text or type(error).__name__
+    error = cause if isinstance(cause, OSError) else error
+    return getattr(error, 'strerror', None) or str(error) or type(error).__name__
