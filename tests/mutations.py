@@ -8,11 +8,14 @@ import collections
 import copy
 import functools
 import random
+import sys
 
 import mxnet as mx
 import numpy
 from mxnet import autograd, nd
 from mxnet.gluon import nn
+
+from gluon_bn import check
 
 # "#: mean" ends a line that computes the mean; what stands inside a square root belongs to the denominator
 CHAPTER = """
@@ -154,11 +157,34 @@ SOURCES = {
     ("backward", "own"): OWN_BACKWARD,
 }
 OPERATORS = [ast.Add, ast.Sub, ast.Mult, ast.Div]
-# of what may a check say that it is the first wrong quantity, where the count or the axes of all sums are wrong
-SPREAD_OUT = {
+TERMS = {"scale of dX", "term through the mean", "term through the variance", "count in dX", "dX"}
+AVERAGES = {"moving mean", "moving variance"}
+# What a check may say of a mistake in each place. A doubled X_hat cannot be told from a doubled gamma: `scaled X_hat`.
+LOCALIZED = {
     "axes": {"mean", "variance", "dgamma", "dbeta"},
-    "count": {"mean", "variance", "the term through the mean", "the term through the variance", "dX"},
+    "count": {"mean", "variance", *TERMS},
+    "returned": {"scale and shift", "mode", "dgamma", "dbeta", *TERMS, *AVERAGES},
+    "denominator": {"denominator", "scaled X_hat"},
+    "X_hat": {"X_hat", "scaled X_hat"},
+    "scale and shift": {"scale and shift", "scaled X_hat"},
+    "the scale of dX": {"scale of dX"},
+    "the term through the mean": {"term through the mean", "count in dX"},
+    "the term through the variance": {"term through the variance", "count in dX"},
+    "dX": TERMS,
 }
+# what is wrong with it, further down: no invention, but not the first wrong quantity either
+FURTHER = {
+    "mean": {"variance", "denominator", "X_hat", "scaled X_hat", "dgamma", *AVERAGES, *TERMS},
+    "variance": {"denominator", "X_hat", "scaled X_hat", "moving variance", "dgamma", *TERMS},
+    "denominator": {"X_hat", "dgamma", *TERMS},
+    "X_hat": {"dgamma", *TERMS},
+    "dgamma": {"dX", "term through the variance"},
+    "dbeta": {"dX", "term through the mean"},
+    "the scale of dX": TERMS,
+    "the term through the mean": {"dX"},
+    "the term through the variance": {"dX"},
+}
+FURTHER["count"] = FURTHER["axes"] = FURTHER["mean"]
 
 
 def _names(function):
@@ -348,7 +374,59 @@ def mistakes(kind, style, count, seed=0):
     return list(found.values())
 
 
+def pairs(kind, style, count, seed=0):
+    """Wrong ones with two mistakes, in different lines: (what was done, both places, source)."""
+    original = ast.unparse(ast.parse(SOURCES[kind, style])).splitlines()
+    right = outcome(kind, build(kind, "\n".join(original)))
+    made = mistakes(kind, style, 4 * count, seed)
+    found = []
+    for (what, place, one), (_, other_place, other) in zip(made, made[2 * count :]):
+        both = list(original)
+        for source in (one, other):
+            if len(source.splitlines()) == len(original):
+                both = [new if new != old else so_far for so_far, old, new in zip(both, original, source.splitlines())]
+        if place != other_place and differs(kind, build(kind, "\n".join(both)), right):
+            found.append((what, (place, other_place), "\n".join(both)))
+    return found[:count]
+
+
+def judged(kind, places, source):
+    """(localized, explained, invented) by the check of a wrong one; places: of its one mistake, or of its two."""
+    code = build(kind, source)
+    checks = {"function": check.batch_norm, "layer": check.layer, "backward": check.gradient}
+    told = checks[kind](code, seconds=60).places
+    first, allowed = [], []
+    for true in places:
+        quantity = true.replace(" in prediction", "")
+        there = [one for one in told if "in prediction" not in true or one.mode == "prediction"]
+        hits = [one for one in there if one.quantity in LOCALIZED.get(quantity, {quantity})]
+        first += hits
+        allowed += hits + [one for one in there if one.quantity in FURTHER.get(quantity, ())]
+    return bool(first), any(one.equals for one in first), [str(one) for one in told if one not in allowed]
+
+
+def table(count, number_of_pairs, say=print):
+    """Print the table; the sums (made, localized, explained, invented), for one mistake and for two."""
+    sums = []
+    for make, number in ((mistakes, count), (pairs, number_of_pairs)):
+        say(f"{'kind':10} {'style':8} {'made':>5} localized explained invented")
+        results = []
+        for kind, style in SOURCES:
+            found = []
+            for what, place, source in make(kind, style, number):
+                places = (place,) if isinstance(place, str) else place
+                localized, explained, invented = judged(kind, places, source)
+                found.append((1, localized, explained, bool(invented)))
+                if not localized or invented:
+                    original = ast.unparse(ast.parse(SOURCES[kind, style])).splitlines()
+                    changed = [line.strip() for line in source.splitlines() if line not in original]
+                    say(f"    {what} in {' and '.join(places)}: {' | '.join(changed)}: told {invented or 'elsewhere'}")
+            results += found
+            say("{:10} {:8} {:5} {:9} {:9} {:8}".format(kind, style, *map(sum, zip(*found))))
+        sums.append(tuple(map(sum, zip(*results))))
+        say("{:19} {:5} {:9} {:9} {:8}".format("all", *sums[-1]))
+    return sums
+
+
 if __name__ == "__main__":
-    for key in SOURCES:
-        made = mistakes(*key, 50)
-        print(key, len(made), collections.Counter(place for _, place, _ in made).most_common(), flush=True)
+    table(*map(int, sys.argv[1:] or (48, 12)), say=functools.partial(print, flush=True))

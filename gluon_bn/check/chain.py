@@ -84,7 +84,7 @@ class Chain:
             return None
         other = 'prediction' if self.mode == 'training' else 'training'
         if all(_near(view.X_hat, right_values(view.trial, other)['X_hat']) for view in self.views):
-            return self._place('mode', [(view.right, view.X_hat) for view in self.views], '')
+            return self._place('mode', [(view.right, view.X_hat) for view in self.views], f'that of {other}')
         statistic = self._of_statistics()
         if statistic is not None:
             return statistic
@@ -136,7 +136,14 @@ class Chain:
         right = variable(old) if self.mode == 'prediction' else right
         if all(_near(value, right.compute(values)) for values, value in samples):
             return []
-        known = '' if self.mode == 'prediction' else self._explain(quantity, samples)
+        if self.mode == 'prediction':
+            moved = all(
+                _near(value, GRAMMAR[quantity][0].compute(right_values(view.trial, 'training')))
+                for view, (_, value) in zip(self.views, samples)
+            )
+            known = 'the average that has taken in the batch' if moved else ''
+        else:
+            known = self._explain(quantity, samples)
         return [self._place(quantity, samples, known, right)]
 
     def _explain(

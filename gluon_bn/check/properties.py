@@ -158,12 +158,16 @@ class Properties(TrialRunner):
             if not alike and not same(Y[mode], Y[twin]):
                 name = 'IsRecordingNotTraining' if same(Y[mode], Y[other]) else 'WrongOutput'
                 text = difference(trial.describe(*ABOUT_PREDICTION), 'Y', Y[twin], Y[mode])
-                place = Place('mode', mode, 'Y is that of ' + other) if name == 'IsRecordingNotTraining' else None
+                place = (
+                    Place('mode', mode, 'Y is not that of ' + twin, 'that of ' + other)
+                    if name == 'IsRecordingNotTraining'
+                    else None
+                )
                 return [Finding(name, f'under {call}, {text}', place)]
         moved, still = (self.observed(trial, mode).moving_mean for mode in ('recording', 'prediction'))
         if not same(moved, still):
             text = difference(trial.describe(*ABOUT_AVERAGES), 'moving_mean', still, moved)
-            place = Place('mode', 'recording', 'the averages move as in training')
+            place = Place('mode', 'recording', 'the averages move', 'that of training')
             return [Finding('IsRecordingNotTraining', f'under autograd.record(train_mode=False), {text}', place)]
         if alike:
             raise NotJudgeable('cannot be judged before training and prediction differ')

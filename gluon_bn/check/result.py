@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
 from .mistakes import HINTS, NOTES
+from .picture import picture
 
 Array = Union['numpy.ndarray[Any, Any]']  # quoted, because Python 3.8 cannot subscript ndarray
 
@@ -29,8 +30,9 @@ class Place:
     equals: str = ''
 
     def __str__(self) -> str:
+        numbers = f': {self.numbers}' if self.numbers else ''
         equals = f'; it equals {self.equals}' if self.equals else ''
-        return f'the {self.quantity} is off in {self.mode}: {self.numbers}{equals}'
+        return f'the {self.quantity} is off in {self.mode}{numbers}{equals}'
 
 
 class Finding(NamedTuple):
@@ -42,7 +44,10 @@ class Finding(NamedTuple):
 
     @property
     def sentences(self) -> str:
-        return self.text + ('.' if self.place is None else f'. Localized: {self.place}.')
+        if self.place is None:
+            return f'{self.text}.'
+        numbers, equals = (one if one not in self.text else '' for one in (self.place.numbers, self.place.equals))
+        return f'{self.text}. T{str(replace(self.place, numbers=numbers, equals=equals))[1:]}.'
 
 
 class StudentError(Exception):
@@ -164,11 +169,15 @@ class Result:
             parts.append(
                 f'<p style="border-left:4px solid {COLOURS[kind]};padding-left:10px">'
                 f'<b>{finding.name}</b>{" (a note, no mistake)" if kind == "note" else ""}: '
-                f'{html.escape(finding.sentences)}<br><i>{html.escape(HINTS[finding.name])}</i></p>'
+                f'{html.escape(finding.sentences)}{_picture(finding.place)}<br><i>{html.escape(HINTS[finding.name])}</i></p>'
             )
         if self.printed:
             parts.append(f'<p>Your code printed:</p><pre>{html.escape(self.printed.rstrip())}</pre>')
         return ''.join(parts) + '</div>'
+
+
+def _picture(place: Optional[Place]) -> str:
+    return '' if place is None else f'<br>{picture(place.quantity, COLOURS["mistake"])}'
 
 
 def _wrapped(text: str, indent: str) -> List[str]:

@@ -20,13 +20,13 @@ def places(result):
         ("NoEps", "denominator", "training", "sqrt(var)"),
         ("MissingSqrt", "denominator", "training", "var + eps"),
         ("MissingGamma", "scale and shift", "training", "X_hat + beta"),
-        ("TrainsOnMovingStats", "mode", "training", ""),
-        ("BatchStatsAtPredict", "mode", "prediction", ""),
+        ("TrainsOnMovingStats", "mode", "training", "that of prediction"),
+        ("BatchStatsAtPredict", "mode", "prediction", "that of training"),
         ("MomentumSwapped", "moving mean", "training", "momentum * mean + (1 - momentum) * moving_mean"),
         ("RunningStdNotVar", "moving variance", "training", "momentum * moving_var + (1 - momentum) * sqrt(var)"),
-        ("UpdatesAtPredict", "moving mean", "prediction", ""),
+        ("UpdatesAtPredict", "moving mean", "prediction", "the average that has taken in the batch"),
         ("StatsDetachedInForward", "gradient", "training", "the gradient of a fixed mean and var"),
-        ("IsRecordingNotTraining", "mode", "recording", ""),
+        ("IsRecordingNotTraining", "mode", "recording", "that of training"),
     ],
 )
 def test_the_first_wrong_quantity_of_a_known_mistake(mistake, quantity, mode, equals):
@@ -37,7 +37,7 @@ def test_the_numbers_are_those_of_the_worked_example():
     text = str(check.batch_norm(students.batch_norm("EpsOutsideSqrt"), only=("dense",))).replace("\n    ", " ")
     # the root of 4 is 2, and of 4 + 0.5 it is 2.1213
     assert (
-        "the denominator is off in training: for variance 4 and eps 0.5 it is 2.5, expected 2.1213; "
+        "The denominator is off in training: for variance 4 and eps 0.5 it is 2.5, expected 2.1213; "
         "it equals sqrt(var) + eps."
     ) in text
 
@@ -83,3 +83,10 @@ def test_a_mistake_is_told_in_eight_lines():
 )
 def test_the_first_wrong_term_of_a_backward_pass(mistake, quantity):
     assert places(check.gradient(students.backward(mistake)))[0][0] == quantity
+
+
+def test_the_notebook_shows_the_chain_with_the_wrong_link_marked():
+    html = check.batch_norm(students.batch_norm("EpsOutsideSqrt"), only=("dense",))._repr_html_()
+    assert 'aria-label="first wrong: denominator"' in html and html.count("<svg") == 1
+    assert html.count('font-weight="bold"') == 1 and 'font-weight="bold">denominator<' in html
+    assert "<svg" not in check.batch_norm(students.batch_norm(), only=("dense",))._repr_html_()
