@@ -375,6 +375,7 @@ assert count == 4 * (6 + 16 + 120 + 84)
 # %%
 train_iter, test_iter = gluon_bn.load_data_fashion_mnist(batch_size)
 clothes, labels = next(iter(train_iter))
+# Figure: eight small grey pictures of clothes, with the names of their classes
 figure, axes = plt.subplots(1, 8, figsize=(10, 1.6))
 for ax, image, label in zip(axes, clothes.asnumpy(), labels.asnumpy()):
     ax.imshow(image[0], cmap='gray_r')
@@ -436,6 +437,7 @@ assert abs(my_loss - fused_loss) < 1e-3
 training.seed_everything(0)
 trained_net = mine_in_lenet(gluon_bn.fused_batch_norm)
 histories = {}
+# Figure: loss and accuracies of LeNet with your layer, over the epochs
 histories['fused', 0] = gluon_bn.train(trained_net, train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
@@ -446,6 +448,7 @@ histories['fused', 0] = gluon_bn.train(trained_net, train_iter, test_iter, num_e
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
 norms = [block for block in trained_net if isinstance(block, MyBatchNorm)]
+# Figure: the learned gamma (left) and beta (right) of each channel or unit in the four layers, one dot each
 for ax, name, start in zip(axes, ('gamma', 'beta'), (1, 0)):
     ax.axhline(start, color=plots.COLORS['none'], linestyle=':')
     for number, block in enumerate(norms, 1):
@@ -534,6 +537,7 @@ assert abs(my_loss - gluon_loss) < 1e-2
 # %%
 training.seed_everything(0)
 plain_net = gluon_bn.lenet('none')
+# Figure: loss and accuracies of LeNet without normalization, over the epochs
 histories['none', 0] = gluon_bn.train(plain_net, train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
@@ -543,6 +547,7 @@ histories['none', 0] = gluon_bn.train(plain_net, train_iter, test_iter, num_epoc
 # %%
 training.seed_everything(0)
 gluon_net = gluon_bn.lenet('gluon')
+# Figure: loss and accuracies of LeNet with Gluon's layer, over the epochs
 histories['gluon', 0] = gluon_bn.train(gluon_net, train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
@@ -565,6 +570,7 @@ for seed in (1, 2):
 # %%
 runs = [{'norm': norm, 'seed': seed, 'history': [vars(epoch) for epoch in history]}
         for (norm, seed), history in histories.items()]
+# Figure: loss and accuracies of the three nets, the median of the seeds and their range
 plots.plot_curves(runs)
 
 # %% [markdown]

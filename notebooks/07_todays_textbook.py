@@ -52,6 +52,7 @@ data = FashionMNIST(batch_size=128)
 batch = next(iter(data.val_dataloader()))
 print('X', batch[0].shape, batch[0].dtype, ' y', batch[1].shape, batch[1].dtype)
 assert isinstance(data, d2l.DataModule) and len(data.train_dataloader()) == 469
+# Figure: eight small pictures of clothes, with the names of their classes
 data.visualize([array[:8] for array in batch])
 
 
@@ -83,6 +84,7 @@ model.layer_summary((1, 1, 28, 28))
 # %%
 model.board.ylim = [0, 1]  # leaves the legend a free corner
 trainer = d2l.Trainer(max_epochs=max_epochs)
+# Figure: training loss, validation loss and validation accuracy over the epochs
 trainer.fit(model, data)
 
 # %% [markdown]
@@ -122,6 +124,7 @@ figures.table(losses, ['seed', 'loss with fused_batch_norm', 'with gluon.nn.Batc
 # %%
 seed_everything(0)
 train_iter, test_iter = gluon_bn.load_data_fashion_mnist(256)
+# Figure: training loss, training accuracy and test accuracy over the epochs
 d2l.train_ch6(gluon_bn.lenet('fused'), train_iter, test_iter, max(2, max_epochs), 1.0, d2l.try_gpu())
 
 

@@ -1,6 +1,7 @@
-"""Build the static site from README.md and the notebooks:  python tools/book.py [OUT]
+"""Build the web site:  python tools/book.py [OUT]
 
-Nothing is executed: the notebooks contain their outputs. OUT defaults to build/book; open OUT/index.html.
+Its front page is docs/book/index.md; then come the notebooks, the students' assignment, and all pages that these link
+to. Nothing is executed: the notebooks contain their outputs. OUT defaults to build/book; open OUT/index.html.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gluon_bn.classroom import assignment
+
 TOP = Path(__file__).resolve().parent.parent
+FRONT, ASSIGNMENT = "docs/book/index.md", "notebooks/exercises/assignment"
 
 
 def main(argv=None):
@@ -24,8 +28,11 @@ def main(argv=None):
         for file in files():
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(TOP / file), str(source / file))
-        pages = [file[: file.rindex(".")] for file in files() if file.endswith((".md", ".ipynb"))]
-        (source / "_toc.yml").write_text(contents([page for page in pages if page != "README"]))
+            if file.endswith(".md"):  # code is not part of the site
+                text = (source / file).read_text(encoding="utf-8")
+                (source / file).write_text(re.sub(r"\[([^\]]+)\]\([^)]+\.py\)", r"\1", text), encoding="utf-8")
+        shutil.copy(str(assignment.release(Path(folder) / "assignment")), str(source / f"{ASSIGNMENT}.ipynb"))
+        (source / "_toc.yml").write_text(contents())
         jupyter_book = Path(sys.executable).with_name("jupyter-book")
         done = subprocess.run(
             [
@@ -46,37 +53,44 @@ def main(argv=None):
             return done.returncode
         shutil.rmtree(str(out), ignore_errors=True)
         shutil.copytree(str(Path(folder) / "_build" / "html"), str(out))
-        shutil.copy(str(out / "README.html"), str(out / "index.html"))  # replaces a page that only redirects there
     print(f"Open {out / 'index.html'}")
     return 0
 
 
-def contents(pages):
-    """Return the table of contents, with the notebooks in their own part."""
-    parts = {
-        "The chapter": [page for page in pages if (TOP / f"{page}.ipynb").exists()],
-        "About the package": [page for page in pages if (TOP / f"{page}.md").exists()],
+def pages():
+    """Return the pages of the book after the front page, by part, without suffixes."""
+    found = [file[: file.rindex(".")] for file in files() if file.endswith((".md", ".ipynb"))]
+    exercises = [ASSIGNMENT, "notebooks/exercises/README"]
+    return {
+        "The chapter": [page for page in found if (TOP / f"{page}.ipynb").exists()],
+        "The exercises": exercises,
+        "About the package": [page for page in found if (TOP / f"{page}.md").exists() and page not in exercises],
     }
-    return "format: jb-book\nroot: README\nparts:\n" + "".join(
+
+
+def contents():
+    """Return the table of contents."""
+    return "format: jb-book\nroot: index\nparts:\n" + "".join(
         f"- caption: {caption}\n  chapters:\n" + "".join(f"  - file: {page}\n" for page in chapters)
-        for caption, chapters in parts.items()
+        for caption, chapters in pages().items()
     )
 
 
 def files():
-    """Return the files of the book: the README, the notebooks, and all that is reached from the README by links."""
+    """Return the files of the book but the front page: the notebooks, and all that is reached from it by links."""
     notebooks = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "notebooks").glob("*.ipynb"))
-    found = ["README.md", *notebooks]
+    found = [*notebooks, *links(TOP / FRONT, TOP)]
     for file in found:  # grows during the iteration
         if file.endswith(".md"):
             found += [linked for linked in links(TOP / file) if linked not in found]
     return found
 
 
-def links(page):
-    """Return the project's files that a Markdown page links to or shows."""
-    targets = (page.parent / target for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")))
-    return list(dict.fromkeys(target.resolve().relative_to(TOP).as_posix() for target in targets if target.is_file()))
+def links(page, folder=None):
+    """Return the project's files that a Markdown page links to or shows, but for code."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    paths = [((folder or page.parent) / target).resolve() for target in targets if not target.endswith(".py")]
+    return list(dict.fromkeys(path.relative_to(TOP).as_posix() for path in paths if path.is_file()))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
-"""A Sphinx extension for offline pages: formulas are drawn as SVG when the book is built, and the one script that
-would load remote code is removed. Wide pictures are marked, so that page.css can make them scroll.
+"""A Sphinx extension for offline pages: formulas are drawn as SVG when the book is built, the one script that would
+load remote code is removed, and every figure gets an alternative text. See figures.py for narrow pages.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from pathlib import Path
 
-import imagesize
 from docutils import nodes
+from figures import panels_of, stacked
 
+from gluon_bn import drawing, experiments  # noqa: F401
 from gluon_bn.classroom.feedback import draw
+from gluon_bn.experiments import figures, panel, training_figures
 
-WIDE = 700  # pixels: on a phone, the labels of a wider picture would be too small to read
+WIDE = 500  # pixels: on a phone, the labels of a wider figure would be too small to read
 
 
 def visit_inline(translator, node):
@@ -24,21 +29,56 @@ def visit_block(translator, node):
     raise nodes.SkipNode
 
 
-def mark_wide(app, doctree, docname):
-    for node in doctree.findall(nodes.image):
-        if imagesize.get(Path(app.srcdir) / node["uri"])[0] > WIDE:
-            node["classes"].append("wide")
+def describe_figures(app, doctree, docname):
+    """Give each figure an alternative text, and those of several panels a second form, for narrow pages."""
+    for node in list(doctree.findall(nodes.image)):
+        path = Path(app.srcdir) / node["uri"]
+        if node.get("alt", node["uri"]) == node["uri"]:
+            node["alt"] = alternative_text(node)
+        if path.suffix == ".png" or b"matplotlib" in path.read_bytes()[:2000]:
+            size, pieces = panels_of(path)
+            if size[0] > WIDE and len(pieces) > 1:
+                node["classes"].append("stacked")
+                source = "../" * docname.count("/") + f"_images/{path.name}"
+                (node.parent if isinstance(node.parent, nodes.reference) else node).parent.append(
+                    nodes.raw("", stacked(source, node["alt"], size, pieces), format="html")
+                )
 
 
-def drop_thebe(app, pagename, templatename, context, doctree):
-    """Remove jupyter-book's scripts that run cells on a public server, which are never used here."""
+def alternative_text(image):
+    """Return what the cell says in a comment `# Figure: ...`, or else the function that draws its figure."""
+    cell = image.parent
+    while cell and "cell" not in cell.get("classes", ()):
+        cell = cell.parent
+    source = next(iter(cell.findall(nodes.literal_block))).astext() if cell else ""
+    said = re.search(r"# Figure: (.+)", source)
+    if said:
+        return said[1]
+    for name in reversed(re.findall(r"\b(?:figures|panel)\.(\w+)\(", source)):
+        for module in (figures, training_figures, panel):
+            if hasattr(module, name):
+                return " ".join(inspect.getdoc(getattr(module, name)).split("\n\n")[0].split())
+    raise ValueError(f"this cell draws a figure; describe it in a comment `# Figure: ...`:\n{source}")
+
+
+def finish(app, pagename, templatename, context, doctree):
+    """Remove jupyter-book's scripts for a public server; keep numbers whole; bring the controls of notebook 01."""
     context["script_files"] = [
         file for file in context["script_files"] if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
     ]
+    if "body" in context:  # a line may break at a hyphen, and so within 1e-5
+        number = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?e-\d+)")
+        context["body"] = re.sub(
+            r">[^<>]+<", lambda text: number.sub(r'<span class="number">\1</span>', text[0]), context["body"]
+        )
+    if doctree and "panel.show()" in doctree.astext():
+        colors = [drawing.COLORS["none"], drawing.COLORS["scratch"]]
+        values = {"UNIT": panel.UNIT.tolist(), "DEFAULTS": panel.DEFAULTS, "RANGES": panel.RANGES, "COLORS": colors}
+        context["body"] += f"<script>const PANEL = {json.dumps(values)};</script>"
 
 
 def setup(app):
-    app.connect("doctree-resolved", mark_wide)
-    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("doctree-resolved", describe_figures)
+    app.connect("html-page-context", finish, priority=900)
     app.add_html_math_renderer("svg", (visit_inline, None), (visit_block, None))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,7 @@ Array = Union['numpy.ndarray[Any, Any]']  # quoted, because Python 3.8 cannot su
 # float32 in any order of summation, on a few dozen values, errs by 1e-6; two variants differ by 4e-4 and more
 RTOL, ATOL = 1e-4, 1e-5
 MARKS = {'ok': 'ok', 'mistake': 'NO', 'note': 'note', 'todo': 'todo', 'open': '?'}
-COLOURS = {'ok': '#2e8b57', 'mistake': '#d03a2f', 'note': '#b8860b', 'todo': '#4078c0', 'open': '#888888'}
+COLOURS = {'ok': '#2a7d50', 'mistake': '#d03a2f', 'note': '#8f6800', 'todo': '#3a70b8', 'open': '#737373'}
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def draw(latex: str, inline: bool) -> str:
 
     Raises: ValueError for a command that cannot be drawn.
     """
-    source = re.sub(r"([(,=] ?)-", r"\1{-}", re.sub(r"\s+", " ", latex).strip())  # a sign, not an operator: no space
+    source = re.sub(r"\s+", " ", latex).strip().replace(r"\mathtt", r"\texttt")  # \mathtt would be drawn as italic
+    source = re.sub(r"([(,=] ?)-", r"\1{-}", source)  # a sign, not an operator: no space
     unknown = re.findall(r">(\\[a-zA-Z]+)<", convert(source))
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot be drawn in the formula {latex}")

@@ -188,12 +188,8 @@ def book(tmp_path_factory):
     assert program.main([out]) == 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(out)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    pages = [
-        "index.html" if file == "README.md" else f"{file[: file.rindex('.')]}.html"
-        for file in program.files()
-        if file.endswith((".md", ".ipynb"))
-    ]
-    assert f"notebooks/{FIRST}.html" in pages
+    pages = ["index.html", *(f"{page}.html" for part in program.pages().values() for page in part)]
+    assert f"notebooks/{FIRST}.html" in pages and f"{program.ASSIGNMENT}.html" in pages
     yield f"http://127.0.0.1:{server.server_port}/", pages
     server.shutdown()
     server.server_close()
@@ -204,25 +200,123 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("screen", [PHONE, DESK], ids=["phone", "desk"])
-def test_every_page_of_the_book_is_readable_and_quiet(browser, book, screen):
+# Elements that are cut, or that scroll sideways, though they are no table; what is folded is opened first.
+TOO_WIDE = """() => {
+    document.querySelectorAll("details").forEach(details => details.open = true);
+    return [...document.querySelectorAll(".bd-article-container *, body")].filter(e => {
+        if (e.closest(".pst-scrollable-table-container") || e.querySelector(":scope > table, :scope > div > table")
+            || getComputedStyle(e).display === "inline" || !e.clientWidth || e.closest("svg, i")) return false;
+        const beyond = e.getBoundingClientRect().right > innerWidth + 1 && !e.closest("table");
+        return beyond || (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible");
+    }).map(e => `${e.outerHTML.slice(0, 80)}: ${e.scrollWidth} > ${e.clientWidth}`);
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 768, 1200])
+def test_every_page_of_the_book_is_readable_and_quiet(browser, book, width):
     address, pages = book
-    page = browser.new_page(viewport=screen)
+    page = browser.new_page(viewport={"width": width, "height": 900})
     complaints, elsewhere = [], []
     page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: request.url.startswith(("data:", address)) or elsewhere.append(request.url))
     for name in pages:
         page.goto(address + name)
-        page.wait_for_load_state("networkidle")
         assert page.locator("h1").count() >= 1, name
-        assert page.evaluate("document.documentElement.scrollWidth") <= screen["width"], f"{name} is too wide"
+        assert page.evaluate(TOO_WIDE) == [], name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is too wide"
         assert not re.search(r"\$\$|\\(frac|sqrt|gamma|hat|begin)\b", page.locator("article").inner_text()), name
         broken = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.outerHTML)"
         assert page.evaluate(broken) == [], name
-        shrunk = "[...document.querySelectorAll('img.wide')].filter(i => i.width < 500).map(i => i.alt)"
-        assert page.evaluate(shrunk) == [], f"labels too small to read on {name}"
+        silent = "[...document.querySelectorAll('article img')].filter(i => i.alt.length < 20).map(i => i.outerHTML)"
+        assert page.evaluate(silent) == [], f"figures without an alternative text on {name}"
+        # at 72 dots per inch, labels are 10 pixels high
+        shrunk = "[...document.querySelectorAll('article img')].filter(i => i.width && i.width < 0.45 * i.naturalWidth)"
+        assert page.evaluate(f"{shrunk}.map(i => i.alt)") == [], f"labels too small to read on {name}"
     assert complaints == [] and elsewhere == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser, book, scheme):
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        missing("axe", "pip install -r requirements/book.txt (Python 3.10 or later)")
+    address, _ = book
+    page = browser.new_page(viewport=DESK, color_scheme=scheme)
+    for name in ("index.html", f"notebooks/{FIRST}.html", "notebooks/07_todays_textbook.html", "docs/claims.html"):
+        page.goto(address + name)
+        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == [], name
+    page.close()
+
+
+def test_the_assignment_is_in_the_book_and_its_answers_are_not(browser, book):
+    address, pages = book
+    page = browser.new_page(viewport=DESK)
+    page.goto(address + "index.html")
+    page.get_by_role("link", name="Do the exercises").click()
+    page.get_by_role("heading", level=1, name="Batch normalization: exercises").wait_for()
+    text = page.locator("article").inner_text()
+    assert "YOUR CODE HERE" in text and "BEGIN SOLUTION" not in text and "HIDDEN TESTS" not in text
+    assert not any("answers" in name for name in pages)
+    page.close()
+
+
+def test_a_figure_of_two_panels_is_stacked_on_a_phone(browser, book):
+    address, _ = book
+    for screen, shown in ((PHONE, True), (DESK, False)):
+        page = browser.new_page(viewport=screen)
+        page.goto(address + "notebooks/02_why_normalize.html")
+        pieces = page.locator(".panels").first.locator("svg")
+        boxes = [piece.bounding_box() for piece in pieces.all()]
+        assert len(boxes) > 1 and all(bool(box) == shown for box in boxes)
+        assert page.locator("img.stacked").first.is_visible() != shown
+        if shown:
+            assert all(box["x"] + box["width"] <= 390 and box["width"] > 200 for box in boxes)
+            assert sorted(box["y"] for box in boxes) == [box["y"] for box in boxes]
+        page.close()
+
+
+def test_the_code_is_folded_on_a_phone(browser, book):
+    address, _ = book
+    page = browser.new_page(viewport=PHONE)
+    page.goto(address + "notebooks/02_why_normalize.html")
+    code = page.locator(".cell_input").first
+    assert not code.is_visible()
+    page.get_by_text("Code", exact=True).first.click()
+    code.wait_for(state="visible")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"gamma": -1.5, "beta": 2.0},
+        {"offset": -3.0, "scale": 0.25},
+        {"batch_size": 2},
+        {"gamma": 2.0, "beta": -3.0, "batch_size": 77, "offset": 4.0, "scale": 2.0},
+    ],
+    ids=str,
+)
+def test_the_controls_on_the_page_compute_what_the_package_computes(browser, book, setting):
+    from gluon_bn.experiments import panel
+
+    address, _ = book
+    page = browser.new_page(viewport=DESK)
+    page.goto(address + f"notebooks/{FIRST}.html")
+    for name, value in setting.items():
+        page.locator(f'.controls input[name="{name}"]').fill(str(value))
+    values = {**panel.DEFAULTS, **setting}
+    shown = page.locator(".controls svg text[class]").all_text_contents()
+    for expected, name, text in zip(panel.before_and_after(**values), "XY", shown):
+        theirs = page.evaluate("([values, name]) => beforeAndAfter(values)[name]", [values, name])
+        assert len(theirs) == values["batch_size"]
+        assert max(abs(a - b) for a, b in zip(theirs, expected)) < 1e-4  # float64 there, float32 here
+        mean, std = (float(number) for number in re.findall(r"-?\d+\.\d\d", text))
+        assert text.startswith(name) and abs(mean - expected.mean()) < 0.006 and abs(std - expected.std()) < 0.006
     page.close()
 
 
@@ -256,7 +350,7 @@ def test_the_first_notebook_has_its_formulas_and_figures(browser, book):
     address, _ = book
     page = browser.new_page(viewport=PHONE)
     page.goto(address + f"notebooks/{FIRST}.html")
-    for kind, least in ((".formula svg", 10), (".cell_output img", 5)):
+    for kind, least in ((".formula svg", 10), (".cell_output .panels svg", 5)):
         boxes = [element.bounding_box() for element in page.locator(kind).all()]
         assert len(boxes) >= least, kind
         assert all(box["width"] > 4 and box["height"] > 4 for box in boxes), kind
