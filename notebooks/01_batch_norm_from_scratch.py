@@ -3,12 +3,15 @@
 #
 # You build batch normalization twice here: first the maths, as a function; then the bookkeeping, as a layer. Each step
 # is checked at once on a batch so small that you can do it in your head. Then LeNet learns to tell clothes apart
-# with your layer in it, and Gluon's own layer has to agree with yours. The code is given; the
-# [assignment](exercises/README.md) leaves it to you.
+# with your layer in it, and Gluon's own layer has to agree with yours. The code is given; the exercises
+# (`make assignment` writes them) leave it to you.
 #
-# You need what the first chapters of *Dive into Deep Learning* teach: arrays, `autograd.record()`, a `Block`.
-# Reading takes about 45 minutes, with a good place for a break after *The layer*; running takes two or three on two
-# cores. Wherever the text asks you to predict, do it before you look at the output. *Claim*, with a number such as C04,
+# **Afterwards you can** write batch normalization as a function and as a layer, say what each of its four numbers for a
+# unit is for, and tell when a layer uses the batch and when its moving averages.
+#
+# **It takes** what the first chapters of *Dive into Deep Learning* teach: arrays, `autograd.record()`, a `Block`. Reading
+# takes about 25 minutes, with a good place for a break after *The layer*; running takes two or three on two cores.
+# Wherever the text asks you to predict, do it before you open the output and the answer. *Claim*, with a number such as C04,
 # names a row in the [table](../docs/claims.md) of what the chapter claims.
 
 # %%
@@ -38,21 +41,27 @@ lr, batch_size = 1.0, 256
 # **Predict** the mean of each column, and the mean of the squared distances from it (the variance, divided by
 # the number of examples $m = 4$, not by $m - 1$).
 
-# %%
+# %% tags=["hide-output"]
 X = nd.array([[1, 2], [3, 2], [5, 6], [7, 6]])
 mean = X.mean(axis=0)
 var = ((X - mean) ** 2).mean(axis=0)
 print('mean', mean.asnumpy(), ' var', var.asnumpy())
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The second column is easy: every value is 2 away from 4. In the first the distances are 3, 1, 1, 3, so the variance is
 # $(9 + 1 + 1 + 9)/4 = 5$. From now on a cell with `assert` is the check: it says nothing if all is well.
+#
+# </details>
 
-# %%
+# %% tags=["hide-input"]
 assert mean.asnumpy().tolist() == [4, 4]
 assert var.asnumpy().tolist() == [5, 4]
 
 # %% [markdown]
+# **Try it.** Change one number of `X`, and predict how far both columns' means and variances move.
+#
 # ## Standardize each unit
 #
 # *Claim C04.* Subtracting the mean and dividing by the standard deviation makes every unit standardized: mean 0,
@@ -63,9 +72,18 @@ assert var.asnumpy().tolist() == [5, 4]
 # Here $i$ counts the examples and $j$ the units; $\mu_j$ and $\sigma_j$ are mean and standard deviation of column $j$.
 # **Predict** the second column of $\hat X$.
 
-# %%
+# %% tags=["hide-output"]
 X_hat = (X - mean) / var.sqrt()
 print(X_hat.asnumpy().round(3))
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# It is $-1, -1, 1, 1$: each value is 2 away from 4, and the deviation is 2. Both columns have mean 0 and variance 1.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert numpy.allclose(X_hat.asnumpy().mean(axis=0), 0, atol=1e-6)
 assert numpy.allclose(X_hat.asnumpy().var(axis=0), 1, atol=1e-6)
 
@@ -73,16 +91,25 @@ assert numpy.allclose(X_hat.asnumpy().var(axis=0), 1, atol=1e-6)
 # It works, so let us **break it**. A unit may be constant over a batch: a sigmoid that is saturated, a pixel at the rim
 # of every image. **Predict** what its standardized value is.
 
-# %%
+# %% tags=["hide-output"]
 X_constant = nd.array([[1, 2], [3, 2], [5, 2], [7, 2]])  # the second unit never changes
 mean_c = X_constant.mean(axis=0)
 var_c = ((X_constant - mean_c) ** 2).mean(axis=0)
 broken = (X_constant - mean_c) / var_c.sqrt()
 print(broken.asnumpy().round(3))
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Zero divided by zero, which is not a number.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert numpy.isnan(broken.asnumpy()[:, 1]).all()
 
 # %% [markdown]
-# Zero divided by zero. The remedy is a small number $\epsilon$, in code `eps`, under the root. It costs a little: a
+# The remedy is a small number $\epsilon$, in code `eps`, under the root. It costs a little: a
 # variance $v$ becomes $v/(v + \epsilon)$ rather than 1.
 
 # %%
@@ -93,6 +120,8 @@ assert (mended.asnumpy()[:, 1] == 0).all()
 assert numpy.allclose(mended.asnumpy()[:, 0].var(), 5 / (5 + eps))
 
 # %% [markdown]
+# **Try it.** Make `eps` 1 and run the cells again: what becomes of the variance of the first unit?
+#
 # ## Scale and shift
 #
 # A layer after which every unit has mean 0 and variance 1 would be a poorer layer: a sigmoid, for one, would
@@ -103,20 +132,31 @@ assert numpy.allclose(mended.asnumpy()[:, 0].var(), 5 / (5 + eps))
 # *Claim C24.* Each unit, or channel, has its own pair. **Predict** what becomes of the first column if only the second
 # one's $\gamma$ and $\beta$ are changed.
 
-# %%
+# %% tags=["hide-output"]
 X_hat = (X - mean) / (var + eps).sqrt()
 Y = nd.array([[1, 10]]) * X_hat + nd.array([[0, 3]])
 print(Y.asnumpy().round(2))
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Nothing: it stays as it is. The second column becomes $10 \hat x + 3$, that is $-7, -7, 13, 13$.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert numpy.allclose(Y.asnumpy()[:, 0], X_hat.asnumpy()[:, 0])
 assert numpy.allclose(Y.asnumpy()[:, 1], [-7, -7, 13, 13], atol=1e-4)
 
 # %% [markdown]
+# **Try it.** Which gamma and beta give the first column back as it was, mean 4 and variance 5?
+#
 # ## Images: one mean for each channel
 #
 # The output of a convolution is four-dimensional: (examples, channels, height, width). Let us see what our line of
 # code does to it. **Predict** the shape of the mean.
 
-# %%
+# %% tags=["hide-output"]
 images = nd.random.normal(3, 2, shape=(8, 6, 5, 4))
 print('averaged over the examples alone:', images.mean(axis=0).shape)
 per_channel = images.mean(axis=(0, 2, 3), keepdims=True)
@@ -124,8 +164,12 @@ print('averaged over all but the channels:', per_channel.shape)
 
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The first one is broken: it has a mean for every pixel, $6 \cdot 5 \cdot 4 = 120$ of them from 8 values each, and a
 # shirt moved by one pixel would be normalized by other numbers. The second is mended.
+#
+# </details>
 #
 # *Claim C22.* A channel is one unit that is seen at many places: with $m$ images of $p$ by $q$ pixels, all
 # $m \cdot p \cdot q$ values of it share one mean and one variance. So it must be the same as laying out all places as
@@ -143,35 +187,58 @@ as_images = standardize(images, (0, 2, 3))
 assert numpy.allclose(as_images.asnumpy(), as_table.asnumpy(), atol=1e-5)
 
 # %% [markdown]
+# **Try it.** Normalize `images` with `axes=(1, 2, 3)`: which values share a mean then?
+#
 # ## One example alone
 #
 # So far the examples of a batch depend on each other: the mean is everybody's. When the net is in use, that is not
 # wanted, and with a single example it cannot work at all. **Predict** what is left of an example
 # that is normalized by its own mean.
 
-# %%
+# %% tags=["hide-output"]
 alone = X[2:3]  # the third row, (5, 6)
 print('alone:       ', standardize(alone, 0)[0].asnumpy())
 print('in its batch:', standardize(X, 0)[2].asnumpy().round(3))
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Nothing: it is its own mean, so all its units become 0.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert (standardize(alone, 0).asnumpy() == 0).all()
 
 # %% [markdown]
-# Nothing. So while we train, we collect *moving averages* of the means and the variances, and use these afterwards:
+# So while we train, we collect *moving averages* of the means and the variances, and use these afterwards:
 #
 # $$\text{new} = \text{momentum} \cdot \text{old} + (1 - \text{momentum}) \cdot \text{batch}$$
 #
 # Here `momentum` weighs the *old* value. **Predict** what both become after one batch, from 0 and with momentum 0.9.
 
-# %%
+# %% tags=["hide-output"]
 momentum = 0.9
 moving_mean = momentum * nd.zeros(2) + (1 - momentum) * mean
 moving_var = momentum * nd.zeros(2) + (1 - momentum) * var
 print('moving_mean', moving_mean.asnumpy(), ' moving_var', moving_var.asnumpy())
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# A tenth of the way from 0 to the batch's: $0.1 \cdot 4 = 0.4$ for both means, $0.1 \cdot 5 = 0.5$ and $0.4$ for the
+# variances.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert numpy.allclose(moving_mean.asnumpy(), [0.4, 0.4])
 assert numpy.allclose(moving_var.asnumpy(), [0.5, 0.4])
 
 
 # %% [markdown]
+# **Try it.** With `momentum = 0.5`, how many batches does the average need to come within a hundredth of 4?
+#
 # ## The function
 #
 # *Claim C26.* Now all of it in one function. Whether we train or predict, autograd knows: `autograd.is_training()` is
@@ -208,7 +275,7 @@ assert numpy.allclose(kept_var.asnumpy(), [[0.5, 0.4]])
 # *Claim C10.* With the averages in place, an example may come alone: it gets what it gets in company. In training it
 # does not; there the company decides. **Predict** which of the two lines below prints the same row twice.
 
-# %%
+# %% tags=["hide-output"]
 wild = nd.array([[100, -100]])
 company = nd.concat(alone, wild, dim=0)  # the third row of X beside a wild one
 
@@ -219,14 +286,22 @@ def normalized(batch, row):
 print('prediction:', normalized(X, 2), normalized(company, 0), normalized(alone, 0))
 with autograd.train_mode():
     print('training:  ', normalized(X, 2), normalized(company, 0))
-    assert not numpy.allclose(normalized(X, 2), normalized(company, 0))
-assert (normalized(X, 2) == normalized(company, 0)).all()
-assert (normalized(X, 2) == normalized(alone, 0)).all()
 
 # %% [markdown]
-# Why does prediction not give 0.447 and 1, too? After one batch the averages are only a tenth of the way from 0:
+# <details><summary>Answer</summary>
+#
+# The first. Why does prediction not give 0.447 and 1, too? After one batch the averages are only a tenth of the way from 0:
 # $(5 - 0.4)/\sqrt{0.5} = 6.505$. After fifty such batches they have all but arrived.
 #
+# </details>
+
+# %% tags=["hide-input"]
+assert (normalized(X, 2) == normalized(company, 0)).all()
+assert (normalized(X, 2) == normalized(alone, 0)).all()
+with autograd.train_mode():
+    assert not numpy.allclose(normalized(X, 2), normalized(company, 0))
+
+# %% [markdown]
 # Before you trust your function, let it be examined: `check.batch_norm` tries it on small batches of both shapes,
 # gradients included, and names the mistake where there is one.
 
@@ -238,6 +313,8 @@ result
 
 # %% [markdown]
 # The *note* is true of the chapter's own function, too; the layer will see to it.
+#
+# **Try it.** Swap `momentum` and `1 - momentum` in `my_batch_norm`, and let the check examine it.
 #
 # ## The layer
 #
@@ -266,7 +343,7 @@ class MyFirstBatchNorm(nn.Block):
 # It runs, and it trains. But let us **break it**: save a trained layer, load it into a new one, and predict.
 # **Predict** whether the two outputs are the same.
 
-# %%
+# %% tags=["hide-output"]
 def after_save_and_load(layer_class):
     old, new = layer_class(2, 2), layer_class(2, 2)
     old.initialize()
@@ -279,13 +356,21 @@ def after_save_and_load(layer_class):
 
 old, new = after_save_and_load(MyFirstBatchNorm)
 print('the old one:', old[0], ' the new one:', new[0])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Far apart, and no word of warning: the averages are plain arrays, and `save_parameters` saves parameters. A new layer
+# starts from a moving variance of 0, so it divides by $\sqrt\epsilon$, that is, multiplies by 316.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert not numpy.allclose(old, new)
 
 
 # %% [markdown]
-# Far apart, and no word of warning: the averages are plain arrays, and `save_parameters` saves parameters. A new layer
-# starts from a moving variance of 0, so it divides by $\sqrt\epsilon$, that is, multiplies by 316. The second, quieter
-# fault is the one of the note: the averages come out of recorded computations and hang on them, so memory grows with
+# The second, quieter fault is the one of the note: the averages come out of recorded computations and hang on them, so memory grows with
 # every batch.
 #
 # Both are mended by making the averages parameters that take no gradient, and writing the values into them while
@@ -324,23 +409,29 @@ assert numpy.allclose(layer.moving_mean.data().asnumpy(), [[0.4, 0.4]])
 assert numpy.allclose(layer.moving_var.data().asnumpy(), [[0.5, 0.4]])
 
 # %% [markdown]
+# **Try it.** Let `MyBatchNorm` start `moving_var` at `init.One()`: what does an untrained layer do to `X` in prediction
+# mode?
+#
 # ## Move it yourself
 #
 # Before we train, look at what the layer does to a whole distribution. The unit below is lopsided on purpose. From left
 # to right: as it starts; its input moved and stretched; another gamma and beta; only eight examples. **Predict** which
 # of the lower histograms differ from the first.
 
-# %%
+# %% tags=["hide-output"]
 panel.plot_settings({}, {'offset': 4.0, 'scale': 2.0}, {'gamma': 2.0, 'beta': -3.0},
                     {'batch_size': 8})
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Moving and stretching the input leaves no trace behind the layer; the mean there is beta's alone, the spread is
 # gamma's. The shape stays lopsided: only mean and variance are normalized. And with eight examples the statistics are
 # those eight's.
 #
-# Run the next cell for controls of your own (in a page that is only read, you see the picture that it starts with). Try
-# a negative gamma, and a batch of two.
+# </details>
+#
+# **Try it.** Run the next cell and move the controls: a negative gamma, a batch of two. (They work in the web page, too.)
 
 # %%
 panel.show()
@@ -353,7 +444,7 @@ panel.show()
 # your choice between each affine map and its sigmoid; the last map has neither. The norms have 6, 16, 120 and 84 units.
 # **Predict** how many numbers your four layers keep.
 
-# %%
+# %% tags=["hide-output"]
 def mine_in_lenet(fn=my_batch_norm):
     def norm(num_features, num_dims):
         return MyBatchNorm(num_features, num_dims, fn)
@@ -366,11 +457,19 @@ fresh_net(nd.zeros((1, 1, 28, 28)))
 arrays = [p.data() for p in fresh_net.collect_params('.*batchnorm').values()]
 count = sum(array.size for array in arrays)
 print(count, 'numbers in', len(arrays), 'arrays')
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Four for each unit, 904. Only half of them, gamma and beta, are learned; the others are the averages.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert count == 4 * (6 + 16 + 120 + 84)
 
 # %% [markdown]
-# Four for each unit. Only half of them, gamma and beta, are learned; the others are the averages. Now the clothes:
-# 60,000 images of ten kinds to learn from, 10,000 others to test on.
+# Now the clothes: 60,000 images of ten kinds to learn from, 10,000 others to test on.
 
 # %%
 train_iter, test_iter = gluon_bn.load_data_fashion_mnist(batch_size)
@@ -441,11 +540,13 @@ histories = {}
 histories['fused', 0] = gluon_bn.train(trained_net, train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
+# **Try it.** Give `mine_in_lenet` a function that returns X as it came, and train: is it the net without a norm?
+#
 # ## What gamma and beta have learned
 #
 # They began as 1 and 0, alike for all. **Predict**: have they stayed near there? Do the channels of one layer agree?
 
-# %%
+# %% tags=["hide-output"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
 norms = [block for block in trained_net if isinstance(block, MyBatchNorm)]
 # Figure: the learned gamma (left) and beta (right) of each channel or unit in the four layers, one dot each
@@ -455,13 +556,24 @@ for ax, name, start in zip(axes, ('gamma', 'beta'), (1, 0)):
         values = getattr(block, name).data().asnumpy().ravel()
         spread = number + numpy.linspace(-0.25, 0.25, len(values))
         ax.scatter(spread, values, s=12, color=plots.COLORS['fused'])
-        assert abs(values - start).max() > 0.01
     ax.set(title=name, xticks=[1, 2, 3, 4],
            xticklabels=['conv 1\n6', 'conv 2\n16', 'dense 1\n120', 'dense 2\n84'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Each dot is a channel or a unit; the dotted line is where they all began. They have gone their own ways: the net
-# makes use of its freedom to have other means and spreads than 0 and 1. In the dense layers a unit is
+# makes use of its freedom to have other means and spreads than 0 and 1.
+#
+# </details>
+
+# %% tags=["hide-input"]
+for block in norms:
+    assert abs(block.gamma.data() - 1).max().asscalar() > 0.01
+    assert abs(block.beta.data()).max().asscalar() > 0.01
+
+# %% [markdown]
+# In the dense layers a unit is
 #
 # $$y = \phi(\mathrm{BN}(Wu + b))$$
 #
@@ -481,12 +593,14 @@ by_hand = (affine - affine.mean(axis=0)) / numpy.sqrt(affine.var(axis=0) + 1e-5)
 assert numpy.allclose(y.asnumpy(), 1 / (1 + numpy.exp(-by_hand)), atol=1e-5)
 
 # %% [markdown]
+# **Try it.** Plot the moving means instead: which layer's are furthest from 0?
+#
 # ## Gluon's own layer
 #
 # *Claim C28.* Gluon has such a layer, `nn.BatchNorm`, and it asks for no sizes: it takes them from its first input.
 # Ours are given by hand, so they can be wrong. **Predict** what each of the two does with 6 channels.
 
-# %%
+# %% tags=["hide-output"]
 images_6 = nd.random.normal(shape=(4, 6, 5, 5))
 gluon_layer = nn.BatchNorm()
 gluon_layer.initialize()
@@ -500,12 +614,18 @@ except ValueError as error:
     print('ours: ', error)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Gluon's layer takes six; ours was made for five, and says so.
+#
+# </details>
+#
 # *Claim C30.* In training it ought to be the same computation, for Gluon's `epsilon` and `momentum` are those of our
 # layer: 1e-5, and 0.9 for the *old* value. (Other libraries differ: in PyTorch `momentum` weighs the new value.) Two
 # things about the averages do differ: Gluon's `running_var` starts at 1, where `moving_var` above starts at 0, and
 # Gluon 1.9.1 moves both averages in the backward pass, on a CPU.
 
-# %%
+# %% tags=["hide-input"]
 assert gluon_layer._kwargs['eps'] == 1e-5 and gluon_layer._kwargs['momentum'] == 0.9
 assert (gluon_layer.running_var.data().asnumpy() == 1).all()
 
@@ -529,28 +649,41 @@ print(f'loss with your function {my_loss:.5f}, with Gluon {gluon_loss:.5f}')
 assert abs(my_loss - gluon_loss) < 1e-2
 
 # %% [markdown]
+# **Try it.** Let `gluon_layer` see a second batch of another number of channels: what does it say?
+#
 # ## Three curves
 #
 # Now the question for which all this was done: does it help? Three nets from the same weights, with the same learning
 # rate, batches and pooling. One is trained already. **Predict** the curve of the one without any norm.
 
-# %%
+# %% tags=["hide-output"]
 training.seed_everything(0)
 plain_net = gluon_bn.lenet('none')
 # Figure: loss and accuracies of LeNet without normalization, over the epochs
 histories['none', 0] = gluon_bn.train(plain_net, train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
-# It learns next to nothing at first. And with Gluon's layer? **Predict** how far its curve is from that of
-# your layer.
+# <details><summary>Answer</summary>
+#
+# It learns next to nothing at first.
+#
+# </details>
+#
+# And with Gluon's layer? **Predict** how far its curve is from that of your layer.
 
-# %%
+# %% tags=["hide-output"]
 training.seed_everything(0)
 gluon_net = gluon_bn.lenet('gluon')
 # Figure: loss and accuracies of LeNet with Gluon's layer, over the epochs
 histories['gluon', 0] = gluon_bn.train(gluon_net, train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Hardly: they are the same computation, up to rounding.
+#
+# </details>
+#
 # One run is an anecdote. Two more seeds, that is, other initial weights and another order of the images, with your
 # layer and without. This takes a minute or more.
 
@@ -588,6 +721,8 @@ assert max(yours) < min(without)
 assert abs(final['fused', 0] - final['gluon', 0]) < 0.05
 
 # %% [markdown]
+# **Try it.** Set `num_epochs` to 10 in the first cell: do the curves meet?
+#
 # ## What we saw, and what we did not show
 #
 # - Batch normalization is a mean, a variance, and a line of arithmetic for each unit; over images, for each channel.

@@ -10,8 +10,11 @@
 # two new parameters $\gamma$ and $\beta$ are for. The example is from Goodfellow, Bengio and Courville, *Deep
 # Learning* (2016), section 8.7.1; batch normalization itself is by Ioffe and Szegedy (2015).
 #
-# Each section asks you for a prediction, runs, and then checks. It takes about a minute on two cores. The first
-# cell loads the experiments; their code is in `gluon_bn/experiments/`.
+# **Afterwards you can** say why one rate does not suit a deep chain, what normalizing one unit of it changes and what it
+# does not, and why a penalty, renormalizing and whitening are no substitute.
+#
+# **It takes** notebook 01, and the chain rule. Reading takes about 21 minutes, with a good place for a break after
+# section 7; running takes about one on two cores. Each section asks you for a prediction, runs, and then checks.
 
 # %%
 # %matplotlib inline
@@ -33,14 +36,20 @@ seeds = range(5)
 # The first-order Taylor series knows $c_0$ and $c_1$. **Predict:** twelve layers, all weights 1.1, $\epsilon =
 # 0.03$. How much of the change of $y$ is in the terms from order 2 on?
 
-# %%
+# %% tags=["hide-output"]
 w = np.full(12, 1.1)
 effects = chain.effects_by_order(1.0, w, step=0.03)
 figures.orders(effects)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The black bar promises nearly the whole value of $y$, which is 3.1; the other orders take a third of it back,
-# with alternating signs. **Check** that the bars are all there is: with $c_1$ as predicted, they sum to the true
+# with alternating signs.
+#
+# </details>
+#
+# **Check** that the bars are all there is: with $c_1$ as predicted, they sum to the true
 # change, to the last digits of float64.
 
 # %%
@@ -52,15 +61,21 @@ print(f'y = {effects[0]:.2f}: predicted decrease {predicted:.2f}, actual {actual
 # %% [markdown]
 # **Predict:** keep the step at 0.01 and add layers. For which weights do prediction and truth part, and where?
 
-# %%
+# %% tags=["hide-output"]
 depths = range(1, 21)
 changes = {weight: [chain.change(1.0, np.full(l, weight), 0.01) for l in depths]
            for weight in (0.9, 1.0, 1.1)}
 figures.changes_over_depth(depths, changes)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Mind the three scales. With weights of 0.9 a deep chain hardly reacts; with 1.1 it reacts a thousand times more
-# strongly, and the prediction is far too large. **Check:** one layer is exact; twenty layers of 1.1
+# strongly, and the prediction is far too large.
+#
+# </details>
+#
+# **Check:** one layer is exact; twenty layers of 1.1
 # are not.
 
 # %%
@@ -69,12 +84,14 @@ assert np.isclose(p1, a1)
 assert p20 > 1.5 * a20
 
 # %% [markdown]
+# **Try it.** Draw the weights at random, `w = 1 + 0.3 * np.random.randn(12)`: which orders matter now?
+#
 # ## 2. A step made to measure
 #
 # *Claim C02.* If $y$ shall fall by 0.1, first order suggests $\epsilon = 0.1 / g^\top g$. **Predict:** does $y$
 # then fall by 0.1? Left all weights are equal; right they are drawn around 1, ten seeds.
 
-# %%
+# %% tags=["hide-output"]
 depths = range(1, 21)
 equal = {weight: [chain.decrease_by_measure(np.full(l, weight)) for l in depths]
          for weight in (0.8, 0.9, 1.0, 1.1, 1.2)}
@@ -82,13 +99,19 @@ random = [[chain.decrease_by_measure(chain.draw_weights(l, 0.5, seed)) for l in 
 figures.intended_over_depth(depths, equal, random)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Never exactly, from two layers on. But *how far* it misses has a condition. Equal weights give
 #
 # $$y\left(1 - \Big(1 - \frac{0.1}{l\,y}\Big)^{l}\right) \approx y\,(1 - e^{-0.1/y}) ,$$
 #
 # which depends on $y$ and hardly on the depth: 5 % short at $y = 1$, next to nothing at a large $y$, and hopeless
 # where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$
-# rise, and another makes it fall by thousands. **Check** both.
+# rise, and another makes it fall by thousands.
+#
+# </details>
+#
+# **Check** both.
 
 # %%
 l = np.arange(2, 21)
@@ -100,13 +123,15 @@ deep = np.array(random)[:, -1]
 assert deep.min() < 0 and deep.max() > 1000
 
 # %% [markdown]
+# **Try it.** Ask for a decrease of 0.01 instead of 0.1. Does the step miss it by less, in proportion?
+#
 # ## 3. One term of second order
 #
 # *Claim C03.* Among the terms of order two is $\epsilon^2 g_1 g_2\, w_3 w_4 \cdots w_l$. It is negligible or
 # exponentially large, as the product of the other weights is. **Predict** its size over the depth for weights of
 # 0.9, 1 and 1.1: first for one fixed step, then for the step of section 2, made to measure each time.
 
-# %%
+# %% tags=["hide-output"]
 depths, fixed, chosen = range(2, 21), {}, {}
 term = chain.second_order_term
 for weight in (0.9, 1.0, 1.1):
@@ -116,10 +141,16 @@ for weight in (0.9, 1.0, 1.1):
 figures.second_order(depths, fixed, chosen)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The left picture is the claim. It is true *for a given step*; the gradients hold the other weights as well, so
 # the exponent is even three times as steep, $\epsilon^2 w^{3l-4}$. The right picture is its condition: a step
 # made to measure shrinks where the weights are large, the term becomes $0.01/(l^2 w^l)$, and the curves change
-# places. **Check** the exponents.
+# places.
+#
+# </details>
+#
+# **Check** the exponents.
 
 # %%
 l = np.arange(2, 21)
@@ -128,22 +159,28 @@ for weight in (0.9, 1.0, 1.1):
     assert np.allclose(chosen[weight], 0.01 / (l ** 2 * weight ** l))
 
 # %% [markdown]
+# **Try it.** Look at the term of $w_1$ and $w_2$ when one of the other weights is 0.1.
+#
 # ## 4. What an update does to the last unit but one
 #
 # *Claim C13.* Let $x$ be a unit Gaussian. The unit $h_{l-1} = x\,w_1\cdots w_{l-1}$ is Gaussian too, but which
 # one? We add random updates to nine lower weights of 1, a hundred for each size. **Predict** the variance of
 # $h_{9}$, and that of the same unit behind `batch_norm`.
 
-# %%
+# %% tags=["hide-output"]
 sizes = (0.01, 0.03, 0.1, 0.3)
 units = [chain.moments_under_updates(size) for size in sizes]
 raw, standardized = [[[u.var for u in kind] for kind in pair] for pair in zip(*units)]
 figures.variances(sizes, raw, standardized)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # An update of 0.1 in each weight, one in ten, already spreads the variance over more than a factor of ten.
 # Whether that is "extreme" is a matter of the step: at 0.01 all hundred stay within a factor of 1.4. The normalized
 # unit stays within a hundredth of 1 at all four sizes, and within a thousandth up to 0.1.
+#
+# </details>
 
 # %%
 of_seeds = [[[u.var for u in chain.moments_under_updates(size, seed=seed)[0]] for seed in range(3)]
@@ -156,6 +193,8 @@ figures.table([(size, *by_seed) for size, by_seed in zip(sizes, spread)],
               ['update', 'largest variance / smallest: seed 0', 'seed 1', 'seed 2'])
 
 # %% [markdown]
+# **Try it.** At which size of the update does the variance stay within a factor of 2?
+#
 # ## 5. Mend it: normalize one unit
 #
 # *Claim C11.* Put batch normalization on $h_{l-1}$: $\;\hat y = w_l\,\hat h_{l-1}$. Whatever the lower weights become,
@@ -163,14 +202,20 @@ figures.table([(size, *by_seed) for size, by_seed in zip(sizes, spread)],
 # **Predict:** the loss of the chain against the target $2x$, over one lower weight and the last weight. Left it is a
 # curved valley, $w_1 w_l = 2$. And right?
 
-# %%
+# %% tags=["hide-output"]
 lower, last = np.linspace(0.1, 3, 25), np.linspace(-1, 5, 25)
 without = chain.loss_surface(lower, last, normalize=False)
 with_bn = chain.loss_surface(lower, last, normalize=True)
 figures.surfaces(lower, last, without, with_bn)
 
 # %% [markdown]
-# A straight valley: the best $w_l$ is 2, wherever the lower weight is. **Check:** the loss is $(w_l - 2)^2$ in
+# <details><summary>Answer</summary>
+#
+# A straight valley: the best $w_l$ is 2, wherever the lower weight is.
+#
+# </details>
+#
+# **Check:** the loss is $(w_l - 2)^2$ in
 # every column; and the shape of the unit, skewness and kurtosis, is that of $x$ after any update. (Batch
 # normalization does not *make* a unit Gaussian: it sets two moments. Here the others are right because $x$'s
 # are.)
@@ -184,13 +229,15 @@ names = ['mean', 'variance', 'skewness', 'excess kurtosis']
 figures.table(zip(names, shapes.min(axis=0), shapes.max(axis=0)), ['of 100 updates', 'lowest', 'highest'])
 
 # %% [markdown]
+# **Try it.** Let the last weight start at $-1$: does the valley change for the normalized chain?
+#
 # ## 6. The corners
 #
 # *Claim C12.* Two things below can still reach the output: a weight of 0 takes $x$ away, and a change of sign
 # turns $\hat h$ over. **Predict** the normalized unit for the example $x = 1$ while one lower weight runs from
 # $-1.5$ to $1.5$. Then predict it again when the other lower weights multiply to 0.01 or 0.001.
 
-# %%
+# %% tags=["hide-output"]
 weights = np.linspace(-1.5, 1.5, 301)
 curves = {}
 for product in (1, 0.01, 0.001):  # the minibatch -1, 1 has mean 0 and variance 1
@@ -199,11 +246,16 @@ for product in (1, 0.01, 0.001):  # the minibatch -1, 1 has mean 0 and variance 
 figures.corner_cases(weights, curves)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # With a product of 1 it is a step: only the sign counts. With small weights the corner becomes a wide ramp,
 # because the normalized variance is $v/(v + \mathtt{eps})$: as soon as $h_{l-1}$ has a deviation of about
 # $\sqrt{\mathtt{eps}} = 0.003$, it is no longer standardized. A deep chain gets there without any zero: nineteen
-# weights of 0.7 multiply to 0.001. The second cell counts sign changes among random updates, to see how rare they
-# are.
+# weights of 0.7 multiply to 0.001.
+#
+# </details>
+#
+# The next cell counts sign changes among random updates, to see how rare they are.
 
 # %%
 assert np.isclose(curves[1][-1], 1, atol=1e-4) and np.isclose(curves[1][0], -1, atol=1e-4)
@@ -218,21 +270,29 @@ figures.table([(size, *shares) for size, shares in flips.items()],
 # Rare, then, as long as the steps are small against the weights: with steps of half a weight, about a fifth
 # of the updates flips it.
 #
+# **Try it.** Set `eps` to 0 in `standardize`: where does the ramp go?
+#
 # ## 7. Train both
 #
 # *Claims C13 and C14.* Now the chain learns $y = 2x$ by gradient descent on all ten weights, five seeds.
 # **Predict** for a rate of 0.1: the loss, the variance that the last layer sees, and the gradient of the nine
 # lower weights.
 
-# %%
+# %% tags=["hide-output"]
 without = [chain.train_chain(normalize=False, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
 with_bn = [chain.train_chain(normalize=True, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
 figures.trainings(without, with_bn)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Without normalization the chain explodes or dies (lines that leave the picture end at $10^6$). With it, it
 # learns. A slower rate rescues the plain chain: at 0.01 its last loss is even lower than that of the normalized
-# one. What normalization buys in this example is a rate at which the plain chain fails. **Check:**
+# one. What normalization buys in this example is a rate at which the plain chain fails.
+#
+# </details>
+#
+# **Check:**
 
 # %%
 assert sum(not run.loss[-1] < 1 for run in without) >= 4
@@ -249,7 +309,7 @@ figures.table(rows, ['rate, no BN', 'largest factor of the variance in one step:
 # gradient vanishes. Not quite, in fact: what is left is of the size $\mathtt{eps}/v$. **Predict** what happens
 # when the lower weights multiply to so little that $v$ is below eps.
 
-# %%
+# %% tags=["hide-output"]
 rows = []
 for product, eps in ((1.0, 0.0), (1.0, 1e-5), (1e-3, 0.0), (1e-3, 1e-5)):
     pairs = [chain.lower_gradient(product, eps, seed=seed) for seed in seeds]
@@ -258,8 +318,13 @@ for product, eps in ((1.0, 0.0), (1.0, 1e-5), (1e-3, 0.0), (1e-3, 1e-5)):
 figures.table(rows, ['product below', 'eps', 'gradient of w1, with BN / without: median', 'lowest', 'highest'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Without eps: rounding, at both sizes. With eps it is small while $v \gg \mathtt{eps}$; below, the normalization
 # multiplies by up to $1/\sqrt{\mathtt{eps}} = 316$, and the gradient of the lower weights is larger than without it.
+#
+# </details>
+#
 # **Check:**
 
 # %%
@@ -270,23 +335,31 @@ assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][3] > 1 
 # (In a network with nonlinear activations the lower layers also change the shape of the data. Whether they stay useful
 # there takes a real network: notebook 05, section 5.)
 #
+# **Try it.** Train the plain chain at a rate of 0.03. How many of the five seeds learn?
+#
 # ## 8. Before: a penalty
 #
 # *Claim C08.* Could the cost not simply ask for normalized units? We add $\lambda\,\mathrm{mean}_j\big(\mu_j^2 +
 # (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen hidden ReLU units, and train. **Predict** what is
 # left of $\mu_j$ and $\sigma_j^2 - 1$ at each $\lambda$.
 
-# %%
+# %% tags=["hide-output"]
 weights = (0, 0.01, 0.1, 1, 10)
 rests = [[alternatives.train_with_penalty(weight, seed=seed) for seed in range(3)] for weight in weights]
 leaves = alternatives.batch_norm_leaves()
 figures.penalties(weights, rests, leaves)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # A tug of war (bars: three seeds): a light penalty leaves a lot. A heavy one leaves a few hundredths, but it
 # dictates the step: at $\lambda = 10$ we had to make it ten times smaller, and after the same number of steps the
 # cost itself is several times as high. Batch normalization leaves rounding in the mean and $\mathtt{eps}/v$ in the
-# variance, by definition. **Check:**
+# variance, by definition.
+#
+# </details>
+#
+# **Check:**
 
 # %%
 left = np.array([[np.sqrt((rest.mean ** 2).mean()) for rest in runs] for runs in rests])
@@ -296,6 +369,8 @@ assert np.median(cost[4]) > 2 * np.median(cost[3])
 assert np.abs(leaves.mean).max() < 1e-14 and np.abs(leaves.var - 1).max() < 1e-3
 
 # %% [markdown]
+# **Try it.** Penalize only the mean. What happens to the variance?
+#
 # ## 9. Before: renormalize after each step
 #
 # *Claim C09.* Or let the gradient ignore the statistics, and after each step rescale the weights so that every
@@ -304,29 +379,40 @@ assert np.abs(leaves.mean).max() < 1e-14 and np.abs(leaves.var - 1).max() < 1e-3
 # each we measure the share that is merely a shift or a stretch of a unit. **Predict** the shares for both
 # methods, here with white inputs ($X^\top X = mI$), three seeds.
 
-# %%
+# %% tags=["hide-output"]
 run = alternatives.train_renormalizing
 white = {method: [run(method, seed=seed, white=True, eps=0.0) for seed in range(3)]
          for method in ('renormalize', 'batch_norm')}
 figures.wastes(white['renormalize'], white['batch_norm'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The first two pictures are the claim: again and again a part of each step is proposed and undone, and with batch
 # normalization that share is 0 (rounding). The part is a fifth of the first gradient, soon less than a hundredth, yet
 # about a tenth, and later more, of how $H$ moves. The third picture is a surprise: the two losses lie on each other.
-# What is undone here costs no time. Now inputs with an offset and correlations. **Predict** again, above all the middle
-# picture.
+# What is undone here costs no time.
+#
+# </details>
+#
+# Now inputs with an offset and correlations. **Predict** again, above all the middle picture.
 
-# %%
+# %% tags=["hide-output"]
 plain = {method: [run(method, seed=seed, eps=0.0) for seed in range(3)]
          for method in ('renormalize', 'batch_norm')}
 figures.wastes(plain['renormalize'], plain['batch_norm'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Batch normalization still *proposes* no shift and no stretch: left it is 0. But a gradient reaches $H = XW + b$
 # through $X$, and if $X$ is not white the step on $W$ moves means and deviations all the same; the next
 # normalization takes that away. So "no wasted steps" holds for the gradient of the activations, and for the
-# weights only with white inputs. **Check** all four:
+# weights only with white inputs.
+#
+# </details>
+#
+# **Check** all four:
 
 # %%
 for runs in (white, plain):
@@ -338,6 +424,8 @@ ends = [(a.loss[-1], b.loss[-1]) for a, b in zip(white['renormalize'], white['ba
 assert np.allclose(*zip(*ends), rtol=0.1)
 
 # %% [markdown]
+# **Try it.** Use a rate ten times as small: does renormalizing waste less?
+#
 # ## 10. Why not whiten?
 #
 # *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor
@@ -346,15 +434,21 @@ assert np.allclose(*zip(*ends), rtol=0.1)
 # $md^2 + d^3/6$, where standardizing takes $3md$. **Predict** the time over the width $d$, for $m = 1024$ rows, against
 # our `batch_norm` and Gluon's compiled layer.
 
-# %%
+# %% tags=["hide-output"]
 widths = (16, 32, 64, 128, 256, 512)
 times = alternatives.milliseconds(widths)
 figures.times(widths, times)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # In time, "much more expensive" needs a wide layer and a good implementation on the other side. The curve of whitening
 # stays above that of Gluon's layer, but our `batch_norm`, which is written to be read, takes as long as a whitening or
-# longer in narrow layers. **Check** what each leaves of the correlations, and count: times vary with the machine, the
+# longer in narrow layers.
+#
+# </details>
+#
+# **Check** what each leaves of the correlations, and count: times vary with the machine, the
 # number of multiplications does not.
 
 # %%
@@ -369,13 +463,15 @@ figures.table([(d, f'{ratio:.1f}') for d, ratio in zip(widths, work)],
               ['units', 'multiplications: whitening / standardizing'])
 
 # %% [markdown]
+# **Try it.** Whiten with `eps = 1`: how much correlation is left?
+#
 # ## 11. What $\gamma$ and $\beta$ give back
 #
 # *Claim C17.* $\gamma\hat H + \beta$ can be what $H$ was: choose $\gamma = \sigma$ and $\beta = \mu$. **Predict**
 # the difference $\gamma\hat H + \beta - H$ on the minibatch itself, and on another one of the same kind with the
 # same $\gamma$ and $\beta$.
 
-# %%
+# %% tags=["hide-output"]
 rows = []
 for seed in range(3):
     random = np.random.RandomState(seed)
@@ -386,11 +482,17 @@ for seed in range(3):
 figures.table(rows, ['seed', 'same minibatch', 'another minibatch'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The identity is there, with $\gamma = \sqrt{\sigma^2 + \mathtt{eps}}$ to the last digit, *for one minibatch*:
 # another has other statistics, and the same $\gamma$ and $\beta$ move it. The family of functions is the same
-# once the statistics are fixed, as in prediction. **Check:**
+# once the statistics are fixed, as in prediction.
+#
+# </details>
+#
+# **Check:**
 
-# %%
+# %% tags=["hide-input"]
 assert max(row[1] for row in rows) < 1e-12
 assert min(row[2] for row in rows) > 0.1
 
@@ -399,28 +501,36 @@ assert min(row[2] for row in rows) > 0.1
 # minibatch through fifty random affine layers, with sizes and offsets all over the place. **Predict** mean and
 # deviation of the unit behind each, and of $\gamma\hat H + \beta$ with $\gamma = 1.5$, $\beta = 0.7$.
 
-# %%
+# %% tags=["hide-output"]
 raw, normalized = reparametrization.output_statistics(beta=0.7, gamma=1.5)
 rows = [(name, f'{a.min():.2f} to {a.max():.2f}', f'{b.min():.4f} to {b.max():.4f}')
         for name, a, b in zip(('mean', 'standard deviation'), raw.T, normalized.T)]
 figures.table(rows, ['over 50 layers below', 'H', 'gamma H_hat + beta'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # $\beta$ alone sets the mean and $\gamma$ the deviation (up to eps). This holds in training mode, and before the
-# activation. **Check:**
+# activation.
+#
+# </details>
+#
+# **Check:**
 
-# %%
+# %% tags=["hide-input"]
 assert np.allclose(normalized[:, 0], 0.7, atol=1e-12)
 assert np.allclose(normalized[:, 1], 1.5, rtol=1e-2) and np.ptp(raw[:, 0]) > 10
 
 # %% [markdown]
+# **Try it.** Choose $\gamma$ and $\beta$ such that the *other* minibatch comes out unchanged.
+#
 # ## 12. The same functions learn differently
 #
 # *Claim C19.* Take a network with three hidden layers twice, as *one and the same function* of the data: once
 # with weights and biases, once with $\gamma(XW)' + \beta$. Train both by gradient descent, on inputs with mean 3.
 # **Predict** the losses: which is lower after 60 steps at a rate of 0.03, and over the rates from 0.003 to 0.3?
 
-# %%
+# %% tags=["hide-output"]
 lrs, offset = (0.003, 0.03, 0.1, 0.3), 3.0
 learn = reparametrization.train_parametrization
 old, new = [{lr: [learn(kind, lr, offset, num_steps=60, seed=seed)[0] for seed in range(3)] for lr in lrs}
@@ -428,9 +538,15 @@ old, new = [{lr: [learn(kind, lr, offset, num_steps=60, seed=seed)[0] for seed i
 figures.parametrizations(lrs, old, new, offset)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # They start at one point and part. The new one takes rates at which the old one diverges, and ends far lower. But
 # "easier to learn" is no law: at the smallest rate the *old* one is ahead. What the new one does not feel at all is the
-# offset: at a rate of 0.1 its curve for mean 0 is the same. **Check:**
+# offset: at a rate of 0.1 its curve for mean 0 is the same.
+#
+# </details>
+#
+# **Check:**
 
 # %%
 for seed in range(3):
@@ -441,6 +557,8 @@ for seed in range(3):
     assert np.allclose(centred, new[0.1][seed], rtol=1e-5)
 
 # %% [markdown]
+# **Try it.** Raise the offset to 10: which rate does the old parametrization still stand?
+#
 # ## What we saw, and what we did not show
 #
 # **Saw.** In a chain, a step on all weights has effects of every order, which one rate makes negligible for small

@@ -10,8 +10,12 @@
 #
 # In the code they are `X, mean, centred, var, std, X_hat, Y`. Above us lies some loss $L$, of which we know only
 # $\partial L/\partial y_i$. We draw it at random: with all ones the gradient of $X$ is 0, and some mistakes would pass,
-# as section 2 shows at its end. The arrays are in float64, apart from the forward pass of section 3; all of it takes
-# some seconds.
+# as section 2 shows at its end. The arrays are in float64, apart from the forward pass of section 3.
+#
+# **Afterwards you can** derive the gradient of batch normalization, check each step of it by autograd, and read off the
+# result what it never proposes.
+#
+# **It takes** notebook 01, and the chain rule. Reading takes about 19 minutes; running takes some seconds.
 
 # %%
 # %matplotlib inline
@@ -31,7 +35,7 @@ print('X and dY', X.shape, ' gamma and beta', gamma.shape)
 # *Claim C04.* Every unit is standardized by its own mean and deviation, broadcast over the rows. **Predict** mean
 # and variance of each unit of $\hat X$, for $\epsilon = 0.1$.
 
-# %%
+# %% tags=["hide-output"]
 mean = X.mean(axis=0, keepdims=True)  # (1, 5)
 centred = X - mean
 var = (centred ** 2).mean(axis=0, keepdims=True)
@@ -44,7 +48,12 @@ rows = zip(range(5), mean[0], var[0], abs(X_hat.mean(axis=0)).round(12), X_hat.v
 figures.table(rows, ['unit', 'mean of X', 'var of X', '|mean of X_hat|', 'var of X_hat', 'v / (v + eps)'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The means are 0; the variances are $v/(v+\epsilon)$, which is 1 only in the limit of a small $\epsilon$.
+#
+# </details>
+#
 # **Check** that, and that these lines compute what the package's `batch_norm` does.
 
 # %%
@@ -54,6 +63,8 @@ Y_of_batch_norm, autograd_of_batch_norm = gradient.of_batch_norm(X, gamma, beta,
 assert np.allclose(Y_of_batch_norm, Y, atol=1e-13)
 
 # %% [markdown]
+# **Try it.** Set `eps` to 1e-5 in the first cell, and predict the last column.
+#
 # ## 2. Backward, one step at a time
 #
 # Autograd keeps the gradient of its leaves only. To see an *intermediate's* gradient, we add a zero to it: the sum
@@ -145,7 +156,7 @@ assert np.allclose(dX, autograd_of_batch_norm['X'], atol=1e-13)
 # And with ones for $\partial L/\partial y_i$? We make two mistakes: leave out the way through the variance, and take
 # both mean and deviation for constants. **Predict** which of the two the ones let pass.
 
-# %%
+# %% tags=["hide-output"]
 rows = []
 for name, d in (('ones', np.ones_like(dY)), ('random', dY)):
     right = gradient.of_batch_norm(X, gamma, beta, eps, d)[1]['X']
@@ -155,13 +166,17 @@ assert rows[0][1] < 1e-13 and min(rows[0][2], *rows[1][1:]) > 0.1
 figures.table(rows, ['dL/dy', 'error without the variance', 'error with constants'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The ones let the first mistake pass, and random numbers neither.
+#
+# </details>
 #
 # One minibatch is no proof. The same formulas live in `gradient.by_hand` and the zeros in `gradient.by_autograd`;
 # here the two meet for three seeds, dense and convolutional. **Predict** the errors, relative to the largest gradient
 # of each name.
 
-# %%
+# %% tags=["hide-output"]
 names = (*gradient.INTERMEDIATES, 'gamma', 'beta')
 twins = [twin(X, gamma, beta, eps, dY) for twin in (gradient.by_hand, gradient.by_autograd)]
 assert all(np.allclose(twin[name], by_autograd[name], atol=1e-12) for twin in twins for name in names)
@@ -172,7 +187,13 @@ assert max(map(max, worst.values())) < 1e-12
 figures.table(zip(names, *worst.values()), ['gradient of', 'dense (64, 5)', 'convolution (4, 3, 5, 6)'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Rounding, all of it.
+#
+# </details>
+#
+# **Try it.** Leave the term through `var` out of `dcentred`, and see which checks fail.
 #
 # ## 3. Four rows by hand
 #
@@ -180,13 +201,19 @@ figures.table(zip(names, *worst.values()), ['gradient of', 'dense (64, 5)', 'con
 # the very minibatch that passes. Let $W u+b$ be the four rows $(1,2), (3,2), (5,6), (7,6)$: means 4 and 4,
 # variances 5 and 4. **Predict** the second column behind BN ($\epsilon = 0$) and behind a ReLU; then the first.
 
-# %%
+# %% tags=["hide-output"]
 affine, normalized, output = gradient.dense_by_hand()
 rows = [(*a, *b, *c) for a, b, c in zip(affine, normalized, output)]
 figures.table(rows, [f'{what}, unit {i}' for what in ('Wu + b', 'BN', 'ReLU') for i in (1, 2)])
 
 # %% [markdown]
-# $\hat x = (-1,-1,1,1)$ in the second column, $(-3,-1,1,3)/\sqrt5$ in the first. Now backwards with $\partial
+# <details><summary>Answer</summary>
+#
+# $\hat x = (-1,-1,1,1)$ in the second column, $(-3,-1,1,3)/\sqrt5$ in the first.
+#
+# </details>
+#
+# Now backwards with $\partial
 # L/\partial y = (0,1,0,3)$ in the second column: $\partial L/\partial\beta = 4$, $\partial L/\partial\gamma =
 # -1+3 = 2$, and with $m s = 8$
 #
@@ -205,6 +232,8 @@ assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
 # %% [markdown]
 # Add up the four numbers: 0. Multiply them by $(-1,-1,1,1)$ and add up: 0 again. That is no accident.
 #
+# **Try it.** Replace the last row by $(70, 6)$: how do the other rows of the first column move?
+#
 # ## 4. What the gradient never proposes
 #
 # *Claim C06.* First break it: treat $\mu$ and $s$ as constants, so that $\partial L/\partial x_i =
@@ -213,7 +242,7 @@ assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
 # gradients. **Predict** both histograms; and then for the whole gradient, which subtracts two terms more. (Leave out
 # one of them and run the cell again.)
 
-# %%
+# %% tags=["hide-output"]
 def dL_dX(X, gamma, dY, eps):
     std = np.sqrt(X.var(axis=0) + eps)
     X_hat = (X - X.mean(axis=0)) / std
@@ -229,6 +258,8 @@ constants = gamma_600 / X_600.std(axis=0) * dY_600
 figures.cosines(cosines(X_600, through), cosines(X_600, constants))
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # With constants there are shifts and stretches of any size; through the statistics there are none. From the
 # closed form, with $\sum\hat x_i = 0$:
 #
@@ -236,7 +267,11 @@ figures.cosines(cosines(X_600, through), cosines(X_600, constants))
 # \sum_i\hat x_i\,\frac{\partial L}{\partial x_i}
 # {}= \frac{\gamma}{s}\,\frac{\partial L}{\partial\gamma}\cdot\frac{\epsilon}{v+\epsilon} .$$
 #
-# The first holds always, the second is 0 only for $\epsilon\to0$. **Check** on three seeds, with $\epsilon$ from
+# The first holds always, the second is 0 only for $\epsilon\to0$.
+#
+# </details>
+#
+# **Check** on three seeds, with $\epsilon$ from
 # 0 to 1, by autograd through `batch_norm` and the package's cosines.
 
 # %%
@@ -255,7 +290,7 @@ figures.table(rows, ['eps', 'largest cosine with a shift', 'with a stretch'])
 # "Never" has two more conditions. First: a step along a direction at right angles to $c$ keeps its length only to
 # first order. **Predict** what a step on $X$ itself does to the variances, and what a step twice as long does.
 
-# %%
+# %% tags=["hide-output"]
 growths = []
 for lr in (0.1, 0.2):
     X_new = X - lr * dL_dX(X, gamma, dY, eps=0.0)
@@ -266,12 +301,19 @@ figures.table(zip(range(5), *growths), ['unit', 'variance gained, rate 0.1', 'ra
 
 
 # %% [markdown]
-# The step is at right angles to $c$, so by Pythagoras the variance only grows, with the square of the step. Second: in
+# <details><summary>Answer</summary>
+#
+# The step is at right angles to $c$. So for the lengths of $c$ and of the step Pythagoras' theorem holds: the squares add
+# up, and the variance only grows, with the square of the step.
+#
+# </details>
+#
+# Second: in
 # a network nobody steps on $X$, but on the weights below. If $H = UW$, a step on $W$ at a rate $\eta$ moves $H$ by
 # $-\eta\,U U^\top\partial L/\partial H$. **Predict:** is the mean of $H$ kept when the inputs $U$ have mean 0? And mean
 # 1?
 
-# %%
+# %% tags=["hide-output"]
 def mean_moves(offset, seed, lr=0.1):
     random = np.random.RandomState(seed)
     U, W = random.randn(64, 8), random.randn(8, 5)
@@ -287,15 +329,21 @@ figures.table([(offset, *steps) for offset, steps in moved.items()],
               ['mean of U', 'mean of H moved by: seed 0', 'seed 1', 'seed 2'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The gradient of the *activations* contains no shift. The step on the *weights* may shift them nevertheless, as
 # far as their inputs are not centred.
+#
+# </details>
+#
+# **Try it.** Take the step with a rate of 10: is the variance larger or smaller than before?
 #
 # ## 5. And if a unit is shifted or stretched after all?
 #
 # *Claim C07.* Then the normalization takes it away: $\mathrm{BN}(ax+b) = \mathrm{BN}(x)$ for $a>0$. **Predict**
 # the difference for $a = 7$, for $a = 0.01$, and for $a = -7$, with $\epsilon = 10^{-5}$ and with 0.
 
-# %%
+# %% tags=["hide-output"]
 rows = []
 for a in (7.0, 0.01, -7.0):
     row = [a]
@@ -307,8 +355,14 @@ for a in (7.0, 0.01, -7.0):
 figures.table(rows, ['a (b = 20)', 'largest difference, eps = 0', 'eps = 1e-5'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Exact for $\epsilon=0$ and $a>0$. With $\epsilon$, the stretched unit behaves like the unstretched one with
-# $\epsilon/a^2$, which is felt when $a$ is small. A negative $a$ turns the sign. **Check:**
+# $\epsilon/a^2$, which is felt when $a$ is small. A negative $a$ turns the sign.
+#
+# </details>
+#
+# **Check:**
 
 # %%
 small, same = [gradient.of_batch_norm(Z, 1 + 0 * gamma, 0 * beta, eps_, dY)[0]
@@ -320,6 +374,8 @@ assert rows[0][1] < 1e-12 < rows[1][2]
 
 
 # %% [markdown]
+# **Try it.** Which $a$ makes the difference for `eps = 1e-5` as large as 0.1?
+#
 # ## 6. Why there is an eps
 #
 # *Claim C05.* A unit may be the same in every example: a dead ReLU, a white border. Then $v = 0$, and the slope
@@ -347,20 +403,22 @@ figures.root_slopes(v, slopes)
 # %% [markdown]
 # **Check** the three statements.
 
-# %%
+# %% tags=["hide-input"]
 assert not np.isfinite(constant_unit(0.0, dY[:, :1])).any()
 for d in dY.T:
     for eps_ in (1e-8, 1e-5):
         assert np.allclose(constant_unit(eps_, d[:, None]), (d - d.mean()) / eps_ ** 0.5)
 
 # %% [markdown]
+# **Try it.** Find the eps for which the gradient of a constant unit is at most 1.
+#
 # ## 7. The bias before batch normalization
 #
 # *Claim C21.* A bias is a shift of its unit. So by sections 4 and 5 a dense layer before BN needs none: $\beta$
 # does its work. **Predict** for a bias of 30: the change of the output and the gradient of the bias, in training
 # and in prediction mode.
 
-# %%
+# %% tags=["hide-output"]
 rows = []
 for train_mode in (True, False):
     runs = [[gradient.with_bias(bias, train_mode, seed) for bias in (0.0, 30.0)] for seed in range(3)]
@@ -370,22 +428,30 @@ for train_mode in (True, False):
 figures.table(rows, ['mode', 'largest change of Y', 'largest gradient of the bias'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # In training it changes nothing and learns nothing. In prediction mode the moving mean is fixed: a bias that it
 # has not seen shifts the output like any other number. (If the bias was there in training, the moving mean holds
-# it, and takes it away.) **Check:**
+# it, and takes it away.)
+#
+# </details>
+#
+# **Check:**
 
-# %%
+# %% tags=["hide-input"]
 assert rows[0][1] < 1e-12 and rows[0][2] < 1e-13
 assert rows[1][1] > 1 and rows[1][2] > 0.1
 
 # %% [markdown]
+# **Try it.** Let the moving mean see the bias (do not set it to 0 before): does prediction change?
+#
 # ## 8. Convolutions: one mean for all locations
 #
 # *Claim C22.* A feature map $(m, c, p, q)$ has $mpq$ values a channel, and one $\mu$ and one $\sigma$ for all of
 # them. First break it: give every *location* statistics of its own. **Predict** what becomes of a bright spot
 # that is mostly near the middle.
 
-# %%
+# %% tags=["hide-output"]
 maps = gradient.blobs()
 one = np.ones((1, 1, 1, 1))
 by_channel = gradient.of_batch_norm(maps, one, 0 * one, 1e-5, maps)[0]
@@ -393,8 +459,14 @@ by_location = (maps - maps.mean(axis=0)) / np.sqrt(maps.var(axis=0) + 1e-5)
 figures.feature_maps({'X': maps, 'by channel': by_channel, 'by location': by_location})
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # By channel only the scale of the picture changes. By location the common middle is divided away and the rare
-# margin is blown up: what a spot looks like now depends on where it is. **Check** how much of the picture is
+# margin is blown up: what a spot looks like now depends on where it is.
+#
+# </details>
+#
+# **Check** how much of the picture is
 # kept, over all 64 maps, and what moving the locations about does before and after BN.
 
 # %%
@@ -425,12 +497,14 @@ for seed in range(3):
     assert np.allclose(as_rows(of_maps['X']), of_rows['X'], atol=1e-13)
 
 # %% [markdown]
+# **Try it.** Normalize over the rows of the image only: does BN still commute with a shift by columns?
+#
 # ## 9. One scale and one shift a channel
 #
 # *Claim C24.* $\gamma$ and $\beta$ hold one number for each channel. We change both in channel 2 of five.
 # **Predict** which channels of $Y$ and of $\partial L/\partial X$ feel it, under the same upstream gradient.
 
-# %%
+# %% tags=["hide-output"]
 *batch, upstream = gradient.draw((8, 5, 4, 4))
 X_maps, gamma_new, beta_new = [array.copy() for array in batch]
 gamma_new[:, 2] += 1.5
@@ -443,8 +517,14 @@ figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])],
               ['largest change of', *(f'channel {c}' for c in range(5))])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The others are untouched to the last bit. (In a network the layers above mix the channels, so that the
 # *upstream* gradient will differ at the next step.)
+#
+# </details>
+#
+# **Try it.** Change `beta` of a channel instead of `gamma`. Which outputs move?
 #
 # ## What we saw, and what we did not show
 #

@@ -6,8 +6,11 @@
 # goes wrong where it is the wrong one, and which numbers should be kept. Then it looks *inside* LeNet: at the shape
 # of the units' distributions, at sigmoids that are saturated, at gradients and at the size of the steps.
 #
-# Each section asks you for a prediction, runs, and then checks. It takes about two minutes on two cores. What repeats
-# and measures is in `gluon_bn/experiments/`; the first cell chooses the sizes.
+# **Afterwards you can** tell for each way of calling a layer which statistics it uses and which it moves, estimate the
+# statistics of a trained net, and say what batch normalization changes inside LeNet.
+#
+# **It takes** notebook 01. Reading takes about 20 minutes; running takes about two on two cores. Each section asks
+# you for a prediction, runs, and then checks; the first cell chooses the sizes.
 
 # %%
 # %matplotlib inline
@@ -74,19 +77,25 @@ def call(layer, mode):
 # **Predict** for each way of calling it: does an example's output depend on its companions? Do the moving averages
 # move? And does the gradient go through the mean and variance, or past them?
 
-# %%
+# %% tags=["hide-output"]
 five = {'plain': nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
         'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
 ours = {name: call(layer, mode) for name, mode in five.items()}
 pandas.DataFrame(ours).T
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Only the rows with `training` use the minibatch; recording only decides whether there is a gradient.
 # `record(train_mode=False)` gives a gradient of the *prediction* function, which is what one wants in order to ask
-# which pixels made the net say "shirt"; `train_mode()` moves the averages without any gradient. **Check** that training
+# which pixels made the net say "shirt"; `train_mode()` moves the averages without any gradient.
+#
+# </details>
+#
+# **Check** that training
 # alone decides, and that the package's `modes.ways`, which is tested, finds the same.
 
-# %%
+# %% tags=["hide-input"]
 for way in ours.values():
     assert way['uses_batch'] == way['statistics_move'] == way['training']
 assert ours == {name: vars(way) for name, way in modes.ways(layer, X).items()}
@@ -95,20 +104,28 @@ assert ours == {name: vars(way) for name, way in modes.ways(layer, X).items()}
 # Does Gluon's own layer agree? **Predict** where it might not: on a CPU, MXNet 1.9.1 moves its averages in the
 # *backward* pass.
 
-# %%
+# %% tags=["hide-output"]
 gluon = {name: call(gluon_layer, mode) for name, mode in five.items()}
 print([name for name in ours if gluon[name] != ours[name]])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# In one way only: without a backward pass, Gluon's averages stay where they are. On a CPU, sending data through a net
+# in `train_mode()` to refresh its averages leaves them as they were, without a warning.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert not gluon['train_mode()']['statistics_move'] and gluon['record()']['statistics_move']
 assert gluon == {name: vars(way) for name, way in modes.ways(gluon_layer, X).items()}
 
 
 # %% [markdown]
-# In one way only: without a backward pass, Gluon's averages stay where they are. On a CPU, sending data through a net
-# in `train_mode()` to refresh its averages leaves them as they were, without a warning. And two backward passes through
-# one forward pass? **Predict** the average of a mean of 1, from 0 and with momentum 0.9, after none, one and two of
-# them; and whether compiling the layer changes anything.
+# And two backward passes through one forward pass? **Predict** the average of a mean of 1, from 0 and with momentum
+# 0.9, after none, one and two of them; and whether compiling the layer changes anything.
 
-# %%
+# %% tags=["hide-output"]
 def average_after(backward_passes, **options):
     layer = nn.BatchNorm(in_channels=4, momentum=0.9)
     layer.initialize()
@@ -125,7 +142,13 @@ assert all(numpy.allclose(values, [0, 0.1, 0.19]) for values in averages.values(
 pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Each backward pass moves them, eagerly as well as hybridized.
+#
+# </details>
+#
+# **Try it.** Leave out `autograd.record()` around Gluon's layer and count again how its averages move.
 #
 # ## 2. One example alone
 #
@@ -133,7 +156,7 @@ pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 # through each of them beside four groups of fifty others, in training mode, as if we had forgotten to switch.
 # **Predict** whether its first logit cares.
 
-# %%
+# %% tags=["hide-output"]
 nets = {seed: modes.trained(seed, data, num_epochs=2, lr=lr) for seed in seeds}
 test = data[1]
 groups = [nd.concat(test.X[:1], test.X[1 + 50 * i:51 + 50 * i], dim=0) for i in range(4)]
@@ -148,7 +171,12 @@ first_logit = {(f'seed {seed}', mode): logits[seed][mode][:, 0]
 pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # In training mode the same image gets another answer in each of these groups; in prediction mode, the same one.
+#
+# </details>
+#
 # **Check** it for all ten logits, against the package too, and that an image entirely alone gets this answer. (The
 # tolerance is float32's: MXNet may sum in another order for another batch size.)
 
@@ -178,24 +206,32 @@ else:
 # training set. In use, though, images rarely come mixed. **Predict** the accuracy in training mode if the same
 # thousand test images come sorted by class, so that a minibatch is all shirts, or all boots.
 
-# %%
+# %% tags=["hide-output"]
 accuracies = {seed: modes.accuracies_in_company(net, test) for seed, net in nets.items()}
 pandas.DataFrame([{f'{company}, {mode}': by_seed[company][mode] for company in ('mixed', 'one class')
                    for mode in ('prediction', 'training')} for by_seed in accuracies.values()],
                  index=[f'seed {seed}' for seed in seeds])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # A minibatch of nothing but shirts, standardized, is not a minibatch of shirts any more: what they have in common has
-# been subtracted. **Check** that prediction mode gives the same accuracy to the last image in any order, and that
+# been subtracted.
+#
+# </details>
+#
+# **Check** that prediction mode gives the same accuracy to the last image in any order, and that
 # training mode loses more than a quarter of all images when they are sorted.
 
-# %%
+# %% tags=["hide-input"]
 for by_seed in accuracies.values():
     assert abs(by_seed['mixed']['prediction'] - by_seed['one class']['prediction']) <= 0.001
     assert by_seed['one class']['training'] < by_seed['mixed']['training'] - 0.25
 
 
 # %% [markdown]
+# **Try it.** Put the first image among 127 copies of itself. What does training mode answer?
+#
 # ## 3. Which numbers to keep
 #
 # *Claim C25.* The moving averages are collected while the weights still move, so they describe a net that is already
@@ -208,7 +244,7 @@ for by_seed in accuracies.values():
 # Here it is for one layer, LeNet's lowest norm. **Predict** what share of $v$ the second term has, in minibatches as
 # they come and in minibatches sorted by class; and whether $v$ itself depends on the order.
 
-# %%
+# %% tags=["hide-output"]
 def estimate(minibatches):
     means, variances = [], []
     for images, _ in minibatches:
@@ -225,8 +261,14 @@ estimates = {order: estimate(minibatches) for order, minibatches in orders.items
 pandas.DataFrame({order: share for order, (_, _, share) in estimates.items()}).T.round(4)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # In each channel (a column), the second term is a few thousandths in mixed minibatches, and up to a tenth in sorted
-# ones. For this layer the sum is the same in both. **Check** it, and that the package, which does this for all layers
+# ones. For this layer the sum is the same in both.
+#
+# </details>
+#
+# **Check** it, and that the package, which does this for all layers
 # at once, gets the same.
 
 # %%
@@ -240,14 +282,20 @@ for mean, var, _ in estimates.values():
 # by the estimate, at a large learning rate and at a small one. A third curve shows what the net can do: each test
 # minibatch with its own statistics, which is cheating, as section 2 showed.
 
-# %%
+# %% tags=["hide-output"]
 num_epochs, lrs = 5, (1.0, 0.1)
 results = {lr: [modes.accuracies_over_epochs(seed, lr, data, num_epochs) for seed in seeds] for lr in lrs}
 figures.accuracies_by_statistics(results)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # At the large rate the averages lag: the dotted line is far below, and how far is a matter of luck, as the band over
-# three seeds shows. The solid line is as good as the batches' own statistics. **Check** the mean over the epochs and
+# three seeds shows. The solid line is as good as the batches' own statistics.
+#
+# </details>
+#
+# **Check** the mean over the epochs and
 # the width of the band, that is, how far the three seeds are apart.
 
 # %%
@@ -273,6 +321,8 @@ for rate, values in gap.items():
 # minibatches that an average with momentum 0.9 remembers. At a tenth of the rate the gap is less than half as
 # wide (the numbers are above).
 #
+# **Try it.** Estimate the statistics from the first two minibatches only: how much worse is the accuracy?
+#
 # ## 4. Normalize the layer's input, or what comes out of $XW + b$?
 #
 # *Claim C20.* The chapter says: the latter, because the input is the output of an activation, and so further from a
@@ -283,7 +333,7 @@ for rate, values in gap.items():
 # We look at LeNet as it is, with sigmoids, and at the same net with ReLUs, each with batch normalization, before
 # training and after a hundred updates. **Predict:** for which of the two activations is the claim clearer?
 
-# %%
+# %% tags=["hide-output"]
 small = (Minibatches(data[0].X[:1280], data[0].y[:1280], 64, shuffle=True), data[1])  # 20 updates an epoch
 bn = {'sigmoid': [activations.watch(lenet('fused'), seed, lr, small, num_epochs=5) for seed in seeds],
       'relu': [activations.watch(with_activation(lenet('fused'), 'relu'), seed, 0.1, small, num_epochs=5)
@@ -291,9 +341,14 @@ bn = {'sigmoid': [activations.watch(lenet('fused'), seed, lr, small, num_epochs=
 figures.shapes(bn['relu'][0].after)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # With ReLUs, seed 0: above a spike at zero and a tail to the right (the inputs of three layers), below a bell ($XW + b$
-# of the same layers). The skewness is smaller below in each of the three; in conv 2 the kurtosis is not. Now all
-# seeds, and both activations:
+# of the same layers). The skewness is smaller below in each of the three; in conv 2 the kurtosis is not.
+#
+# </details>
+#
+# Now all seeds, and both activations:
 
 # %%
 shapes = {name: activations.shapes_over(runs) for name, runs in bn.items()}
@@ -315,13 +370,15 @@ for when in ('before', 'after'):
 assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 'after', 'X'] / 2
 
 # %% [markdown]
+# **Try it.** Take the moments over all units of a layer at once: does the claim still hold?
+#
 # ## 5. What flows forward, and what flows back
 #
 # Why does LeNet with sigmoids learn so slowly without batch normalization? Train it, with and without, from the same
 # weights and on the same minibatches, and look at what one fixed minibatch does in it: first the outputs of the
 # sigmoids after training. **Predict:** saturated, that is, near 0 and 1? Or the opposite?
 
-# %%
+# %% tags=["hide-output"]
 sigmoid = {'none': [activations.watch(lenet('none'), seed, lr, small, num_epochs=5) for seed in seeds],
            'fused': bn['sigmoid']}
 losses = {norm: [watched.losses[-1] for watched in sigmoid[norm]] for norm in sigmoid}
@@ -330,9 +387,14 @@ display(figures.by_seed(losses, 'training loss of the last epoch'))
 figures.activations({norm: sigmoid[norm][0] for norm in sigmoid})
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The opposite. Without normalization each sigmoid of the upper layers says nearly the same for every image: most teeth
-# of the grey combs are single units. With it they use their whole range. Here is the share that is nearly
-# saturated (below 0.05 or above 0.95), over the training:
+# of the grey combs are single units. With it they use their whole range.
+#
+# </details>
+#
+# Here is the share that is nearly saturated (below 0.05 or above 0.95), over the training:
 
 # %%
 figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
@@ -356,7 +418,7 @@ figures.by_seed(range_used, 'deviation of a sigmoid')
 # the output so that $XW + b$ has mean 0 and deviation 1 in each unit. There is no norm, and nothing holds it there.
 # **Predict** the loss after the same training.
 
-# %%
+# %% tags=["hide-output"]
 def let_sigmoids_vary(net, X):
     for block in list(net)[:-1]:
         if isinstance(block, (nn.Conv2D, nn.Dense)):
@@ -390,12 +452,18 @@ figures.table([('as drawn', *losses['none']), ('sigmoids vary at the start', *va
 # Now backwards: the gradient of the loss with respect to each sigmoid's output. Each sigmoid multiplies it by its
 # slope, a quarter at most. **Predict** what is left in the lowest layer.
 
-# %%
+# %% tags=["hide-output"]
 figures.gradients({norm: sigmoid[norm][0] for norm in sigmoid})
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Mind the logarithm: without normalization the gradient shrinks by a factor of about ten from layer to layer, in all by
-# about two thousand; with it, by about four in all. **Check** it on all seeds: the spread of the gradient at the top
+# about two thousand; with it, by about four in all.
+#
+# </details>
+#
+# **Check** it on all seeds: the spread of the gradient at the top
 # over that at the bottom.
 
 # %%
@@ -409,14 +477,20 @@ figures.by_seed(top_over_bottom, 'gradient: top over bottom')
 # common rule of thumb asks for about one in a thousand (the dotted line). **Predict** which net is nearer to it, at a
 # learning rate of 1.
 
-# %%
+# %% tags=["hide-output"]
 figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The net that does not learn is nearer to the rule! Its steps are small, though unequal: the fastest layer moves tens
 # of times as fast as the slowest. With the norm the steps are a few per cent in each layer, and it learns all the same.
 # (A norm's output does not depend on the size of the weights before it, but whether that is why such steps do no harm
-# is not shown here.) **Check** both.
+# is not shown here.)
+#
+# </details>
+#
+# **Check** both.
 
 # %%
 steps = {norm: numpy.array([watched.steps[-1] for watched in sigmoid[norm]])  # (seeds, layers)
@@ -427,6 +501,8 @@ assert numpy.median(unequal['fused']) < numpy.median(unequal['none'])
 figures.by_seed(unequal, 'step: largest layer over smallest')
 
 # %% [markdown]
+# **Try it.** Start the sigmoids with a deviation of 0.1 instead of 1. Does LeNet still learn?
+#
 # ## What we saw, and what we did not show
 #
 # - Training mode, not recording, makes the layer use the minibatch. Gluon's layer agrees, but for *when* it moves its

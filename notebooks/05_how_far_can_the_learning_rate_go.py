@@ -8,7 +8,12 @@
 #
 # All comparisons are fair in the same way: within a seed, all nets start from the same weights, see the same
 # minibatches, and have the same pooling. There are three seeds, and a statement counts if it holds for each of them.
-# "Every seed" means these three, which is no proof for others. To make over a hundred trainings fit into a few minutes
+# "Every seed" means these three, which is no proof for others.
+#
+# **Afterwards you can** say at which rates LeNet learns with and without the norm, where in the net it matters, and which
+# of its parts matter at which rate.
+#
+# **It takes** notebook 01. Reading takes about 15 minutes. To make over a hundred trainings fit into a few minutes
 # on two cores, each of them is short: 64 updates on 2048 images, unless we say otherwise.
 
 # %%
@@ -37,7 +42,7 @@ data = first(2048)
 # **Predict** two numbers: the largest learning rate at which LeNet still learns without batch normalization, and with
 # it.
 
-# %%
+# %% tags=["hide-output"]
 lrs = (0.03, 0.1, 0.3, 1, 3, 10)
 relu_nets = {'none': lambda: with_activation(lenet('none'), 'relu'),
              'fused': lambda: with_activation(lenet('fused'), 'relu')}
@@ -74,12 +79,14 @@ figures.table([(*of, ', '.join(map(str, lrs)) or 'none') for of, lrs in learns.i
 # %% [markdown]
 # It has an end, too: at a rate of 10 the normalized net with ReLUs fails. Larger, not arbitrarily large.
 #
+# **Try it.** Add a rate of 5 to `lrs`: does the normalized net learn there?
+#
 # ## 2. Which layers need it?
 #
 # LeNet has four places for a norm. **Predict**: is one enough, and which? (Sigmoids from here on, and a learning rate
 # of 1.)
 
-# %%
+# %% tags=["hide-output"]
 lr = 1.0
 places = {'none': (), 'conv 1 only': ('conv 1',), 'conv 2 only': ('conv 2',), 'dense 1 only': ('dense 1',),
           'dense 2 only': ('dense 2',), 'all four': ('conv 1', 'conv 2', 'dense 1', 'dense 2')}
@@ -88,9 +95,15 @@ by_place = rates.over_seeds(nets, lr, seeds, data, num_epochs)
 figures.strips(by_place)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # One is nearly enough, if it stands high: the norm before the last sigmoids alone comes close to all four. The lower
 # it stands, the less it does, and the lowest alone leaves the loss where it is without any. (That is for LeNet, which
-# is shallow, and for few updates.) **Check** it between the worst and the best seeds, apart from the two upper places,
+# is shallow, and for few updates.)
+#
+# </details>
+#
+# **Check** it between the worst and the best seeds, apart from the two upper places,
 # which are close to each other.
 
 # %%
@@ -103,6 +116,8 @@ assert abs(best['conv 1 only'] - best['none']) < 0.1
 
 
 # %% [markdown]
+# **Try it.** Try the two dense norms together: do they do better than one?
+#
 # ## 3. The mean, or the variance?
 #
 # *Claim C27.* The maths is a function and the layer does the bookkeeping, so a question like this one needs a
@@ -143,15 +158,21 @@ for pair in ((mean_only, rates.mean_only), (variance_only, rates.variance_only))
 # %% [markdown]
 # **Predict** which of the two does more.
 
-# %%
+# %% tags=["hide-output"]
 functions = {'none': None, 'mean only': mean_only, 'variance only': variance_only, 'both': fused_batch_norm}
 nets = {name: lambda fn=fn: lenet(norm_by(fn) if fn else 'none') for name, fn in functions.items()}
 by_function = rates.over_seeds(nets, lr, seeds, data, num_epochs)
 figures.strips(by_function)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # At this rate and in so few updates, neither half learns anything alone. Both halves even end with a higher loss than
-# the net without a norm, and dividing without subtracting is the worst by far. **Check** it, worst seed against best.
+# the net without a norm, and dividing without subtracting is the worst by far.
+#
+# </details>
+#
+# **Check** it, worst seed against best.
 
 # %%
 losses = {name: [run.loss for run in runs] for name, runs in by_function.items()}
@@ -161,22 +182,28 @@ for half in ('mean only', 'variance only'):
 # %% [markdown]
 # Is dividing alone useless, then? That depends on the rate. **Predict** its test accuracy at a rate of 0.03.
 
-# %%
+# %% tags=["hide-output"]
 few = {name: nets[name] for name in ('none', 'variance only')}
 slowly = rates.over_seeds(few, 0.03, seeds, data, num_epochs)
 assert min(run.test_acc for run in slowly['variance only']) > max(run.test_acc for run in slowly['none']) + 0.05
 figures.strips(slowly)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # At the small rate it learns something, and the net without a norm learns nothing. So "both are needed" is a statement
 # about a rate of 1.
+#
+# </details>
+#
+# **Try it.** Let `mean_only` divide by a constant, 2. Does it learn now?
 #
 # ## 4. Do gamma and beta matter?
 #
 # They give the layer back what the normalization takes: any mean and any spread. **Predict** what becomes of the loss
 # if they stay at 1 and 0. (Three epochs here and in the next section.)
 
-# %%
+# %% tags=["hide-output"]
 frozen = {'both learned': (), 'gamma frozen': ('gamma',), 'beta frozen': ('beta',),
           'both frozen': ('gamma', 'beta')}
 nets = {name: lambda names=names: lenet(norm_by(frozen=names)) for name, names in frozen.items()}
@@ -184,15 +211,23 @@ by_frozen = rates.over_seeds(nets, lr, seeds, data, num_epochs=3)
 figures.strips(by_frozen)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Little changes. The training loss is a little worse without them, with every seed; the test accuracies differ by a few
-# hundredths at most. **Check**:
+# hundredths at most.
+#
+# </details>
+#
+# **Check**:
 
-# %%
+# %% tags=["hide-input"]
 for learned, both in zip(by_frozen['both learned'], by_frozen['both frozen']):
     assert 0 < both.loss - learned.loss < 0.3
     assert abs(both.test_acc - learned.test_acc) < 0.1
 
 # %% [markdown]
+# **Try it.** Freeze gamma at 0.1 instead of 1: `layer.gamma.set_data(0.1 * layer.gamma.data())`.
+#
 # ## 5. What are the lower layers good for?
 #
 # *Claim C15.* In a chain of linear units, batch normalization makes the lower layers useless, up to their signs
@@ -200,16 +235,22 @@ for learned, both in zip(by_frozen['both learned'], by_frozen['both frozen']):
 # layers at their random initial weights (with their norms' $\gamma$ and $\beta$) and train the rest. **Predict** where
 # it begins to hurt.
 
-# %%
+# %% tags=["hide-output"]
 levels = {'all trained': 0, 'conv 1 frozen': 1, '+ conv 2': 2, '+ dense 1': 3, '+ dense 2': 4}
 nets = {name: lambda level=level: freeze_lower(lenet('fused'), level) for name, level in levels.items()}
 by_level = rates.over_seeds(nets, lr, seeds, data, num_epochs=3)
 figures.strips(by_level)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # With three or four frozen layers less is learned, with every seed, so the lower layers are useful. But mind the
 # condition: one or two frozen convolutions cost little in a training as short as this one, less than a tenth in the
-# loss and a few hundredths of the test accuracy. **Check** both, each seed against itself.
+# loss and a few hundredths of the test accuracy.
+#
+# </details>
+#
+# **Check** both, each seed against itself.
 
 # %%
 for i in range(len(seeds)):
@@ -221,6 +262,8 @@ figures.table(rates.table(by_level), ['', 'train loss', 'train accuracy', 'test 
 
 # %% [markdown]
 # (Median over the seeds, and their range.)
+#
+# **Try it.** Freeze the *upper* two layers instead. Which is worse?
 #
 # ## 6. How few examples may share their statistics?
 #
@@ -260,7 +303,7 @@ for shape, row in (((8, 3), (1, 3)), ((8, 3, 5, 4), (1, 3, 1, 1))):
 # **Predict** the order of groups of 2, 4, 16 and 64, and of the net without a norm. It is LeNet with ReLUs again, at a
 # rate of 0.1, at which the net without a norm learns.
 
-# %%
+# %% tags=["hide-output"]
 nets = {'none': relu_nets['none'],
         **{f'groups of {size}': lambda size=size: with_activation(lenet(norm_by(in_groups_of(size))), 'relu')
            for size in (2, 4, 16, 64)}}
@@ -268,8 +311,13 @@ by_size = rates.over_seeds(nets, 0.1, seeds, first(4096), num_epochs=1)  # 64 up
 figures.strips(by_size)
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # With groups of two the norm is *worse than none*: with every seed the loss is higher and the test accuracy lower. From
 # groups of four on it is better than none, and from four to sixteen it still gains; between 16 and 64 there is little.
+#
+# </details>
+#
 # **Check**:
 
 # %%
@@ -283,6 +331,8 @@ for i in range(len(seeds)):
 figures.table(rates.table(by_size), ['', 'train loss', 'train accuracy', 'test accuracy'])
 
 # %% [markdown]
+# **Try it.** Use groups of 8. Where does it come to lie?
+#
 # ## 7. Instead of dropout?
 #
 # The noise of the minibatch's statistics is sometimes said to regularize, so that dropout may be left out. To see
@@ -290,7 +340,7 @@ figures.table(rates.table(by_size), ['', 'train loss', 'train accuracy', 'test a
 # trains, half of its dense units are off, so its training accuracy is measured once more after the last epoch, in
 # prediction mode, as the test accuracy is. **Predict** the order of the four in training and in test.
 
-# %%
+# %% tags=["hide-output"]
 nets = {'neither': relu_nets['none'], 'dropout': lambda: with_dropout(relu_nets['none']()),
         'batch norm': relu_nets['fused'],
         'batch norm and dropout': lambda: with_dropout(relu_nets['fused']())}
@@ -299,9 +349,15 @@ figures.strips(by_noise, keys=(('train_acc_predicted', 'train accuracy, predicti
                                ('test_acc', 'test accuracy')))
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Batch normalization alone knows its training images best, and *overfits most*: it has the widest gap between the two
 # pictures. All the same, both nets with batch normalization are ahead in test of both without it. Dropout beside it
-# narrows the gap to less than half, at the price of training accuracy. **Check** the gaps, and how they would look
+# narrows the gap to less than half, at the price of training accuracy.
+#
+# </details>
+#
+# **Check** the gaps, and how they would look
 # with the accuracy measured while training, where dropout is at work:
 
 # %%
@@ -318,6 +374,8 @@ figures.table([(name, rates.spread(gap[name]), rates.spread(while_training[name]
 # %% [markdown]
 # Measured while training, the net with both would seem to do better in test than in training. In this short training
 # batch normalization is no replacement for dropout: alone, it overfits most.
+#
+# **Try it.** Train on 4096 images: does batch normalization still overfit most?
 #
 # ## What we saw, and what we did not show
 #

@@ -5,7 +5,10 @@
 # the other. The usual explanation is that Gluon's layer "is compiled". We take the time apart, operator by operator,
 # and find another one for such minibatches. On the way we ask how equal "the same" is, in digits.
 #
-# Most of it runs on one minibatch of the shape of LeNet's first layer, (256, 6, 24, 24), on a CPU, and takes half a
+# **Afterwards you can** say where the time of a layer goes, why compiling does not help here, and which digits of a
+# result to trust.
+#
+# **It takes** notebook 01. Reading takes about 10 minutes. Most of it runs on one minibatch of the shape of LeNet's first layer, (256, 6, 24, 24), on a CPU, in half a
 # minute. Times vary from machine to machine; the *ratios* are what to look at.
 
 # %%
@@ -27,14 +30,20 @@ print(status().split(':')[0], 'is the path of fused_batch_norm here')
 # *Claim C31.* If Python were the reason, then the same operators, compiled into one graph that Python starts once,
 # would be about as fast as Gluon's layer. **Predict**: how much of the time does compiling take away?
 
-# %%
+# %% tags=["hide-output"]
 times = speed.time_layers(shape)
 eager = times['batch_norm, operator by operator']
 rows = [(name, ms, eager / ms) for name, ms in times.items()]
 figures.table(rows, ['forward + backward', 'milliseconds', 'times as fast'])
 
 # %% [markdown]
-# At this shape compiling changes little, and Gluon's layer is far ahead of the compiled graph too. **Check**: the graph
+# <details><summary>Answer</summary>
+#
+# At this shape compiling changes little, and Gluon's layer is far ahead of the compiled graph too.
+#
+# </details>
+#
+# **Check**: the graph
 # holds the very operators that run one by one; the portable closed form has no mean and no power in it. (The times are
 # checked with a margin of several times, for a machine may be busy.)
 
@@ -51,7 +60,7 @@ assert times['fused_batch_norm, portable'] < eager / 3
 # `HybridBlock` runs now once operator by operator and once compiled, after convolutions and after dense layers.
 # **Predict** where compiling begins to pay.
 
-# %%
+# %% tags=["hide-output"]
 gains = speed.gain_from_compiling([shape, (256, 16, 8, 8), (256, 120), (32, 84), (4, 20)])
 ratio = {of: gain for of, _, _, gain in gains}
 assert ratio[32, 84] > 1.2 and ratio[4, 20] > ratio[shape]
@@ -59,15 +68,21 @@ figures.table([(str(of), *numbers) for of, *numbers in gains],
               ['shape', 'ms, operator by operator', 'ms, compiled', 'times as fast'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # In the small dense minibatches at the end: there launch overhead is a large part of the time. In the large ones the
 # operators' own work outweighs it.
+#
+# </details>
+#
+# **Try it.** Time a batch of 32 images: is the order the same?
 #
 # ## 2. Where the time goes
 #
 # Back to the first shape. We break `batch_norm` into its operators. **Predict** which is the slowest: the sums, the
 # squares, or the subtraction with its broadcast?
 
-# %%
+# %% tags=["hide-output"]
 m, c, s = shape[0], shape[1], shape[2] * shape[3]  # s: the pixels of a plane
 X, ones_s = nd.random.normal(shape=shape), nd.ones((s, 1))
 X_planes, mean = X.reshape((m * c, s)), X.mean(axis=(0, 2, 3), keepdims=True)
@@ -80,11 +95,15 @@ times = speed.time_in_turns({
 figures.table(times.items(), ['operator', 'milliseconds'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # MXNet's reduction over three axes is slow. A product with a vector of ones, which goes to the matrix library, sums
 # each of the 256 times 6 planes, and leaves 256 numbers a channel to add. `X ** 2` calls a general power where `square`
 # would multiply. And autograd adds the gradients of the broadcasts, which are reductions again. So at this shape the
 # remedy is not to compile, but to choose other sums. `total` sums each channel by products, and `spread` takes one
 # value back to all places of its channel: each is the gradient of the other.
+#
+# </details>
 
 # %%
 assert times['sums over planes, as a product with ones'] < times['X.mean(axis=(0, 2, 3))']
@@ -122,7 +141,7 @@ def by_products(X, gamma, beta, eps=1e-5):
 # **Predict** how many times as fast the second is, forward and backward. The third row is the package's
 # `batch_norm_portable`, which does the same for dense layers, for prediction and for float16 too.
 
-# %%
+# %% tags=["hide-output"]
 arrays = gamma, beta, zero, one = [nd.full((1, c, 1, 1), value) for value in (2, 3, 0, 1)]
 dY, functions = nd.random.normal(shape=shape), {
     'by_definition': lambda X: by_definition(X, gamma, beta), 'by_products': lambda X: by_products(X, gamma, beta),
@@ -135,8 +154,14 @@ figures.table([(name, ms, times['by_definition'] / ms) for name, ms in times.ite
               ['forward + backward', 'milliseconds', 'times as fast'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Other operators for the same sums make the difference. `native.cc` goes on from here, with the gradient in its own
-# loops. **Check** that all three give the same output and the same gradient of $X$, the second and the third to the
+# loops.
+#
+# </details>
+#
+# **Check** that all three give the same output and the same gradient of $X$, the second and the third to the
 # last digits.
 
 # %%
@@ -148,6 +173,8 @@ assert numpy.allclose(results[1], results[0], atol=1e-4)
 assert numpy.allclose(results[1], results[2], atol=1e-6) and times['by_products'] < times['by_definition'] / 3
 
 # %% [markdown]
+# **Try it.** Replace `X ** 2` by `nd.square(X)` and `X * X`: which is fastest?
+#
 # ## 3. How equal is "the same"?
 #
 # *Claim C30.* We train one layer of each kind for five steps, on the same minibatches and random upstream
@@ -155,19 +182,25 @@ assert numpy.allclose(results[1], results[2], atol=1e-6) and times['by_products'
 # pass, since that is when Gluon's layer moves its own). **Predict** the difference in units of float32's last
 # digit, 6e-8.
 
-# %%
+# %% tags=["hide-output"]
 small, large = speed.compare_with_gluon((256, 120)), speed.compare_with_gluon(shape)
 figures.table([(name, small[name], large[name]) for name in small],
               ['largest relative difference of', 'dense (256, 120)', f'convolution {shape}'])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # The dense layers agree to about the sixth digit. The convolutional ones part after the fourth: there a
 # channel has 147,456 values instead of 256, so one suspects a sum; whose?
+#
+# </details>
 
-# %%
+# %% tags=["hide-input"]
 assert max(small.values()) < 1e-5 and max(large.values()) < 5e-4
 
 # %% [markdown]
+# **Try it.** Compare the two layers on an input with mean 10.
+#
 # ## 4. Whose error it is
 #
 # NumPy in float64 is the judge. The inputs are float32, with unit variance around a mean of 0, 100 and 10,000, and
@@ -185,7 +218,7 @@ for layer in layers.values():
 # %% [markdown]
 # **Predict** whose error grows.
 
-# %%
+# %% tags=["hide-output"]
 means, errors = (0, 100, 10_000), {name: [] for name in makers}
 for mean in means:
     X = make_arrays(shape, mean).X  # float32
@@ -199,9 +232,15 @@ figures.table([(name, *values) for name, values in errors.items()],
               ['relative error of Y', *(f'mean {mean:,}' for mean in means)])
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Gluon's layer loses two digits more than ours at mean 0, and at 10,000 no digit is left. `batch_norm` loses digits
 # too, but not because float32 cannot do better: the portable path is in float32 throughout, and its error hardly grows.
-# (`fused_batch_norm` is the path that the first cell names; the native one adds in float64.) **Check** it, and that the
+# (`fused_batch_norm` is the path that the first cell names; the native one adds in float64.)
+#
+# </details>
+#
+# **Check** it, and that the
 # package measures the same.
 
 # %%
@@ -226,6 +265,8 @@ for mean, error in zip(means[1:], errors['batch_norm'][1:]):
     assert rounding / 3 < error < 3 * rounding
 
 # %% [markdown]
+# **Try it.** Shift the input by 1,000 before you call Gluon's layer, and back: which digits are lost?
+#
 # ## What we saw, and what we did not show
 #
 # **Saw.** On LeNet's first layer, the same operators in one compiled graph are about as slow as one after the other;

@@ -6,7 +6,10 @@
 # `Trainer`. Here our layer and our data go into those cells as they are, and at the end a table says what has changed
 # in between.
 #
-# Reading takes about 20 minutes, running two on two cores.
+# **Afterwards you can** use the layer in today's d2l, and carry `momentum`, `eps` and the initial variance from one edition
+# to another.
+#
+# **It takes** notebook 01. Reading takes about 11 minutes; running takes two on two cores.
 
 # %%
 # %matplotlib inline
@@ -31,16 +34,27 @@ npx.set_np()  # arrays are now those of mx.np
 # The function `batch_norm` is written once for both fronts. **Predict** what the small batch of the first notebook
 # gives when its arrays are those of `mx.np`.
 
-# %%
+# %% tags=["hide-output"]
 X = np.array([[1, 2], [3, 2], [5, 6], [7, 6]])
 one, zero = np.ones((1, 2)), np.zeros((1, 2))
 with autograd.train_mode():
     Y, moving_mean, moving_var = gluon_bn.batch_norm(X, one, zero, zero, zero, eps=1e-5, momentum=0.9)
 print(type(Y).__module__, Y.asnumpy().round(3), sep='\n')
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The same numbers, in arrays of the new kind.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert isinstance(Y, np.ndarray)
 assert numpy.allclose(moving_mean, 0.4) and numpy.allclose(moving_var, [[0.5, 0.4]])
 
 # %% [markdown]
+# **Try it.** Call `batch_norm` with arrays of `mx.nd` in the same cell: what does it return?
+#
 # ## The data as a DataModule
 #
 # The book's `d2l.FashionMNIST` takes Gluon's data set, which downloads from MXNet's bucket, keeps the raw bytes in
@@ -57,6 +71,8 @@ data.visualize([array[:8] for array in batch])
 
 
 # %% [markdown]
+# **Try it.** Ask the DataModule for minibatches of 1,000. How many are there?
+#
 # ## The model as a Classifier
 #
 # A `Classifier` wants a `net` and a learning rate; loss, accuracy, and optimizer it brings along. `gluon_bn.lenet`
@@ -75,20 +91,29 @@ model = BNLeNet(lr=0.1)
 model.layer_summary((1, 1, 28, 28))
 
 # %% [markdown]
+# **Try it.** Build the net with `norm='gluon'`: does the summary change?
+#
 # ## Trainer.fit
 #
 # As in the book, which trains for ten epochs (`max_epochs = 10` in the first cell). **Predict**: is the validation loss
 # above or below the training loss in the first epoch? (One is measured while the weights still move, the other after
 # that.)
 
-# %%
+# %% tags=["hide-output"]
 model.board.ylim = [0, 1]  # leaves the legend a free corner
 trainer = d2l.Trainer(max_epochs=max_epochs)
 # Figure: training loss, validation loss and validation accuracy over the epochs
 trainer.fit(model, data)
 
 # %% [markdown]
-# The book shows curves only. **Check** what the board has noted down, and the accuracy over all 10,000 test images.
+# <details><summary>Answer</summary>
+#
+# Below: it is measured after the epoch, with better weights than those of the epoch's first minibatches.
+#
+# </details>
+#
+# The book shows curves only.
+# **Check** what the board has noted down, and the accuracy over all 10,000 test images.
 
 # %%
 noted = {label: float(points[-1].y) for label, points in model.board.data.items()}
@@ -116,6 +141,8 @@ assert all(abs(float(fused) - float(gluon)) < 0.01 for _, fused, gluon in losses
 figures.table(losses, ['seed', 'loss with fused_batch_norm', 'with gluon.nn.BatchNorm'])
 
 # %% [markdown]
+# **Try it.** Set `lr` to 1.0: is the first epoch's validation loss still where you predicted?
+#
 # ## train_ch6, the loop in between
 #
 # Editions in between train with a function: the first of them with `train_ch5`, as the chapter does, later ones with
@@ -129,13 +156,15 @@ d2l.train_ch6(gluon_bn.lenet('fused'), train_iter, test_iter, max(2, max_epochs)
 
 
 # %% [markdown]
+# **Try it.** Give `train_ch6` the net without a norm, `gluon_bn.lenet('none')`.
+#
 # ## What has changed between the editions
 #
 # The first trap is `momentum`. In the chapter, in Gluon and here, it weighs the
 # *old* value; in today's textbook (and in PyTorch) the function written from scratch weighs the *new* one. The same
 # number 0.1 then means the opposite. **Predict** where each average stands after twenty batches whose mean is 1.
 
-# %%
+# %% tags=["hide-output"]
 def after(batches, weight_of_old):
     moving_mean = np.zeros((1, 1))
     ones = np.array([[0.0], [2.0]])  # mean 1, variance 1
@@ -146,17 +175,24 @@ def after(batches, weight_of_old):
     return float(moving_mean)
 
 print(f'0.1 read as today: {after(20, 1 - 0.1):.3f}   0.1 read as in the chapter: {after(20, 0.1):.3f}')
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Read as in the chapter, 0.1 forgets nearly everything but the last batch. The other way round, 0.9 read as today, does
+# the same. Neither raises an error.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert numpy.isclose(after(20, 1 - 0.1), 1 - 0.9 ** 20) and numpy.isclose(after(20, 0.1), 1 - 0.1 ** 20)
 
 
 # %% [markdown]
-# Read as in the chapter, 0.1 forgets nearly everything but the last batch. The other way round, 0.9 read as today, does
-# the same. Neither raises an error.
-#
-# The second is where the variance starts. Untrained, in prediction mode, with everything at its start: **predict** by
+# The second is where the variance starts. Untrained, in prediction mode, with everything at its start: **Predict** by
 # what the layer multiplies.
 
-# %%
+# %% tags=["hide-output"]
 def factor(**start):
     layer = gluon_bn.BatchNorm(1, num_dims=2, **start)
     layer.initialize()
@@ -172,14 +208,20 @@ assert numpy.isclose(factors['zeros'], 1 / 1e-5 ** 0.5) and abs(factors['ones'] 
 
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
 # Zero as a start makes an untrained, or a badly loaded, layer multiply by 316; one makes it leave its input nearly as
-# it is. The editions in between start at 0, too; only the last of them start at 1. (Ours starts at 0 as the chapter's
+# it is.
+#
+# </details>
+#
+# The editions in between start at 0, too; only the last of them start at 1. (Ours starts at 0 as the chapter's
 # does, and takes `moving_var_initializer='ones'`.)
 #
 # Third, `eps`: $10^{-5}$ then, $10^{-12}$ in today's MXNet cells. **Predict** by how much a layer multiplies the
 # gradient of a unit that is constant over the batch.
 
-# %%
+# %% tags=["hide-output"]
 def gradient_factor(eps):
     X, dY = np.full((8, 1), 0.5), np.random.normal(size=(8, 1))
     X.attach_grad()
@@ -191,21 +233,38 @@ def gradient_factor(eps):
 gradient_factors = {eps: gradient_factor(eps) for eps in (1e-5, 1e-12)}
 for eps, value in gradient_factors.items():
     print(f'eps {eps:5g}: {value:,.1f}')
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# By $1/\sqrt{\mathtt{eps}}$: about 300 then, a million now.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert all(numpy.isclose(value, eps ** -0.5, rtol=1e-3) for eps, value in gradient_factors.items())
 
 # %% [markdown]
 # What has *not* changed is the divisor of the variance: it is $m$, in both editions, here, and in Gluon on a CPU.
 # (PyTorch normalizes by $m$ too but keeps a moving average of the estimate by $m - 1$.) **Predict** Gluon's moving
-# variances for the small batch, from 1 and with momentum 0.9: $0.9 + 0.1 \cdot 5$ and $0.9 + 0.1 \cdot 4$, if it
-# divides by $m$.
+# variances for the small batch, from 1 and with momentum 0.9.
 
-# %%
+# %% tags=["hide-output"]
 gluon = nn.BatchNorm(momentum=0.9)
 gluon.initialize()
 with autograd.record():
     Y = gluon(X)
 Y.backward()  # Gluon moves its averages here
 print(gluon.running_var.data().asnumpy().round(3))
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# $0.9 + 0.1 \cdot 5 = 1.4$ and $0.9 + 0.1 \cdot 4 = 1.3$: it divides by $m$.
+#
+# </details>
+
+# %% tags=["hide-input"]
 assert numpy.allclose(gluon.running_var.data(), [1.4, 1.3])
 
 # %% [markdown]
@@ -238,6 +297,8 @@ rows = [('arrays', 'nd', 'np', 'both'),
 figures.table(rows, ['', 'the chapter', 'd2l 1.0.3', 'gluon_bn'])
 
 # %% [markdown]
+# **Try it.** After how many batches are the two readings of 0.1 within a hundredth of each other?
+#
 # ## What we saw, and what we did not show
 #
 # - Layer, net and data go into today's cells as they are; `Trainer.fit` and `train_ch6` train them.

@@ -34,6 +34,11 @@ METADATA = {
         "pygments_lexer": "ipython3",
     },
 }
+# How a cell is folded that has this tag, which the web site knows too: in JupyterLab and by nbformat's older word.
+FOLDS = {
+    "hide-output": {"collapsed": True, "jupyter": {"outputs_hidden": True}},
+    "hide-input": {"jupyter": {"source_hidden": True}},
+}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -91,8 +96,16 @@ def names():
 
 
 def cells(notebook):
-    """Return (kind, source) of each cell."""
-    return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+    """Return (kind, source, tags) of each cell."""
+    return [(cell.cell_type, cell.source.strip(), cell.metadata.get("tags", [])) for cell in notebook.cells]
+
+
+def metadata(tags):
+    """Return a cell's metadata: its tags, and how these fold it."""
+    found = {"tags": tags} if tags else {}
+    for tag in tags:
+        found.update(FOLDS[tag])
+    return nbformat.from_dict(found)
 
 
 def pair(name):
@@ -113,9 +126,9 @@ def load(name):
     times = saved_at(name)
     written = jupytext.read(max(times, key=times.get))
     notebook = nbformat.v4.new_notebook(metadata=METADATA)
-    for number, (kind, source) in enumerate(cells(written), 1):
+    for number, (kind, source, tags) in enumerate(cells(written), 1):
         new = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
-        notebook.cells.append(new(source, id=f"cell-{number}"))
+        notebook.cells.append(new(source, id=f"cell-{number}", metadata=metadata(tags)))
     return notebook
 
 
@@ -144,7 +157,7 @@ def run(notebook, budget):
             faults.append(f"code cell {number} prints to stderr: {noise.strip()}")
         # Without a kernel, a widget shows only an error message.
         cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-        cell.metadata = {}
+        cell.metadata = metadata(cell.metadata.get("tags", []))
     return seconds, faults
 
 
@@ -155,7 +168,7 @@ def code_cells(notebook):
 def save(notebook, name):
     """Write both files of the pair."""
     nbformat.write(notebook, str(FOLDER / f"{name}.ipynb"))
-    only_cells = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}  # without a header
+    only_cells = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}  # without a header
     plain = nbformat.v4.new_notebook(cells=notebook.cells, metadata={"jupytext": only_cells})
     jupytext.write(plain, str(FOLDER / f"{name}.py"), fmt="py:percent")
 

@@ -1,5 +1,6 @@
 """The committed notebooks: they ran from 1 to n, are readable, and equal their plain text. Nothing is run here."""
 
+import ast
 import re
 
 import pytest
@@ -63,7 +64,7 @@ def test_no_warning_and_no_path_of_a_machine_is_shown(notebook):
 
 def test_metadata_tells_nothing_of_the_machine_or_the_time(notebook):
     assert notebook.metadata == notebooks.METADATA
-    assert all(cell.metadata == {} for cell in notebook.cells)
+    assert all(cell.metadata == notebooks.metadata(cell.metadata.get("tags", [])) for cell in notebook.cells)
     assert not any(notebooks.WIDGET in output.get("data", {}) for output in outputs(notebook))
 
 
@@ -83,6 +84,46 @@ def test_it_asks_to_predict_checks_and_ends_with_what_was_not_shown(notebook):
     assert any("predict" in text.lower() for text in prose)
     assert any(re.search(r"^\s*assert ", cell.source, re.MULTILINE) for cell in notebooks.code_cells(notebook))
     assert re.search(r"^## .*did not show", prose[-1], re.MULTILINE | re.IGNORECASE)
+
+
+def test_what_a_prediction_is_about_is_folded_and_so_is_its_answer(notebook):
+    asked = [
+        (cell, notebook.cells[i + 1], notebook.cells[i + 2])
+        for i, cell in enumerate(notebook.cells)
+        if cell.cell_type == "markdown" and "**Predict" in cell.source
+    ]
+    assert asked
+    for question, cell, _ in asked:
+        assert cell.metadata.get("tags") == ["hide-output"], question.source
+    answers = [answer for _, _, answer in asked if answer.source.startswith("<details><summary>Answer</summary>")]
+    assert len(answers) >= 0.7 * len(asked)  # other answers come after a second cell
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            assert cell.source.count("<details>") == cell.source.count("</details>")
+            folded = "".join(re.findall("<details>.*?</details>", cell.source, re.DOTALL))
+            assert "**Predict" not in folded and not re.search("^#", folded, re.MULTILINE)
+
+
+def test_a_cell_of_asserts_alone_is_folded(notebook):
+    for cell in notebooks.code_cells(notebook):
+        if all(isinstance(line, ast.Assert) for line in ast.parse(cell.source.replace("%matplotlib", "#")).body):
+            assert cell.metadata.get("tags") == ["hide-input"], cell.source
+
+
+def test_it_says_what_you_will_be_able_to_do_and_how_long_it_takes(notebook):
+    top = notebook.cells[0].source
+    assert "**Afterwards you can**" in top and "**It takes**" in top
+    prose = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    lines = sum(bool(line.strip()) for cell in notebooks.code_cells(notebook) for line in cell.source.splitlines())
+    minutes = prose / 200 + lines / 20  # words and lines that one reads in a minute
+    (said,) = re.findall(r"about (\d+)\s+minutes", top)
+    assert minutes <= 30 and abs(int(said) - minutes) <= 3, (said, minutes)
+
+
+def test_each_section_ends_with_something_to_try(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    sections = re.split("^## ", text, flags=re.MULTILINE)[1:-1]
+    assert [section.splitlines()[0] for section in sections if section.count("**Try it.**") != 1] == []
 
 
 def test_figures_are_there_as_pictures(notebook):
