@@ -56,6 +56,10 @@ faults: .venv/ready      ## the tests that simulate faults, and their table in t
 	$(py) -m pytest -m "fault and not browser and not container" --long --faults=build/faults.json $(ARGS)
 	$(py) tools/faults.py
 
+# 432 mistakes and 100 pairs: several minutes.
+mistakes: .venv/ready    ## what the check says of generated mistakes, by kind and style
+	PYTHONPATH=.:tests $(py) tests/mutations.py $(ARGS)
+
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
 	$(py) $(RUN) tools/notebooks.py $(ARGS)
 

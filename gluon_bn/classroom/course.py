@@ -21,7 +21,7 @@ from . import assignment
 from .assignment import NAME
 
 FIRST = ["student", "file", "status", "score", "max_score", "answers_to_grade_by_hand"]
-LAST = ["seconds", "feedback", "notes", "reason"]
+LAST = ["localized", "seconds", "feedback", "notes", "reason"]
 UNCONFINED = "graded with --unconfined: it could read and change files and reach the network"
 
 
@@ -50,7 +50,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one submission. reason: why there are no points, or ""."""
+    """The outcome of one submission. reason: why there are no points, or ""; localized: the first wrong quantities."""
 
     student: str
     safe: str
@@ -63,6 +63,7 @@ class Result:
     points: Mapping[str, str] = field(default_factory=dict)
     score: str = ""
     waiting: int = 0
+    localized: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Course:
                 "status": "reported" if result.reason else "graded",
                 "max_score": f"{sum(most.values()):g}",
                 "feedback": f"feedback/{result.safe}.html",
+                "localized": "; ".join(result.localized),
                 "notes": "; ".join(result.notes),
                 "reason": result.reason,
             }

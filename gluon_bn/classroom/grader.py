@@ -19,6 +19,7 @@ from ..system.store import DISK_FULL, store
 from .assignment import NAME
 from .course import Course, Points, RecordTask, Result
 from .hand_in import build
+from .outputs import localized
 from .sandbox import Limits, Stopped, run
 from .submissions import Submission
 
@@ -39,13 +40,14 @@ class Grader:
     def grade(self, submission: Submission) -> Result:
         """Run and record a submission. Raises: Stopped if `stop` is set in the meantime."""
         notes, start = list(submission.notes), time.monotonic()
-        points = Points()
+        points, found = Points(), []
         try:
             if submission.reason:
                 raise InputError(submission.reason)
             graded = build(submission.cells, self.solution, self.released)
             notes += graded.notes
             ran = run(graded.notebook, self.course.working, self.limits, self.stop)
+            found = localized(ran)
             place = self.course.folder / "submitted" / submission.safe / NAME
             place.mkdir(parents=True, exist_ok=True)
             nbformat.write(ran, str(place / f"{NAME}.ipynb"))
@@ -76,6 +78,7 @@ class Grader:
             time.monotonic() - start,
             self.limits.unconfined,
             **asdict(points),
+            localized=found,
         )
 
     def record(self, student: str, safe: str, anew: bool) -> Points:

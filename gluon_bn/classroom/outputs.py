@@ -19,6 +19,7 @@ MANY = 500  # maximum number of outputs kept per cell, because each takes time
 CUT = "... the rest is left out"
 TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml")
 IMAGES = ("image/png", "image/jpeg")
+OFF = re.compile(r"\bThe ([A-Za-z_ ]{1,40}?) is off in (training|prediction|recording|unrecorded)\b")
 NOT_RUN = new_output("error", ename="NotRun", evalue="", traceback=["NotRun: a test that did not run has no points"])
 
 
@@ -48,6 +49,17 @@ def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
             left -= len(json.dumps(output))
         cell.outputs = shown if left > 0 or test else [new_output("stream", text="(left out: too many outputs)\n")]
     return notebook
+
+
+def localized(notebook: NotebookNode) -> List[str]:
+    """Return the first wrong quantities that the messages of its tests name, such as "denominator in training"."""
+    found: Dict[str, None] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):
+            text = " ".join(line for output in cell.outputs for line in output.get("traceback", []))
+            for quantity, mode in OFF.findall(re.sub(r"\s+", " ", text)):
+                found[f"{quantity} in {mode}"] = None
+    return list(found)
 
 
 def _of_test(outputs: List[NotebookNode], reply: Any) -> List[NotebookNode]:

@@ -1,0 +1,12 @@
+"""python -m gluon_bn.classroom summary: what a class gets wrong most. The other commands are modules of their own."""
+
+from __future__ import annotations
+
+import sys
+
+from .summary import main
+
+if __name__ == "__main__":
+    if sys.argv[1:2] != ["summary"]:
+        sys.exit("usage: python -m gluon_bn.classroom summary [--out FOLDER]")
+    sys.exit(main(sys.argv[2:]))

@@ -1,0 +1,79 @@
+"""What a class gets wrong most:  python -m gluon_bn.classroom summary [--out FOLDER]
+
+FOLDER (default runs/grades) holds the grades. For each quantity that the tests found to be the first wrong one, and for
+each exercise that lost points, this prints the number of students, and draws the quantities as bars into
+FOLDER/summary.svg and summary.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from ..drawing import COLORS, panels, pictures
+from ..errors import InputError
+from ..system.store import store
+from . import assignment
+from .course import Course, Result
+
+OUT = assignment.TOP / "runs" / "grades"
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m gluon_bn.classroom summary",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
+    course = Course(parser.parse_args(argv).out.resolve())
+    try:
+        graded = [result for result in course.known().values() if not result.reason]
+        if not graded:
+            raise InputError(f"must be a folder of grades, got {course.out}, which has none; grade first", "--out")
+        most = course.most()
+    except InputError as error:
+        parser.error(str(error))
+    quantities, exercises = by_quantity(graded), by_exercise(graded, most)
+    for title, rows in (("first wrong quantity", quantities), ("points lost in", exercises)):
+        shares = [(name, count, f"{count / len(graded):.0%}") for name, count in rows]
+        print(
+            tabulate(shares, (title, "students", f"of {len(graded)}"), colalign=("left", "right", "right")), end="\n\n"
+        )
+    for extension, content in pictures(bars(quantities, len(graded))).items():
+        store(content, course.out / f"summary.{extension}")
+    print(f"bar chart: {course.out / 'summary.png'}")
+    return 0
+
+
+def by_quantity(results: Sequence[Result]) -> List[Tuple[str, int]]:
+    """The quantities that were localized, and for how many students, the most frequent first."""
+    return _sorted(collections.Counter(quantity for result in results for quantity in set(result.localized)))
+
+
+def by_exercise(results: Sequence[Result], most: Mapping[str, float]) -> List[Tuple[str, int]]:
+    """The graded cells that lost points, and for how many students; what waits to be read has lost none."""
+    lost = [
+        name for result in results for name, points in result.points.items() if points and float(points) < most[name]
+    ]
+    return _sorted(collections.Counter(lost))
+
+
+def bars(rows: Sequence[Tuple[str, int]], students: int) -> Figure:
+    """A bar for each quantity, the longest on top."""
+    figure, ax = panels(1, 7, 1.2 + 0.35 * max(len(rows), 1))
+    names, counts = [name for name, _ in reversed(rows)], [count for _, count in reversed(rows)]
+    ax.barh(names, counts, color=COLORS["scratch"])
+    ax.set(xlabel=f"students of {students}", title="first wrong quantity", xlim=(0, students))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    found: Figure = figure
+    return found
+
+
+def _sorted(counts: Dict[str, int]) -> List[Tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -1,0 +1,14 @@
+"""A sample of the generated mistakes: the whole table is printed by `make mistakes`."""
+
+import mutations
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.fault("one node of a right implementation changed", tries=90)
+def test_the_first_wrong_quantity_of_generated_mistakes_is_found_and_none_invented():
+    singles, pairs = mutations.table(10, 2)
+    made, localized, explained, invented = singles
+    assert made == 90 and localized >= 0.95 * made and explained >= 0.8 * made and invented == 0
+    made, localized, _, invented = pairs
+    assert made == 18 and localized >= 0.9 * made and invented == 0
