@@ -192,7 +192,7 @@ def check_losses(clone):
 def installation():
     """Return the command by which the README installs what Debian lacks."""
     readme = (TOP / "README.md").read_text(encoding="utf-8")
-    commands = set(re.findall(r"`(?:sudo )?(apt-get install [^`]+)`", readme))
+    commands = {" ".join(found.split()) for found in re.findall(r"`(?:sudo )?(apt-get install [^`]+)`", readme)}
     if len(commands) != 1:
         raise Failed(f"README.md must say once what to install by apt-get, got {sorted(commands)}")
     return commands.pop()
