@@ -67,7 +67,7 @@ def fused_in_place(
 def choose() -> Tuple[str, str]:
     """Return ('native' or 'portable', why), decided at the first call and cached; compiles if necessary.
 
-    Raises: InputError if GLUON_BN_FUSED is not native, portable or auto;
+    Raises: InputError if GLUON_BN_FUSED is not native, portable or auto, or GLUON_BN_ISA not a set of this processor;
     NativeError if it is native and the native path is unavailable.
     """
     setting = os.environ.get('GLUON_BN_FUSED') or 'auto'
@@ -84,7 +84,9 @@ def choose() -> Tuple[str, str]:
             ) from error
         print(f'gluon_bn: fused_batch_norm takes its slower, portable path: {error}', file=sys.stderr)
         return 'portable', str(error)
-    return 'native', f'compiled by {shlex.join(native.find_compiler())} into {native.cache_folder()}'
+    name, _ = native.instruction_set()
+    built_for = '' if name == 'native' else f' for {name}'
+    return 'native', f'compiled by {shlex.join(native.find_compiler())}{built_for} into {native.cache_folder()}'
 
 
 def status() -> str:

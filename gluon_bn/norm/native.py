@@ -13,19 +13,25 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import List, Sequence
+from typing import Dict, List, Sequence, Set, Tuple
 
 import mxnet
 from mxnet import nd
 
-from ..errors import GluonBnError
+from ..errors import GluonBnError, InputError
 from ..system.environment import cpu_info
 from ..system.settings import folder_from, home
 from ..system.store import DISK_FULL, store
 
 SOURCE = Path(__file__).with_name('native.cc')
 # No -ffast-math: it assumes that there is no NaN. Without errno and traps, sqrt and the loops vectorize.
-FLAGS = ('-std=c++17', '-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-fopenmp', '-fPIC', '-shared')
+FLAGS = ('-std=c++17', '-O3', '-fno-math-errno', '-fno-trapping-math', '-fopenmp', '-fPIC', '-shared')
+# GLUON_BN_ISA -> the compiler's option, and what /proc/cpuinfo must list
+INSTRUCTION_SETS: Dict[str, Tuple[str, Set[str]]] = {
+    'native': ('-march=native', set()),
+    'avx2': ('-march=haswell', {'avx2', 'fma', 'bmi2'}),
+    'avx512': ('-march=skylake-avx512', {'avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'}),
+}
 SECONDS_TO_COMPILE = 600  # of 10 as a rule; but an emulated or overloaded processor is slow
 _loading = threading.Lock()
 
@@ -77,6 +83,7 @@ def build() -> Path:
                 [
                     *compiler,
                     *FLAGS,
+                    instruction_set()[1],
                     f'-I{package / "include"}',
                     str(SOURCE),
                     str(package / 'src' / 'lib_api.cc'),
@@ -98,6 +105,25 @@ def build() -> Path:
             f'{remedy} GLUON_BN_CACHE to a folder that can be written'
         ) from error
     return library
+
+
+def instruction_set() -> Tuple[str, str]:
+    """Return $GLUON_BN_ISA, or native, and the compiler's option for it.
+
+    Raises: InputError if it is unknown, or this processor lacks it.
+    """
+    name = os.environ.get('GLUON_BN_ISA') or 'native'
+    if name not in INSTRUCTION_SETS:
+        raise InputError(f'must be native, avx2 or avx512, got {name!r}; unset it for native', 'GLUON_BN_ISA')
+    option, needed = INSTRUCTION_SETS[name]
+    missing = sorted(needed.difference(*(line.split() for line in cpu_info('flags'))))
+    if missing:
+        raise InputError(
+            f'must be an instruction set of this processor, got {name}, but it lacks {", ".join(missing)}; '
+            'unset it for native',
+            'GLUON_BN_ISA',
+        )
+    return name, option
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -173,7 +199,16 @@ def fingerprint(compiler: Sequence[str]) -> str:
     version = run([*compiler, '--version']).stdout
     # with the instruction sets, because -march=native compiles for exactly these
     processor = '\n'.join(sorted(cpu_info('model name', 'flags', 'Features'))) or platform.processor()
-    parts = (SOURCE.read_text(), mxnet.__version__, *FLAGS, *compiler, version, platform.machine(), processor)
+    parts = (
+        SOURCE.read_text(),
+        mxnet.__version__,
+        *FLAGS,
+        instruction_set()[1],
+        *compiler,
+        version,
+        platform.machine(),
+        processor,
+    )
     return digest('\n'.join(parts).encode())
 
 

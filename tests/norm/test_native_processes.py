@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gluon_bn.errors import InputError
 from gluon_bn.norm import fused, native
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -53,8 +54,8 @@ def finish(process, seconds=120):
     return out, err
 
 
-def run(code, **environment):
-    return finish(start(code, **environment))
+def run(code, seconds=120, **environment):
+    return finish(start(code, **environment), seconds)
 
 
 @pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
@@ -69,6 +70,62 @@ def test_every_engine_computes_the_same(engine, path):
 @pytest.mark.parametrize("threads", ["1", "2", "4"])
 def test_every_number_of_threads_computes_the_same(threads):
     run("check(); check((1000, 120))", OMP_NUM_THREADS=threads, GLUON_BN_FUSED="native")
+
+
+@pytest.mark.slow
+@NEEDS_A_COMPILER
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("isa", [name for name in native.INSTRUCTION_SETS if name != "native"])
+def test_every_instruction_set_passes_the_tests_of_the_function(isa, threads, monkeypatch):
+    """Those of this processor, where the build differs from the native one."""
+    monkeypatch.setenv("GLUON_BN_ISA", isa)
+    try:
+        native.instruction_set()
+    except InputError as error:
+        pytest.skip(str(error))
+    out, _ = run(
+        """
+import pytest
+assert " for " in fused.choose()[1]
+core = "native and (float64 or rounding or large or outlier or constant or nan)"
+code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "tests/norm/test_fused.py", "-k", core])
+assert code == 0, code
+""",
+        OMP_NUM_THREADS=threads,
+        GLUON_BN_FUSED="native",
+        seconds=600,
+    )
+    assert " passed" in out
+
+
+@pytest.mark.slow
+@NEEDS_A_COMPILER
+@pytest.mark.skipif(not native.cpu_info("flags"), reason="avx2 and avx512 are of x86")
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_every_instruction_set_compiles_without_a_warning(isa, tmp_path):
+    """Also one that the processor lacks: the library is not loaded."""
+    option, _ = native.INSTRUCTION_SETS[isa]
+    include = Path(native.mxnet.__file__).parent / "include"
+    warnings = ["-Wall", "-Wextra", "-Werror", f"-isystem{include}"]
+    made = ["-c", str(native.SOURCE), "-o", str(tmp_path / "native.o")]
+    native.compile_source([*native.find_compiler(), *native.FLAGS, option, *warnings, *made])
+
+
+@pytest.mark.fault("an instruction set that the processor lacks")
+def test_an_instruction_set_that_the_processor_lacks_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(native, "cpu_info", lambda *names: ["flags\t\t: fpu avx2 fma bmi2"])
+    for isa, refusal in (
+        ("avx512", "GLUON_BN_ISA must be an instruction set of this processor, got avx512, but it lacks avx512bw"),
+        ("sse9", "GLUON_BN_ISA must be native, avx2 or avx512, got 'sse9'"),
+    ):
+        monkeypatch.setenv("GLUON_BN_ISA", isa)
+        with pytest.raises(InputError, match=refusal):
+            native.fingerprint(native.find_compiler())
+    names = set()
+    for isa in ("avx2", "native", ""):
+        monkeypatch.setenv("GLUON_BN_ISA", isa)
+        names.add(native.fingerprint(native.find_compiler()))
+    assert len(names) == 2  # each build has its own place in the cache
 
 
 STINGY = r'''
