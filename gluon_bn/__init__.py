@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import LoadError
-
 __version__ = "0.1.0"
 
 _HOME = {
@@ -55,12 +53,9 @@ def __getattr__(name: str) -> Any:
     except Exception as error:  # with an incompatible NumPy, MXNet raises AttributeError, and d2l other errors
         if not _is_of_another_package(error):
             raise
-        from .system.interpreter import command_line
+        from .system.interpreter import load_error
 
-        raise LoadError(
-            f"gluon_bn.{name} cannot be loaded: {type(error).__name__}: {error}\n"
-            f"`{command_line('doctor')}` says what is wrong and what to do."
-        ) from error
+        raise load_error(f"gluon_bn.{name}", error) from error
     value = getattr(module, name)
     globals()[name] = value
     return value

@@ -9,12 +9,15 @@ from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError
 from ..system.interpreter import command_line
-from .machine import SYSTEM_LIBRARIES, install_libraries, loads
+from .machine import CLONE, SYSTEM_LIBRARIES, install_libraries, loads
 from .result import Result
 
 NEW_PYTHON = sys.version_info >= (3, 12)  # uses NumPy 2, to which we add the names that MXNet needs
 REQUIREMENTS = "--no-deps -r requirements/locked-3.12.txt" if NEW_PYTHON else "-r requirements.txt"
-INSTALL = f"`pip install {REQUIREMENTS}` in a virtual environment, or `make test`, which makes one"
+if (CLONE / "requirements.txt").is_file():
+    INSTALL = f"`pip install {REQUIREMENTS}` in a virtual environment, or `make test`, which makes one"
+else:  # gluon_bn was installed by pip; pyproject.toml gives the reason
+    INSTALL = f"`pip install {'--no-deps ' * NEW_PYTHON}mxnet==1.9.1 d2l==1.0.3` in this environment"
 
 
 class Answer(NamedTuple):

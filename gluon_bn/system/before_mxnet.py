@@ -1,13 +1,22 @@
 """Imported before MXNet, by each room that needs it.
 
-It raises InputError for a setting at which MXNet would abort, and gives NumPy the names that MXNet needs.
+It raises InputError for a setting at which MXNet would abort, gives NumPy the names that MXNet needs, and imports
+MXNet. It raises LoadError if MXNet is missing, does not run here, or has another version than 1.9.1.
 """
 
 import sys
 
+from ..errors import LoadError
+from .interpreter import load_error
 from .missing_names import give_names
 from .settings import check_before_mxnet
 
 if 'mxnet' not in sys.modules:
     check_before_mxnet()
     give_names()
+try:
+    import mxnet
+except Exception as error:  # for example AttributeError, if NumPy is too new, or OSError, if a library is missing
+    raise load_error('MXNet', error) from error
+if mxnet.__version__ != '1.9.1':
+    raise LoadError(f'MXNet must be 1.9.1, got {mxnet.__version__}; `{sys.executable} -m pip install mxnet==1.9.1`')

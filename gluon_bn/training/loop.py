@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..devices import Device, check_devices
 from ..errors import InputError
 from ..system.arguments import is_whole
-from ..system.interpreter import in_notebook
+from ..system.interpreter import in_notebook, load_error
 from ..system.memory import keep_freed_memory
 from . import inputs
 from .checkpoint import Checkpoint
@@ -196,7 +196,10 @@ class _Curves:
         from ..system import before_matplotlib  # noqa: F401  d2l imports it
 
         # isort: split
-        import d2l.mxnet as d2l
+        try:
+            import d2l.mxnet as d2l
+        except Exception as error:  # missing, or incompatible with its pandas, for example
+            raise load_error("d2l, which draws the curves,", error) from error
 
         # black with different dashes, because everywhere else a colour stands for a norm
         self.animator = d2l.Animator(

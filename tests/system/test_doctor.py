@@ -257,6 +257,7 @@ def test_all_is_well_where_the_tests_run():
 def bare(tmp_path):
     """The doctor in a copy of the package and by a Python with nothing installed, as a function of no arguments."""
     shutil.copytree(str(TOP / "gluon_bn"), str(tmp_path / "gluon_bn"), ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(str(TOP / "requirements.txt"), str(tmp_path))
     venv.create(str(tmp_path / "bare"), with_pip=False, symlinks=True)
     return lambda: subprocess.run(
         ["bare/bin/python", "-W", "error", "-m", "gluon_bn", "doctor"],

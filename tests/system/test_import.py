@@ -71,3 +71,31 @@ def test_memory_is_given_back_as_without_the_package():
             check=True,
         )
         assert int(done.stdout) > 50_000, first
+
+
+@pytest.mark.fault("an MXNet that is missing, broken, or of another version", tries=6)
+@pytest.mark.parametrize(
+    "fault, why",
+    [
+        ("sys.modules['mxnet'] = None", "MXNet cannot be loaded: ModuleNotFoundError"),
+        ("sys.path.insert(0, {broken!r})", "MXNet cannot be loaded: AttributeError: module 'numpy' has no attribute"),
+        ("import mxnet; mxnet.__version__ = '1.8.0'", "MXNet must be 1.9.1, got 1.8.0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["gluon_bn.batch_norm", "gluon_bn.training"])
+def test_an_mxnet_that_cannot_be_used_is_named_with_what_to_do(tmp_path, fault, why, name):
+    (tmp_path / "mxnet.py").write_text("import numpy\nnumpy.no_such_name\n")  # as with a NumPy that is too new
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            f"import sys; {fault.format(broken=str(tmp_path))}\nfrom {' import '.join(name.rsplit('.', 1))}",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    error = done.stderr[done.stderr.rindex("gluon_bn.errors.LoadError: ") :]
+    assert done.returncode == 1 and why in error and len(error.splitlines()) <= 2
+    assert "pip install mxnet==1.9.1" in error or "-m gluon_bn doctor` says what is wrong" in error
