@@ -14,7 +14,7 @@ from mxnet.ndarray import NDArray
 from ..data import Minibatches
 from ..model import lenet
 from ..training import Epoch, estimate_statistics, evaluate_accuracy, seed_everything, statistics_of, train
-from ..training.norm_layers import norm_layers
+from ..training.blocks import norm_layers
 from . import Array
 
 Data = Tuple[Minibatches, Minibatches]  # train_iter, test_iter

@@ -1,14 +1,14 @@
 """Training: the loop, divergence, statistics for prediction, checkpoints, and saved nets."""
 
 from ..system import before_mxnet  # noqa: F401  must come first: see that module
+from .blocks import statistics_of
 from .checkpoint import Checkpoint
 from .divergence import Diverged
-from .epoch import Epoch
 from .estimation import estimate_statistics
 from .inputs import check_schedule
 from .loop import evaluate_accuracy, seed_everything, train
-from .norm_layers import statistics_of
 from .saved import load_parameters
+from .totals import Epoch
 
 __all__ = [
     "Checkpoint",

@@ -14,10 +14,10 @@ import mxnet as mx
 import numpy
 from mxnet.gluon import Block, Parameter
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, explained
 from ..system.arguments import is_whole
 from ..system.store import DISK_FULL, store
-from .epoch import Epoch
+from .totals import Epoch
 
 MAGIC = b'gluon_bn checkpoint 1 '
 
@@ -40,17 +40,14 @@ class Checkpoint:
         if not isinstance(path, (str, os.PathLike)) or os.path.isdir(path):
             raise InputError(f'must be a file to write, got {path!r}', 'path')
         if not isinstance(configuration, dict) or not is_whole(configuration.get('seed'), 0):
-            raise InputError(
-                f"must be a dict of what is trained, with its seed, as {{'seed': 0, 'lr': 1.0}}, got {configuration!r}",
-                'configuration',
-            )
+            expected = "must be a dict of what is trained, with its seed, as {'seed': 0, 'lr': 1.0}"
+            raise InputError(f'{expected}, got {configuration!r}', 'configuration')
         self.path = Path(path)
         try:  # a round trip through JSON: tuples become lists, NumPy's numbers become Python's
             written = json.dumps(configuration, allow_nan=False, default=lambda value: value.item())
         except (TypeError, ValueError, AttributeError) as error:  # NaN, a cycle, a bad key; no .item; an array
-            raise InputError(
-                f'must hold what JSON can, numbers and texts, got {configuration!r}: {error}', 'configuration'
-            ) from error
+            expected = f'must hold what JSON can, numbers and texts, got {configuration!r}'
+            raise InputError(f'{expected}: {error}', 'configuration') from error
         self.configuration = json.loads(written)
 
     def save(self, net: Block, history: List[Epoch], results: Optional[Dict[str, Any]] = None) -> None:
@@ -61,14 +58,13 @@ class Checkpoint:
             for i, array in enumerate(parameter.list_data())
         }
         state: Any = numpy.random.get_state()
-        _, keys, *rest = state
+        _, arrays['random'], *random = state
         content = {
             'configuration': self.configuration,
-            'random': rest,
+            'random': random,
             'results': results,
             'history': [dataclasses.asdict(epoch) for epoch in history],
         }
-        arrays['random'] = keys
         arrays['content'] = numpy.frombuffer(json.dumps(content, allow_nan=False).encode(), numpy.uint8)
         buffer = io.BytesIO()
         numpy.savez(buffer, **arrays)
@@ -97,23 +93,19 @@ class Checkpoint:
         expected = {
             f'parameter {name} {i}' for name, parameter in parameters.items() for i in range(len(parameter.list_ctx()))
         }
-        saved = {name for name in arrays if name.startswith('parameter ')}
-        if saved != expected:
-            raise self._refused(
-                f'must hold the parameters of this net on its devices, got others: '
-                f'{", ".join(sorted(saved ^ expected)[:3])}; remove it to train anew'
-            )
+        differing = sorted(expected ^ {name for name in arrays if name.startswith('parameter ')})
+        if differing:
+            others = ', '.join(differing[:3])
+            what = f'must hold the parameters of this net on its devices, got others: {others}'
+            raise self._refused(f'{what}; remove it to train anew')
         for name, parameter in parameters.items():
-            first, shape = arrays[f'parameter {name} 0'], parameter.shape
+            first, shape, dtype = arrays[f'parameter {name} 0'], parameter.shape, numpy.dtype(parameter.dtype)
             if len(shape) != first.ndim or any(size not in (0, -1, found) for size, found in zip(shape, first.shape)):
-                raise self._refused(
-                    f'must hold {name} of shape {shape}, as this net has it, got {first.shape}; remove it to train anew'
-                )
-            if first.dtype != parameter.dtype:
-                raise self._refused(
-                    f'must hold {name} of type {numpy.dtype(parameter.dtype)}, as this net has it, got '
-                    f"{first.dtype}; cast the net: net.cast('{first.dtype}')"
-                )
+                what = f'must hold {name} of shape {shape}, as this net has it, got {first.shape}'
+                raise self._refused(f'{what}; remove it to train anew')
+            if first.dtype != dtype:
+                what = f'must hold {name} of type {dtype}, as this net has it, got {first.dtype}'
+                raise self._refused(f"{what}; cast the net: net.cast('{first.dtype}')")
         for name, parameter in parameters.items():
             parameter.shape = arrays[f'parameter {name} 0'].shape
             parameter.initialize(ctx=parameter.list_ctx(), force_reinit=True)  # Gluon now knows the shapes
@@ -130,12 +122,11 @@ class Checkpoint:
         return (found[1]['history'], found[1]['results']) if found else ([], None)
 
     def _read(self) -> Optional[Tuple[Dict[str, numpy.ndarray[Any, Any]], Dict[str, Any]]]:
-        try:
-            line, _, packed = self.path.read_bytes().partition(b'\n')
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._refused(f'cannot be read: {error.strerror or error}; check its permissions') from error
+        with explained(lambda why: self._refused(f'cannot be read: {why}; check its permissions')):
+            try:
+                line, _, packed = self.path.read_bytes().partition(b'\n')
+            except FileNotFoundError:
+                return None
         if line != MAGIC + hashlib.sha256(packed).hexdigest().encode():
             raise self._refused('is damaged: its SHA-256 does not match its content; remove it to train this run anew')
         with numpy.load(io.BytesIO(packed), allow_pickle=False) as arrays:
@@ -144,10 +135,8 @@ class Checkpoint:
         for key, expected in self.configuration.items():
             actual = content['configuration'].get(key)
             if actual != expected:
-                raise self._refused(
-                    f'is of another configuration: {key} must be {expected!r}, got {actual!r}; train '
-                    f'with {key} {actual!r}, or start anew in another folder'
-                )
+                what = f'is of another configuration: {key} must be {expected!r}, got {actual!r}'
+                raise self._refused(f'{what}; train with {key} {actual!r}, or start anew in another folder')
         return arrays, content
 
     def _refused(self, text: str) -> InputError:

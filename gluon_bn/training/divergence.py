@@ -11,9 +11,8 @@ from mxnet.gluon import Block, Parameter
 from mxnet.ndarray import NDArray
 
 from ..errors import GluonBnError
-from .epoch import Epoch
-from .hooks import describe, eager, paths_of
-from .totals import Totals
+from .blocks import describe, eager, paths_of
+from .totals import Epoch, Totals
 
 MINIBATCH = 'the minibatch itself'
 MOST_ARRAYS = 200  # the limit of nd.multi_all_finite, which writes out of bounds beyond it

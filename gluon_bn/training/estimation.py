@@ -12,9 +12,8 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.ndarray import NDArray
 
 from ..errors import InputError
-from .hooks import blocks_of, inputs_seen
+from .blocks import axis_of, blocks_of, inputs_seen, norm_layers, statistic_names
 from .inputs import check_block, check_net, pairs, run, to_devices
-from .norm_layers import axis_of, norm_layers, statistic_names
 
 
 def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> None:
@@ -50,9 +49,8 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
                 for number, (X, _) in enumerate(itertools.chain([first], minibatches), 1):
                     (X,) = to_devices(net, X, [device])
                     if not numpy.isfinite(X.asnumpy()).all():
-                        raise InputError(
-                            f'of minibatch {number} must be finite, but holds NaN or infinity; look at the data', 'X'
-                        )
+                        what = f'of minibatch {number} must be finite, but holds NaN or infinity'
+                        raise InputError(f'{what}; look at the data', 'X')
                     net(X)
         finally:  # undo the updates that layers made in training mode
             for statistic, arrays in zip(statistics, before):
@@ -60,19 +58,13 @@ def estimate_statistics(net: Block, data_iter: Iterable[Tuple[Any, Any]]) -> Non
     estimates = [estimate for layer in layers for estimate in moments[layer].result()]
     for statistic, (old, *_), estimate in zip(statistics, before, estimates):
         if estimate.size != old.size:
-            raise InputError(
-                f'must hold one value for each of {estimate.size} channels (axis 1 of X), got shape '
-                f'{old.shape}; its layer is not supported',
-                str(statistic),
-            )
+            what = f'must hold one value for each of {estimate.size} channels (axis 1 of X), got shape {old.shape}'
+            raise InputError(f'{what}; its layer is not supported', str(statistic))
         with numpy.errstate(over='ignore'):  # later versions of NumPy warn
             finite = numpy.isfinite(estimate.astype(old.dtype)).all()
         if not finite:
-            raise InputError(
-                'must be finite, got NaN or infinity: the input of its layer is too large, or an earlier '
-                'parameter is not finite; look at the parameters',
-                str(statistic),
-            )
+            why = 'the input of its layer is too large, or an earlier parameter is not finite'
+            raise InputError(f'must be finite, got NaN or infinity: {why}; look at the parameters', str(statistic))
     for statistic, arrays, estimate in zip(statistics, before, estimates):
         statistic.set([estimate.reshape(arrays[0].shape)] * len(arrays))
 
@@ -82,18 +74,12 @@ def find_layers(net: Block) -> List[Block]:
     check_block(net)
     for block in blocks_of(net):
         if isinstance(block, SyncBatchNorm) and block._kwargs['ndev'] > 1:
-            raise InputError(
-                f'must run on one device, but {block.name} is a SyncBatchNorm of {block._kwargs["ndev"]} '
-                'devices, and would wait for the others; make it with num_devices=1 and load the '
-                'parameters',
-                'net',
-            )
+            why = f'{block.name} is a SyncBatchNorm of {block._kwargs["ndev"]} devices, and would wait for the others'
+            remedy = 'make it with num_devices=1 and load the parameters'
+            raise InputError(f'must run on one device, but {why}; {remedy}', 'net')
         if not statistic_names(block) and (hasattr(block, 'moving_mean') or hasattr(block, 'running_mean')):
-            raise InputError(
-                f'must keep its moving statistics in parameters or MXNet arrays named moving_mean and '
-                f'moving_var, but {block.name}, a {type(block).__name__}, does not',
-                'net',
-            )
+            expected = 'must keep its moving statistics in parameters or MXNet arrays named moving_mean and moving_var'
+            raise InputError(f'{expected}, but {block.name}, a {type(block).__name__}, does not', 'net')
     layers = norm_layers(net)
     if not layers:
         raise InputError("must hold a BatchNorm layer, got none; build one with it: lenet('scratch')", 'net')

@@ -16,9 +16,10 @@ from mxnet.ndarray import NDArray
 from ..data import Minibatches
 from ..errors import InputError
 from ..system.arguments import check_count
-from .hooks import describe, inputs_seen, paths_of
-from .norm_layers import axis_of, norm_layers
+from .blocks import axis_of, describe, inputs_seen, norm_layers, paths_of
 from .totals import check_labels, check_output
+
+MOVE = 'move net by net.collect_params().reset_ctx(device)'
 
 
 def check_schedule(num_epochs: Any, lr: Any) -> Tuple[int, float]:
@@ -46,15 +47,11 @@ def check_net(net: Any, devices: List[mx.Context]) -> None:
         try:
             present = parameter.list_ctx()
         except RuntimeError:  # raised by Gluon
-            raise InputError(
-                f'must be initialized, but {parameter.name} is not; call net.initialize()', 'net'
-            ) from None
+            what = f'must be initialized, but {parameter.name} is not'
+            raise InputError(f'{what}; call net.initialize()', 'net') from None
         if parameter.grad_req != 'null' and not set(devices) <= set(present):
-            raise InputError(
-                f'must be among {present}, where net has its parameters, got {devices}; name those, or '
-                'move net by net.collect_params().reset_ctx(device)',
-                'device',
-            )
+            expected = f'must be among {present}, where net has its parameters, got {devices}'
+            raise InputError(f'{expected}; name those, or {MOVE}', 'device')
 
 
 def check_trainable(net: Block, devices: List[mx.Context]) -> None:
@@ -65,28 +62,20 @@ def check_trainable(net: Block, devices: List[mx.Context]) -> None:
         raise InputError('must have parameters to train, got none', 'net')
     for parameter in trained:
         if set(parameter.list_ctx()) != set(devices):
-            raise InputError(
-                f'must name all of {parameter.list_ctx()}, where net has its parameters, got {devices}; '
-                'move net by net.collect_params().reset_ctx(device)',
-                'device',
-            )
+            expected = f'must name all of {parameter.list_ctx()}, where net has its parameters, got {devices}'
+            raise InputError(f'{expected}; {MOVE}', 'device')
     unknown = [name for name, parameter in parameters.items() if not all(size > 0 for size in parameter.shape)]
     if unknown:
-        raise InputError(
-            f'must use each of its layers, but after a minibatch the sizes of {", ".join(unknown)} are '
-            'unknown; call that layer in forward, or remove it',
-            'net',
-        )
+        got = f'after a minibatch the sizes of {", ".join(unknown)} are unknown'
+        raise InputError(f'must use each of its layers, but {got}; call that layer in forward, or remove it', 'net')
 
 
 def check_countable(name: str, data_iter: Any) -> None:
     """Raise InputError unless data_iter has a length of at least 1 and can be iterated over repeatedly."""
     if not hasattr(data_iter, '__len__') or not hasattr(data_iter, '__iter__'):
-        raise InputError(
-            f'must be minibatches (X, y) with a length, that can be iterated over anew each epoch, '
-            f'got {type(data_iter).__name__}; use load_data_fashion_mnist, a DataLoader or a list',
-            name,
-        )
+        expected = 'must be minibatches (X, y) with a length, that can be iterated over anew each epoch'
+        remedy = 'use load_data_fashion_mnist, a DataLoader or a list'
+        raise InputError(f'{expected}, got {type(data_iter).__name__}; {remedy}', name)
     if len(data_iter) == 0:
         raise InputError('must give at least one minibatch (X, y), got none', name)
 
@@ -104,27 +93,21 @@ def pairs(name: str, data_iter: Iterable[Any], labelled: bool = True) -> Iterato
             got = f'{len(minibatch)} of them' if isinstance(minibatch, (list, tuple)) else type(minibatch).__name__
             raise InputError(f'must give pairs of arrays (X, y), got {got} as minibatch {number}', name)
         X, y = minibatch
+        where = f'in minibatch {number} of {name}'
         for what, array in (('X', X), ('y', y))[: 1 + labelled]:
             if not isinstance(array, NDArray) and not (isinstance(array, numpy.ndarray) and array.dtype.kind in 'biuf'):
                 got = f'an array of {array.dtype}' if isinstance(array, numpy.ndarray) else type(array).__name__
-                raise InputError(
-                    f'must be an array of numbers, of MXNet or NumPy, got {got} in minibatch {number} of {name}', what
-                )
+                raise InputError(f'must be an array of numbers, of MXNet or NumPy, got {got} {where}', what)
         if X.ndim == 0 or len(X) == 0:
-            raise InputError(f'must hold examples, got shape {X.shape} in minibatch {number} of {name}', 'X')
+            raise InputError(f'must hold examples, got shape {X.shape} {where}', 'X')
         if labelled and y.shape != (len(X),):
-            remedy = (
-                'flatten it by y.reshape((-1,))'
-                if y.shape == (len(X), 1)
-                else 'of one-hot rows, take y.argmax(axis=1)'
-                if y.ndim == 2 and len(y) == len(X)
-                else 'give one for each example'
-            )
-            raise InputError(
-                f'must be labels of shape ({len(X)},) for {len(X)} examples, got shape {y.shape} in '
-                f'minibatch {number} of {name}; {remedy}',
-                'y',
-            )
+            remedy = 'give one for each example'
+            if y.shape == (len(X), 1):
+                remedy = 'flatten it by y.reshape((-1,))'
+            elif y.ndim == 2 and len(y) == len(X):
+                remedy = 'of one-hot rows, take y.argmax(axis=1)'
+            expected = f'must be labels of shape ({len(X)},) for {len(X)} examples'
+            raise InputError(f'{expected}, got shape {y.shape} {where}; {remedy}', 'y')
         yield X, y
     if not number:
         raise InputError('must give minibatches (X, y), got none; create a new iterator if this one is exhausted', name)
@@ -197,23 +180,19 @@ def _describe_misfit(net: Block, X: NDArray, error: Exception) -> Optional[str]:
         channels = layer.weight.shape[1] * layer._kwargs['num_group'] or 'channels'
         height, width = layer._kwargs['kernel']
         takes = f', which takes (b, {channels}, h, w) with h >= {height} and w >= {width}'
-    return (f'must fit net, got shape {("b", *X.shape[1:])}: {describe(path, layers)} gets {shape}{takes}').replace(
-        "'b'", 'b'
-    )
+    reason = f'must fit net, got shape {("b", *X.shape[1:])}: {describe(path, layers)} gets {shape}{takes}'
+    return reason.replace("'b'", 'b')
 
 
 def known_sizes(data_iter: Any) -> List[int]:
     """Return sizes of minibatches, including the smallest, as far as they are known before iteration."""
     if isinstance(data_iter, (list, tuple)):
         return [len(X) for X, _ in pairs('train_iter', data_iter)]
+    sampler = getattr(data_iter, '_batch_sampler', None)  # a DataLoader's
     if isinstance(data_iter, Minibatches):
         examples, size = len(data_iter.X), data_iter.batch_size
-    elif (
-        isinstance(data_iter, gluon.data.DataLoader)
-        and isinstance(data_iter._batch_sampler, gluon.data.BatchSampler)
-        and data_iter._batch_sampler._last_batch == 'keep'
-    ):
-        examples, size = len(data_iter._batch_sampler._sampler), data_iter._batch_sampler._batch_size
+    elif isinstance(sampler, gluon.data.BatchSampler) and sampler._last_batch == 'keep':
+        examples, size = len(sampler._sampler), sampler._batch_size
     else:
         return []
     return [examples % size or size]
@@ -225,21 +204,14 @@ def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> Non
     X: any minibatch.
     """
     share = size // len(devices)
-    of_devices = f' for {len(devices)} devices' if len(devices) > 1 else ''
+    got = f'got a minibatch of {size}' + (f' for {len(devices)} devices' if len(devices) > 1 else '')
+    remedy = 'take another batch size, or drop that minibatch'
     if share == 0:
-        raise InputError(
-            f'must give each device an example, got a minibatch of {size}{of_devices}; take another batch '
-            'size, or drop that minibatch',
-            'train_iter',
-        )
+        raise InputError(f'must give each device an example, {got}; {remedy}', 'train_iter')
     constant = _constant_layer(net, X, devices[0]) if share == 1 else None
     if constant:
-        raise InputError(
-            f'must give each device more than one example, because {constant} learns nothing from one '
-            f'(its variance is 0), got a minibatch of {size}{of_devices}; take another batch size, or drop '
-            'that minibatch',
-            'train_iter',
-        )
+        why = f'{constant} learns nothing from one (its variance is 0)'
+        raise InputError(f'must give each device more than one example, because {why}, {got}; {remedy}', 'train_iter')
 
 
 def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:

@@ -8,7 +8,6 @@ from typing import Any, Callable, Iterable, List, Optional, Tuple, Union
 import mxnet as mx
 import numpy
 from mxnet import autograd, gluon, init
-from mxnet.ndarray import NDArray
 from tqdm.auto import tqdm
 
 from ..devices import Device, check_devices
@@ -19,10 +18,11 @@ from ..system.memory import keep_freed_memory
 from . import inputs
 from .checkpoint import Checkpoint
 from .divergence import DivergenceMonitor
-from .epoch import Epoch
 from .inputs import pairs
-from .totals import Totals
+from .totals import Epoch, Totals
 
+Devices = List[mx.Context]
+SOFTMAX_CROSS_ENTROPY = gluon.loss.SoftmaxCrossEntropyLoss()
 CHECK_EVERY = 10  # minibatches between two reads from the device
 
 
@@ -90,7 +90,6 @@ def train(
     for size in sizes:
         inputs.check_share(net, X, size, devices)
     keep_freed_memory()
-    loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
 
     def sgd() -> gluon.Trainer:
         return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
@@ -98,21 +97,16 @@ def train(
     def replay_step(X: Any, y: Any) -> Totals:
         # a trainer for several devices keeps its own copy of the weights, so each step needs a new one
         totals = Totals()
-        train_batch(net, X, y, loss_fn, sgd(), devices, totals)
+        train_batch(net, X, y, sgd(), devices, totals)
         return totals
 
     trainer = sgd()
-    curves = _Curves(num_epochs) if (in_notebook() if plot is None else plot) else None
+    curves = _live_curves(num_epochs) if (in_notebook() if plot is None else plot) else None
     num_batches = len(train_iter)
     monitor = DivergenceMonitor(net, lr, replay_step, history)
     make_bar = progress if callable(progress) else tqdm
-    with make_bar(
-        total=num_epochs * num_batches,
-        initial=len(history) * num_batches,
-        unit='batch',
-        desc=description,
-        disable=not progress,
-    ) as bar:
+    total, initial = num_epochs * num_batches, len(history) * num_batches
+    with make_bar(total=total, initial=initial, unit='batch', desc=description, disable=not progress) as bar:
         for epoch in range(len(history) + 1, num_epochs + 1):
             totals, shown, start = Totals(), None, time.perf_counter()
             for i, (X, y) in enumerate(pairs('train_iter', train_iter), 1):
@@ -121,7 +115,7 @@ def train(
                 if len(X) < 2 * len(devices):
                     inputs.check_share(net, X, len(X), devices)
                 monitor.record_batch(X, y)
-                train_batch(net, X, y, loss_fn, trainer, devices, totals)
+                train_batch(net, X, y, trainer, devices, totals)
                 if i % CHECK_EVERY == 0:
                     monitor.check_window(totals)
                     # Reads the totals of a window ago, so that the device is never idle while Python waits.
@@ -129,7 +123,7 @@ def train(
                         loss, train_acc = shown.means()
                         bar.set_postfix(epoch=f'{epoch}/{num_epochs}', loss=f'{loss:.3f}', train_acc=f'{train_acc:.3f}')
                         if curves and i % (num_batches // 5 // CHECK_EVERY * CHECK_EVERY or CHECK_EVERY) == 0:
-                            curves.add(epoch - 1 + i / num_batches, loss, train_acc)
+                            curves.add(epoch - 1 + i / num_batches, (loss, train_acc, None))
                     shown = totals.snapshot()
                     bar.update(CHECK_EVERY)
             monitor.finish_epoch(totals)
@@ -139,7 +133,7 @@ def train(
             test_acc = _accuracy(net, pairs('test_iter', test_iter), devices)
             history.append(Epoch(epoch, loss, train_acc, test_acc, seconds, totals.count / seconds))
             if curves:
-                curves.add(epoch, loss, train_acc, test_acc)
+                curves.add(epoch, (loss, train_acc, test_acc))
             if checkpoint:
                 checkpoint.save(net, history)
             if on_epoch:
@@ -147,20 +141,12 @@ def train(
     return history
 
 
-def train_batch(
-    net: gluon.Block,
-    X: Any,
-    y: Any,
-    loss_fn: Callable[..., NDArray],
-    trainer: gluon.Trainer,
-    devices: List[mx.Context],
-    totals: Totals,
-) -> None:
+def train_batch(net: gluon.Block, X: Any, y: Any, trainer: gluon.Trainer, devices: Devices, totals: Totals) -> None:
     """Take one step of SGD on the minibatch (X, y), split over the devices, and add its results to totals."""
     shards = inputs.shares(net, X, y, devices)
     with autograd.record():
         outputs = [net(X_shard) for X_shard, _ in shards]
-        losses = [loss_fn(output, y_shard) for output, (_, y_shard) in zip(outputs, shards)]
+        losses = [SOFTMAX_CROSS_ENTROPY(output, y_shard) for output, (_, y_shard) in zip(outputs, shards)]
     autograd.backward(losses)
     trainer.step(len(X))
     for output, loss, (_, y_shard) in zip(outputs, losses, shards):
@@ -177,7 +163,7 @@ def evaluate_accuracy(net: gluon.Block, data_iter: Iterable[Tuple[Any, Any]], de
     return _accuracy(net, pairs('data_iter', data_iter), devices)
 
 
-def _accuracy(net: gluon.Block, minibatches: Iterable[Tuple[Any, Any]], devices: List[mx.Context]) -> float:
+def _accuracy(net: gluon.Block, minibatches: Iterable[Tuple[Any, Any]], devices: Devices) -> float:
     totals = Totals()
     with autograd.predict_mode():
         for X, y in minibatches:
@@ -189,25 +175,16 @@ def _accuracy(net: gluon.Block, minibatches: Iterable[Tuple[Any, Any]], devices:
     return totals.means()[1]
 
 
-class _Curves:
-    """The three curves, drawn live in a notebook by d2l's animator."""
+def _live_curves(num_epochs: int) -> Any:
+    """Return d2l's animator, which draws three curves live in a notebook."""
+    from ..system import before_matplotlib  # noqa: F401  d2l imports it
 
-    def __init__(self, num_epochs: int) -> None:
-        from ..system import before_matplotlib  # noqa: F401  d2l imports it
+    # isort: split
+    try:
+        import d2l.mxnet as d2l
+    except Exception as error:  # missing, or incompatible with its pandas, for example
+        raise load_error("d2l, which draws the curves,", error) from error
 
-        # isort: split
-        try:
-            import d2l.mxnet as d2l
-        except Exception as error:  # missing, or incompatible with its pandas, for example
-            raise load_error("d2l, which draws the curves,", error) from error
-
-        # black with different dashes, because everywhere else a colour stands for a norm
-        self.animator = d2l.Animator(
-            xlabel='epoch',
-            xlim=[0, num_epochs],
-            fmts=('k-', 'k--', 'k:'),
-            legend=['train loss', 'train acc', 'test acc'],
-        )
-
-    def add(self, epoch: float, loss: float, train_acc: float, test_acc: Optional[float] = None) -> None:
-        self.animator.add(epoch, (loss, train_acc, test_acc))
+    # black with different dashes, because everywhere else a colour stands for a norm
+    styles, legend = ('k-', 'k--', 'k:'), ['train loss', 'train acc', 'test acc']
+    return d2l.Animator(xlabel='epoch', xlim=[0, num_epochs], fmts=styles, legend=legend)

@@ -34,80 +34,50 @@ def read(path: Any) -> Dict[str, numpy.ndarray[Any, Any]]:
             raise OSError('it is not a regular file')  # a folder; or a pipe or a device, which may never end
         file = open(path, 'rb')
     except (OSError, TypeError) as error:  # TypeError: not a path
-        raise InputError(
-            f'must be a file of saved parameters, got {path!r}: {getattr(error, "strerror", None) or error}', 'path'
-        ) from error
+        why = getattr(error, 'strerror', None) or error
+        raise InputError(f'must be a file of saved parameters, got {path!r}: {why}', 'path') from error
     with file:
-        return _read(_Cursor(path, file))
+        start = file.read(16)
+        if start != struct.pack('<QQ', LIST, 0):
+            what = f"must be a file written by MXNet's save_parameters, but it begins with {start!r}"
+            raise InputError(f'{path} {what}; give the file that net.save_parameters(path) made')
+        try:
+            return _read(file)
+        except (ValueError, struct.error) as error:  # the file does not hold what it says
+            what = f'must be a file of parameters as save_parameters writes it, but is truncated or garbled: {error}'
+            raise InputError(f'{path} {what}; copy it anew, or save the parameters again') from error
 
 
-def _read(cursor: _Cursor) -> Dict[str, numpy.ndarray[Any, Any]]:
-    start = cursor.file.read(16)
-    if start != struct.pack('<QQ', LIST, 0):
-        raise InputError(
-            f"{cursor.path} must be a file written by MXNet's save_parameters, but it begins with "
-            f'{start!r}; give the file that net.save_parameters(path) made'
+def _read(file: BinaryIO) -> Dict[str, numpy.ndarray[Any, Any]]:
+    """Return the arrays of a file by name. Raises: ValueError or struct.error if it does not hold what it says."""
+    end = os.stat(file.fileno()).st_size
+
+    def take(size: int) -> bytes:
+        if size > end - file.tell():  # before so much memory is allocated
+            raise ValueError(f'it has no {size} bytes after byte {file.tell()}')
+        return file.read(size)
+
+    def numbers(kinds: str) -> Tuple[int, ...]:
+        return struct.unpack('<' + kinds, take(struct.calcsize('<' + kinds)))
+
+    def array() -> numpy.ndarray[Any, Any]:
+        magic, storage, axes = numbers('Iii')
+        if magic not in (ARRAY_ND, ARRAY_NP) or storage != DENSE:
+            raise ValueError('an array in it is sparse, or from MXNet before 1.5')
+        if not 0 <= axes <= MOST_AXES:
+            raise ValueError(f'an array in it has {axes} axes')
+        shape = numbers('q' * axes)
+        _device, _number, kind = numbers('iii')
+        if kind not in TYPES or min(shape, default=0) < 0:
+            raise ValueError(f'an array in it has shape {shape} and type {kind}')
+        dtype = numpy.dtype(TYPES[kind]).newbyteorder('<')
+        values: numpy.ndarray[Any, Any] = numpy.frombuffer(take(math.prod(shape) * dtype.itemsize), dtype)
+        return values.reshape(shape)  # raises ValueError if an axis is 0 and another is huge
+
+    arrays = [array() for _ in range(*numbers('Q'))]
+    names = [take(*numbers('Q')).decode() for _ in range(*numbers('Q'))]
+    if len(names) != len(arrays) or len(set(names)) != len(names) or file.tell() < end:
+        raise ValueError(
+            f'it has {len(arrays)} arrays, {len(set(names))} names and {end - file.tell()} bytes after them'
         )
-    arrays = [_array(cursor) for _ in range(cursor.count(at_least=16))]
-    names = [cursor.take(cursor.count(at_least=1)) for _ in range(cursor.count(at_least=8))]
-    if len(names) != len(arrays) or len(set(names)) != len(names) or cursor.left:
-        raise cursor.garbled(f'it has {len(arrays)} arrays, {len(set(names))} names and {cursor.left} bytes after them')
-    try:
-        return {name.decode(): array for name, array in zip(names, arrays)}
-    except UnicodeDecodeError:
-        raise cursor.garbled('a name is not text') from None
-
-
-def _array(cursor: _Cursor) -> numpy.ndarray[Any, Any]:
-    magic, storage, axes = cursor.numbers('Iii')
-    if magic not in (ARRAY_ND, ARRAY_NP) or storage != DENSE:
-        raise cursor.garbled('an array in it is sparse, or from MXNet before 1.5')
-    if not 0 <= axes <= MOST_AXES:
-        raise cursor.garbled(f'an array in it has {axes} axes')
-    shape = cursor.numbers('q' * axes)
-    _device, _number, kind = cursor.numbers('iii')
-    if kind not in TYPES or min(shape, default=0) < 0:
-        raise cursor.garbled(f'an array in it has shape {shape} and type {kind}')
-    dtype = numpy.dtype(TYPES[kind])
-    content = cursor.take(math.prod(shape) * dtype.itemsize)
-    values: numpy.ndarray[Any, Any] = numpy.frombuffer(content, dtype.newbyteorder('<'))
-    try:
-        return values.reshape(shape)
-    except ValueError:  # an axis is 0 and another is huge, so that it takes no space in the file
-        raise cursor.garbled(f'an array in it has shape {shape}') from None
-
-
-class _Cursor:
-    """A cursor over the file's bytes, which never reads past the end."""
-
-    def __init__(self, path: Any, file: BinaryIO) -> None:
-        self.path, self.file, self.size = path, file, os.stat(file.fileno()).st_size
-
-    @property
-    def left(self) -> int:
-        return self.size - self.file.tell()
-
-    def take(self, size: int) -> bytes:
-        content = self.file.read(size) if size <= self.left else b''
-        if len(content) < size:
-            raise InputError(
-                f'{self.path} must hold {size} more bytes after byte {self.file.tell()}, but has '
-                f'{self.left}: it is truncated or garbled; copy it anew, or save the parameters again'
-            )
-        return content
-
-    def numbers(self, kinds: str) -> Tuple[int, ...]:
-        return struct.unpack('<' + kinds, self.take(struct.calcsize('<' + kinds)))
-
-    def count(self, at_least: int) -> int:
-        """Read and return the number of items that follow, each of at least so many bytes."""
-        (number,) = self.numbers('Q')
-        if number * at_least > self.left:
-            self.take(number * at_least)
-        return number
-
-    def garbled(self, why: str) -> InputError:
-        return InputError(
-            f'{self.path} must be a file of parameters as save_parameters writes it, but {why}; '
-            'copy it anew, or save the parameters again'
-        )
+    return dict(zip(names, arrays))

@@ -49,7 +49,9 @@ def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Cont
     # an MXNet array, because a NumPy array cannot be written into a weight that oneDNN keeps in its own layout
     array = mx.np.array if mx.util.is_np_array() else mx.nd.array
     for name, parameter in parameters.items():
-        _allocate(parameter, values[name].shape, devices)
+        if parameter._data is None:  # not yet allocated: on the devices of its deferred initialization, or on these
+            parameter.shape = values[name].shape
+            parameter.initialize(ctx=parameter.list_ctx() if parameter._deferred_init else devices)
         parameter.set_data(array(values[name], dtype=values[name].dtype))
 
 
@@ -105,24 +107,19 @@ def _check_names(path: Union[str, Path], parameters: Collection[str], saved: Col
     missing = [name for name in parameters if name not in saved]
     foreign = [name for name in saved if name not in parameters]
     if missing and not foreign and all(name.endswith(('moving_mean', 'moving_var')) for name in missing):
-        raise InputError(
-            f'{path} must hold the moving statistics, but {_abbreviated(missing)} are missing: the saved '
-            'layer kept them in plain arrays, which save_parameters leaves out; train with '
-            'gluon_bn.BatchNorm, which saves them'
-        )
+        why = 'the saved layer kept them in plain arrays, which save_parameters leaves out'
+        remedy = 'train with gluon_bn.BatchNorm, which saves them'
+        names = _abbreviated(missing)
+        raise InputError(f'{path} must hold the moving statistics, but {names} are missing: {why}; {remedy}')
     if missing or foreign:
-        differences = [
-            f'{verb} {_abbreviated(names)}' for verb, names in (('lacks', missing), ('has', foreign)) if names
-        ]
-        by_number = (
-            ''
-            if any('.' in name for name in saved)
-            else (', or save it with save_parameters: collect_params().save and export name layers by type and number')
-        )
-        raise InputError(
-            f'{path} must hold the parameters of this net, but it {" and ".join(differences)}: it was '
-            f'saved from another net; build that one, with its layers in the same order{by_number}'
-        )
+        has = [f'{verb} {_abbreviated(names)}' for verb, names in (('lacks', missing), ('has', foreign)) if names]
+        what = f'must hold the parameters of this net, but it {" and ".join(has)}: it was saved from another net'
+        remedy = 'build that one, with its layers in the same order'
+        if not any('.' in name for name in saved):
+            remedy += (
+                ', or save it with save_parameters: collect_params().save and export name layers by type and number'
+            )
+        raise InputError(f'{path} {what}; {remedy}')
 
 
 def _abbreviated(names: List[str]) -> str:
@@ -133,23 +130,19 @@ def _converted(
     path: Union[str, Path], name: str, parameter: Parameter, value: numpy.ndarray[Any, Any]
 ) -> numpy.ndarray[Any, Any]:
     """Return the saved value in the parameter's shape and type."""
-    shape = tuple(known if known > 0 else 0 for known in parameter.shape)  # 0: not yet inferred
-    expected, actual = (
-        (shape, value.shape)
-        if name.rpartition('.')[2] not in NORM_PARAMETERS
-        else (_channels(shape), _channels(value.shape))
-    )
+    expected = shape = tuple(known if known > 0 else 0 for known in parameter.shape)  # 0: not yet inferred
+    actual = value.shape
+    if name.rpartition('.')[2] in NORM_PARAMETERS:
+        expected, actual = _channels(shape), _channels(actual)
     if len(expected) != len(actual) or any(known not in (0, size) for known, size in zip(expected, actual)):
+        what = f'must be {shape}, as the net has it, got {value.shape}'
         raise InputError(
-            f'{name} in {path} must be {shape}, as the net has it, got {value.shape}: it was saved from a '
-            'net of other sizes; build the net with those sizes'
+            f'{name} in {path} {what}: it was saved from a net of other sizes; build the net with those sizes'
         )
     dtype = numpy.dtype(parameter.dtype)
     if not numpy.can_cast(value.dtype, dtype):
-        raise InputError(
-            f'{name} in {path} must be {dtype}, as the net has it, got {value.dtype}, which would be '
-            f"rounded; cast the net first: net.cast('{value.dtype}')"
-        )
+        what = f'must be {dtype}, as the net has it, got {value.dtype}, which would be rounded'
+        raise InputError(f"{name} in {path} {what}; cast the net first: net.cast('{value.dtype}')")
     converted: numpy.ndarray[Any, Any] = value.reshape(actual if 0 in shape else shape).astype(dtype)
     return converted
 
@@ -157,10 +150,3 @@ def _converted(
 def _channels(shape: Tuple[int, ...]) -> Tuple[int, ...]:
     """Return (c,) for the shape of one value per channel, in any of its three forms."""
     return shape[1:2] if len(shape) > 1 and shape[0] == 1 and shape[2:] in ((), (1, 1)) else shape
-
-
-def _allocate(parameter: Parameter, shape: Tuple[int, ...], devices: List[mx.Context]) -> None:
-    """Allocate a parameter that has no array yet, on the devices of its deferred initialization or on these."""
-    if parameter._data is None:
-        parameter.shape = shape
-        parameter.initialize(ctx=parameter.list_ctx() if parameter._deferred_init else devices)

@@ -1,7 +1,9 @@
-"""Sums of losses and correct answers over minibatches, kept on the device until they are read."""
+"""What a training records: sums over minibatches, kept on the device until they are read, and epochs."""
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
 import mxnet as mx
@@ -9,6 +11,18 @@ import numpy
 from mxnet.ndarray import NDArray
 
 from ..errors import InputError
+
+
+@dataclass
+class Epoch:
+    """The results of one epoch: loss in nats per example, accuracies from 0 to 1, seconds of training."""
+
+    epoch: int
+    loss: float
+    train_acc: float
+    test_acc: float
+    seconds: float
+    examples_per_sec: float
 
 
 class Totals:
@@ -40,10 +54,9 @@ class Totals:
 
     def snapshot(self) -> Totals:
         """Return a copy of the current sums, which later minibatches do not change."""
-        copy = Totals()
-        copy.loss, copy.correct, copy.invalid = dict(self.loss), dict(self.correct), dict(self.invalid)
-        copy.count, copy.classes = self.count, self.classes
-        return copy
+        found = copy.copy(self)
+        found.loss, found.correct, found.invalid = dict(self.loss), dict(self.correct), dict(self.invalid)
+        return found
 
     def means(self) -> Tuple[float, float]:
         """Return (loss, accuracy) per example; blocks until the device has caught up.
@@ -64,22 +77,17 @@ def is_invalid(y: NDArray, classes: int) -> NDArray:
 
 def check_labels(invalid: float, count: int, classes: int) -> None:
     if invalid:
-        raise InputError(
-            f'must be labels from 0 to {classes - 1}, as the net has {classes} outputs, '
-            f'got {invalid:.0f} others among {count}; number the classes from 0, in whole numbers',
-            'y',
-        )
+        expected = f'must be labels from 0 to {classes - 1}, as the net has {classes} outputs'
+        got = f'got {invalid:.0f} others among {count}'
+        raise InputError(f'{expected}, {got}; number the classes from 0, in whole numbers', 'y')
 
 
 def check_output(output: Any, examples: int) -> None:
     """Raise InputError unless output is (b, classes) for b examples, and there are two classes or more."""
     if not isinstance(output, NDArray) or output.ndim != 2 or len(output) != examples:
         got = f'shape {output.shape}' if isinstance(output, NDArray) else type(output).__name__
-        raise InputError(
-            f'must return an array (b, classes), one row for each of {examples} examples, got {got}; '
-            'let its last layer be nn.Dense(classes)',
-            'net',
-        )
+        expected = f'must return an array (b, classes), one row for each of {examples} examples'
+        raise InputError(f'{expected}, got {got}; let its last layer be nn.Dense(classes)', 'net')
     if output.shape[1] == 1:
         raise InputError(
             'must return scores (b, classes) for at least two classes, got a single one, whose softmax is '

@@ -10,7 +10,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 
 from gluon_bn import BatchNorm, estimate_statistics, lenet
 from gluon_bn.data import Minibatches
-from gluon_bn.training.norm_layers import axis_of, statistics_of
+from gluon_bn.training.blocks import axis_of, statistics_of
 
 
 def data(n=90, batch_size=32, shape=(5,)):  # 90 = 32 + 32 + 26: the last minibatch weighs less

@@ -1,12 +1,16 @@
-"""Looks into a net while it runs: its blocks, their names, and a way to run it so that hooks are called."""
+"""The blocks of a net: their paths, those with moving statistics (ours, Gluon's and custom ones), and their inputs."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple, TypeVar
 
-from mxnet.gluon import Block, HybridBlock
+from mxnet.gluon import Block, HybridBlock, Parameter, nn
+from mxnet.gluon.contrib.nn import SyncBatchNorm
+from mxnet.ndarray import NDArray
 
+GLUONS = (nn.BatchNorm, nn.BatchNormReLU, SyncBatchNorm)
+NAMES = (('moving_mean', 'moving_var'), ('running_mean', 'running_var'))  # the book's and ours; Gluon's
 Key = TypeVar('Key')
 
 
@@ -52,3 +56,31 @@ def inputs_seen(net: Block, layers: Mapping[Key, Block], see: Callable[[Key, Any
             hook = layer.register_forward_pre_hook(lambda layer, inputs, key=key: see(key, inputs[0]))
             stack.callback(hook.detach)
         yield
+
+
+def norm_layers(net: Block) -> List[Block]:
+    """Return the layers that use minibatch statistics in training and moving statistics in prediction."""
+    return [
+        block
+        for block in blocks_of(net)
+        if statistic_names(block) and not (isinstance(block, GLUONS) and block._kwargs['use_global_stats'])
+    ]
+
+
+def statistic_names(block: Block) -> Tuple[str, ...]:
+    """Return the names of a block's moving mean and variance; () if it has none."""
+    for names in NAMES:
+        if all(isinstance(getattr(block, name, None), (Parameter, NDArray)) for name in names):
+            return names
+    return ()
+
+
+def statistics_of(layer: Block) -> Tuple[Any, Any]:
+    """Return the moving mean and variance of a layer: parameters, or plain arrays of a custom layer."""
+    mean, var = statistic_names(layer)
+    return getattr(layer, mean), getattr(layer, var)
+
+
+def axis_of(layer: Block) -> int:
+    """Return the channel axis of a layer's input."""
+    return layer._kwargs.get('axis', 1) if isinstance(layer, GLUONS) else 1
