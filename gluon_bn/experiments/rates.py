@@ -14,6 +14,7 @@ from mxnet.ndarray import NDArray
 from ..data import Minibatches
 from ..norm import BatchNorm, blend, fused_batch_norm
 from ..training import Diverged, estimate_statistics, evaluate_accuracy, seed_everything, train
+from ..training.norm_layers import norm_layers
 from .modes import Data
 
 # Where LeNet can have a norm, from the lowest up, and the number of channels or units there.
@@ -141,7 +142,7 @@ def train_once(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs:
     except Diverged as error:  # a result too: the net guesses
         train_acc, test_acc = evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter)
         return Run(float('inf'), train_acc, train_acc, test_acc, [epoch.loss for epoch in error.history])
-    if has_batch_norm(net):
+    if norm_layers(net):
         estimate_statistics(net, train_iter)
     last = history[-1]
     return Run(
@@ -151,11 +152,6 @@ def train_once(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs:
         evaluate_accuracy(net, test_iter),
         [epoch.loss for epoch in history],
     )
-
-
-def has_batch_norm(net: nn.Sequential) -> bool:
-    """Whether net holds a `BatchNorm` layer."""
-    return any(isinstance(block, BatchNorm) for block in net)
 
 
 def over_seeds(nets: Nets, lr: float, seeds: Sequence[int], data: Data, num_epochs: int) -> Dict[str, List[Run]]:

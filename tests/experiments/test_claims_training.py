@@ -2,7 +2,7 @@
 
 import numpy
 import pytest
-from mxnet import autograd, nd
+from mxnet import autograd, init, nd
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, batch_norm, evaluate_accuracy, fused_batch_norm, lenet, load_data_fashion_mnist
@@ -303,6 +303,34 @@ def test_one_seed_gives_all_nets_the_same_weights(data):
     for others in weights[1:]:
         for one, other in zip(weights[0], others):
             numpy.testing.assert_array_equal(one, other)
+
+
+def test_a_readers_own_layer_gets_estimated_statistics_too(data):
+    class OwnLayer(nn.Block):  # as notebook 01 builds it
+        def __init__(self, num_features, num_dims):
+            super().__init__()
+            shape = (1, num_features) + (1,) * (num_dims - 2)
+            self.gamma = self.params.get("gamma", shape=shape, init=init.One())
+            self.beta = self.params.get("beta", shape=shape, init=init.Zero())
+            self.moving_mean = self.params.get("moving_mean", shape=shape, init=init.Zero(), grad_req="null")
+            self.moving_var = self.params.get("moving_var", shape=shape, init=init.Zero(), grad_req="null")
+
+        def forward(self, X):
+            Y, *new = batch_norm(
+                X, self.gamma.data(), self.beta.data(), self.moving_mean.data(), self.moving_var.data(), 1e-5, 0.9
+            )
+            with autograd.pause():
+                self.moving_mean.set_data(new[0])
+                self.moving_var.set_data(new[1])
+            return Y
+
+    nets = {"own": lambda: lenet(OwnLayer), "ours": lambda: lenet("scratch")}
+    own, ours = (runs[0] for runs in rates.over_seeds(nets, 1.0, (0,), data, 1).values())
+    assert own.loss == pytest.approx(ours.loss, abs=1e-4) and own.test_acc == pytest.approx(ours.test_acc, abs=0.01)
+    layer = OwnLayer(4, 2)
+    layer.initialize()
+    found = modes.ways(layer, nd.random.normal(shape=(8, 4)))
+    assert found["train_mode()"].statistics_move and not found["predict_mode()"].statistics_move
 
 
 def test_frozen_gamma_and_beta_stay_at_1_and_0(data):
