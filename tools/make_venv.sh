@@ -108,6 +108,21 @@ END
     exit 1
 fi
 
+# MXNet's wheel for aarch64 is linked with Arm's own libraries, which Debian does not have. It takes from them only what
+# LAPACKE, the BLAS below it and the C library have too, and looks beside itself first: see the links below.
+library() { /sbin/ldconfig -p | sed -n "s|.* => \(.*/$1\)\$|\1|p" | head -n 1; }
+arm='' lapacke=''
+if [ "$(uname -sm)" = 'Linux aarch64' ]; then
+    arm=yes lapacke=$(library liblapacke.so.3)
+    if [ -z "$lapacke" ]; then
+        cat >&2 <<END
+MXNet on aarch64 needs LAPACKE and OpenBLAS, and liblapacke.so.3 is missing.
+On Debian and Ubuntu:  sudo apt-get install liblapacke libopenblas0-pthread   then repeat the make command.
+END
+        exit 1
+    fi
+fi
+
 offline=''
 if [ -n "${WHEELHOUSE:-}" ]; then # a folder that replaces the network: see tools/wheelhouse.py
     offline="--no-index --find-links $("$python" tools/wheelhouse.py --check "$WHEELHOUSE")"
@@ -138,6 +153,10 @@ END
     exit 1
 fi
 pip install -qq --no-deps --no-build-isolation -e .
+if [ -n "$arm" ]; then
+    (cd .venv/lib/python*/site-packages/mxnet && ln -sf "$lapacke" libarmpl_lp64_mp.so &&
+        ln -sf "$(library libm.so.6)" libamath.so && ln -sf "$(library libm.so.6)" libastring.so)
+fi
 if [ -z "$hook" ]; then
     pip check
 else

@@ -61,6 +61,9 @@ def check_mxnet(found: Answer | None = None) -> Result:
     if any(library in error for library in SYSTEM_LIBRARIES):  # names one only: say what else is missing
         remedy = install_libraries(library for library in SYSTEM_LIBRARIES if library in error or not loads(library))
         return Result("MXNet", False, error, remedy)
+    if "libarmpl" in error:
+        remedy = "`sudo apt-get install liblapacke libopenblas0-pthread`; `make .venv/ready` links them in its place"
+        return Result("MXNet", False, error, remedy)
     if "has no attribute 'bool'" in error:
         return Result("MXNet", False, error, "NumPy is too new for MXNet: `pip install numpy==1.23.5`")
     if "distutils" in error:

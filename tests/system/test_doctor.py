@@ -187,6 +187,7 @@ def test_numpy_from_1_24_on_is_too_new_before_python_3_12(version, ok):
             "OSError: libgomp.so.1: cannot open shared object file: No such file or directory",
             "apt-get install libgomp1",
         ),
+        ("OSError: libarmpl_lp64_mp.so: cannot open shared object file", "apt-get install liblapacke"),
         (
             "OSError: libquadmath.so.0: cannot open shared object file: No such file or directory",
             "apt-get install libquadmath0",
