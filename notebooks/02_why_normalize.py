@@ -13,7 +13,7 @@
 # **Afterwards you can** say why one rate does not suit a deep chain, what normalizing one unit of it changes and what it
 # does not, and why a penalty, renormalizing and whitening are no substitute.
 #
-# **It takes** notebook 01, and the chain rule. Reading takes about 21 minutes, with a good place for a break after
+# **It takes** notebook 01, and the chain rule. Reading takes about 25 minutes, with a good place for a break after
 # section 7; running takes about one on two cores. Each section asks you for a prediction, runs, and then checks.
 
 # %%
