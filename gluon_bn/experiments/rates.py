@@ -14,7 +14,7 @@ from mxnet.ndarray import NDArray
 from ..data import Minibatches
 from ..norm import BatchNorm, blend, fused_batch_norm
 from ..training import Diverged, estimate_statistics, evaluate_accuracy, seed_everything, train
-from ..training.norm_layers import norm_layers
+from ..training.blocks import norm_layers
 from .modes import Data
 
 # Where LeNet can have a norm, from the lowest up, and the number of channels or units there.
