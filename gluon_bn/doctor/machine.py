@@ -181,7 +181,7 @@ def check_compiler() -> Result:
     """Report the C++ compiler; none is ok too, because the portable path is slower but just as correct."""
     try:
         words = shlex.split(os.environ.get("CXX", ""))
-    except ValueError as error:
+    except ValueError as error:  # from shlex.split: an unbalanced quote
         return Result("compiler", False, f"CXX must be a command: {error}", "unset CXX, or set it to a compiler")
     found = next((path for path in map(shutil.which, words[:1] or ("g++", "clang++")) if path), None)
     if found:
