@@ -142,4 +142,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-fresh test-container test-browser faults notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean
+.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-fresh test-container test-browser faults mistakes notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean

@@ -421,6 +421,8 @@ def table(count, number_of_pairs, say=print):
                     original = ast.unparse(ast.parse(SOURCES[kind, style])).splitlines()
                     changed = [line.strip() for line in source.splitlines() if line not in original]
                     say(f"    {what} in {' and '.join(places)}: {' | '.join(changed)}: told {invented or 'elsewhere'}")
+            if not found:
+                continue
             results += found
             say("{:10} {:8} {:5} {:9} {:9} {:8}".format(kind, style, *map(sum, zip(*found))))
         sums.append(tuple(map(sum, zip(*results))))

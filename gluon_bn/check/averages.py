@@ -8,7 +8,8 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, 
 import numpy
 
 from . import variants
-from .formulas import BLENDED, SLIPS, mean, momentum, rules, var, variable
+from .formulas import SLIPS, Formula, momentum, variable
+from .grammar import GRAMMAR, candidates
 from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
 from .variants import RIGHT, Axes, Variant, batch_statistics, dimensions, other_axes, where
@@ -162,9 +163,8 @@ def _of_slips(
                 'var': right_var,
                 'own mean': own_mean,
                 'own var': own_var,
-                'Y': one.Y,
+                'std': (right_var + trial.eps) ** 0.5,
                 'new_mean': one.moving_mean,
-                'new_var': one.moving_var,
             }
         )
     causes: List[Cause] = []
@@ -179,25 +179,21 @@ def _of_slips(
 
 def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str) -> Optional[List[Cause]]:
     """The cause of one average: the first formula that leads to it; None if there is none."""
-    old, right = variable(quantity), mean if quantity == 'moving_mean' else var
-    own, others = variable(f'own {right}'), BLENDED[quantity]
-    blended = [momentum * old + (1 - momentum) * batch for batch in (own, *others)]
-    tried = [
-        *blended,
-        *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in (right, own)))),
-        *itertools.chain.from_iterable(zip(*(rules(old, batch) for batch in others))),
-    ]
+    place, right = ('moving mean', 'mean') if quantity == 'moving_mean' else ('moving variance', 'var')
+    own = momentum * variable(quantity) + (1 - momentum) * variable(f'own {right}')
+    tried = [own, *candidates(*GRAMMAR[place], structure=False)]
     for formula in tried:
         with numpy.errstate(all='ignore'):
-            if all(close(new, formula.compute(values)) for new, values in zip(news, named)):
+            if all(_blends(formula, values, new) for new, values in zip(news, named)):
                 text = str(formula).replace('own ', '')
                 # right, but for a statistic that is already wrong in Y
-                return (
-                    []
-                    if formula is blended[0]
-                    else [Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
-                )
+                return [] if formula is own else [Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
     return None
+
+
+def _blends(formula: Formula, values: Dict[str, Any], new: Array) -> bool:
+    expected = numpy.asarray(formula.compute(values))
+    return abs(expected.flat[0] - new.flat[0]) < 0.01 * (1 + abs(new.flat[0])) and close(new, expected + 0 * new)
 
 
 def _batch(trial: Trial, axes: Axes, kind: str) -> Array:

@@ -79,6 +79,11 @@ class Chain:
             found += [place for i in range(2) for place in self._of_average(i)]
         return found
 
+    @property
+    def right_statistics(self) -> bool:
+        """Whether the averages show that the mean and the variance are right."""
+        return self.mode == 'training' and _right_statistics(self.views)
+
     def _of_Y(self) -> Optional[Place]:
         if all(same(view.Y, view.trial.gamma * view.right['X_hat'] + view.trial.beta) for view in self.views):
             return None
@@ -97,7 +102,7 @@ class Chain:
         if not all(same(pair[0].X_hat, pair[1].X_hat, equal_nan=True) for pair in zip(self.full, self.plain)):
             # Y depends on X by X_hat alone
             alone = all(same(views[0].Y, views[1].Y) for views in (self.full, self.plain))
-            if known or alone:
+            if known or (alone and (_right_statistics(self.views) or not _right_statistics(self.plain))):
                 return self._place('scale and shift', samples, known)
         first = self._of_X_hat()
         if known and (first.quantity == 'X_hat'):  # X_hat, or what gamma multiplies
@@ -228,6 +233,11 @@ def _line(view: View) -> Optional[Tuple[Array, Array]]:
     if not slope.all() or not same(y, slope * (x - x_mean) + y_mean, rtol=2e-3, atol=2e-3):
         return None
     return x_mean - y_mean / slope, 1 / slope
+
+
+def _right_statistics(views: Sequence[View]) -> bool:
+    """Whether the averages took in the right mean and variance; in prediction nobody can say."""
+    return all(_near(view.own[i], view.right[name]) for view in views for i, name in enumerate(('mean', 'var')))
 
 
 def _centred(view: View, line: Tuple[Array, Array]) -> bool:

@@ -291,30 +291,6 @@ def axis_slips(axes: Tuple[int, ...]) -> Tuple[Slip, Slip]:
             Slip('WrongAxis', (('axes of var', axes),), f'a variance over the axes {axes}'))
 
 
-def rules(old: Formula, batch: Formula) -> List[Formula]:
-    """What may replace momentum * old + (1 - momentum) * batch, `batch` being the batch's statistic."""
-    return [
-        momentum * batch + (1 - momentum) * old, batch, momentum * old, (1 - momentum) * batch, momentum * batch,
-        (1 - momentum) * old, old + batch, momentum * old + batch, old + (1 - momentum) * batch, old + momentum * batch,
-        (1 - momentum) * old + batch, momentum * (old + batch), (1 - momentum) * (old + batch),
-        momentum * old - (1 - momentum) * batch, (1 - momentum) * batch - momentum * old,
-        old - (1 - momentum) * (batch - old), old - momentum * (batch - old),
-        momentum * (momentum * old + (1 - momentum) * batch) + (1 - momentum) * batch,
-        momentum * old + (1 - momentum) * sqrt(batch), (old + batch) / 2, batch - old, ZERO]
-
-
-# what may be blended instead of the batch's mean and variance; new_mean and new_var are the new averages
-BLENDED = {
-    'moving_mean': [var, new_var, gamma * mean, total(Y) / m, mean ** 2, sqrt(var + eps), total(X), total(X) / n,
-                    *MEANS[1:4]],
-    'moving_var': [var + eps, mean, new_mean, gamma ** 2 * var, gamma * var, 1 / sqrt(var + eps), 1 / sqrt(var),
-                   1 / (var + eps), total((X - new_mean) ** 2) / m, total((X - moving_mean) ** 2) / m,
-                   total((X - new_mean) * (X - moving_mean)) / m, total((X - new_mean) ** 2) / (m - 1),
-                   total((X - moving_mean) ** 2) / (m - 1), total((Y - total(Y) / m) ** 2) / m,
-                   total((X - mean) ** 2) / n, var * n / (n - 1), *VARS[:-2]],
-}
-
-
 # --- a backward pass by hand
 
 dY, X_hat, dgamma, dbeta = map(variable, ('dY', 'X_hat', 'dgamma', 'dbeta'))

@@ -146,13 +146,16 @@ def _placed(
 ) -> List[Finding]:
     """The mistakes in one of the NAMES, each with the first wrong quantity."""
     findings = []
-    for finding in _judge(name, tried, returned):
+    told = _judge(name, tried, returned)
+    for finding in told:
         place = upstream if name != 'dbeta' else None
         if place is None and finding.name in QUANTITIES:
             numbers = finding.text[max(finding.text.find(f'{name}['), 0) :]
             numbers, _, equals = numbers.partition(f'{name} = ')
             numbers = re.split('[;:]|, which', numbers)[0]
-            place = Place(QUANTITIES[finding.name], 'training', numbers, equals.split(', where')[0])
+            certain = equals or len(told) == 1  # else a term may look like several others
+            quantity = QUANTITIES[finding.name] if certain else name
+            place = Place(quantity, 'training', numbers, equals.split(', where')[0])
         findings.append(finding._replace(place=place))
     return findings
 

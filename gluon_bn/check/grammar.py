@@ -58,11 +58,11 @@ def candidates(right: Formula, leaves: Tuple[Formula, ...], structure: bool) -> 
             made[f'{what} {axes}'] = over(axes, what, values)
     if right.text.startswith('momentum'):  # the same rule as it may also be written, and another batch statistic
         old, batch = right.parts[0].parts[1], right.parts[1].parts[1]
-        made = {**made, **edits(old + (1 - momentum) * (batch - old), leaves)}
         statistic, names = GRAMMAR['mean' if batch is mean else 'variance']
-        for one in [*edits(statistic, (*names, new_mean)).values(), STD, 1 / STD]:
-            blended = momentum * old + (1 - momentum) * one
-            made.setdefault(blended.text, blended)
+        others = *edits(batch, leaves).values(), *edits(statistic, (*names, new_mean)).values()
+        blended = (momentum * old + (1 - momentum) * one for one in (*others, STD, 1 / STD, gamma**2 * var))
+        also = edits(old + (1 - momentum) * (batch - old), leaves).values()
+        made = {one.text: one for one in sorted((*blended, *made.values(), *also), key=lambda one: len(one.text))}
     return list(made.values())
 
 

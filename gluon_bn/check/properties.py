@@ -14,6 +14,7 @@ from .result import Array, Finding, Place, StudentError, difference, same
 from .trials import Gradients, NotJudgeable, Observed, Trial, TrialRunner
 from .variants import FAMILIAR_AXES, RIGHT, Variant
 
+BLAME_STATISTICS = {'WrongMean', 'WrongVariance', 'WrongCount'}
 GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
 # what decides a number, and so is shown with it
 ABOUT_TRAINING, ABOUT_PREDICTION = ('gamma', 'beta', 'eps'), ('gamma', 'beta', 'moving_mean', 'moving_var', 'eps')
@@ -26,6 +27,7 @@ class Properties(TrialRunner):
         super().__init__(*args, **kwargs)
         self._variants: Dict[int, Optional[Variant]] = {}
         self._places: Dict[Tuple[int, str], List[Place]] = {}
+        self._right_statistics: Dict[Tuple[int, str], bool] = {}
 
     def _all_observed(self, rank: int, mode: str) -> List[Observed]:
         return [self.observed(trial, mode) for trial in self.trials[rank]]
@@ -40,6 +42,7 @@ class Properties(TrialRunner):
                     self.observed, self.trials[rank], mode, self.trials[rank][0].eps != self.trials[rank][1].eps
                 )
                 self._places[rank, mode] = chain.places()
+                self._right_statistics[rank, mode] = chain.right_statistics
             except (StudentError, NotJudgeable):  # told elsewhere
                 self._places[rank, mode] = []
         places = [
@@ -65,7 +68,11 @@ class Properties(TrialRunner):
         for one in seen:
             if isinstance(one.gradients, StudentError) and not findings:  # report early: later checks depend on it
                 raise one.gradients
-        return self._placed(findings, rank, 'training')
+        findings = self._placed(findings, rank, 'training')
+        if self._right_statistics.get((rank, 'training')) and {one.name for one in findings} & BLAME_STATISTICS:
+            self._variants[rank] = None  # it gives these numbers, but its mean or variance is not that of the code
+            return [findings[0]._replace(name='WrongOutput', text=findings[0].text.split(', which ')[0])]
+        return findings
 
     def prediction(self, rank: int) -> List[Finding]:
         """Y in prediction."""

@@ -243,11 +243,6 @@ def candidates(rank: int, source: str, all_eps: FrozenSet[float]) -> List[Named]
         ),
     ]
     made += [variant._replace(slips=(slip,)) for slip in slips for variant in nearly_right]
-    made += [
-        right._replace(slips=(one, two))
-        for one, two in itertools.combinations(SLIPS, 2)
-        if not set(dict(one.steps)) & set(dict(two.steps))
-    ]
     made += [right._replace(source=mixed) for mixed in MIXED]
     named = [
         (variant, tuple(mistakes(variant, source)))

@@ -90,3 +90,18 @@ def test_the_notebook_shows_the_chain_with_the_wrong_link_marked():
     assert 'aria-label="first wrong: denominator"' in html and html.count("<svg") == 1
     assert html.count('font-weight="bold"') == 1 and 'font-weight="bold">denominator<' in html
     assert "<svg" not in check.batch_norm(students.batch_norm(), only=("dense",))._repr_html_()
+
+
+def test_a_right_variance_is_not_blamed_for_a_wrong_denominator():
+    """With the squared mean in the place of eps, Y is that of a variance about 0: the averages tell them apart."""
+
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        if autograd.is_training():
+            axes = (0,) if X.ndim == 2 else (0, 2, 3)
+            mean = X.mean(axis=axes, keepdims=True)
+            Y = gamma * (X - mean) / nd.sqrt(((X - mean) ** 2).mean(axis=axes, keepdims=True) + mean**2) + beta
+        return (Y, *averages)
+
+    result = check.batch_norm(fn, only=("dense",))
+    assert "WrongVariance" not in result.mistakes and [place.quantity for place in result.places] == ["denominator"]
