@@ -38,7 +38,7 @@ test-portable: .venv/ready ## the fast tests of the layer and of training, witho
 	  tests/norm/test_layer.py tests/norm/test_fused.py tests/test_model.py tests/training/test_loop.py tests/training/test_estimation.py \
 	  $(parallel) $(ARGS)
 
-test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.13
+test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.14
 	$(py) -m nox -f tools/noxfile.py $(ARGS)
 
 test-fresh: .venv/ready  ## README's commands on bare systems: ARGS="12 13 forky", --tests, --record; needs root and debootstrap

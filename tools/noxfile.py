@@ -17,7 +17,7 @@ nox.options.error_on_missing_interpreters = True
 nox.options.default_venv_backend = "venv"
 
 
-@nox.session(python=["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
+@nox.session(python=["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
 def tests(session):
     session.chdir(TOP)  # nox starts in the folder of this file
     # as in tools/make_venv.sh, which gives the reasons
