@@ -200,6 +200,8 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+UNFOLD = "document.querySelectorAll('details').forEach(details => details.open = true)"
+
 # Elements that are cut, or that scroll sideways, though they are no table; what is folded is opened first.
 TOO_WIDE = """() => {
     document.querySelectorAll("details").forEach(details => details.open = true);
@@ -269,6 +271,8 @@ def test_a_figure_of_two_panels_is_stacked_on_a_phone(browser, book):
     for screen, shown in ((PHONE, True), (DESK, False)):
         page = browser.new_page(viewport=screen)
         page.goto(address + "notebooks/02_why_normalize.html")
+        assert not page.locator(".cell_output").first.is_visible()
+        page.evaluate(UNFOLD)
         pieces = page.locator(".panels").first.locator("svg")
         boxes = [piece.bounding_box() for piece in pieces.all()]
         assert len(boxes) > 1 and all(bool(box) == shown for box in boxes)
@@ -350,6 +354,7 @@ def test_the_first_notebook_has_its_formulas_and_figures(browser, book):
     address, _ = book
     page = browser.new_page(viewport=PHONE)
     page.goto(address + f"notebooks/{FIRST}.html")
+    page.evaluate(UNFOLD)
     for kind, least in ((".formula svg", 10), (".cell_output .panels svg", 5)):
         boxes = [element.bounding_box() for element in page.locator(kind).all()]
         assert len(boxes) >= least, kind
