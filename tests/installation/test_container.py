@@ -55,7 +55,7 @@ class Container:
 
     def words(self, *command):
         mounts = [*self.mounts, "--volume", f"{self.runs}:{HOME}/runs"]
-        return [*self.command, "run", "--isolation", "chroot", *mounts, self.name, "--", *command]
+        return [*self.command, "run", "--isolation", "chroot", "--network", "host", *mounts, self.name, "--", *command]
 
     def run(self, *command, inside=()):
         done = subprocess.run(
