@@ -15,6 +15,10 @@ if 'mxnet' not in sys.modules:
     check_before_mxnet()
     give_names()
 try:
+    import numpy
+
+    if sys.version_info < (3, 12) and numpy.__version__ >= '2':  # packages built for NumPy 1 would print tracebacks
+        raise LoadError(f'NumPy must be older than 1.24, got {numpy.__version__}; `pip install numpy==1.23.5`')
     import mxnet
 except Exception as error:  # for example AttributeError, if NumPy is too new, or OSError, if a library is missing
     raise load_error('MXNet', error) from error

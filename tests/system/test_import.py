@@ -73,12 +73,17 @@ def test_memory_is_given_back_as_without_the_package():
         assert int(done.stdout) > 50_000, first
 
 
-@pytest.mark.fault("an MXNet that is missing, broken, or of another version", tries=6)
+@pytest.mark.fault("an MXNet that cannot be used, or a NumPy that is too new for it")
 @pytest.mark.parametrize(
     "fault, why",
     [
         ("sys.modules['mxnet'] = None", "MXNet cannot be loaded: ModuleNotFoundError"),
         ("sys.path.insert(0, {broken!r})", "MXNet cannot be loaded: AttributeError: module 'numpy' has no attribute"),
+        pytest.param(
+            "import numpy; numpy.__version__ = '2.2.6'",
+            "NumPy must be older than 1.24, got 2.2.6; `pip install numpy==1.23.5`",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="NumPy 2 is right here"),
+        ),
         ("import mxnet; mxnet.__version__ = '1.8.0'", "MXNet must be 1.9.1, got 1.8.0"),
     ],
 )
