@@ -425,6 +425,8 @@ def table(count, number_of_pairs, say=print):
                 continue
             results += found
             say("{:10} {:8} {:5} {:9} {:9} {:8}".format(kind, style, *map(sum, zip(*found))))
+        if not results:
+            continue
         sums.append(tuple(map(sum, zip(*results))))
         say("{:19} {:5} {:9} {:9} {:8}".format("all", *sums[-1]))
     return sums

@@ -167,7 +167,9 @@ def _changed(formula: Formula) -> Iterator[Formula]:
             yield from (_formula(float(node.text) + step) for step in (1, -1))
             yield from (_formula(2 * float(node.text)), _formula(-float(node.text)))
         elif node.parts or node.text.isidentifier():  # not a quantity that stands for a formula of its own
-            yield from (-node, _absolute(node), sqrt(node), node**2, 1 / node, node + 1, node - 1)
+            yield from (-node, _absolute(node), sqrt(node), node**2, 1 / node)
+            if node.text in ('m', 'n', 'size'):
+                yield from (node - 1, node + 1)
             yield 2 * node if node.parts else node * 2
             if node.parts and node.binding != PRODUCT:
                 yield node / 2
