@@ -243,8 +243,11 @@ struct Planes {
   const int64_t m, c, s;
 
   int64_t tile() const {
-    const int64_t kTile = (256 << 10) / sizeof(T);  // values: 256 KiB each for X, dY and the result
-    return std::min({width, (c + 1) / 2, std::max<int64_t>(1, kTile / (m * s))});
+    // Values for each of X, dY and the result. Tiles as wide as the last cache allows: the more channels, the longer
+    // the runs of adjacent memory, and those cost less than what a smaller, nearer cache would save.
+    const int64_t kTile = (large() ? 256 << 10 : 4 << 20) / static_cast<int64_t>(sizeof(T));
+    const int64_t share = (c + max_threads - 1) / max_threads;
+    return std::min({width, share, std::max<int64_t>(1, kTile / (m * s))});
   }
   bool large() const { return m * c * s * static_cast<int64_t>(sizeof(T)) >= kLarge; }
 
