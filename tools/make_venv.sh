@@ -135,7 +135,7 @@ if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ] || ! .venv/bin/python -c '
     "$python" -m venv --clear .venv || { "$python" -S -m gluon_bn.doctor setup >&2; exit 1; } # -S: without packages
 else
     lost=$(echo $(changed))
-    echo "Bringing .venv ($version) up to date.${lost:+ Since then it lost: $lost}" >&2
+    echo "Bringing .venv ($version) up to date.${lost:+ Removed or replaced since set-up: $lost}" >&2
 fi
 rm -f .venv/ready
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
