@@ -34,13 +34,16 @@ changed() {
     done
 }
 
-# Sets python to the newest of these that can be used, incomplete and foreign to the first that almost can.
+# Sets python to the newest of these that can be used, incomplete and foreign to the first that almost can. A wheelhouse
+# that has none of them refuses the first.
 choose() {
-    python='' newest=0 incomplete='' foreign=''
+    python='' newest=0 incomplete='' foreign='' unlisted=''
     for candidate; do
         "$candidate" -m gluon_bn.doctor python >/dev/null 2>&1 || continue
         if ! "$candidate" -m gluon_bn.doctor platform >/dev/null 2>&1; then
             foreign=${foreign:-$candidate}
+        elif [ -n "${WHEELHOUSE:-}" ] && ! "$candidate" tools/wheelhouse.py --has "$WHEELHOUSE"; then
+            unlisted=${unlisted:-$candidate}
         elif [ -n "$(missing_modules "$candidate")" ]; then
             incomplete=${incomplete:-$candidate}
         else
@@ -48,6 +51,7 @@ choose() {
             if [ "$minor" -gt "$newest" ]; then python=$candidate newest=$minor; fi
         fi
     done
+    if [ -z "$python$incomplete" ]; then python=$unlisted; fi
 }
 
 case "${1:-}" in
@@ -57,7 +61,8 @@ case "${1:-}" in
 esac
 
 if [ -n "${1:-}" ]; then choose "$1"
-elif [ -e .venv/ready ] && .venv/bin/python -c '' 2>/dev/null; then choose .venv/bin/python
+elif [ -e .venv/ready ] && behind=$(.venv/bin/python -c 'import os, sys
+print(os.path.realpath(sys.executable))' 2>/dev/null); then choose "$behind" # up to 3.10, venv would link a link to itself
 else choose $pythons
 fi
 

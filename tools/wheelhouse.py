@@ -73,14 +73,19 @@ def wheels_for(version, target):
 def fill(folder, pythons, targets):
     """Download the wheels for each Python and platform, add the data, and list the digests of all files."""
     from gluon_bn.data import find_files
+    from gluon_bn.errors import GluonBnError
 
+    try:
+        files = find_files().values()
+    except GluonBnError as error:
+        raise Refused(f"cannot be made: {error}") from error
     (folder / DATA).mkdir(parents=True, exist_ok=True)
     (folder / SUMS).unlink(missing_ok=True)  # written last: an interrupted download is no wheelhouse
-    for file in find_files().values():
+    for file in files:
         shutil.copyfile(file.path, folder / DATA / file.path.name)
     for python in pythons:
         for target in targets:
-            wanted = folder / f"{python}-{target}.txt"
+            wanted = list_of(folder, python, target)
             # as a rule one list for all 3.11.x, but soupsieve's lock changes at 3.11.5
             lists = {tuple(wheels_for(version, target)): version for version in (f"{python}.99", f"{python}.0")}
             for lines, version in lists.items():
@@ -110,6 +115,11 @@ def download(wanted, folder, version, target):
         )
 
 
+def list_of(folder, python=THIS, target=HERE):
+    """Return the file that lists the wheels for a Python and platform; without it, the wheelhouse is for others."""
+    return folder / f"{python}-{target}.txt"
+
+
 def check(folder, python=THIS, target=HERE):
     """Return the folder as a URI for pip. Raises: Refused if it is damaged, or made for others."""
     if not (folder / SUMS).is_file():
@@ -123,7 +133,7 @@ def check(folder, python=THIS, target=HERE):
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise Refused(f"is damaged: {', '.join(wrong[:3])}{more}: missing, changed or not in {SUMS}; copy it again")
-    wanted = folder / f"{python}-{target}.txt"
+    wanted = list_of(folder, python, target)
     if not wanted.is_file():
         made_for = ", ".join(sorted(path.stem.replace("-", " on ", 1) for path in folder.glob("*.txt")))
         raise Refused(
@@ -145,7 +155,10 @@ def main():
     parser.add_argument(
         "--check", type=Path, metavar="FOLDER", help="only check a folder, for this Python and platform"
     )
+    parser.add_argument("--has", type=Path, metavar="FOLDER", help="exit with 0 if a folder is for them, unchecked")
     options = parser.parse_args()
+    if options.has:
+        sys.exit(0 if list_of(options.has).is_file() else 1)
     try:
         if options.check:
             print(check(options.check))

@@ -181,6 +181,9 @@ def test_the_newest_python_that_is_complete_is_taken(tree, tmp_path):
     }
     (tree / "Makefile").write_text("newest:\n\t@sh tools/make_venv.sh --newest\n")
     assert make(tree, "newest", path=path).stdout == "python3\n"
+    (tree / f"3.8-{platform.system().lower()}-{platform.machine()}.txt").touch()
+    assert make(tree, "newest", f"WHEELHOUSE={tree}", path=path).stdout == "python3.8\n"
+    assert make(tree, "newest", f"WHEELHOUSE={tree}/none", path=path).stdout == "python3.14\n"  # is refused later
     del path["python3"]
     assert make(tree, "newest", path=path).stdout == "python3.8\n"
 
@@ -305,6 +308,19 @@ def test_a_venv_that_was_changed_by_hand_is_repaired(tree):
     assert plan()
     script(own / "bin" / "python", "exit 127\n")
     assert plan()
+
+
+@pytest.mark.fault("a system's Python that was updated below .venv")
+def test_a_venv_of_an_updated_python_is_made_anew_by_that_python(tree):
+    python = on_this_machine("python3.8")  # up to 3.10, a .venv cannot be made anew by its own Python
+    assert run(python, "-m", "venv", "--without-pip", ".venv", cwd=tree).returncode == 0
+    ready = tree / ".venv" / "ready"
+    ready.write_text("3.8.0\n")
+    os.utime(str(ready), (0, 0))
+    done = make(tree, ".venv/ready", PIP_NO_INDEX="1")
+    assert f"Making .venv with {os.path.realpath(python)} (3.8." in done.stdout
+    assert "pip could not install the requirements" in done.stdout
+    assert run(str(tree / ".venv" / "bin" / "python"), "-m", "pip", "--version").returncode == 0
 
 
 @pytest.mark.fault("a clone that cannot be written")
