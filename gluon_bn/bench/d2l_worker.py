@@ -11,8 +11,7 @@ import functools
 import io
 import multiprocessing
 import time
-from typing import Any, List, Tuple
-from unittest import mock
+from typing import Any, Iterator, List, Tuple
 
 import d2l.mxnet as d2l
 import mxnet as mx
@@ -45,7 +44,7 @@ class Framework:
                     self._data = mx.np.array(images[..., None], dtype='uint8')
                     self._label = mx.np.array(labels.astype('int32'), dtype='int32')
 
-            with mock.patch.multiple(gluon.data.vision, FashionMNIST=FashionMNIST):
+            with _replaced(gluon.data.vision, FashionMNIST=FashionMNIST):
                 loaded: Tuple[Any, Any] = d2l.load_data_fashion_mnist(batch_size)
             return loaded
 
@@ -56,7 +55,16 @@ class Framework:
         train_iter, test_iter = self.loaders(num_train)
         evaluate = d2l.evaluate_accuracy_gpu
         evaluations: List[float] = []
-        animator = mock.Mock()  # d2l's Animator without the figure; it records the points
+        points: List[Any] = []
+
+        class Animator:
+            """d2l's without the figure: it records the points."""
+
+            def __init__(self, **_: Any) -> None:
+                pass
+
+            def add(self, _: float, values: Any) -> None:
+                points.append(values)
 
         def timed(*args: Any) -> Any:
             start = time.perf_counter()
@@ -65,11 +73,20 @@ class Framework:
             return accuracy
 
         seed_everything(0)
-        instrumented = mock.patch.multiple(d2l, Animator=animator, evaluate_accuracy_gpu=timed)
-        with instrumented, contextlib.redirect_stdout(io.StringIO()):
+        with _replaced(d2l, Animator=Animator, evaluate_accuracy_gpu=timed), contextlib.redirect_stdout(io.StringIO()):
             start = time.perf_counter()
             d2l.train_ch6(lenet(column), train_iter, test_iter, 1, lr, mx.cpu())
             total = time.perf_counter() - start
-        points = [call[0][1] for call in animator.return_value.add.call_args_list]
         (loss, train_acc, _), (_, _, test_acc) = points[-2:]
         return EpochTurn(total - sum(evaluations), sum(evaluations), float(loss), float(train_acc), float(test_acc))
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, **values: Any) -> Iterator[None]:
+    """Replace names of a module for the body of the with statement."""
+    before = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
+    try:
+        yield
+    finally:
+        vars(module).update(before)
