@@ -21,7 +21,7 @@ JOBS = auto
 test: .venv/ready        ## the fast tests, on every core (JOBS=1 for one)
 	$(py) $(RUN) -m pytest -m "not slow" $(parallel) $(ARGS)
 
-test-slow: .venv/ready   ## the tests that train, and those that grade (ARGS=--long: at full length)
+test-slow: .venv/ready   ## the tests that train for longer or grade (ARGS=--long: at full length)
 	$(py) $(RUN) -m pytest -m "slow and not browser and not container" -n $(JOBS) --dist worksteal $(ARGS)
 
 coverage: .venv/ready    ## the tests and the notebooks, and their coverage of gluon_bn: at least 95 %
@@ -41,10 +41,10 @@ test-portable: .venv/ready ## the fast tests of the layer and of training, witho
 test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.14
 	$(py) -m nox -f tools/noxfile.py $(ARGS)
 
-test-fresh: .venv/ready  ## README's commands on bare systems: ARGS="12 13 forky", --tests, --record; needs root and debootstrap
+test-fresh: .venv/ready  ## the README's commands on bare systems: ARGS="12 13 forky", --tests, --record; needs root and debootstrap
 	$(py) tools/fresh.py $(ARGS)
 
-test-container: .venv/ready ## the container, built and used: ARGS="-k amd64" (or arm64); needs root, debootstrap and buildah
+test-container: .venv/ready ## build the container and use it: ARGS="-k amd64" (or arm64); needs root, debootstrap and buildah
 	$(py) -m pytest -m container $(ARGS)
 
 test-browser: .venv/ready ## JupyterLab and the book in Chromium
@@ -57,7 +57,7 @@ faults: .venv/ready      ## the tests that simulate faults, and their table in t
 	$(py) tools/faults.py
 
 # 432 mistakes and 100 pairs: several minutes.
-mistakes: .venv/ready    ## what the check says of generated mistakes, by kind and style
+mistakes: .venv/ready    ## what the check says about generated mistakes, by kind and style
 	PYTHONPATH=.:tests $(py) tests/mutations.py $(ARGS)
 
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
@@ -77,7 +77,7 @@ assignment: .venv/ready  ## the exercises to hand out, in build/assignment
 grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs/grades; needs bubblewrap
 	$(py) -m gluon_bn.classroom.grade $${SUBMISSIONS:+"$$SUBMISSIONS"} $(ARGS)
 
-wheelhouse: .venv/ready  ## all that set-up needs in build/wheelhouse, for `make WHEELHOUSE=folder compare` without a network
+wheelhouse: .venv/ready  ## put all that set-up needs in build/wheelhouse, for `make WHEELHOUSE=folder compare` without a network
 	$(py) tools/wheelhouse.py $(ARGS)
 
 lab: .venv/ready         ## JupyterLab on the notebooks
@@ -100,7 +100,7 @@ doctor:          ## check what works on this machine, and say what to do about t
 	done; \
 	echo "The doctor needs Python, and none was found."; exit 1
 
-# NumPy 2's types have syntax of Python 3.12, and we check for 3.8.
+# NumPy 2's type hints use Python 3.12 syntax, but mypy checks for 3.8.
 lint: .venv/ready        ## ruff, the pairs of notebooks, mypy, and the direction of imports
 	$(py) -m ruff check .
 	$(py) -m ruff format --check .
@@ -134,7 +134,7 @@ ifneq ($(shell sh tools/make_venv.sh --describe "$(PYTHON)"),$(shell cat .venv/r
 endif
 endif
 
-# a package was removed or replaced by hand, or the Python of .venv has gone: repair it
+# a package was removed or replaced by hand, or the Python of .venv is gone: repair it
 ifneq ($(wildcard .venv/ready),)
 ifneq ($(shell sh tools/make_venv.sh --changed),)
 .venv/ready: FORCE

@@ -1,4 +1,4 @@
-"""The table of where the project was tried, which is made from records."""
+"""The table of where the project was tested, which is generated from records."""
 
 import json
 import platform
