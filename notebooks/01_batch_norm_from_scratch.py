@@ -2,17 +2,17 @@
 # # Batch normalization from scratch
 #
 # You build batch normalization twice here: first the maths, as a function; then the bookkeeping, as a layer. Each step
-# is checked at once on a batch so small that you can do it in your head. Then LeNet learns to tell clothes apart
-# with your layer in it, and Gluon's own layer has to agree with yours. The code is given; the exercises
-# (`make assignment` writes them) leave it to you.
+# is checked at once on a batch so small that you can do it in your head. Then LeNet learns to tell clothes apart with
+# your layer in it, and Gluon's own layer has to agree with yours. The code is given here; in the exercises
+# (`make assignment` writes them) you write it yourself.
 #
-# **Afterwards you can** write batch normalization as a function and as a layer, say what each of its four numbers for a
-# unit is for, and tell when a layer uses the batch and when its moving averages.
+# **Afterwards you can** write batch normalization as a function and as a layer, say what its four numbers per unit are
+# for, and tell when a layer uses the batch and when it uses its moving averages.
 #
-# **It takes** what the first chapters of *Dive into Deep Learning* teach: arrays, `autograd.record()`, a `Block`. Reading
-# takes about 25 minutes, with a good place for a break after *The layer*; running takes two or three on two cores.
-# Wherever the text asks you to predict, do it before you open the output and the answer. *Claim*, with a number such as C04,
-# names a row in the [table](../docs/claims.md) of what the chapter claims.
+# **You need** what the first chapters of *Dive into Deep Learning* teach: arrays, `autograd.record()`, a `Block`.
+# Reading takes about 25 minutes, with a good place for a break after *The layer*; running takes two or three on two
+# cores. Wherever the text asks you to predict, do it before you open the output and the answer. *Claim*, with a number
+# such as C04, refers to a row in the [table](../docs/claims.md) of what the chapter claims.
 
 # %%
 # %matplotlib inline
@@ -50,8 +50,8 @@ print('mean', mean.asnumpy(), ' var', var.asnumpy())
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The second column is easy: every value is 2 away from 4. In the first the distances are 3, 1, 1, 3, so the variance is
-# $(9 + 1 + 1 + 9)/4 = 5$. From now on a cell with `assert` is the check: it says nothing if all is well.
+# The second column is easy: every value is 2 away from 4. In the first column, the distances are 3, 1, 1, 3, so the
+# variance is $(9 + 1 + 1 + 9)/4 = 5$. From now on, a cell with `assert` is the check: it prints nothing if all is well.
 #
 # </details>
 
@@ -60,7 +60,7 @@ assert mean.asnumpy().tolist() == [4, 4]
 assert var.asnumpy().tolist() == [5, 4]
 
 # %% [markdown]
-# **Try it.** Change one number of `X`, and predict how far both columns' means and variances move.
+# **Try it.** Change one number in `X`, and predict how far the means and variances of both columns move.
 #
 # ## Standardize each unit
 #
@@ -79,7 +79,8 @@ print(X_hat.asnumpy().round(3))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It is $-1, -1, 1, 1$: each value is 2 away from 4, and the deviation is 2. Both columns have mean 0 and variance 1.
+# It is $-1, -1, 1, 1$: each value is 2 away from 4, and the standard deviation is 2. Both columns have mean 0 and
+# variance 1.
 #
 # </details>
 
@@ -101,7 +102,7 @@ print(broken.asnumpy().round(3))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Zero divided by zero, which is not a number.
+# Not a number: zero divided by zero is NaN.
 #
 # </details>
 
@@ -109,8 +110,8 @@ print(broken.asnumpy().round(3))
 assert numpy.isnan(broken.asnumpy()[:, 1]).all()
 
 # %% [markdown]
-# The remedy is a small number $\epsilon$, in code `eps`, under the root. It costs a little: a
-# variance $v$ becomes $v/(v + \epsilon)$ rather than 1.
+# The remedy is a small number $\epsilon$ under the root, `eps` in the code. It costs a little: a variance $v$ becomes
+# $v/(v + \epsilon)$ rather than 1.
 
 # %%
 eps = 1e-5
@@ -120,7 +121,7 @@ assert (mended.asnumpy()[:, 1] == 0).all()
 assert numpy.allclose(mended.asnumpy()[:, 0].var(), 5 / (5 + eps))
 
 # %% [markdown]
-# **Try it.** Make `eps` 1 and run the cells again: what becomes of the variance of the first unit?
+# **Try it.** Set `eps` to 1 and run the cells again: what is the variance of the first unit now?
 #
 # ## Scale and shift
 #
@@ -140,7 +141,7 @@ print(Y.asnumpy().round(2))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing: it stays as it is. The second column becomes $10 \hat x + 3$, that is $-7, -7, 13, 13$.
+# Nothing: it stays the same. The second column becomes $10 \hat x + 3$, that is, $-7, -7, 13, 13$.
 #
 # </details>
 
@@ -149,7 +150,7 @@ assert numpy.allclose(Y.asnumpy()[:, 0], X_hat.asnumpy()[:, 0])
 assert numpy.allclose(Y.asnumpy()[:, 1], [-7, -7, 13, 13], atol=1e-4)
 
 # %% [markdown]
-# **Try it.** Which gamma and beta give the first column back as it was, mean 4 and variance 5?
+# **Try it.** Which gamma and beta restore the first column, with mean 4 and variance 5?
 #
 # ## Images: one mean for each channel
 #
@@ -166,8 +167,8 @@ print('averaged over all but the channels:', per_channel.shape)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The first one is broken: it has a mean for every pixel, $6 \cdot 5 \cdot 4 = 120$ of them from 8 values each, and a
-# shirt moved by one pixel would be normalized by other numbers. The second is mended.
+# The first is broken: it has a mean for every pixel, $6 \cdot 5 \cdot 4 = 120$ means of 8 values each, and a shirt
+# shifted by one pixel would be normalized with different numbers. The second is correct.
 #
 # </details>
 #
@@ -203,7 +204,7 @@ print('in its batch:', standardize(X, 0)[2].asnumpy().round(3))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing: it is its own mean, so all its units become 0.
+# Nothing: the row is its own mean, so all its units become 0.
 #
 # </details>
 
@@ -211,7 +212,7 @@ print('in its batch:', standardize(X, 0)[2].asnumpy().round(3))
 assert (standardize(alone, 0).asnumpy() == 0).all()
 
 # %% [markdown]
-# So while we train, we collect *moving averages* of the means and the variances, and use these afterwards:
+# So during training we keep *moving averages* of the means and variances, and use them afterwards:
 #
 # $$\text{new} = \text{momentum} \cdot \text{old} + (1 - \text{momentum}) \cdot \text{batch}$$
 #
@@ -226,8 +227,8 @@ print('moving_mean', moving_mean.asnumpy(), ' moving_var', moving_var.asnumpy())
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A tenth of the way from 0 to the batch's: $0.1 \cdot 4 = 0.4$ for both means, $0.1 \cdot 5 = 0.5$ and $0.4$ for the
-# variances.
+# Each moves a tenth of the way from 0 to the batch's value: $0.1 \cdot 4 = 0.4$ for both means, $0.1 \cdot 5 = 0.5$ and
+# $0.1 \cdot 4 = 0.4$ for the variances.
 #
 # </details>
 
@@ -290,8 +291,8 @@ with autograd.train_mode():
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The first. Why does prediction not give 0.447 and 1, too? After one batch the averages are only a tenth of the way from 0:
-# $(5 - 0.4)/\sqrt{0.5} = 6.505$. After fifty such batches they have all but arrived.
+# The first. Why does prediction not give 0.447 and 1 as well? After one batch, the averages have moved only a tenth of
+# the way from 0: $(5 - 0.4)/\sqrt{0.5} = 6.505$. After fifty such batches they are almost there.
 #
 # </details>
 
@@ -314,7 +315,7 @@ result
 # %% [markdown]
 # The *note* is true of the chapter's own function, too; the layer will see to it.
 #
-# **Try it.** Swap `momentum` and `1 - momentum` in `my_batch_norm`, and let the check examine it.
+# **Try it.** Swap `momentum` and `1 - momentum` in `my_batch_norm`, and run the check on it.
 #
 # ## The layer
 #
@@ -360,8 +361,9 @@ print('the old one:', old[0], ' the new one:', new[0])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Far apart, and no word of warning: the averages are plain arrays, and `save_parameters` saves parameters. A new layer
-# starts from a moving variance of 0, so it divides by $\sqrt\epsilon$, that is, multiplies by 316.
+# They are far apart, and there is no warning: the averages are plain arrays, and `save_parameters` saves only
+# parameters. A new layer starts with a moving variance of 0, so it divides by $\sqrt\epsilon$, that is, multiplies by
+# 316.
 #
 # </details>
 
@@ -370,8 +372,8 @@ assert not numpy.allclose(old, new)
 
 
 # %% [markdown]
-# The second, quieter fault is the one of the note: the averages come out of recorded computations and hang on them, so memory grows with
-# every batch.
+# The second, quieter fault is the one in the note: the averages come from recorded computations and keep them alive, so
+# memory grows with every batch.
 #
 # Both are mended by making the averages parameters that take no gradient, and writing the values into them while
 # autograd looks away. The rest stays as it is.
@@ -409,8 +411,8 @@ assert numpy.allclose(layer.moving_mean.data().asnumpy(), [[0.4, 0.4]])
 assert numpy.allclose(layer.moving_var.data().asnumpy(), [[0.5, 0.4]])
 
 # %% [markdown]
-# **Try it.** Let `MyBatchNorm` start `moving_var` at `init.One()`: what does an untrained layer do to `X` in prediction
-# mode?
+# **Try it.** Initialize `moving_var` in `MyBatchNorm` with `init.One()`: what does an untrained layer do to `X` in
+# prediction mode?
 #
 # ## Move it yourself
 #
@@ -425,13 +427,14 @@ panel.plot_settings({}, {'offset': 4.0, 'scale': 2.0}, {'gamma': 2.0, 'beta': -3
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Moving and stretching the input leaves no trace behind the layer; the mean there is beta's alone, the spread is
-# gamma's. The shape stays lopsided: only mean and variance are normalized. And with eight examples the statistics are
-# those eight's.
+# Shifting and stretching the input has no effect on the output: beta alone sets its mean, and gamma alone its spread.
+# The shape stays lopsided, because only mean and variance are normalized. With eight examples, the statistics are those
+# of these eight.
 #
 # </details>
 #
-# **Try it.** Run the next cell and move the controls: a negative gamma, a batch of two. (They work in the web page, too.)
+# **Try it.** Run the next cell and move the controls: try a negative gamma and a batch of two. (They also work on the
+# web page.)
 
 # %%
 panel.show()
@@ -461,7 +464,7 @@ print(count, 'numbers in', len(arrays), 'arrays')
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Four for each unit, 904. Only half of them, gamma and beta, are learned; the others are the averages.
+# Four for each unit, 904 in all. Only half of them, gamma and beta, are learned; the other half are the averages.
 #
 # </details>
 
@@ -469,7 +472,7 @@ print(count, 'numbers in', len(arrays), 'arrays')
 assert count == 4 * (6 + 16 + 120 + 84)
 
 # %% [markdown]
-# Now the clothes: 60,000 images of ten kinds to learn from, 10,000 others to test on.
+# Now the clothes: 60,000 images of ten kinds to train on, and 10,000 others to test on.
 
 # %%
 train_iter, test_iter = gluon_bn.load_data_fashion_mnist(batch_size)
@@ -540,7 +543,7 @@ histories = {}
 histories['fused', 0] = gluon_bn.train(trained_net, train_iter, test_iter, num_epochs, lr)
 
 # %% [markdown]
-# **Try it.** Give `mine_in_lenet` a function that returns X as it came, and train: is it the net without a norm?
+# **Try it.** Give `mine_in_lenet` a function that returns X unchanged, and train: is this the net without a norm?
 #
 # ## What gamma and beta have learned
 #
@@ -562,8 +565,8 @@ for ax, name, start in zip(axes, ('gamma', 'beta'), (1, 0)):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Each dot is a channel or a unit; the dotted line is where they all began. They have gone their own ways: the net
-# makes use of its freedom to have other means and spreads than 0 and 1.
+# Each dot is a channel or a unit; the dotted line is where they all began. Each has gone its own way: the net uses its
+# freedom to have means and spreads other than 0 and 1.
 #
 # </details>
 
@@ -593,7 +596,7 @@ by_hand = (affine - affine.mean(axis=0)) / numpy.sqrt(affine.var(axis=0) + 1e-5)
 assert numpy.allclose(y.asnumpy(), 1 / (1 + numpy.exp(-by_hand)), atol=1e-5)
 
 # %% [markdown]
-# **Try it.** Plot the moving means instead: which layer's are furthest from 0?
+# **Try it.** Plot the moving means instead: in which layer are they furthest from 0?
 #
 # ## Gluon's own layer
 #
@@ -616,7 +619,7 @@ except ValueError as error:
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Gluon's layer takes six; ours was made for five, and says so.
+# Gluon's layer infers six channels; ours was made for five, and says so.
 #
 # </details>
 #

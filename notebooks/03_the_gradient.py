@@ -10,12 +10,12 @@
 #
 # In the code they are `X, mean, centred, var, std, X_hat, Y`. Above us lies some loss $L$, of which we know only
 # $\partial L/\partial y_i$. We draw it at random: with all ones the gradient of $X$ is 0, and some mistakes would pass,
-# as section 2 shows at its end. The arrays are in float64, apart from the forward pass of section 3.
+# as the end of section 2 shows. The arrays are in float64, apart from the forward pass of section 3.
 #
-# **Afterwards you can** derive the gradient of batch normalization, check each step of it by autograd, and read off the
-# result what it never proposes.
+# **Afterwards you can** derive the gradient of batch normalization, check each step against autograd, and see from the
+# result which changes it never proposes.
 #
-# **It takes** notebook 01, and the chain rule. Reading takes about 19 minutes; running takes some seconds.
+# **You need** notebook 01 and the chain rule. Reading takes about 19 minutes; running takes a few seconds.
 
 # %%
 # %matplotlib inline
@@ -50,7 +50,7 @@ figures.table(rows, ['unit', 'mean of X', 'var of X', '|mean of X_hat|', 'var of
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The means are 0; the variances are $v/(v+\epsilon)$, which is 1 only in the limit of a small $\epsilon$.
+# The means are 0; the variances are $v/(v+\epsilon)$, which approaches 1 only as $\epsilon\to0$.
 #
 # </details>
 #
@@ -168,7 +168,7 @@ figures.table(rows, ['dL/dy', 'error without the variance', 'error with constant
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The ones let the first mistake pass, and random numbers neither.
+# The ones let the first mistake pass; random numbers reveal both.
 #
 # </details>
 #
@@ -189,11 +189,11 @@ figures.table(zip(names, *worst.values()), ['gradient of', 'dense (64, 5)', 'con
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Rounding, all of it.
+# They are all rounding errors.
 #
 # </details>
 #
-# **Try it.** Leave the term through `var` out of `dcentred`, and see which checks fail.
+# **Try it.** Omit the term through `var` from `dcentred`, and see which checks fail.
 #
 # ## 3. Four rows by hand
 #
@@ -209,13 +209,12 @@ figures.table(rows, [f'{what}, unit {i}' for what in ('Wu + b', 'BN', 'ReLU') fo
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# $\hat x = (-1,-1,1,1)$ in the second column, $(-3,-1,1,3)/\sqrt5$ in the first.
+# In the second column, $\hat x = (-1,-1,1,1)$; in the first, $(-3,-1,1,3)/\sqrt5$.
 #
 # </details>
 #
-# Now backwards with $\partial
-# L/\partial y = (0,1,0,3)$ in the second column: $\partial L/\partial\beta = 4$, $\partial L/\partial\gamma =
-# -1+3 = 2$, and with $m s = 8$
+# Now go backwards with $\partial L/\partial y = (0,1,0,3)$ in the second column: $\partial L/\partial\beta = 4$,
+# $\partial L/\partial\gamma = -1+3 = 2$, and with $m s = 8$
 #
 # $$\frac{\partial L}{\partial x} = \tfrac18\big(4\,(0,1,0,3) - 4 - 2\,(-1,-1,1,1)\big) = \tfrac14(-1, 1, -3, 3).$$
 
@@ -232,7 +231,7 @@ assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
 # %% [markdown]
 # Add up the four numbers: 0. Multiply them by $(-1,-1,1,1)$ and add up: 0 again. That is no accident.
 #
-# **Try it.** Replace the last row by $(70, 6)$: how do the other rows of the first column move?
+# **Try it.** Replace the last row with $(70, 6)$: how do the other rows of the first column change?
 #
 # ## 4. What the gradient never proposes
 #
@@ -260,19 +259,19 @@ figures.cosines(cosines(X_600, through), cosines(X_600, constants))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With constants there are shifts and stretches of any size; through the statistics there are none. From the
+# With constant statistics there are shifts and stretches of any size; through the statistics there are none. From the
 # closed form, with $\sum\hat x_i = 0$:
 #
 # $$\sum_i\frac{\partial L}{\partial x_i} = 0,\qquad
 # \sum_i\hat x_i\,\frac{\partial L}{\partial x_i}
 # {}= \frac{\gamma}{s}\,\frac{\partial L}{\partial\gamma}\cdot\frac{\epsilon}{v+\epsilon} .$$
 #
-# The first holds always, the second is 0 only for $\epsilon\to0$.
+# The first is always 0; the second vanishes only as $\epsilon\to0$.
 #
 # </details>
 #
-# **Check** on three seeds, with $\epsilon$ from
-# 0 to 1, by autograd through `batch_norm` and the package's cosines.
+# **Check** this on three seeds, with $\epsilon$ from 0 to 1, by autograd through `batch_norm` and with the package's
+# cosines.
 
 # %%
 rows = []
@@ -303,8 +302,8 @@ figures.table(zip(range(5), *growths), ['unit', 'variance gained, rate 0.1', 'ra
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The step is at right angles to $c$. So for the lengths of $c$ and of the step Pythagoras' theorem holds: the squares add
-# up, and the variance only grows, with the square of the step.
+# The step is orthogonal to $c$. By Pythagoras' theorem the squared lengths of $c$ and of the step add up, so the
+# variance can only grow, with the square of the step.
 #
 # </details>
 #
@@ -331,12 +330,12 @@ figures.table([(offset, *steps) for offset, steps in moved.items()],
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The gradient of the *activations* contains no shift. The step on the *weights* may shift them nevertheless, as
-# far as their inputs are not centred.
+# The gradient of the *activations* contains no shift. The step on the *weights* may shift them all the same, as far as
+# their inputs are not centred.
 #
 # </details>
 #
-# **Try it.** Take the step with a rate of 10: is the variance larger or smaller than before?
+# **Try it.** Take the step at a rate of 10: is the variance larger or smaller than before?
 #
 # ## 5. And if a unit is shifted or stretched after all?
 #
@@ -357,8 +356,8 @@ figures.table(rows, ['a (b = 20)', 'largest difference, eps = 0', 'eps = 1e-5'])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Exact for $\epsilon=0$ and $a>0$. With $\epsilon$, the stretched unit behaves like the unstretched one with
-# $\epsilon/a^2$, which is felt when $a$ is small. A negative $a$ turns the sign.
+# The result is exact for $\epsilon=0$ and $a>0$. With $\epsilon$, the stretched unit behaves like the original one with
+# $\epsilon/a^2$, which matters when $a$ is small. A negative $a$ flips the sign.
 #
 # </details>
 #
@@ -374,7 +373,7 @@ assert rows[0][1] < 1e-12 < rows[1][2]
 
 
 # %% [markdown]
-# **Try it.** Which $a$ makes the difference for `eps = 1e-5` as large as 0.1?
+# **Try it.** Which $a$ makes the difference for `eps = 1e-5` reach 0.1?
 #
 # ## 6. Why there is an eps
 #
@@ -430,9 +429,9 @@ figures.table(rows, ['mode', 'largest change of Y', 'largest gradient of the bia
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In training it changes nothing and learns nothing. In prediction mode the moving mean is fixed: a bias that it
-# has not seen shifts the output like any other number. (If the bias was there in training, the moving mean holds
-# it, and takes it away.)
+# In training, the bias changes nothing and learns nothing. In prediction mode the moving mean is fixed: a bias that was
+# not part of it shifts the output. (If the bias was there during training, the moving mean contains it and subtracts
+# it.)
 #
 # </details>
 #
@@ -443,7 +442,7 @@ assert rows[0][1] < 1e-12 and rows[0][2] < 1e-13
 assert rows[1][1] > 1 and rows[1][2] > 0.1
 
 # %% [markdown]
-# **Try it.** Let the moving mean see the bias (do not set it to 0 before): does prediction change?
+# **Try it.** Include the bias in the moving mean: does the bias still change the prediction?
 #
 # ## 8. Convolutions: one mean for all locations
 #
@@ -461,13 +460,13 @@ figures.feature_maps({'X': maps, 'by channel': by_channel, 'by location': by_loc
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# By channel only the scale of the picture changes. By location the common middle is divided away and the rare
-# margin is blown up: what a spot looks like now depends on where it is.
+# By channel, only the scale of the picture changes. By location, the frequent middle is scaled down and the rare margin
+# is scaled up: what a spot looks like now depends on where it is.
 #
 # </details>
 #
-# **Check** how much of the picture is
-# kept, over all 64 maps, and what moving the locations about does before and after BN.
+# **Check** how much of the picture is kept, over all 64 maps, and compare rearranging the locations before and after
+# BN.
 
 # %%
 kept = [np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, Z)])
@@ -497,7 +496,7 @@ for seed in range(3):
     assert np.allclose(as_rows(of_maps['X']), of_rows['X'], atol=1e-13)
 
 # %% [markdown]
-# **Try it.** Normalize over the rows of the image only: does BN still commute with a shift by columns?
+# **Try it.** Normalize only over the rows of the image: does BN still commute with a shift by columns?
 #
 # ## 9. One scale and one shift a channel
 #
@@ -519,8 +518,8 @@ figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])],
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The others are untouched to the last bit. (In a network the layers above mix the channels, so that the
-# *upstream* gradient will differ at the next step.)
+# The others are unchanged, bit for bit. (In a network the layers above mix the channels, so that the *upstream*
+# gradient will differ at the next step.)
 #
 # </details>
 #

@@ -6,11 +6,11 @@
 # goes wrong where it is the wrong one, and which numbers should be kept. Then it looks *inside* LeNet: at the shape
 # of the units' distributions, at sigmoids that are saturated, at gradients and at the size of the steps.
 #
-# **Afterwards you can** tell for each way of calling a layer which statistics it uses and which it moves, estimate the
-# statistics of a trained net, and say what batch normalization changes inside LeNet.
+# **Afterwards you can** tell, for each way of calling a layer, which statistics it uses and whether it updates the
+# averages; estimate the statistics of a trained net; and say what batch normalization changes inside LeNet.
 #
-# **It takes** notebook 01. Reading takes about 20 minutes; running takes about two on two cores. Each section asks
-# you for a prediction, runs, and then checks; the first cell chooses the sizes.
+# **You need** notebook 01. Reading takes about 20 minutes; running takes about two on two cores. Each section asks for
+# a prediction, runs, and then checks it; the first cell sets the sizes.
 
 # %%
 # %matplotlib inline
@@ -87,13 +87,12 @@ pandas.DataFrame(ours).T
 # <details><summary>Answer</summary>
 #
 # Only the rows with `training` use the minibatch; recording only decides whether there is a gradient.
-# `record(train_mode=False)` gives a gradient of the *prediction* function, which is what one wants in order to ask
-# which pixels made the net say "shirt"; `train_mode()` moves the averages without any gradient.
+# `record(train_mode=False)` gives a gradient of the *prediction* function, for example to find which pixels made the
+# net say "shirt"; `train_mode()` moves the averages without any gradient.
 #
 # </details>
 #
-# **Check** that training
-# alone decides, and that the package's `modes.ways`, which is tested, finds the same.
+# **Check** that the training mode alone decides, and that the package's tested `modes.ways` finds the same.
 
 # %% tags=["hide-input"]
 for way in ours.values():
@@ -111,8 +110,8 @@ print([name for name in ours if gluon[name] != ours[name]])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In one way only: without a backward pass, Gluon's averages stay where they are. On a CPU, sending data through a net
-# in `train_mode()` to refresh its averages leaves them as they were, without a warning.
+# In `train_mode()` only: without a backward pass, Gluon's averages do not move. On a CPU, passing data through a net in
+# `train_mode()` to refresh its averages leaves them unchanged, without a warning.
 #
 # </details>
 
@@ -122,8 +121,8 @@ assert gluon == {name: vars(way) for name, way in modes.ways(gluon_layer, X).ite
 
 
 # %% [markdown]
-# And two backward passes through one forward pass? **Predict** the average of a mean of 1, from 0 and with momentum
-# 0.9, after none, one and two of them; and whether compiling the layer changes anything.
+# What about two backward passes through one forward pass? The mean is 1, its average starts at 0, and momentum is 0.9.
+# **Predict** the average after no backward pass, one and two, and whether compiling the layer changes anything.
 
 # %% tags=["hide-output"]
 def average_after(backward_passes, **options):
@@ -144,11 +143,11 @@ pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Each backward pass moves them, eagerly as well as hybridized.
+# Each backward pass moves the average, whether the layer is hybridized or not.
 #
 # </details>
 #
-# **Try it.** Leave out `autograd.record()` around Gluon's layer and count again how its averages move.
+# **Try it.** Remove `autograd.record()` around Gluon's layer, and see again how its averages move.
 #
 # ## 2. One example alone
 #
@@ -173,12 +172,12 @@ pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In training mode the same image gets another answer in each of these groups; in prediction mode, the same one.
+# In training mode, the same image gets a different answer in each of these groups; in prediction mode, always the same.
 #
 # </details>
 #
-# **Check** it for all ten logits, against the package too, and that an image entirely alone gets this answer. (The
-# tolerance is float32's: MXNet may sum in another order for another batch size.)
+# **Check** this for all ten logits, also against the package, and that an image entirely alone gets the same answer.
+# (The tolerance is float32's: MXNet may sum in another order for another batch size.)
 
 # %%
 for seed, net in nets.items():
@@ -215,13 +214,13 @@ pandas.DataFrame([{f'{company}, {mode}': by_seed[company][mode] for company in (
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# A minibatch of nothing but shirts, standardized, is not a minibatch of shirts any more: what they have in common has
-# been subtracted.
+# A standardized minibatch of nothing but shirts no longer looks like shirts: what they have in common has been
+# subtracted.
 #
 # </details>
 #
-# **Check** that prediction mode gives the same accuracy to the last image in any order, and that
-# training mode loses more than a quarter of all images when they are sorted.
+# **Check** that in prediction mode the order changes the accuracy by one image at most, and that training mode loses
+# more than a quarter of all images when they are sorted.
 
 # %% tags=["hide-input"]
 for by_seed in accuracies.values():
@@ -230,7 +229,7 @@ for by_seed in accuracies.values():
 
 
 # %% [markdown]
-# **Try it.** Put the first image among 127 copies of itself. What does training mode answer?
+# **Try it.** Put the first image among 127 copies of itself. What does the net answer in training mode?
 #
 # ## 3. Which numbers to keep
 #
@@ -263,13 +262,12 @@ pandas.DataFrame({order: share for order, (_, _, share) in estimates.items()}).T
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In each channel (a column), the second term is a few thousandths in mixed minibatches, and up to a tenth in sorted
-# ones. For this layer the sum is the same in both.
+# In each channel (a column), the second term is a few thousandths for mixed minibatches, and up to a tenth for sorted
+# ones. For this layer, the sum is the same for both.
 #
 # </details>
 #
-# **Check** it, and that the package, which does this for all layers
-# at once, gets the same.
+# **Check** this, and that the package, which handles all layers at once, gets the same.
 
 # %%
 estimate_statistics(nets[0], data[0])
@@ -290,13 +288,12 @@ figures.accuracies_by_statistics(results)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# At the large rate the averages lag: the dotted line is far below, and how far is a matter of luck, as the band over
-# three seeds shows. The solid line is as good as the batches' own statistics.
+# At the large rate, the averages lag: the dotted line is far below the others, and how far depends on the seed, as the
+# band over three seeds shows. The solid line is as good as the batches' own statistics.
 #
 # </details>
 #
-# **Check** the mean over the epochs and
-# the width of the band, that is, how far the three seeds are apart.
+# **Check** the mean over the epochs and the width of the band, that is, how far apart the three seeds are.
 
 # %%
 table = pandas.DataFrame(modes.summarize(results)).T.round(3)
@@ -321,7 +318,7 @@ for rate, values in gap.items():
 # minibatches that an average with momentum 0.9 remembers. At a tenth of the rate the gap is less than half as
 # wide (the numbers are above).
 #
-# **Try it.** Estimate the statistics from the first two minibatches only: how much worse is the accuracy?
+# **Try it.** Estimate the statistics from only the first two minibatches: how much worse is the accuracy?
 #
 # ## 4. Normalize the layer's input, or what comes out of $XW + b$?
 #
@@ -343,8 +340,9 @@ figures.shapes(bn['relu'][0].after)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With ReLUs, seed 0: above a spike at zero and a tail to the right (the inputs of three layers), below a bell ($XW + b$
-# of the same layers). The skewness is smaller below in each of the three; in conv 2 the kurtosis is not.
+# The figure shows ReLUs and seed 0. In the top row, the inputs of three layers have a spike at zero and a tail to the
+# right; in the bottom row, $XW + b$ of the same layers is bell-shaped. In all three layers the skewness is smaller in
+# the bottom row; in conv 2 the kurtosis is not.
 #
 # </details>
 #
@@ -370,7 +368,7 @@ for when in ('before', 'after'):
 assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 'after', 'X'] / 2
 
 # %% [markdown]
-# **Try it.** Take the moments over all units of a layer at once: does the claim still hold?
+# **Try it.** Compute the moments over all units of a layer at once: does the claim still hold?
 #
 # ## 5. What flows forward, and what flows back
 #
@@ -389,12 +387,12 @@ figures.activations({norm: sigmoid[norm][0] for norm in sigmoid})
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The opposite. Without normalization each sigmoid of the upper layers says nearly the same for every image: most teeth
-# of the grey combs are single units. With it they use their whole range.
+# The opposite. Without normalization, each sigmoid in the upper layers gives nearly the same output for every image:
+# most of the narrow grey spikes are single units. With it, the sigmoids use their whole range.
 #
 # </details>
 #
-# Here is the share that is nearly saturated (below 0.05 or above 0.95), over the training:
+# Here is the share of nearly saturated sigmoids (below 0.05 or above 0.95) over the course of training:
 
 # %%
 figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
@@ -458,13 +456,12 @@ figures.gradients({norm: sigmoid[norm][0] for norm in sigmoid})
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Mind the logarithm: without normalization the gradient shrinks by a factor of about ten from layer to layer, in all by
-# about two thousand; with it, by about four in all.
+# Note the logarithmic scale: without normalization the gradient shrinks by a factor of about ten from layer to layer,
+# in all by about two thousand; with it, by about four in all.
 #
 # </details>
 #
-# **Check** it on all seeds: the spread of the gradient at the top
-# over that at the bottom.
+# **Check** this on all seeds: the ratio of the gradient's spread at the top to that at the bottom.
 
 # %%
 top_over_bottom = {norm: [float(watched.after['dense 2'].dA.std() / watched.after['conv 1'].dA.std())
@@ -485,8 +482,8 @@ figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
 #
 # The net that does not learn is nearer to the rule! Its steps are small, though unequal: the fastest layer moves tens
 # of times as fast as the slowest. With the norm the steps are a few per cent in each layer, and it learns all the same.
-# (A norm's output does not depend on the size of the weights before it, but whether that is why such steps do no harm
-# is not shown here.)
+# (A norm's output does not depend on the scale of the weights before it; whether this is why such steps do no harm is
+# not shown here.)
 #
 # </details>
 #
@@ -501,7 +498,7 @@ assert numpy.median(unequal['fused']) < numpy.median(unequal['none'])
 figures.by_seed(unequal, 'step: largest layer over smallest')
 
 # %% [markdown]
-# **Try it.** Start the sigmoids with a deviation of 0.1 instead of 1. Does LeNet still learn?
+# **Try it.** Start with sigmoid inputs of standard deviation 0.1 instead of 1. Does LeNet still learn?
 #
 # ## What we saw, and what we did not show
 #

@@ -8,13 +8,13 @@
 #
 # All comparisons are fair in the same way: within a seed, all nets start from the same weights, see the same
 # minibatches, and have the same pooling. There are three seeds, and a statement counts if it holds for each of them.
-# "Every seed" means these three, which is no proof for others.
+# "Every seed" means these three; this proves nothing about others.
 #
-# **Afterwards you can** say at which rates LeNet learns with and without the norm, where in the net it matters, and which
-# of its parts matter at which rate.
+# **Afterwards you can** say at which rates LeNet learns with and without the norm, where in the net it matters, and
+# which of its parts matter at which rate.
 #
-# **It takes** notebook 01. Reading takes about 15 minutes. To make over a hundred trainings fit into a few minutes
-# on two cores, each of them is short: 64 updates on 2048 images, unless we say otherwise.
+# **You need** notebook 01. Reading takes about 15 minutes. To make over a hundred trainings fit into a few minutes on
+# two cores, each of them is short: 64 updates on 2048 images, unless we say otherwise.
 
 # %%
 # %matplotlib inline
@@ -97,14 +97,13 @@ figures.strips(by_place)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# One is nearly enough, if it stands high: the norm before the last sigmoids alone comes close to all four. The lower
-# it stands, the less it does, and the lowest alone leaves the loss where it is without any. (That is for LeNet, which
-# is shallow, and for few updates.)
+# One is nearly enough, if it is near the top: the norm before the last sigmoids alone comes close to all four. The
+# lower it is, the less it helps, and the lowest alone leaves the loss as high as without any. (This holds for LeNet,
+# which is shallow, and for few updates.)
 #
 # </details>
 #
-# **Check** it between the worst and the best seeds, apart from the two upper places,
-# which are close to each other.
+# **Check** this, worst seed against best, except for the two upper positions, which are close to each other.
 
 # %%
 worst, best = ({name: pick(run.loss for run in runs) for name, runs in by_place.items()}
@@ -116,7 +115,7 @@ assert abs(best['conv 1 only'] - best['none']) < 0.1
 
 
 # %% [markdown]
-# **Try it.** Try the two dense norms together: do they do better than one?
+# **Try it.** Use the two dense norms together: do they do better than one?
 #
 # ## 3. The mean, or the variance?
 #
@@ -167,12 +166,12 @@ figures.strips(by_function)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# At this rate and in so few updates, neither half learns anything alone. Both halves even end with a higher loss than
-# the net without a norm, and dividing without subtracting is the worst by far.
+# At this rate and with so few updates, neither half learns anything alone. Both even end with a higher loss than the
+# net without a norm, and dividing without subtracting is by far the worst.
 #
 # </details>
 #
-# **Check** it, worst seed against best.
+# **Check** this, worst seed against best.
 
 # %%
 losses = {name: [run.loss for run in runs] for name, runs in by_function.items()}
@@ -196,7 +195,7 @@ figures.strips(slowly)
 #
 # </details>
 #
-# **Try it.** Let `mean_only` divide by a constant, 2. Does it learn now?
+# **Try it.** Let `mean_only` divide by 2, a constant. Does it learn now?
 #
 # ## 4. Do gamma and beta matter?
 #
@@ -213,7 +212,7 @@ figures.strips(by_frozen)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Little changes. The training loss is a little worse without them, with every seed; the test accuracies differ by a few
+# Little changes. Without them, the training loss is slightly worse with every seed; the test accuracies differ by a few
 # hundredths at most.
 #
 # </details>
@@ -244,13 +243,13 @@ figures.strips(by_level)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With three or four frozen layers less is learned, with every seed, so the lower layers are useful. But mind the
-# condition: one or two frozen convolutions cost little in a training as short as this one, less than a tenth in the
-# loss and a few hundredths of the test accuracy.
+# With three or four frozen layers, the net learns less with every seed, so the lower layers are useful. But note the
+# condition: in a training as short as this one, freezing one or two convolutions costs little, less than a tenth in the
+# loss and a few hundredths in test accuracy.
 #
 # </details>
 #
-# **Check** both, each seed against itself.
+# **Check** both, comparing each seed with itself.
 
 # %%
 for i in range(len(seeds)):
@@ -313,8 +312,8 @@ figures.strips(by_size)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With groups of two the norm is *worse than none*: with every seed the loss is higher and the test accuracy lower. From
-# groups of four on it is better than none, and from four to sixteen it still gains; between 16 and 64 there is little.
+# With groups of two the norm is *worse than none*: with every seed the loss is higher and the test accuracy lower. With
+# groups of four or more it is better than none; it still gains from 4 to 16, and little from 16 to 64.
 #
 # </details>
 #
@@ -331,7 +330,7 @@ for i in range(len(seeds)):
 figures.table(rates.table(by_size), ['', 'train loss', 'train accuracy', 'test accuracy'])
 
 # %% [markdown]
-# **Try it.** Use groups of 8. Where does it come to lie?
+# **Try it.** Use groups of 8. Where do the results lie?
 #
 # ## 7. Instead of dropout?
 #
@@ -351,14 +350,13 @@ figures.strips(by_noise, keys=(('train_acc_predicted', 'train accuracy, predicti
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Batch normalization alone knows its training images best, and *overfits most*: it has the widest gap between the two
-# pictures. All the same, both nets with batch normalization are ahead in test of both without it. Dropout beside it
-# narrows the gap to less than half, at the price of training accuracy.
+# Batch normalization alone fits its training images best and *overfits most*: it has the widest gap between the two
+# pictures. Even so, both nets with batch normalization have a higher test accuracy than both nets without it. Adding
+# dropout narrows the gap to less than half, at the cost of training accuracy.
 #
 # </details>
 #
-# **Check** the gaps, and how they would look
-# with the accuracy measured while training, where dropout is at work:
+# **Check** the gaps, and see how they would look with the accuracy measured during training, when dropout is active:
 
 # %%
 gap, while_training = ({name: [getattr(run, key) - run.test_acc for run in runs] for name, runs in by_noise.items()}

@@ -5,11 +5,12 @@
 # the other. The usual explanation is that Gluon's layer "is compiled". We take the time apart, operator by operator,
 # and find another one for such minibatches. On the way we ask how equal "the same" is, in digits.
 #
-# **Afterwards you can** say where the time of a layer goes, why compiling does not help here, and which digits of a
+# **Afterwards you can** say where a layer spends its time, why compiling does not help here, and which digits of a
 # result to trust.
 #
-# **It takes** notebook 01. Reading takes about 10 minutes. Most of it runs on one minibatch of the shape of LeNet's first layer, (256, 6, 24, 24), on a CPU, in half a
-# minute. Times vary from machine to machine; the *ratios* are what to look at.
+# **You need** notebook 01. Reading takes about 10 minutes; running takes half a minute. Most of it runs on one
+# minibatch with the shape of LeNet's first layer, (256, 6, 24, 24), on a CPU. Times vary from machine to machine; look
+# at the *ratios*.
 
 # %%
 # %matplotlib inline
@@ -39,13 +40,12 @@ figures.table(rows, ['forward + backward', 'milliseconds', 'times as fast'])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# At this shape compiling changes little, and Gluon's layer is far ahead of the compiled graph too.
+# At this shape, compiling changes little, and Gluon's layer is far ahead even of the compiled graph.
 #
 # </details>
 #
-# **Check**: the graph
-# holds the very operators that run one by one; the portable closed form has no mean and no power in it. (The times are
-# checked with a margin of several times, for a machine may be busy.)
+# **Check**: the graph contains the same operators that run one by one; the portable closed form contains no mean and no
+# power. (The checks on times allow a wide margin, because the machine may be busy.)
 
 # %%
 operators = speed.operators(shape)
@@ -70,8 +70,8 @@ figures.table([(str(of), *numbers) for of, *numbers in gains],
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In the small dense minibatches at the end: there launch overhead is a large part of the time. In the large ones the
-# operators' own work outweighs it.
+# In the small dense minibatches at the end, where launch overhead is a large part of the time. In the large ones, the
+# operators' own work dominates.
 #
 # </details>
 #
@@ -156,13 +156,12 @@ figures.table([(name, ms, times['by_definition'] / ms) for name, ms in times.ite
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Other operators for the same sums make the difference. `native.cc` goes on from here, with the gradient in its own
-# loops.
+# The same sums by other operators make the difference. `native.cc` goes further, with its own loops for the gradient.
 #
 # </details>
 #
-# **Check** that all three give the same output and the same gradient of $X$, the second and the third to the
-# last digits.
+# **Check** that all three give the same output and the same gradient of $X$; the second and third agree to the last
+# digits.
 
 # %%
 results = []
@@ -173,7 +172,7 @@ assert numpy.allclose(results[1], results[0], atol=1e-4)
 assert numpy.allclose(results[1], results[2], atol=1e-6) and times['by_products'] < times['by_definition'] / 3
 
 # %% [markdown]
-# **Try it.** Replace `X ** 2` by `nd.square(X)` and `X * X`: which is fastest?
+# **Try it.** Replace `X ** 2` with `nd.square(X)` or `X * X`: which is fastest?
 #
 # ## 3. How equal is "the same"?
 #
@@ -190,8 +189,8 @@ figures.table([(name, small[name], large[name]) for name in small],
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The dense layers agree to about the sixth digit. The convolutional ones part after the fourth: there a
-# channel has 147,456 values instead of 256, so one suspects a sum; whose?
+# The dense layers agree to about the sixth digit, the convolutional ones only to the fourth. There, a channel has
+# 147,456 values instead of 256, so we suspect a sum. Whose?
 #
 # </details>
 
@@ -234,14 +233,13 @@ figures.table([(name, *values) for name, values in errors.items()],
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Gluon's layer loses two digits more than ours at mean 0, and at 10,000 no digit is left. `batch_norm` loses digits
-# too, but not because float32 cannot do better: the portable path is in float32 throughout, and its error hardly grows.
-# (`fused_batch_norm` is the path that the first cell names; the native one adds in float64.)
+# Gluon's layer loses two digits more than ours at mean 0, and at 10,000 it has no correct digit left. `batch_norm`
+# loses digits too, but not because float32 cannot do better: the portable path uses float32 throughout, and its error
+# hardly grows. (`fused_batch_norm` takes the path that the first cell prints; the native path accumulates in float64.)
 #
 # </details>
 #
-# **Check** it, and that the
-# package measures the same.
+# **Check** this, and that the package measures the same.
 
 # %%
 for name, values in speed.errors_by_mean(makers, means, shape).items():
@@ -265,7 +263,7 @@ for mean, error in zip(means[1:], errors['batch_norm'][1:]):
     assert rounding / 3 < error < 3 * rounding
 
 # %% [markdown]
-# **Try it.** Shift the input by 1,000 before you call Gluon's layer, and back: which digits are lost?
+# **Try it.** Add 1,000 to the input of Gluon's layer: which digits of the output are lost?
 #
 # ## What we saw, and what we did not show
 #

@@ -6,10 +6,10 @@
 # `Trainer`. Here our layer and our data go into those cells as they are, and at the end a table says what has changed
 # in between.
 #
-# **Afterwards you can** use the layer in today's d2l, and carry `momentum`, `eps` and the initial variance from one edition
-# to another.
+# **Afterwards you can** use the layer in today's d2l, and convert `momentum`, `eps` and the initial variance from one
+# edition to another.
 #
-# **It takes** notebook 01. Reading takes about 11 minutes; running takes two on two cores.
+# **You need** notebook 01. Reading takes about 11 minutes; running takes about two on two cores.
 
 # %%
 # %matplotlib inline
@@ -54,13 +54,13 @@ assert numpy.allclose(moving_mean, 0.4) and numpy.allclose(moving_var, [[0.5, 0.
 
 
 # %% [markdown]
-# **Try it.** Call `batch_norm` with arrays of `mx.nd` in the same cell: what does it return?
+# **Try it.** Call `batch_norm` with `mx.nd` arrays in the same cell: what does it return?
 #
 # ## The data as a DataModule
 #
-# The book's `d2l.FashionMNIST` takes Gluon's data set, which downloads from MXNet's bucket, keeps the raw bytes in
-# memory, and resizes and converts each image each time it is asked for. A `DataModule` over images that are converted
-# once takes six lines:
+# The book's `d2l.FashionMNIST` uses Gluon's data set, which downloads from MXNet's bucket and keeps the raw bytes in
+# memory; it resizes and converts each image every time it is requested. A `DataModule` that keeps converted images
+# takes a few lines:
 
 # %%
 class ImagesInMemory(d2l.DataModule):
@@ -75,7 +75,7 @@ class ImagesInMemory(d2l.DataModule):
 data = ImagesInMemory()
 
 # %% [markdown]
-# It is used like the book's. The package's `FashionMNIST` also draws, and takes fewer images if it is asked to.
+# It is used like the book's. The package's `FashionMNIST` can also draw images and use fewer of them.
 
 # %%
 batch = next(iter(data.val_dataloader()))
@@ -123,13 +123,12 @@ trainer.fit(model, data)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Below: it is measured after the epoch, and the training loss is a mean over the epoch, which began with worse weights.
-# At the end of the epoch the two are close. (The next cell prints both.)
+# Below: it is measured after the epoch, whereas the training loss is a mean over the epoch, which began with worse
+# weights. At the end of training, the two are close. (The next cell prints both.)
 #
 # </details>
 #
-# The book shows curves only.
-# **Check** what the board has noted down, and the accuracy over all 10,000 test images.
+# The book shows curves only. **Check** what the board has recorded, and the accuracy on all 10,000 test images.
 
 # %%
 noted = {label: float(points[-1].y) for label, points in model.board.data.items()}
@@ -209,8 +208,8 @@ assert numpy.isclose(after(20, 1 - 0.1), 1 - 0.9 ** 20) and numpy.isclose(after(
 
 
 # %% [markdown]
-# The second is where the variance starts. Untrained, in prediction mode, with everything at its start: **Predict** by
-# what the layer multiplies.
+# The second change is where the variance starts. Take an untrained layer in prediction mode, with everything at its
+# initial value. **Predict** the factor by which it multiplies its input.
 
 # %% tags=["hide-output"]
 def factor(**start):
@@ -230,13 +229,13 @@ assert numpy.isclose(factors['zeros'], 1 / 1e-5 ** 0.5) and abs(factors['ones'] 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Zero as a start makes an untrained, or a badly loaded, layer multiply by 316; one makes it leave its input nearly as
-# it is.
+# If the variance starts at 0, an untrained or badly loaded layer multiplies by 316; if it starts at 1, the layer leaves
+# its input almost unchanged.
 #
 # </details>
 #
-# The editions in between start at 0, too; only the last of them start at 1. (Ours starts at 0 as the chapter's
-# does, and takes `moving_var_initializer='ones'`.)
+# The editions in between also start at 0, except the last of them, which start at 1. (Ours starts at 0 like the
+# chapter's, and accepts `moving_var_initializer='ones'`.)
 #
 # Third, `eps`: $10^{-5}$ then, $10^{-12}$ in today's MXNet cells. **Predict** by how much a layer multiplies the
 # gradient of a unit that is constant over the batch.
@@ -257,7 +256,7 @@ for eps, value in gradient_factors.items():
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# By $1/\sqrt{\mathtt{eps}}$: about 300 then, a million now.
+# By $1/\sqrt{\mathtt{eps}}$: about 300 in the chapter, a million today.
 #
 # </details>
 
@@ -267,7 +266,7 @@ assert all(numpy.isclose(value, eps ** -0.5, rtol=1e-3) for eps, value in gradie
 # %% [markdown]
 # What has *not* changed is the divisor of the variance: it is $m$, in both editions, here, and in Gluon on a CPU.
 # (PyTorch normalizes by $m$ too but keeps a moving average of the estimate by $m - 1$.) **Predict** Gluon's moving
-# variances for the small batch, from 1 and with momentum 0.9.
+# variances after the small batch, starting from 1 and with momentum 0.9.
 
 # %% tags=["hide-output"]
 gluon = nn.BatchNorm(momentum=0.9)
@@ -317,7 +316,7 @@ rows = [('arrays', 'nd', 'np', 'both'),
 figures.table(rows, ['', 'the chapter', 'd2l 1.0.3', 'gluon_bn'])
 
 # %% [markdown]
-# **Try it.** After how many batches are the two readings of 0.1 within a hundredth of each other?
+# **Try it.** After how many batches do the two readings of 0.1 differ by less than a hundredth?
 #
 # ## What we saw, and what we did not show
 #

@@ -112,7 +112,7 @@ def test_a_cell_of_asserts_alone_is_folded(notebook):
 
 def test_it_says_what_you_will_be_able_to_do_and_how_long_it_takes(notebook):
     top = notebook.cells[0].source
-    assert "**Afterwards you can**" in top and "**It takes**" in top
+    assert "**Afterwards you can**" in top and "**You need**" in top and "Reading takes about" in top
     prose = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
     lines = sum(bool(line.strip()) for cell in notebooks.code_cells(notebook) for line in cell.source.splitlines())
     minutes = prose / 200 + lines / 20  # words and lines that one reads in a minute
