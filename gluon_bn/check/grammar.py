@@ -1,4 +1,4 @@
-"""What a wrong quantity may equal: every formula within one change of the right one."""
+"""What a wrong quantity may equal: every formula one change away from the right one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALL_AXES = [axes for size in (1, 2, 3) for axes in itertools.combinations(range(
 STD = Formula('sqrt(var + eps)', lambda values: values['std'])
 ARGUMENTS = X, gamma, beta, eps, moving_mean, moving_var, momentum, m, n, size
 NAMES = (mean, var, *ARGUMENTS)
-# the right formula of each quantity, and what a slip may put into it
+# the right formula of each quantity, and the names that a slip may insert
 GRAMMAR: Dict[str, Tuple[Formula, Tuple[Formula, ...]]] = {
     'mean': (total(X) / m, ARGUMENTS),
     'variance': (total((X - mean) ** 2) / m, (mean, *ARGUMENTS)),
@@ -39,7 +39,7 @@ Sample = Tuple[Values, Array]
 
 
 def right_values(trial: Trial, mode: str) -> Dict[str, Any]:
-    """All right quantities of a trial by name; in prediction the moving averages normalize."""
+    """All right quantities of a trial, by name; prediction normalizes by the moving averages."""
     values: Dict[str, Any] = {**trial._asdict(), **dimensions(trial.X)}
     moving = trial.moving_mean, trial.moving_var
     values['mean'], values['var'] = batch_statistics(Variant(), trial) if mode == 'training' else moving
@@ -56,18 +56,19 @@ def candidates(right: Formula, leaves: Tuple[Formula, ...], structure: bool) -> 
         for axes in ALL_AXES:
             what, values = ('mean', X) if right is GRAMMAR['mean'][0] else ('variance', (X - mean) ** 2)
             made[f'{what} {axes}'] = over(axes, what, values)
-    if right.text.startswith('momentum'):  # the same rule as it may also be written, and another batch statistic
+    if right.text.startswith('momentum'):  # the same rule written differently, and other batch statistics
         old, batch = right.parts[0].parts[1], right.parts[1].parts[1]
         statistic, names = GRAMMAR['mean' if batch is mean else 'variance']
         others = *edits(batch, leaves).values(), *edits(statistic, (*names, new_mean)).values()
         blended = (momentum * old + (1 - momentum) * one for one in (*others, STD, 1 / STD, gamma**2 * var))
         also = edits(old + (1 - momentum) * (batch - old), leaves).values()
-        made = {one.text: one for one in sorted((*blended, *made.values(), *also), key=lambda one: len(one.text))}
+        rules = sorted((*blended, *made.values()), key=lambda one: len(one.text))
+        made = {one.text: one for one in (*rules, *also)}  # the chapter's way of writing first
     return list(made.values())
 
 
 def over(axes: Tuple[int, ...], what: str, argument: Formula) -> Formula:
-    """The mean of an argument over axes of its own."""
+    """The mean of an argument over the given axes."""
 
     def compute(values: Values) -> Any:
         array = argument.compute(values)
@@ -79,9 +80,9 @@ def over(axes: Tuple[int, ...], what: str, argument: Formula) -> Formula:
 def fitting(
     tried: Sequence[Formula], samples: Sequence[Sample], mode: str, free: bool, through: Callable[[Formula], Formula]
 ) -> str:
-    """The text of the only formula that gives all values `through` which it is seen, or ''.
+    """The text of the only formula that, seen `through` a function, gives all values.
 
-    It is '' if no formula does, and if several do that differ elsewhere.
+    It is '' if no formula does, or if several do that differ on other inputs.
     """
     with numpy.errstate(all='ignore'):
         found = [one for one in tried if all(gives(through(one), values, value) for values, value in samples)]
@@ -121,7 +122,7 @@ def gives(formula: Formula, values: Values, value: Array) -> bool:
 
 
 def numbers(quantity: str, right: Formula, samples: Sequence[Sample]) -> str:
-    """'for variance 4 and eps 0.5 it is 2.5, expected 2.1213': of the worked example, if the difference shows there."""
+    """'for variance 4 and eps 0.5 it is 2.5, expected 2.1213': on the worked example, if the difference shows there."""
     texts = []
     for values, value in samples:
         with numpy.errstate(all='ignore'):
@@ -141,7 +142,7 @@ def numbers(quantity: str, right: Formula, samples: Sequence[Sample]) -> str:
 
 
 def _about(quantity: str, values: Values, index: Tuple[int, ...]) -> str:
-    """What decides the quantity at this place, as a sentence names it."""
+    """The inputs that determine the quantity at this place, in words."""
 
     def number(name: str) -> str:
         value = numpy.asarray(values[name]) + 0 * values['X']
