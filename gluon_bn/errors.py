@@ -39,7 +39,7 @@ class LoadError(GluonBnError, ImportError):
 
 @contextlib.contextmanager
 def explained(explain: Callable[[str], GluonBnError]) -> Iterator[None]:
-    """Turn an OSError into the error that `explain` makes from its reason; an error of this package stays as it is."""
+    """Turn an OSError into the error that `explain` makes from its reason; an error of this package stays unchanged."""
     try:
         yield
     except OSError as error:

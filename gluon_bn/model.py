@@ -35,9 +35,9 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     function (num_features, num_dims) -> Block, called for 6 and 16 channels, 120 and 84 units.
     pool: 'max' or 'avg'.
 
-    Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized. It is an
-    nn.HybridSequential, to be hybridized whole, with 'none', 'gluon', and 'fused' on the native path; otherwise an
-    nn.Sequential, whose hybridize() compiles the layers around the norms.
+    Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized. With
+    'none', 'gluon', and 'fused' on the native path, it is an nn.HybridSequential, which hybridize() compiles as a
+    whole; otherwise an nn.Sequential, whose hybridize() compiles the layers around the norms.
     Raises: InputError for an unknown name, a norm that does not return a block, or fewer than 1 class.
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
     affine maps keep their biases (redundant before a norm in training), so that the nets differ only in the norm.

@@ -48,7 +48,7 @@ OTHER, BETWEEN = 'other operators', 'between operators'
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured, and with what. workers: by column. root: the folder of the Fashion-MNIST files."""
+    """What to measure, and with which workers. workers: by column. root: the folder of the Fashion-MNIST files."""
 
     workers: Mapping[str, Worker]
     columns: Sequence[str]
@@ -115,8 +115,8 @@ def measure_accuracy(setup: Setup) -> List[AccuracyResult]:
 def measure_epochs(setup: Setup) -> Dict[str, EpochResult]:
     """Measure the seconds of training and of the test after it, for a full epoch, by column.
 
-    Besides the columns of the layers there are 'none' and, prefixed with 'd2l ', two norms in the book's loop. Slow
-    ones train only `SHARES` of the others' examples.
+    Besides the layers' columns there are 'none' and, prefixed with 'd2l ', two norms in the book's loop. Slow columns
+    train on only a share of the examples, from `SHARES`.
     """
     with Worker('d2l_worker', keep_memory=False) as book:
         workers = {

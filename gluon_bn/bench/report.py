@@ -28,7 +28,7 @@ HEADERS = {
 }
 PAINT = {**COLORS, 'native': COLORS['fused'], 'floor': 'black'}
 FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm's bars would dwarf the others
-WIDEST = 4  # longer bars are cut off, but keep their number
+WIDEST = 4  # longer bars are cut off, but still show their number
 METHOD = (
     'Columns take turns, round by round, and ratios are computed within each round. The tables show medians; the JSON '
     'has quartiles and rounds too. A turn lasts about 40 ms, or at least one run, after a warm-up run. A column whose '

@@ -18,7 +18,7 @@ LAYER_LIMITS: Dict[Shape, Tuple[float, float]] = {
     **dict.fromkeys(SMALL, (0.5, 1.0)),
     **dict.fromkeys(DENSE, (0.7, 2.0)),
 }
-RatioGoal = Tuple[str, str, str, str, float]  # what it says, the columns whose times are divided, and the limit
+RatioGoal = Tuple[str, str, str, str, float]  # text, the two columns whose times are divided, comparison, limit
 EPOCH_GOALS: Sequence[RatioGoal] = (
     ('native / Gluon', 'native', 'gluon', '<=', 0.9),
     ('native / PyTorch', 'native', 'torch', '<=', 1.1),

@@ -1,4 +1,4 @@
-"""The first wrong quantity on the way from X to Y, found from outputs alone, and what it equals instead.
+"""The first wrong quantity on the way from X to Y, found from the outputs alone, and what it equals instead.
 
     mean -> variance -> denominator -> X_hat -> scale and shift, and beside them the moving mean and variance
 
@@ -22,7 +22,7 @@ from .trials import Observed, Trial
 
 @dataclass(frozen=True)
 class View:
-    """What came out of one call; `right` holds all right quantities by name."""
+    """The results of one call; `right` holds all right quantities by name."""
 
     trial: Trial
     right: Dict[str, Any]
@@ -31,20 +31,20 @@ class View:
 
     @property
     def X_hat(self) -> Array:
-        """What is left of Y without gamma and beta."""
+        """Y without gamma and beta."""
         X_hat: Array = (self.Y - self.trial.beta) / self.trial.gamma
         return X_hat
 
     @property
     def own(self) -> Tuple[Array, Array]:
-        """The mean and variance that the averages took in, if they were blended by the right rule."""
+        """The mean and variance that went into the averages, if these were blended by the right rule."""
         olds, weight = (self.trial.moving_mean, self.trial.moving_var), self.trial.momentum
         new = [a.reshape(old.shape) if a.size == old.size else a for a, old in zip(self.averages, olds)]
         return (new[0] - weight * olds[0]) / (1 - weight), (new[1] - weight * olds[1]) / (1 - weight)
 
 
 class Chain:
-    """The quantities of one mode, as far as they can be observed.
+    """The quantities of one mode that can be observed.
 
     free: whether eps and momentum may be chosen; a layer fixes them.
     """
@@ -100,7 +100,7 @@ class Chain:
         samples = [(view.right, view.Y) for view in self.views]
         known = self._explain('scale and shift', samples)
         if not all(same(pair[0].X_hat, pair[1].X_hat, equal_nan=True) for pair in zip(self.full, self.plain)):
-            # Y depends on X by X_hat alone
+            # Y depends on X only through X_hat
             alone = all(same(views[0].Y, views[1].Y) for views in (self.full, self.plain))
             if known or (alone and (_right_statistics(self.views) or not _right_statistics(self.plain))):
                 return self._place('scale and shift', samples, known)
@@ -110,7 +110,7 @@ class Chain:
         return first
 
     def _of_statistics(self) -> Optional[Place]:
-        """The mean or the variance, if X was normalized by the same wrong one that the averages took in."""
+        """The mean or the variance, if X was normalized by the same wrong value that went into the averages."""
         if self.mode == 'prediction' or not all(map(_follows, self.views)):
             return None
         for i, (name, quantity) in enumerate((('mean', 'mean'), ('var', 'variance'))):
@@ -120,7 +120,7 @@ class Chain:
         return None
 
     def _of_X_hat(self) -> Place:
-        """The first wrong quantity where X_hat is wrong, and mean and variance are not known to be."""
+        """The first wrong quantity if X_hat is wrong, but mean and variance are not known to be wrong."""
         samples = [(view.right, view.X_hat) for view in self.views]
         known = self._explain('X_hat', samples, structure=True)
         if not known:
@@ -146,7 +146,7 @@ class Chain:
                 _near(value, GRAMMAR[quantity][0].compute(right_values(view.trial, 'training')))
                 for view, (_, value) in zip(self.views, samples)
             )
-            known = 'the average that has taken in the batch' if moved else ''
+            known = 'the average updated with the batch' if moved else ''
         else:
             known = self._explain(quantity, samples)
         return [self._place(quantity, samples, known, right)]
@@ -158,7 +158,7 @@ class Chain:
         structure: bool = False,
         through: Callable[[Formula], Formula] = lambda one: one,
     ) -> str:
-        """The only formula within one change of the right one that gives all these values; '' if none or several do."""
+        """The only formula one change away from the right one that gives all these values; '' if none or several do."""
         right, leaves = GRAMMAR[quantity]
         if self.mode == 'prediction':  # mean and var are the moving ones
             leaves = tuple(leaf for leaf in leaves if not leaf.text.startswith('moving'))
@@ -170,7 +170,7 @@ class Chain:
 
 
 class BackwardChain(Chain):
-    """The X_hat that a backward pass by hand uses: with a dY that is 1 in one place, dgamma is X_hat there."""
+    """The X_hat that a backward pass by hand uses: if dY is 1 in one place and 0 elsewhere, dgamma is X_hat there."""
 
     def __init__(self, backward: Callable[[Trial], Dict[str, Any]], tried: Sequence[Trial]) -> None:
         self.mode, self.free = 'training', True
@@ -189,7 +189,7 @@ class BackwardChain(Chain):
             self.views.append(View(trial, right, Y, (trial.moving_mean, trial.moving_var)))
 
     def consistent(self, view: View) -> bool:
-        """Whether dX comes of the same X_hat as dgamma."""
+        """Whether dX and dgamma come from the same X_hat."""
         right, line = view.right, _line(view)
         inner = right['dY'] - right['own dbeta'] / right['m'] - view.X_hat * right['own dgamma'] / right['m']
         spreads = [right['std'], *([line[1]] if line is not None else [])]
@@ -223,7 +223,7 @@ def _plain(trial: Trial) -> Trial:
 
 
 def _line(view: View) -> Optional[Tuple[Array, Array]]:
-    """(centre, spread) of X_hat = (X - centre) / spread in each channel; None if it is no such line."""
+    """(centre, spread) of X_hat = (X - centre) / spread in each channel; None if X_hat is not such a line."""
     x, y = view.trial.X, view.X_hat
     if y.shape != x.shape or not numpy.isfinite(y).all():
         return None
@@ -236,7 +236,7 @@ def _line(view: View) -> Optional[Tuple[Array, Array]]:
 
 
 def _right_statistics(views: Sequence[View]) -> bool:
-    """Whether the averages took in the right mean and variance; in prediction nobody can say."""
+    """Whether the right mean and variance went into the averages; in prediction this cannot be known."""
     return all(_near(view.own[i], view.right[name]) for view in views for i, name in enumerate(('mean', 'var')))
 
 
@@ -245,14 +245,14 @@ def _centred(view: View, line: Tuple[Array, Array]) -> bool:
 
 
 def _around(view: View, line: Tuple[Array, Array]) -> bool:
-    """Whether the variance, too, is about this centre."""
+    """Whether the variance is also about this centre."""
     axes = tuple(i for i in range(view.trial.X.ndim) if i != 1)
     expected = ((view.trial.X - line[0]) ** 2).mean(axes, keepdims=True) + view.trial.eps
     return same(line[1] ** 2, expected, rtol=5e-3, atol=5e-3)
 
 
 def _ratio(actual: Array, expected: Array) -> Optional[float]:
-    """The factor between two arrays; None if they are no multiples of each other."""
+    """The factor between two arrays; None if neither is a multiple of the other."""
     if actual.shape != expected.shape or not numpy.isfinite(actual).all():
         return None
     factor = float((actual * expected).sum() / (expected**2).sum())
@@ -260,7 +260,7 @@ def _ratio(actual: Array, expected: Array) -> Optional[float]:
 
 
 def _follows(view: View) -> bool:
-    """Whether X was normalized by the very mean and variance that the averages took in."""
+    """Whether X was normalized by the same mean and variance that went into the averages."""
     mean, var = view.own
     with numpy.errstate(all='ignore'):
         if any(one.ndim != view.trial.X.ndim for one in (mean, var)):

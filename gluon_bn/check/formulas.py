@@ -1,7 +1,7 @@
-"""Formulas that can be computed and read, and all the formulas that one change makes of another.
+"""Formulas that can be computed and read, and all formulas that are one change away from another.
 
-`gamma * X_hat + beta` makes both the number and the text. `edits` changes one node, as a slip of the pen does: another
-operator or operand, a part left out, doubled, exchanged or put in.
+`gamma * X_hat + beta` gives both the number and the text. `edits` changes one node, like a slip of the pen: another
+operator or operand, or a part omitted, doubled, exchanged or inserted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SUM, PRODUCT, POWER, CALL = 1, 2, 3, 4  # how tightly the outermost operator bin
 
 
 class Formula:
-    """An expression over names: its text, how to compute it, its parts, and how to make it of other parts."""
+    """An expression over names: its text, how to compute it, its parts, and how to rebuild it from other parts."""
 
     def __init__(
         self,
@@ -130,9 +130,9 @@ def _absolute(argument: Formula) -> Formula:
 
 
 def edits(formula: Formula, leaves: Sequence[Formula], structure: bool = False) -> Dict[str, Formula]:
-    """The formulas that one change at one node makes, by their text; the simplest changes first.
+    """The formulas that one change at one node gives, by their text; the simplest first.
 
-    leaves: what may be put in, or in the place of another name; structure: only what changes no name and puts in none.
+    leaves: the names that may be inserted, or replace another; structure: neither change nor insert names.
     """
     made = itertools.chain(
         _changed(formula), _exchanged(formula), () if structure else (*leaves, *_put_in(formula, leaves))
@@ -148,7 +148,7 @@ def _everywhere(formula: Formula, change: Callable[[Formula], Iterator[Formula]]
 
 
 def _changed(formula: Formula) -> Iterator[Formula]:
-    """Another operator, parts exchanged, a part alone, or something done to the whole of a node."""
+    """Another operator, parts exchanged, a part alone, or an operation on the whole node."""
 
     def change(node: Formula) -> Iterator[Formula]:
         yield from node.parts
@@ -156,7 +156,7 @@ def _changed(formula: Formula) -> Iterator[Formula]:
             left, right = node.parts
             yield from (SIGNS[sign][0](left, right) for sign in '+-*/')
             yield from (node.make(right, left), 1 / right, left**2 + right, left + right**2)
-            # parentheses elsewhere
+            # other parentheses
             if len(left.parts) == 2:
                 yield left.make(left.parts[0], node.make(left.parts[1], right))
             if len(right.parts) == 2:
@@ -178,7 +178,7 @@ def _changed(formula: Formula) -> Iterator[Formula]:
 
 
 def _exchanged(formula: Formula) -> Iterator[Formula]:
-    """Two names, each in the other's place."""
+    """Two names exchanged."""
     names = {leaf.text: leaf for leaf in _leaves(formula) if not leaf.text.isdigit()}
 
     def renamed(node: Formula, new: Mapping[str, Formula]) -> Formula:
@@ -197,7 +197,7 @@ def _leaves(formula: Formula) -> Iterator[Formula]:
 
 
 def _put_in(formula: Formula, leaves: Sequence[Formula]) -> Iterator[Formula]:
-    """One more name at a node, or another one."""
+    """A name inserted at a node, or replaced."""
 
     def change(node: Formula) -> Iterator[Formula]:
         for leaf in leaves:
@@ -317,7 +317,7 @@ def parameter_formulas(name: str) -> List[Formula]:
 
 @functools.lru_cache(maxsize=None)
 def dX_formulas() -> List[Tuple[List[str], Formula]]:
-    """The names of what is wrong, and the formula that results: those of one part first, then those of two."""
+    """The mistakes and the resulting formula: first those with one wrong part, then those with two."""
     made: List[Tuple[List[str], Formula]] = []
 
     def add(changes: Mapping[int, Tuple[str, Formula]]) -> None:

@@ -24,7 +24,7 @@ from .student_code import TimeLimitedRunner, is_checked
 from .trials import RANKS, Reporter, Trial, front, to_numpy, trials, unpack
 from .variants import RIGHT, Variant, batch_statistics, dimensions, spread, where
 
-# the link of the chain that each name is about
+# the quantity that each mistake is about
 QUANTITIES = {
     'WrongGradientGamma': 'dgamma',
     'WrongGradientBeta': 'dbeta',
@@ -121,7 +121,7 @@ def _upstream(
         return None
     try:
         chain = BackwardChain(lambda trial: runner.run(functools.partial(_call, fn, trial)), trials(rank))
-    except (StudentError, AttributeError):  # told elsewhere
+    except (StudentError, AttributeError):  # reported elsewhere
         return None
     if not all(map(chain.consistent, chain.views)):
         return None
@@ -129,7 +129,7 @@ def _upstream(
 
 
 def _follows(trial: Trial, returned: Returned) -> bool:
-    """Whether dX is right, or as the returned dgamma makes it."""
+    """Whether dX is right, or follows from the returned dgamma."""
     right = RightGradients(trial)
     own = (
         right.parts[0]

@@ -1,11 +1,11 @@
-"""The way from X to Y, or to dX, as a picture: the first wrong link is marked."""
+"""A picture of the way from X to Y, or to dX, with the first wrong quantity marked."""
 
 from __future__ import annotations
 
 import html
 from typing import Dict, Tuple
 
-# link: its column and row
+# quantity: its column and row
 FORWARD: Dict[str, Tuple[float, int]] = {
     'mode': (0, 0),
     'mean': (1, 0),
@@ -26,12 +26,12 @@ BACKWARD: Dict[str, Tuple[float, int]] = {
     'scale of dX': (7, 0),
     'dX': (8, 0),
 }
-INSTEAD = {'scaled X_hat': 'X_hat', 'count in dX': 'dX'}  # quantities that have no link of their own
+INSTEAD = {'scaled X_hat': 'X_hat', 'count in dX': 'dX'}  # quantities without a box of their own
 WIDTH, HEIGHT, STEP_X, STEP_Y = 104, 34, 122, 52
 
 
 def picture(quantity: str, colour: str) -> str:
-    """An SVG of the chain, in the text's colour on any background; the link that is wrong is filled."""
+    """Return the chain as SVG, in the text's colour for any background; the wrong quantity is filled."""
     wrong = INSTEAD.get(quantity, quantity)
     links = FORWARD if wrong in FORWARD else BACKWARD
     first = min(column for column, _ in links.values())

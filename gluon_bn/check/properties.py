@@ -33,7 +33,7 @@ class Properties(TrialRunner):
         return [self.observed(trial, mode) for trial in self.trials[rank]]
 
     def _placed(self, findings: List[Finding], rank: int, mode: str, *quantities: str) -> List[Finding]:
-        """The findings, the first of them with the first wrong quantity; quantities: of which one, if not of Y's."""
+        """The findings, the first with its first wrong quantity; quantities: given for the averages, else of Y."""
         if not findings or findings[0].name in NOTES:
             return findings
         if (rank, mode) not in self._places:
@@ -43,7 +43,7 @@ class Properties(TrialRunner):
                 )
                 self._places[rank, mode] = chain.places()
                 self._right_statistics[rank, mode] = chain.right_statistics
-            except (StudentError, NotJudgeable):  # told elsewhere
+            except (StudentError, NotJudgeable):  # reported elsewhere
                 self._places[rank, mode] = []
         places = [
             place for place in self._places[rank, mode] if place.quantity.startswith('moving') == bool(quantities)
@@ -70,7 +70,7 @@ class Properties(TrialRunner):
                 raise one.gradients
         findings = self._placed(findings, rank, 'training')
         if self._right_statistics.get((rank, 'training')) and {one.name for one in findings} & BLAME_STATISTICS:
-            self._variants[rank] = None  # it gives these numbers, but its mean or variance is not that of the code
+            self._variants[rank] = None  # it gives these numbers, but the code computes another mean or variance
             return [findings[0]._replace(name='WrongOutput', text=findings[0].text.split(', which ')[0])]
         return findings
 

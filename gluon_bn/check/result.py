@@ -22,7 +22,7 @@ COLOURS = {'ok': '#2a7d50', 'mistake': '#d03a2f', 'note': '#8f6800', 'todo': '#3
 
 @dataclass(frozen=True)
 class Place:
-    """The first wrong quantity, in a mode; numbers: what it is and what was expected; equals: what it is instead."""
+    """The first wrong quantity in a mode; numbers: its value and the expected one; equals: what it equals instead."""
 
     quantity: str
     mode: str
@@ -36,7 +36,7 @@ class Place:
 
 
 class Finding(NamedTuple):
-    """A mistake's name, the numbers that show it, and the first quantity that is wrong."""
+    """A mistake's name, the numbers that show it, and the first wrong quantity."""
 
     name: str
     text: str
@@ -111,7 +111,7 @@ class Result:
 
     @property
     def places(self) -> List[Place]:
-        """The first wrong quantity of each mistake, as far as it was found."""
+        """The first wrong quantity of each mistake for which one was found."""
         return list(dict.fromkeys(finding.place for finding in self.findings if finding.place is not None))
 
     @property

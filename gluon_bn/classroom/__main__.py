@@ -1,4 +1,4 @@
-"""python -m gluon_bn.classroom summary: what a class gets wrong most. The other commands are modules of their own."""
+"""python -m gluon_bn.classroom summary: what a class gets wrong most. Other commands have their own modules."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def with_outputs(notebook: NotebookNode, result: bytes) -> NotebookNode:
 
 
 def localized(notebook: NotebookNode) -> List[str]:
-    """Return the first wrong quantities that the messages of its tests name, such as "denominator in training"."""
+    """Return the first wrong quantities named in the tests' messages, such as "denominator in training"."""
     found: Dict[str, None] = {}
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade"):

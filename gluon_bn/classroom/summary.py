@@ -1,8 +1,7 @@
 """What a class gets wrong most:  python -m gluon_bn.classroom summary [--out FOLDER]
 
-FOLDER (default runs/grades) holds the grades. For each quantity that the tests found to be the first wrong one, and for
-each exercise that lost points, this prints the number of students, and draws the quantities as bars into
-FOLDER/summary.svg and summary.png.
+FOLDER (default runs/grades) holds the grades. This prints how many students lost points in each exercise, and how many
+had each quantity as the first wrong one. It draws the quantities as a bar chart, in FOLDER/summary.svg and summary.png.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         graded = [result for result in course.known().values() if not result.reason]
         if not graded:
-            raise InputError(f"must be a folder of grades, got {course.out}, which has none; grade first", "--out")
+            raise InputError(f"must be a folder of grades, got {course.out}, which has none; run `make grade`", "--out")
         most = course.most()
     except InputError as error:
         parser.error(str(error))
@@ -52,12 +51,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def by_quantity(results: Sequence[Result]) -> List[Tuple[str, int]]:
-    """The quantities that were localized, and for how many students, the most frequent first."""
+    """The localized quantities and the number of students for each, the most frequent first."""
     return _sorted(collections.Counter(quantity for result in results for quantity in set(result.localized)))
 
 
 def by_exercise(results: Sequence[Result], most: Mapping[str, float]) -> List[Tuple[str, int]]:
-    """The graded cells that lost points, and for how many students; what waits to be read has lost none."""
+    """The graded cells that lost points, and the number of students for each; unread answers do not count."""
     lost = [
         name for result in results for name, points in result.points.items() if points and float(points) < most[name]
     ]
@@ -65,7 +64,7 @@ def by_exercise(results: Sequence[Result], most: Mapping[str, float]) -> List[Tu
 
 
 def bars(rows: Sequence[Tuple[str, int]], students: int) -> Figure:
-    """A bar for each quantity, the longest on top."""
+    """A bar for each quantity, the longest at the top."""
     figure, ax = panels(1, 7, 1.2 + 0.35 * max(len(rows), 1))
     names, counts = [name for name, _ in reversed(rows)], [count for _, count in reversed(rows)]
     ax.barh(names, counts, color=COLORS["scratch"])

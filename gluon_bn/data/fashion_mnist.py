@@ -47,7 +47,7 @@ def find_files(root: Root = None, download: bool = True, dataset: DataSet = FASH
     Places: `root`; `$GLUON_BN_DATA`; MXNet's cache (`$MXNET_HOME` or `~/.mxnet`, then `datasets/fashion-mnist`);
     the environment's `share/datasets/fashion-mnist`, if set-up made one; `/usr/share/datasets/fashion-mnist`; then, if
     `download`, the public mirrors and Debian's package. A file may be packed (`<name>.gz`) or not (`<name>`). Its
-    unpacked content must have the known size and SHA-256, always.
+    unpacked content must always have the known size and SHA-256.
 
     A download goes to `root`, else `$GLUON_BN_DATA`, else MXNet's cache, and appears there once it is verified.
     A wrong file in a folder that the user named (`root`, `$GLUON_BN_DATA`) is an error: no other file replaces it.

@@ -32,7 +32,7 @@ class DataSet(NamedTuple):
     mirrors: Tuple[str, ...]
     package: str  # Debian's
     system: Path  # where that package installs them
-    environment: Optional[Path] = None  # where set-up from a wheelhouse puts them, for all users of the environment
+    environment: Optional[Path] = None  # where set-up from a wheelhouse puts the files, for all users
 
 
 FASHION_MNIST = DataSet(

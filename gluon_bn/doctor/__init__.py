@@ -2,7 +2,7 @@
 
 It imports only the standard library and runs on Python 3.7, because it must work where nothing else does.
 Each package is tried in a separate Python process, so that even a crash is reported.
-The arguments of each check are what it examines; they default to this machine.
+The arguments of each check describe what to examine; by default, this machine.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ CHECKS: dict[str, Callable[[], Result]] = {
 
 
 def own_python() -> str:
-    """Return the Python of the project's .venv; "" if there is none, or if it is running this."""
+    """Return the Python of the project's .venv; "" if there is none, or if it is the one running."""
     folder = CLONE / ".venv"
     python = folder / "bin" / "python"
     return os.path.relpath(python) if python.exists() and Path(sys.prefix).resolve() != folder.resolve() else ""
@@ -69,7 +69,7 @@ def main(names: Sequence[str] = ()) -> int:
     own = "" if names else own_python()
     if own:
         print(f"This is not .venv's Python: use {shlex.quote(own)} -m gluon_bn doctor", flush=True)
-    all_ok, by_hand = True, not own  # whether packages are to be installed by hand, and not by set-up
+    all_ok, by_hand = True, not own  # whether the user must install packages by hand, because set-up cannot
     for name in names or CHECKS:
         result = CHECKS[name]()
         print(f"{result.name:11} {'ok    ' if result.ok else 'WRONG '} {result.text}", flush=True)

@@ -1,4 +1,4 @@
-"""`python -m gluon_bn.doctor [NAME ...]` runs the checks named, on any Python from 3.7 on."""
+"""`python -m gluon_bn.doctor [NAME ...]` runs the named checks, on Python 3.7 or later."""
 
 import sys
 

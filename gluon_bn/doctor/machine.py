@@ -21,11 +21,11 @@ from .result import Result
 
 CLONE = Path(__file__).resolve().parents[2]
 PYTHON_REMEDY = "use Python 3.11 (3.8 to 3.14 work): `make PYTHON=/path/to/python3.11 compare`"
-CONTAINER = "open this folder in its container (.devcontainer; the README says how)"
+CONTAINER = "open this folder in its container (.devcontainer; see the README)"
 SETUP_SPACE = 1000  # MB that set-up needs for .venv
 DATA_SPACE = 50  # MB for Fashion-MNIST, the compiled operator, and a few runs
 
-# what MXNet's wheel for x86-64 needs from the system and a bare container lacks; installing g++ provides them
+# MXNet's wheel for x86-64 needs these from the system; a bare container lacks them; g++ brings them along
 SYSTEM_LIBRARIES = {"libgomp.so.1": "libgomp1", "libquadmath.so.0": "libquadmath0", "libstdc++.so.6": "libstdc++6"}
 
 
@@ -48,7 +48,7 @@ def check_python(
 
 @dataclass(frozen=True)
 class Platform:
-    """What decides whether MXNet has a wheel."""
+    """The facts that decide whether MXNet has a wheel."""
 
     system: str  # as platform.system() says
     machine: str  # as platform.machine() says: that of the kernel
@@ -67,7 +67,7 @@ def check_platform(found: Platform | None = None) -> Result:
     found = found or this_platform()
     text, kind = f"{found.system} {found.machine}", found.machine.lower()
     if found.bits == 32:
-        why, remedy = ", a 32-bit Python: MXNet's wheels are for 64 bits", "install a 64-bit Python, or a 64-bit system"
+        why, remedy = ", a 32-bit Python: MXNet's wheels are 64-bit only", "install a 64-bit Python, or a 64-bit system"
     elif found.system == "Windows":
         why, remedy = ": MXNet 1.9.1 has no wheels for Windows", f"{CONTAINER}, or work in WSL2 (`wsl --install`)"
     elif found.system == "Darwin" and kind == "arm64":
@@ -80,12 +80,12 @@ def check_platform(found: Platform | None = None) -> Result:
         return Result("platform", True, text)
     else:
         why = ": MXNet 1.9.1 has wheels for Linux on x86-64 and aarch64 and for macOS on x86-64 only"
-        remedy = "work on one of these, for example in a container or a virtual machine"
+        remedy = "use one of these, for example in a container or a virtual machine"
     return Result("platform", False, text + why, remedy)
 
 
 def check_libraries(found: Platform | None = None, missing: Sequence[str] | None = None) -> Result:
-    """Check for the libraries of the system that MXNet needs."""
+    """Check for the system libraries that MXNet needs."""
     if (found or this_platform()) != Platform("Linux", "x86_64", "glibc"):
         return Result("libraries", True, "not examined on this platform")
     if missing is None:
@@ -105,7 +105,7 @@ def loads(library: str) -> bool:
 
 def install_libraries(missing: Iterable[str]) -> str:
     packages = " ".join(SYSTEM_LIBRARIES[library] for library in missing)
-    return f"install what is missing, or g++, which brings it; on Debian: `sudo apt-get install {packages}`"
+    return f"install what is missing, or g++, which includes it; on Debian: `sudo apt-get install {packages}`"
 
 
 def check_settings() -> Result:
@@ -122,7 +122,7 @@ def check_settings() -> Result:
 
 
 def check_setup(clone: Path = CLONE, packages: bool | None = None, ensurepip: bool | None = None) -> Result:
-    """Check whether `make` has made .venv; packages: whether this Python has MXNet; ensurepip: or can make a .venv."""
+    """Check whether `make` has made .venv; packages: this Python has MXNet; ensurepip: it can make a .venv."""
     ready, venv = clone / ".venv" / "ready", clone / ".venv"
     if packages is None:
         packages = importlib.util.find_spec("mxnet") is not None
@@ -131,14 +131,14 @@ def check_setup(clone: Path = CLONE, packages: bool | None = None, ensurepip: bo
     if ready.is_file():
         return Result("set-up", True, f"{venv} is complete, with Python {ready.read_text().strip()}")
     if packages or not (clone / "Makefile").is_file():
-        return Result("set-up", True, f"not by make: packages are those of {sys.prefix}")
+        return Result("set-up", True, f"not made by make: the packages are in {sys.prefix}")
     reason = why_unusable(venv if venv.is_dir() else clone, SETUP_SPACE)
     if reason:
         return Result(
             "set-up",
             False,
             f"{clone} cannot hold .venv: {reason}",
-            "copy the project to a folder of yours with 1 GB free",
+            "copy the project to a folder of your own with 1 GB free",
         )
     if not ensurepip:
         package = "python{}.{}-venv".format(*sys.version_info[:2])
@@ -149,13 +149,13 @@ def check_setup(clone: Path = CLONE, packages: bool | None = None, ensurepip: bo
 
 
 def check_folders() -> Result:
-    """Check that the home folder and the one for temporary files have space for data and the compiled operator."""
+    """Check that the home and temporary folders have space for the data and the compiled operator."""
     remedy = "free some space, or set {} to a folder that can be written"
     try:
         folders = {"TMPDIR": Path(tempfile.gettempdir())}
     except FileNotFoundError:
         return Result(
-            "folders", False, "no folder takes temporary files: all are full or read-only", remedy.format("TMPDIR")
+            "folders", False, "no folder accepts temporary files: all are full or read-only", remedy.format("TMPDIR")
         )
     own = home()
     if own and not (os.environ.get("GLUON_BN_DATA") and os.environ.get("GLUON_BN_CACHE")):
@@ -168,7 +168,7 @@ def check_folders() -> Result:
 
 
 def why_unusable(folder: Path, megabytes: int) -> str:
-    """Return why a folder cannot take so many megabytes; "" if it can."""
+    """Return why so many megabytes cannot be written to a folder; "" if they can."""
     try:
         free = shutil.disk_usage(folder).free // 10**6
         tempfile.TemporaryFile(dir=folder).close()
@@ -178,7 +178,7 @@ def why_unusable(folder: Path, megabytes: int) -> str:
 
 
 def check_compiler() -> Result:
-    """Report the C++ compiler; none is ok too, because the portable path is slower but just as correct."""
+    """Report the C++ compiler; having none is ok too: the portable path is slower but just as correct."""
     try:
         words = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:  # from shlex.split: an unbalanced quote

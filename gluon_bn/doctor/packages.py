@@ -12,7 +12,7 @@ from ..system.interpreter import command_line
 from .machine import CLONE, SYSTEM_LIBRARIES, install_libraries, loads
 from .result import Result
 
-NEW_PYTHON = sys.version_info >= (3, 12)  # uses NumPy 2, to which we add the names that MXNet needs
+NEW_PYTHON = sys.version_info >= (3, 12)  # there, we use NumPy 2 and add the names that MXNet needs
 REQUIREMENTS = "--no-deps -r requirements/locked-3.12.txt" if NEW_PYTHON else "-r requirements.txt"
 if (CLONE / "requirements.txt").is_file():
     INSTALL = f"`pip install {REQUIREMENTS}` in a virtual environment, or `make test`, which makes one"
@@ -58,7 +58,7 @@ def check_numpy(found: Answer | None = None, new_python: bool = NEW_PYTHON) -> R
 
 def check_mxnet(found: Answer | None = None) -> Result:
     version, error = found or version_of("mxnet")
-    if any(library in error for library in SYSTEM_LIBRARIES):  # names one only: say what else is missing
+    if any(library in error for library in SYSTEM_LIBRARIES):  # the error names only one: say what else is missing
         remedy = install_libraries(library for library in SYSTEM_LIBRARIES if library in error or not loads(library))
         return Result("MXNet", False, error, remedy)
     if "libarmpl" in error:
@@ -103,9 +103,9 @@ def check_data(find: Callable[..., Any] | None = None) -> Result:
             if not caught:
                 return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {fetch} now")
             wrong = "; ".join(str(w.message) for w in caught)
-            return Result("data", False, wrong, f"{fetch} looks, downloads and verifies")
+            return Result("data", False, wrong, f"{fetch} finds, downloads and verifies it")
         except (OSError, InputError) as error:  # a wrong file in a folder that the user named, or an invalid folder
-            remedy = f"remove it, or the setting that names its folder; then {fetch} looks, downloads and verifies"
+            remedy = f"remove it, or the setting that names its folder; then {fetch} finds, downloads and verifies it"
             return Result("data", False, str(error).splitlines()[0], remedy)
     folders = sorted({str(file.path.parent) for file in found.values()})
     text = "; ".join([f"Fashion-MNIST, verified, in {', '.join(folders)}", *(str(w.message) for w in caught)])
@@ -113,7 +113,7 @@ def check_data(find: Callable[..., Any] | None = None) -> Result:
 
 
 def check_fused(found: Answer | None = None) -> Result:
-    """Report the path of fused_batch_norm; the portable one is ok too, because it is slower but just as correct."""
+    """Report the path of fused_batch_norm; the portable one is ok too: it is slower but just as correct."""
     text, error = found or ask("from gluon_bn.norm import status; print(status())")
     if error:
         return Result("fused path", False, error, "fix MXNet first, if it is not ok")

@@ -50,10 +50,10 @@ def _is_native(X: NDArray) -> bool:
 def fused_in_place(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
 ) -> Optional[NDArray]:
-    """`fused_batch_norm` that returns Y alone and updates the moving statistics in place, if the native path can.
+    """Like `fused_batch_norm`, but return only Y and update the moving statistics in place, on the native path.
 
     Nothing is checked here: the operator itself refuses arrays that do not fit together, at less cost.
-    Returns: None, having changed nothing, if these arrays are for another path, or wrong.
+    Returns: None, with nothing changed, if these arrays are wrong or need another path.
     """
     if not _is_native(X) or any(type(array) is not type(X) for array in (gamma, beta, moving_mean, moving_var)):
         return None
@@ -67,7 +67,7 @@ def fused_in_place(
 def choose() -> Tuple[str, str]:
     """Return ('native' or 'portable', why), decided at the first call and cached; compiles if necessary.
 
-    Raises: InputError if GLUON_BN_FUSED is not native, portable or auto, or GLUON_BN_ISA not a set of this processor;
+    Raises: InputError if GLUON_BN_FUSED is not native, portable or auto, or this processor lacks GLUON_BN_ISA;
     NativeError if it is native and the native path is unavailable.
     """
     setting = os.environ.get('GLUON_BN_FUSED') or 'auto'

@@ -35,8 +35,9 @@ class BatchNorm(nn.HybridBlock):
 
     Raises: InputError for invalid sizes or constants, or an X that does not match them.
     Note: with fn=fused_batch_norm on the native path, hybridize() compiles it, alone or with the net
-    around it, and its results stay the same, bit for bit. With any other maths it always runs
-    eagerly; to compile the layers around it, put it in an `nn.Sequential`.
+    around it, and its results stay the same, bit for bit (but dropout elsewhere in the net draws other
+    masks). Any other maths always runs eagerly; to compile the layers around it, put it in an
+    `nn.Sequential`.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class BatchNorm(nn.HybridBlock):
         )
 
     def hybrid_forward(self, F: Any, X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any) -> Any:
-        """Return the symbol of Y. Gluon calls this once per graph; `forward` computes without a graph."""
+        """Return the symbol of Y. Gluon calls this once per graph; without a graph, `forward` computes Y."""
         return trace(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
 
     def forward(self, X: NDArray) -> NDArray:

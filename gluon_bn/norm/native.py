@@ -32,7 +32,7 @@ INSTRUCTION_SETS: Dict[str, Tuple[str, Set[str]]] = {
     'avx2': ('-march=haswell', {'avx2', 'fma', 'bmi2'}),
     'avx512': ('-march=skylake-avx512', {'avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'}),
 }
-SECONDS_TO_COMPILE = 600  # of 10 as a rule; but an emulated or overloaded processor is slow
+SECONDS_TO_COMPILE = 600  # usually 10, but an emulated or overloaded processor is slow
 _loading = threading.Lock()
 
 
@@ -108,7 +108,7 @@ def build() -> Path:
 
 
 def instruction_set() -> Tuple[str, str]:
-    """Return $GLUON_BN_ISA, or native, and the compiler's option for it.
+    """Return $GLUON_BN_ISA (default native) and the compiler's option for it.
 
     Raises: InputError if it is unknown, or this processor lacks it.
     """

@@ -28,7 +28,7 @@ def batch_norm_native(
 def batch_norm_in_place(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
 ) -> NDArray:
-    """As `batch_norm_native`, but return Y alone, and in training update moving_mean and moving_var in place.
+    """Like `batch_norm_native`, but return only Y, and in training update moving_mean and moving_var in place.
 
     Gradients of gamma and beta are written, not added: grad_req='add' needs `batch_norm_native`.
     Raises: MXNetError for arrays that do not fit together, before anything is changed.
@@ -40,24 +40,24 @@ def batch_norm_in_place(
 
 
 def _not_a_variable(array: NDArray) -> NDArray:
-    """Return the array behind an operator of MXNet's own if it has a gradient attached.
+    """Return the array passed through one of MXNet's own operators if it has a gradient attached.
 
-    MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add'). MXNet's
-    own operators know.
+    MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add'); it tells
+    its own operators.
     """
     return array.reshape(array.shape) if array.grad is not None and autograd.is_recording() else array
 
 
 @functools.lru_cache(maxsize=256)
 def _graph(is_np: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...]) -> Any:
-    """Return the operator with its attributes parsed; one per shape, because a change of shape is inferred anew."""
+    """Return the operator with its attributes parsed; one per shape, because a new shape would be inferred again."""
     inputs = [sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var')]
     outputs = sym.gluon_bn(*inputs, training=int(training), eps=eps, momentum=momentum)
     return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs)
 
 
 def trace(X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any, eps: float, momentum: float) -> Any:
-    """Return the symbol of Y for symbols, in training mode and in prediction mode, whichever the graph runs in."""
+    """Return the symbol of Y, for whichever mode the graph runs in, training or prediction."""
     is_np = isinstance(X, sym.np._Symbol)
     if is_np:
         X, gamma, beta, moving_mean, moving_var = (
@@ -65,8 +65,8 @@ def trace(X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any, eps:
         )
     if X.get_children() is None:  # a variable: see _not_a_variable
         X = sym.identity(X)
-    # MXNet does not tell an extension's operator the mode either. Its dropout makes 0 or 2 of 1 in training, and
-    # leaves 1 in prediction. This draws a random number, so other dropout in the net draws others than eagerly.
+    # MXNet does not tell an extension's operator the mode either. Its dropout turns 1 into 0 or 2 in training, and
+    # leaves 1 in prediction. This draws a random number, so dropout elsewhere in the net gets other masks than eagerly.
     mode = sym.Dropout(sym.ones(1), p=0.5, name='mode')
     inputs = X, sym.identity(gamma), sym.identity(beta), moving_mean, moving_var, mode
     Y = sym.gluon_bn(*inputs, eps=eps, momentum=momentum, name='fwd')[0]

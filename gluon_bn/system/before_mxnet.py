@@ -1,7 +1,7 @@
 """Imported before MXNet, by each room that needs it.
 
-It raises InputError for a setting at which MXNet would abort, gives NumPy the names that MXNet needs, and imports
-MXNet. It raises LoadError if MXNet is missing, does not run here, or has another version than 1.9.1.
+It raises InputError for a setting that would make MXNet abort, gives NumPy the names that MXNet needs, and imports
+MXNet. It raises LoadError if MXNet is missing, does not run here, or is not version 1.9.1.
 """
 
 import sys

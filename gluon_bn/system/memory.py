@@ -15,7 +15,7 @@ from ..errors import InputError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # from malloc.h
 ONE_GIB = 1 << 30
-HEAP = 64 << 20  # glibc's for each arena of a thread
+HEAP = 64 << 20  # glibc's size of a heap in a thread's arena
 
 
 def keep_freed_memory() -> None:

@@ -122,7 +122,7 @@ class _Moments:
         with numpy.errstate(invalid='ignore'):  # infinity - infinity; the estimate is refused
             count, mean = X.shape[1], X.mean(axis=1, dtype='float64')
             squares = numpy.square(X - mean[:, None]).sum(axis=1)
-            # Merge the two sets as Chan, Golub and LeVeque (1979) do: nothing cancels.
+            # Merge the two sets like Chan, Golub and LeVeque (1979): nothing cancels.
             total, shift = self.count + count, mean - self.mean
             self.squares += squares + shift**2 * self.count * count / total
             self.mean += shift * count / total

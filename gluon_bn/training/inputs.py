@@ -73,7 +73,7 @@ def check_trainable(net: Block, devices: List[mx.Context]) -> None:
 def check_countable(name: str, data_iter: Any) -> None:
     """Raise InputError unless data_iter has a length of at least 1 and can be iterated over repeatedly."""
     if not hasattr(data_iter, '__len__') or not hasattr(data_iter, '__iter__'):
-        expected = 'must be minibatches (X, y) with a length, that can be iterated over anew each epoch'
+        expected = 'must be minibatches (X, y) with a length that can be iterated over again each epoch'
         remedy = 'use load_data_fashion_mnist, a DataLoader or a list'
         raise InputError(f'{expected}, got {type(data_iter).__name__}; {remedy}', name)
     if len(data_iter) == 0:
@@ -103,9 +103,9 @@ def pairs(name: str, data_iter: Iterable[Any], labelled: bool = True) -> Iterato
         if labelled and y.shape != (len(X),):
             remedy = 'give one for each example'
             if y.shape == (len(X), 1):
-                remedy = 'flatten it by y.reshape((-1,))'
+                remedy = 'flatten it with y.reshape((-1,))'
             elif y.ndim == 2 and len(y) == len(X):
-                remedy = 'of one-hot rows, take y.argmax(axis=1)'
+                remedy = 'for one-hot rows, take y.argmax(axis=1)'
             expected = f'must be labels of shape ({len(X)},) for {len(X)} examples'
             raise InputError(f'{expected}, got shape {y.shape} {where}; {remedy}', 'y')
         yield X, y

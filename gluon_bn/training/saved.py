@@ -49,7 +49,7 @@ def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Cont
     # an MXNet array, because a NumPy array cannot be written into a weight that oneDNN keeps in its own layout
     array = mx.np.array if mx.util.is_np_array() else mx.nd.array
     for name, parameter in parameters.items():
-        if parameter._data is None:  # not yet allocated: on the devices of its deferred initialization, or on these
+        if parameter._data is None:  # not yet allocated: use the devices of its deferred initialization, or these
             parameter.shape = values[name].shape
             parameter.initialize(ctx=parameter.list_ctx() if parameter._deferred_init else devices)
         parameter.set_data(array(values[name], dtype=values[name].dtype))

@@ -1,4 +1,4 @@
-"""What a training records: sums over minibatches, kept on the device until they are read, and epochs."""
+"""The records of a training: sums over minibatches, kept on the device until they are read, and epochs."""
 
 from __future__ import annotations
 

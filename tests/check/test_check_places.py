@@ -24,7 +24,7 @@ def places(result):
         ("BatchStatsAtPredict", "mode", "prediction", "that of training"),
         ("MomentumSwapped", "moving mean", "training", "momentum * mean + (1 - momentum) * moving_mean"),
         ("RunningStdNotVar", "moving variance", "training", "momentum * moving_var + (1 - momentum) * sqrt(var)"),
-        ("UpdatesAtPredict", "moving mean", "prediction", "the average that has taken in the batch"),
+        ("UpdatesAtPredict", "moving mean", "prediction", "the average updated with the batch"),
         ("StatsDetachedInForward", "gradient", "training", "the gradient of a fixed mean and var"),
         ("IsRecordingNotTraining", "mode", "recording", "that of training"),
     ],

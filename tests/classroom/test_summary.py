@@ -75,4 +75,6 @@ def test_the_summary_counts_students_and_draws_bars(tmp_path, capsys):
 def test_a_folder_without_grades_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         summary.main(["--out", str(tmp_path)])
-    assert f"--out must be a folder of grades, got {tmp_path}, which has none; grade first" in capsys.readouterr().err
+    assert (
+        f"--out must be a folder of grades, got {tmp_path}, which has none; run `make grade`" in capsys.readouterr().err
+    )

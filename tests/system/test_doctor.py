@@ -238,7 +238,7 @@ def test_a_damaged_file_in_the_cache_is_wrong_even_where_the_others_are_not_here
     assert str(cache / "train-labels-idx1-ubyte") in result.text
     if result.ok:
         pytest.skip("the system has the data in its own place")
-    assert "-m gluon_bn data` looks, downloads and verifies" in result.remedy
+    assert "-m gluon_bn data` finds, downloads and verifies" in result.remedy
 
 
 def test_a_wrong_data_file_is_told(monkeypatch, tmp_path):
