@@ -65,7 +65,8 @@ def find_files(root: Root = None, download: bool = True, dataset: DataSet = FASH
         _download(places[0].folder if len(places) > 1 else None, dataset, found, tried)  # the last is the system's own
     else:
         tried.append(('download', ': not allowed by the caller'))
-    if missing := [name for name in dataset.files if name not in found]:
+    missing = [name for name in dataset.files if name not in found]
+    if missing:
         raise DataMissing(missing, tried, dataset.package)
     return {name: found[name] for name in dataset.files}
 

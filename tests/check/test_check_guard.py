@@ -206,12 +206,16 @@ def test_what_the_code_prints_is_shown_once_and_shortly(capsys):
     assert "lines more" in str(result)
 
 
-def test_three_checks_take_less_than_three_seconds_of_the_processor():
-    start = time.process_time()
-    check.batch_norm(students.batch_norm("WrongAxis", "NoEps", "MomentumSwapped"))
-    check.layer(students.layer("WrongAxis", "NoEps"))
-    check.gradient(students.backward("WrongGradientX"))
-    assert time.process_time() - start < 3  # a quarter of one was measured
+def test_a_check_takes_at_most_one_and_a_half_seconds_of_the_processor_and_of_a_layer_two_and_a_half():
+    def seconds(function, of):
+        start = time.process_time()
+        function(of)
+        return time.process_time() - start
+
+    check.batch_norm(students.batch_norm("NoEps"))  # the first in a process also makes the formulas to compare with
+    assert seconds(check.batch_norm, students.batch_norm("WrongAxis", "NoEps", "MomentumSwapped")) < 1.5
+    assert seconds(check.layer, students.layer("WrongAxis", "NoEps")) < 2.5
+    assert seconds(check.gradient, students.backward("WrongGradientX")) < 1.5
 
 
 def test_many_checks_do_not_grow():

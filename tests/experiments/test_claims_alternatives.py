@@ -182,6 +182,7 @@ def test_gamma_sigma_and_beta_mu_give_the_input_back(seed):
     assert error > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.claim("C19")
 def test_from_the_same_function_the_two_parametrizations_learn_differently():
     """Easier to learn: at large steps and for inputs with an offset. At small steps there is no advantage."""

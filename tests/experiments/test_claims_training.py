@@ -129,6 +129,7 @@ def test_the_moments_of_known_shapes():
     assert [len(moment) for moment in activations.shape_of(numpy.ones((10, 3)))] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.claim("C20")
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
 def test_the_input_of_a_layer_is_further_from_a_gaussian_than_its_affine_map(data, activation):
@@ -305,6 +306,7 @@ def test_one_seed_gives_all_nets_the_same_weights(data):
             numpy.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_readers_own_layer_gets_estimated_statistics_too(data):
     class OwnLayer(nn.Block):  # as notebook 01 builds it
         def __init__(self, num_features, num_dims):

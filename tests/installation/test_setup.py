@@ -105,7 +105,7 @@ def make(tree, *arguments, path=None, **environment):
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("PYTHON", "PATH", "MAKEFLAGS") and not name.startswith("PIP_")
+        if name not in ("PYTHON", "PATH") and not name.startswith(("PIP_", "MAKE"))
     }
     if path is not None:
         tools = tree.parent / "bin"
