@@ -102,10 +102,12 @@ def _places(root: Root, dataset: DataSet) -> List[_Place]:
     places = []
     if root is not None:
         places.append(_Place('root', check_path('root', root, 'the folder of the data', 'leave it out'), True))
-    if folder := folder_from('GLUON_BN_DATA'):
+    folder = folder_from('GLUON_BN_DATA')
+    if folder:
         places.append(_Place('$GLUON_BN_DATA', folder, True))
     home_folder = home()
-    if mxnet_home := folder_from('MXNET_HOME') or (home_folder and home_folder / '.mxnet'):
+    mxnet_home = folder_from('MXNET_HOME') or (home_folder and home_folder / '.mxnet')
+    if mxnet_home:
         places.append(_Place("MXNet's cache", mxnet_home / 'datasets' / 'fashion-mnist', False))
     if dataset.environment and dataset.environment.is_dir():
         places.append(_Place('the environment', dataset.environment, False))
