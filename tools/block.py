@@ -7,14 +7,14 @@ import sys
 
 
 def parser(description):
-    """Return the parser of a program that writes a table, with the option --check."""
+    """Return the argument parser of a program that writes a table, with the option --check."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--check", action="store_true", help="write nothing, and say whether the table is up to date")
     return found
 
 
 def report(wrong, right=""):
-    """Print what is wrong, or that all is right, and return the exit code."""
+    """Print what is wrong, or else `right`, and return the exit code."""
     print("\n".join(wrong) or right, file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
 

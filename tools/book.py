@@ -1,6 +1,6 @@
 """Build the web site:  python tools/book.py [OUT]
 
-Its front page is docs/book/index.md; then come the notebooks, the students' assignment, and all pages that these link
+The front page is docs/book/index.md, followed by the notebooks, the students' assignment, and all pages that these link
 to. Nothing is executed: the notebooks contain their outputs. OUT defaults to build/book; open OUT/index.html.
 """
 
@@ -58,7 +58,7 @@ def main(argv=None):
 
 
 def pages():
-    """Return the pages of the book after the front page, by part, without suffixes."""
+    """Return the pages of the book after the front page, by part, without file suffixes."""
     found = [file[: file.rindex(".")] for file in files() if file.endswith((".md", ".ipynb"))]
     exercises = [ASSIGNMENT, "notebooks/exercises/README"]
     return {
@@ -77,7 +77,7 @@ def contents():
 
 
 def files():
-    """Return the files of the book but the front page: the notebooks, and all that is reached from it by links."""
+    """Return the book's files except the front page: the notebooks, and all that links from the front page reach."""
     notebooks = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "notebooks").glob("*.ipynb"))
     found = [*notebooks, *links(TOP / FRONT, TOP)]
     for file in found:  # grows during the iteration
@@ -87,7 +87,7 @@ def files():
 
 
 def links(page, folder=None):
-    """Return the project's files that a Markdown page links to or shows, but for code."""
+    """Return the project's files that a Markdown page links to or shows, except code."""
     targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     paths = [((folder or page.parent) / target).resolve() for target in targets if not target.endswith(".py")]
     return list(dict.fromkeys(path.relative_to(TOP).as_posix() for path in paths if path.is_file()))

@@ -1,11 +1,11 @@
 """Try the README's commands on bare Debian systems:  python tools/fresh.py [12] [13] [forky] [--tests] [--record]
 
-For each system: debootstrap makes a minimal one in build/fresh, apt-get installs what the README says, and a user
-without rights clones this clone's last commit, runs the main job in small and `make doctor`; with --tests, also
+For each system, debootstrap makes a minimal one in build/fresh, and apt-get installs what the README says. An
+unprivileged user clones this clone's last commit, and runs a small main job and `make doctor`; with --tests, also
 `make test`. --record adds the outcomes to docs/reach.jsonl, and updates the table in docs/reach.md.
 
-The systems take apt's mirror and options, and pip's settings, from this machine. It needs root, because it mounts; all
-mounts are in namespaces of their own, which end with the command.
+The systems use this machine's apt mirror, apt options and pip settings. This needs root, because it mounts file
+systems; all mounts are in separate namespaces, which end with the command.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SYSTEMS = {"12": "bookworm", "13": "trixie", "forky": "forky"}
 MAIN_JOB = "--epochs 1 --seeds 0 --examples 12800"
 LOSSES = {"none": 2.362, "fused": 1.080, "gluon": 1.084}  # of the main job, on any machine
 TOLERANCE = 0.005
-DAYS_TO_KEEP = 7  # a bare system, so that the next run need not make it
-# Nothing is mounted outside the namespaces, and a killed parent takes all processes with it.
+DAYS_TO_KEEP = 7  # for a bare system, so that the next run need not make it again
+# Nothing is mounted outside the namespaces; if the parent is killed, all processes end.
 NAMESPACE = "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child".split()
-# $1: the system; $2: this machine's files that it sees, read-only; then the arguments of chroot
+# $1: the system; $2: this machine's files that are visible in it, read-only; then the arguments of chroot
 ENTER = """set -e
 root=$1 visible=$2
 shift 2
@@ -50,7 +50,7 @@ exec chroot "$@"
 
 
 class Failed(Exception):
-    """A step failed; the message says which and where its output is."""
+    """A step failed; the message says which one, and where its output is."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Outcome:
 
 
 class System:
-    """A bare system in a folder, and the log of what is done in it."""
+    """A bare system in a folder, with a log of its commands."""
 
     def __init__(self, suite, architecture=""):
         self.suite, self.architecture = suite, architecture  # Debian's name; "": this machine's
@@ -108,7 +108,7 @@ class System:
         return self.run(what, [*enter, "sh", "-c", f"cd {where} && {command}"], inside=True)
 
     def make(self):
-        """Unpack the bare system, which debootstrap makes first if there is none of the last days."""
+        """Unpack the bare system; debootstrap makes it first, if none is recent."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gluon_bn" / "fresh"
         packed = cache / f"{self.name}.tar"
         self.remove()
@@ -178,7 +178,7 @@ def try_out(name, tests, record):
 
 
 def check_losses(clone):
-    """Raises: Failed unless the summary of the clone's only run has the LOSSES, by the native path."""
+    """Raises: Failed unless the clone's only run has the LOSSES, and used the native path."""
     (file,) = clone.glob("runs/*/summary.json")
     summary = json.loads(file.read_text())
     if summary["machine"]["GLUON_BN_FUSED"] != "native":
@@ -190,7 +190,7 @@ def check_losses(clone):
 
 
 def installation():
-    """Return the command by which the README installs what Debian lacks."""
+    """Return the README's command to install what Debian lacks."""
     readme = (TOP / "README.md").read_text(encoding="utf-8")
     commands = {" ".join(found.split()) for found in re.findall(r"`(?:sudo )?(apt-get install [^`]+)`", readme)}
     if len(commands) != 1:
@@ -228,7 +228,7 @@ def pip_settings():
 
 
 def missing():
-    """Say in a line what this machine lacks for this; "" if nothing."""
+    """Return in one line what this machine lacks; "" if nothing."""
     programs = [name for name in ("debootstrap", "unshare", "setpriv", "git", "tar") if not shutil.which(name)]
     lacks = (["root"] if os.geteuid() else []) + programs
     return f"fresh systems need {', '.join(lacks)}; on Debian: apt-get install debootstrap, as root" if lacks else ""
@@ -237,7 +237,7 @@ def missing():
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)} (default: all)")
-    parser.add_argument("--tests", action="store_true", help="run the fast tests, too")
+    parser.add_argument("--tests", action="store_true", help="also run the fast tests")
     parser.add_argument("--record", action="store_true", help="add the outcomes to docs/reach.jsonl")
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.systems if name not in SYSTEMS]

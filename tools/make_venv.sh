@@ -1,15 +1,15 @@
 #!/bin/sh
 # Make .venv with the requirements and the package in it:  sh tools/make_venv.sh [PYTHON]
-# Without PYTHON: an existing .venv keeps its Python, and a new one gets the newest on the PATH that is supported and
-# complete. WHEELHOUSE=folder in the environment: without a network.
+# Without PYTHON, an existing .venv keeps its Python, and a new one uses the newest on the PATH that is supported and
+# complete. With WHEELHOUSE=folder in the environment, no network is needed.
 #   --describe PYTHON   prints its version, and its kind if that is unusual
-#   --newest            prints the Python that a new .venv gets
-#   --changed           prints what .venv has lost since set-up; nothing if it is whole
+#   --newest            prints the Python that a new .venv would use
+#   --changed           prints what .venv has lost since set-up; nothing if it is complete
 set -eu
 cd "$(dirname "$0")/.."
 pythons='python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3 python'
 
-# Nothing if it does not exist or does not run (a pyenv shim may exist and still fail). Any Python from 2.7 on can run it.
+# Prints nothing if PYTHON does not exist or does not run (a pyenv shim may exist and fail). Works from Python 2.7 on.
 describe() {
     "$1" -c 'import platform, struct, sysconfig
 kind, bits = platform.python_implementation(), struct.calcsize("P") * 8
@@ -18,15 +18,14 @@ words = kind * (kind != "CPython"), platform.python_version(), "free-threaded" *
 print(" ".join(word for word in words if word))' 2>/dev/null || true
 }
 
-# The part of Python that installs pip is a separate package on Debian, and pyenv builds a Python without the modules
-# whose libraries it does not find.
+# Debian has the module that installs pip in a separate package; pyenv omits modules whose libraries it does not find.
 missing_modules() {
     "$1" -c 'for name in "ensurepip", "venv", "ctypes", "ssl", "zlib", "sqlite3", "bz2", "lzma":
     try: __import__(name)
     except ImportError: print(name)' 2>/dev/null || true
 }
 
-# Set-up records the packages that it installs, by their metadata folders; pip renames a folder with the version.
+# Set-up records each installed package by its metadata folder, whose name contains the version.
 changed() {
     .venv/bin/python -c '' 2>/dev/null || { echo 'a Python that runs'; return; }
     for folder in $(cat .venv/packages 2>/dev/null); do
@@ -34,8 +33,8 @@ changed() {
     done
 }
 
-# Sets python to the newest of these that can be used, incomplete and foreign to the first that almost can. A wheelhouse
-# that has none of them refuses the first.
+# Sets python to the newest usable one of these; sets incomplete and foreign to the first that is almost usable. If a
+# wheelhouse supports none of them, python is the first, so that the wheelhouse can say why it refuses.
 choose() {
     python='' newest=0 incomplete='' foreign='' unlisted=''
     for candidate; do
@@ -69,13 +68,13 @@ fi
 if [ -z "$python" ] && [ -n "$incomplete" ]; then
     minor=$("$incomplete" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     cat >&2 <<END
-$incomplete ($(describe "$incomplete")) is incomplete, it lacks: $(echo $(missing_modules "$incomplete"))
+$incomplete ($(describe "$incomplete")) is incomplete: it lacks $(echo $(missing_modules "$incomplete"))
 On Debian and Ubuntu:  sudo apt-get install python$minor-venv   then repeat the make command.
 END
     exit 1
 fi
 
-# Windows, Apple silicon, 32 bits: the doctor gives the reason, where pip says only "no matching distribution".
+# On Windows, Apple silicon and 32 bits, the doctor gives the reason; pip would only say "no matching distribution".
 if [ -z "$python" ] && [ -n "$foreign" ]; then
     "$foreign" -m gluon_bn.doctor platform >&2
     exit 1
@@ -113,8 +112,8 @@ END
     exit 1
 fi
 
-# MXNet's wheel for aarch64 is linked with Arm's own libraries, which Debian does not have. It takes from them only what
-# LAPACKE, the BLAS below it and the C library have too, and looks beside itself first: see the links below.
+# MXNet's wheel for aarch64 is linked against Arm's own libraries, which Debian does not have. LAPACKE, its BLAS and the
+# C library provide every function that it uses from them. It looks in its own folder first: see the links below.
 library() { /sbin/ldconfig -p | sed -n "s|.* => \(.*/$1\)\$|\1|p" | head -n 1; }
 arm='' lapacke=''
 if [ "$(uname -sm)" = 'Linux aarch64' ]; then
@@ -136,7 +135,7 @@ fi
 version=$(describe "$python")
 if [ "$(cat .venv/ready 2>/dev/null)" != "$version" ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     echo "Making .venv with $python ($version). This takes a minute or two." >&2
-    # in a container, .venv may be a volume: emptied, but not removed
+    # in a container, .venv may be a volume, which can be emptied but not removed
     "$python" -m venv --clear .venv || { "$python" -S -m gluon_bn.doctor setup >&2; exit 1; } # -S: without packages
 else
     lost=$(echo $(changed))
@@ -166,10 +165,10 @@ if [ -z "$hook" ]; then
     pip check
 else
     cp "$hook" "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-    complaints=$(pip check) || true # each names its package first; the pins of MXNet and d2l are overridden
+    complaints=$(pip check) || true # each starts with its package; the pins of MXNet and d2l are overridden
     if printf '%s\n' "$complaints" | grep ' has requirement \| requires ' | grep -v '^mxnet \|^d2l ' >&2; then exit 1; fi
 fi
-if [ -n "$offline" ]; then # where gluon_bn.data looks, whoever the user is
+if [ -n "$offline" ]; then # gluon_bn.data looks here, for every user
     mkdir -p .venv/share/datasets
     cp -R "$WHEELHOUSE/fashion-mnist" .venv/share/datasets/
 fi

@@ -34,7 +34,7 @@ METADATA = {
         "pygments_lexer": "ipython3",
     },
 }
-# How a cell is folded that has this tag, which the web site knows too: in JupyterLab and by nbformat's older word.
+# How a cell with this tag is folded: by nbformat's older key and by JupyterLab's own. The web site reads the tag.
 FOLDS = {
     "hide-output": {"collapsed": True, "jupyter": {"outputs_hidden": True}},
     "hide-input": {"jupyter": {"source_hidden": True}},
@@ -101,7 +101,7 @@ def cells(notebook):
 
 
 def metadata(tags):
-    """Return a cell's metadata: its tags, and how these fold it."""
+    """Return a cell's metadata: its tags, and the folding that they ask for."""
     found = {"tags": tags} if tags else {}
     for tag in tags:
         found.update(FOLDS[tag])

@@ -31,5 +31,5 @@ def tests(session):
     if not new:
         session.run("python", "-m", "pip", "check")
     session.run("python", "-m", "pytest", "-m", "not slow", "-n", "auto", "--dist", "loadfile", *session.posargs)
-    if "RECORD" in os.environ:  # into docs/reach.md
+    if "RECORD" in os.environ:  # in docs/reach.md
         session.run("python", "tools/reach.py", "--proved", "fast tests")

@@ -1,6 +1,6 @@
-"""Where the project was proven to work:  python tools/reach.py [--check | --proved WHAT [-- COMMAND ...]]
+"""Where the project was shown to work:  python tools/reach.py [--check | --proved WHAT [-- COMMAND ...]]
 
-Without arguments it writes the table in docs/reach.md from docs/reach.jsonl, which has a record on each line.
+Without arguments, it writes the table in docs/reach.md from docs/reach.jsonl, which has one record per line.
 --proved adds a record of this Python on this system, if COMMAND succeeds:
     .venv/bin/python tools/reach.py --proved "fast tests" -- make test
 """
@@ -20,26 +20,26 @@ import block
 
 TOP = Path(__file__).resolve().parent.parent
 RECORDS = TOP / "docs" / "reach.jsonl"
-PROOFS = ("main job", "fast tests", "all tests")  # the columns of the table
+PROOFS = ("main job", "fast tests", "all tests")  # columns of the table
 
 
 @dataclass(frozen=True)
 class Record:
-    """That something was proven somewhere; a later record of the same place and proof replaces it."""
+    """One success in one place; a later record of the same place and proof replaces it."""
 
     system: str  # "Debian 13"
     setting: str  # "fresh": a bare system; "container"; "": any other machine
     python: str  # "3.13.5"
     architecture: str  # "x86_64"
     emulated: bool
-    proof: str  # one of PROOFS, or what else was done
+    proof: str  # one of PROOFS, or something else that was done
     date: str
     commit: str
     setup_seconds: float | None = None
 
 
 def here(proof, setting="", emulated=False, commit=""):
-    """Return the record that says that `proof` succeeded now, with this Python, on this system."""
+    """Return the record that `proof` succeeded now, with this Python, on this system."""
     release = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
     release = {name: value.strip("\"'") for name, value in release.items()}
     number = release.get("VERSION_ID") or release.get("VERSION_CODENAME", "")
@@ -93,7 +93,7 @@ def add(file, *records):
 
 
 def table(records):
-    """Return the table as Markdown: a row for each place, newest Python first."""
+    """Return the table as Markdown, with one row per place, newest Python first."""
     rows = {}
     for record in records:
         rows.setdefault(place(record), []).append(record)
@@ -120,12 +120,12 @@ def table(records):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, and say whether the page is up to date")
-    parser.add_argument("--proved", metavar="WHAT", help=f"add a record: {', '.join(PROOFS)}, or what else was done")
-    parser.add_argument("--setting", default="", help="with --proved: the kind of system, such as container")
+    parser.add_argument("--proved", metavar="WHAT", help=f"add a record: {', '.join(PROOFS)}, or something else")
+    parser.add_argument("--setting", default="", help="with --proved: the kind of system, for example container")
     parser.add_argument("--emulated", action="store_true", help="with --proved: the processor was emulated")
-    parser.add_argument("--commit", default="", help="with --proved: the commit, where there is no git")
-    parser.add_argument("--print", action="store_true", help="with --proved: print the record instead")
-    parser.add_argument("command", nargs="*", metavar="COMMAND", help="with --proved: what must succeed")
+    parser.add_argument("--commit", default="", help="with --proved: the commit, if there is no git")
+    parser.add_argument("--print", action="store_true", help="with --proved: print the record instead of adding it")
+    parser.add_argument("command", nargs="*", metavar="COMMAND", help="with --proved: the command that must succeed")
     arguments = parser.parse_args(argv)
     if arguments.proved:
         if arguments.command and subprocess.run(arguments.command, cwd=TOP).returncode:

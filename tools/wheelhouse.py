@@ -1,10 +1,10 @@
-"""One folder with all that set-up needs, for machines without a network:
+"""Put everything that set-up needs in one folder, for machines without a network:
 
     make wheelhouse ARGS="--python 3.11 3.13 --platform linux-x86_64 darwin-x86_64 --out folder"
 
 It holds the wheels, Fashion-MNIST, a list of wheels for each Python and platform, and SHA256SUMS, which `sha256sum -c`
-reads too. `make WHEELHOUSE=folder compare` sets up from it: tools/make_venv.sh first runs `--check`, on any Python from
-3.8 on and without any package.
+can read too. `make WHEELHOUSE=folder compare` sets up from it: tools/make_venv.sh first runs `--check`, which needs
+Python 3.8 or later, but no packages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[1]
 SUMS, DATA = "SHA256SUMS", "fashion-mnist"
 PYTHONS = [f"3.{minor}" for minor in range(8, 15)]
-# What pip calls the platforms. A wheel for an older glibc or macOS runs on a newer one.
+# pip's names for the platforms. A wheel for an older glibc or macOS runs on a newer one.
 GLIBC = range(28, 16, -1)
 PLATFORMS = {
     "linux-x86_64": [f"manylinux_2_{minor}_x86_64" for minor in GLIBC]
@@ -50,7 +50,7 @@ def stamp(python):
 
 
 def wheels_for(version, target):
-    """Return the lines of the lock that hold for this version of Python and platform, without their markers."""
+    """Return the lines of the lock that apply to this version of Python and platform, without their markers."""
     from packaging.requirements import Requirement
 
     system, machine = target.split("-")
@@ -80,13 +80,13 @@ def fill(folder, pythons, targets):
     except GluonBnError as error:
         raise Refused(f"cannot be made: {error}") from error
     (folder / DATA).mkdir(parents=True, exist_ok=True)
-    (folder / SUMS).unlink(missing_ok=True)  # written last: an interrupted download is no wheelhouse
+    (folder / SUMS).unlink(missing_ok=True)  # written last: an interrupted download is not a wheelhouse
     for file in files:
         shutil.copyfile(file.path, folder / DATA / file.path.name)
     for python in pythons:
         for target in targets:
             wanted = list_of(folder, python, target)
-            # as a rule one list for all 3.11.x, but soupsieve's lock changes at 3.11.5
+            # usually one list for all 3.11.x, but soupsieve's lock changes at 3.11.5
             lists = {tuple(wheels_for(version, target)): version for version in (f"{python}.99", f"{python}.0")}
             for lines, version in lists.items():
                 wanted.write_text("\n".join([stamp(python), *lines]) + "\n")
@@ -111,17 +111,17 @@ def download(wanted, folder, version, target):
     command = [sys.executable, "-m", "pip", "download", "-q", *only, "-r", str(wanted), "-d", str(folder)]
     if subprocess.run(command).returncode:
         raise Refused(
-            f"is incomplete: pip could not download the wheels for Python {version} on {target}, as it says above"
+            f"is incomplete: pip could not download the wheels for Python {version} on {target}; see its message above"
         )
 
 
 def list_of(folder, python=THIS, target=HERE):
-    """Return the file that lists the wheels for a Python and platform; without it, the wheelhouse is for others."""
+    """Return the file that lists the wheels for a Python and platform; it exists if the wheelhouse supports them."""
     return folder / f"{python}-{target}.txt"
 
 
 def check(folder, python=THIS, target=HERE):
-    """Return the folder as a URI for pip. Raises: Refused if it is damaged, or made for others."""
+    """Return the folder as a URI for pip. Raises: Refused if it is damaged or does not fit."""
     if not (folder / SUMS).is_file():
         raise Refused(f"has no {SUMS}; name a folder that `make wheelhouse` wrote")
     lines = (folder / SUMS).read_text(errors="replace").splitlines()
@@ -137,7 +137,7 @@ def check(folder, python=THIS, target=HERE):
     if not wanted.is_file():
         made_for = ", ".join(sorted(path.stem.replace("-", " on ", 1) for path in folder.glob("*.txt")))
         raise Refused(
-            f"is for Python {made_for}, not for {python} on {target};\nname a Python that it is for by PYTHON=, "
+            f"is for Python {made_for}, not for {python} on {target};\nchoose one of these with PYTHON=, "
             "or make a wheelhouse for this one"
         )
     if wanted.read_text().split("\n")[0] != stamp(python):
@@ -147,7 +147,7 @@ def check(folder, python=THIS, target=HERE):
 
 def main():
     parser = argparse.ArgumentParser(
-        prog="make wheelhouse", description="Download all that set-up needs into a folder."
+        prog="make wheelhouse", description="Download everything that set-up needs into a folder."
     )
     parser.add_argument("--python", nargs="+", choices=PYTHONS, default=[THIS], metavar="3.x")
     parser.add_argument("--platform", nargs="+", choices=list(PLATFORMS), default=[HERE], metavar="SYSTEM-MACHINE")
@@ -155,7 +155,9 @@ def main():
     parser.add_argument(
         "--check", type=Path, metavar="FOLDER", help="only check a folder, for this Python and platform"
     )
-    parser.add_argument("--has", type=Path, metavar="FOLDER", help="exit with 0 if a folder is for them, unchecked")
+    parser.add_argument(
+        "--has", type=Path, metavar="FOLDER", help="exit with 0 if a folder is for them, without a check"
+    )
     options = parser.parse_args()
     if options.has:
         sys.exit(0 if list_of(options.has).is_file() else 1)

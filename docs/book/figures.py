@@ -1,4 +1,4 @@
-"""Find the panels of a figure, in its pixels or in its SVG, to stack them where a page is too narrow for a row."""
+"""Find the panels of a figure, in its pixels or its SVG, to stack them on pages that are too narrow for a row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 
 def panels_of(path):
-    """Return the size of a figure and its pieces (left, top, width, height): its panels, and a legend below all."""
+    """Return a figure's size and pieces (left, top, width, height): its panels, and any legend below all of them."""
     if path.suffix == ".svg":
         return panels_of_svg(path.read_text(encoding="utf-8"))
     pixels = imread(path)
@@ -28,7 +28,7 @@ def panels_of(path):
 
 
 def panels_of_svg(text):
-    """Return the same of an SVG by matplotlib, in its own units."""
+    """Return the same for an SVG by matplotlib, in its own units."""
     width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
     corners = r'<g id="axes_\d+">\s*<g id="patch_\d+">\s*<path d="M ([\d.]+) [\d.]+\s*L ([\d.]+)'
     spans = sorted({tuple(map(float, found)) for found in re.findall(corners, text)})
@@ -40,7 +40,7 @@ def panels_of_svg(text):
 
 
 def legend_top(ink):
-    """Return where a legend in the middle below all panels begins, or else the height."""
+    """Return where a legend centred below all panels begins; without one, the height."""
     height, width = ink.shape
     lines = numpy.convolve(ink.any(axis=1), numpy.ones(9), "same") > 0  # an underscore belongs to its line
     first = runs(lines)[-1][0]
@@ -65,7 +65,7 @@ def runs(mask):
 
 
 def stacked(source, alt, size, pieces):
-    """Return the pieces as HTML: windows on one picture."""
+    """Return the pieces as HTML: views of one picture."""
     scale = min(1, 900 / size[0])  # a picture of high resolution is shown smaller
     found = []
     for number, (left, top, across, down) in enumerate(pieces, 1):

@@ -30,7 +30,7 @@ def visit_block(translator, node):
 
 
 def describe_figures(app, doctree, docname):
-    """Give each figure an alternative text, and those of several panels a second form, for narrow pages."""
+    """Give each figure an alternative text, and each figure of several panels a second form for narrow pages."""
     for node in list(doctree.findall(nodes.image)):
         path = Path(app.srcdir) / node["uri"]
         if node.get("alt", node["uri"]) == node["uri"]:
@@ -46,7 +46,7 @@ def describe_figures(app, doctree, docname):
 
 
 def alternative_text(image):
-    """Return what the cell says in a comment `# Figure: ...`, or else the function that draws its figure."""
+    """Return the cell's comment `# Figure: ...`, or else the docstring of the function that draws the figure."""
     cell = image.parent
     while cell and "cell" not in cell.get("classes", ()):
         cell = cell.parent
@@ -62,11 +62,11 @@ def alternative_text(image):
 
 
 def finish(app, pagename, templatename, context, doctree):
-    """Remove jupyter-book's scripts for a public server; keep numbers whole; bring the controls of notebook 01."""
+    """Remove jupyter-book's scripts for a public server, keep numbers in one piece, and add notebook 01's controls."""
     context["script_files"] = [
         file for file in context["script_files"] if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
     ]
-    if "body" in context:  # a line may break at a hyphen, and so within 1e-5
+    if "body" in context:  # a line may break at a hyphen, even in 1e-5
         number = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?e-\d+)")
         context["body"] = re.sub(
             r">[^<>]+<", lambda text: number.sub(r'<span class="number">\1</span>', text[0]), context["body"]
