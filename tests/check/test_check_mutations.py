@@ -6,7 +6,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.fault("one node of a right implementation changed", tries=90)
-def test_the_first_wrong_quantity_of_generated_mistakes_is_found_and_none_invented():
+def test_the_check_finds_the_first_wrong_quantity_of_generated_mistakes_and_invents_none():
     singles, pairs = mutations.table(10, 2)
     made, localized, explained, invented = singles
     assert made == 90 and localized >= 0.95 * made and explained >= 0.8 * made and invented == 0

@@ -29,7 +29,7 @@ def places(result):
         ("IsRecordingNotTraining", "mode", "recording", "that of training"),
     ],
 )
-def test_the_first_wrong_quantity_of_a_known_mistake(mistake, quantity, mode, equals):
+def test_a_known_mistake_has_this_first_wrong_quantity(mistake, quantity, mode, equals):
     assert places(check.batch_norm(students.batch_norm(mistake)))[0] == (quantity, mode, equals)
 
 
@@ -42,7 +42,7 @@ def test_the_numbers_are_those_of_the_worked_example():
     ) in text
 
 
-def test_of_what_fits_several_formulas_or_none_only_the_quantity_is_told():
+def test_without_a_unique_formula_only_the_quantity_is_named():
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
         return (Y.tanh() if autograd.is_training() else Y, *averages)
@@ -51,7 +51,7 @@ def test_of_what_fits_several_formulas_or_none_only_the_quantity_is_told():
     assert [(place.quantity, place.equals) for place in found] == [("scale and shift", "")]
 
 
-def test_a_right_mean_is_not_blamed_for_another_number_in_its_place():
+def test_a_right_mean_is_not_blamed_if_another_value_is_used_instead():
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
         if autograd.is_training():
@@ -65,7 +65,7 @@ def test_a_right_mean_is_not_blamed_for_another_number_in_its_place():
     ]
 
 
-def test_a_mistake_is_told_in_eight_lines():
+def test_a_mistake_takes_at_most_eight_lines():
     for mistake in ("MomentumSwapped", "StatsDetachedInForward", "UnbiasedRunningVar", "MissingGamma"):
         told = str(check.batch_norm(students.batch_norm(mistake))).split("\n\n")[1:]
         assert told and all(len(one.splitlines()) <= 8 for one in told), told
@@ -81,11 +81,11 @@ def test_a_mistake_is_told_in_eight_lines():
         ("WrongGradientScale", "scale of dX"),
     ],
 )
-def test_the_first_wrong_term_of_a_backward_pass(mistake, quantity):
+def test_a_wrong_backward_pass_has_this_first_wrong_term(mistake, quantity):
     assert places(check.gradient(students.backward(mistake)))[0][0] == quantity
 
 
-def test_the_notebook_shows_the_chain_with_the_wrong_link_marked():
+def test_the_notebook_shows_the_chain_with_the_wrong_quantity_marked():
     html = check.batch_norm(students.batch_norm("EpsOutsideSqrt"), only=("dense",))._repr_html_()
     assert 'aria-label="first wrong: denominator"' in html and html.count("<svg") == 1
     assert html.count('font-weight="bold"') == 1 and 'font-weight="bold">denominator<' in html

@@ -159,7 +159,7 @@ def test_damaged_hand_ins_are_graded_in_one_run(count, handed_out, source, tmp_p
 
 
 @pytest.mark.parametrize("times", repeated("the grading killed at a random moment", 3, 10))
-def test_a_killed_grading_goes_on_by_the_same_command(times, handed_out, source, tmp_path):
+def test_the_same_command_continues_a_killed_grading(times, handed_out, source, tmp_path):
     released, solution = handed_out
     save(solve(released, solution, ["dense"]), tmp_path / "in" / "s0.ipynb")
     (tmp_path / "in" / "s1.ipynb").write_bytes(b"{")

@@ -307,7 +307,7 @@ def test_one_seed_gives_all_nets_the_same_weights(data):
 
 
 @pytest.mark.slow
-def test_a_readers_own_layer_gets_estimated_statistics_too(data):
+def test_estimation_also_works_for_a_readers_own_layer(data):
     class OwnLayer(nn.Block):  # as notebook 01 builds it
         def __init__(self, num_features, num_dims):
             super().__init__()

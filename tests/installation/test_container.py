@@ -92,7 +92,7 @@ def test_a_small_comparison_runs_inside_without_a_network(container):
     fresh.check_losses(container.runs.parent)
 
 
-def test_on_another_processor_the_native_library_is_compiled_anew(container, tmp_path):
+def test_the_native_library_is_recompiled_on_another_processor(container, tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("model name : another\nflags : fpu\nFeatures : fp\n")
     code = "from gluon_bn import fused_batch_norm; from gluon_bn.norm import status; print(status())"
@@ -101,7 +101,7 @@ def test_on_another_processor_the_native_library_is_compiled_anew(container, tmp
     assert "compiling native.cc" in said and said.splitlines()[-1].startswith("native")
 
 
-def test_jupyterlab_answers_with_its_token_only(container):
+def test_jupyterlab_answers_only_with_its_token(container):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

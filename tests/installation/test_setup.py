@@ -155,7 +155,7 @@ STAND_INS = {
 
 @pytest.mark.fault("a Python that cannot be used")
 @pytest.mark.parametrize("name", ["python2.7", "python3.6", "python3.7", "pypy3", *STAND_INS])
-def test_a_python_that_cannot_be_used_is_passed_over_or_refused_in_five_lines(tree, tmp_path, name):
+def test_an_unusable_python_is_skipped_or_refused_in_five_lines(tree, tmp_path, name):
     if name in STAND_INS:
         python, what = stand_in(tmp_path, STAND_INS[name]), name.format(platform.python_version())
     else:
@@ -169,7 +169,7 @@ def test_a_python_that_cannot_be_used_is_passed_over_or_refused_in_five_lines(tr
         assert len([line for line in done.stdout.splitlines() if not line.startswith("make: ")]) <= 5
 
 
-def test_the_newest_python_that_is_complete_is_taken(tree, tmp_path):
+def test_set_up_uses_the_newest_complete_python(tree, tmp_path):
     (tmp_path / "ensurepip.py").write_text("raise ImportError")
     newer = on_this_machine("python3.13")
     path = {
@@ -310,8 +310,8 @@ def test_a_venv_that_was_changed_by_hand_is_repaired(tree):
     assert plan()
 
 
-@pytest.mark.fault("a system's Python that was updated below .venv")
-def test_a_venv_of_an_updated_python_is_made_anew_by_that_python(tree):
+@pytest.mark.fault("a system's Python that was updated after set-up")
+def test_a_venv_is_remade_after_its_python_was_updated(tree):
     python = on_this_machine("python3.8")  # up to 3.10, a .venv cannot be made anew by its own Python
     assert run(python, "-m", "venv", "--without-pip", ".venv", cwd=tree).returncode == 0
     ready = tree / ".venv" / "ready"
@@ -324,7 +324,7 @@ def test_a_venv_of_an_updated_python_is_made_anew_by_that_python(tree):
 
 
 @pytest.mark.fault("a clone that cannot be written")
-def test_set_up_says_that_a_clone_cannot_be_written_and_what_to_do(tree):
+def test_set_up_explains_that_a_clone_is_not_writable(tree):
     tree.chmod(0o555)
     done = run(*without("dac_override"), "sh", "tools/make_venv.sh", sys.executable, cwd=tree)
     assert done.returncode == 1 and f"WRONG  {tree} cannot hold .venv: Permission denied" in done.stdout

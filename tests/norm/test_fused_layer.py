@@ -64,7 +64,7 @@ def steps(net, front, shape, dtype="float32", grad_req="write"):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(16, 6), (8, 6, 5, 5)])
 @pytest.mark.parametrize("mode", MODES)
-def test_it_computes_what_the_function_does(front, mode, shape, dtype, grad_req):
+def test_the_layer_computes_what_the_function_does(front, mode, shape, dtype, grad_req):
     layer, reference = (made(6, len(shape), fn) for fn in (fused_batch_norm, by_function))
     assert equal(
         steps(hybridized(layer, mode), front, shape, dtype, grad_req), steps(reference, front, shape, dtype, grad_req)
@@ -117,7 +117,7 @@ def test_lenet_is_compiled_whole_and_exported_with_the_same_numbers(minibatches,
 
 
 @pytest.mark.filterwarnings("ignore:All children of this Sequential")
-def test_hybridize_leaves_a_lenet_that_cannot_be_compiled_eager(minibatches, monkeypatch):
+def test_hybridize_compiles_only_the_layers_around_norms_that_it_cannot_compile(minibatches, monkeypatch):
     """Without native operators, or with batch_norm: the layers around the norms are compiled, as in nn.Sequential."""
     for norm in ("scratch", "fused"):
         if norm == "fused":
@@ -178,7 +178,7 @@ def test_bad_input_is_refused_by_name(message):
 
 
 @pytest.mark.fault("bad input to BatchNorm")
-def test_bad_input_after_good_is_refused_and_changes_nothing():
+def test_bad_input_after_good_input_is_refused_and_changes_nothing():
     layer = made()
     with autograd.record():
         layer(nd.random.normal(shape=(16, 6)))
@@ -203,7 +203,7 @@ def test_a_graph_in_float16_is_refused_with_the_way_out():
     assert net[0](X).dtype == numpy.float16  # alone it runs eagerly
 
 
-def test_a_copy_of_a_layer_that_has_run_keeps_apart():
+def test_a_copy_of_a_used_layer_is_independent():
     layer, X = made(), nd.array(oracle.draw((16, 6))[0])
     with autograd.record():
         layer(X)

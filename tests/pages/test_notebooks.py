@@ -86,7 +86,7 @@ def test_it_asks_to_predict_checks_and_ends_with_what_was_not_shown(notebook):
     assert re.search(r"^## .*did not show", prose[-1], re.MULTILINE | re.IGNORECASE)
 
 
-def test_what_a_prediction_is_about_is_folded_and_so_is_its_answer(notebook):
+def test_the_predicted_output_and_its_answer_are_folded(notebook):
     asked = [
         (cell, notebook.cells[i + 1], notebook.cells[i + 2])
         for i, cell in enumerate(notebook.cells)
@@ -104,13 +104,13 @@ def test_what_a_prediction_is_about_is_folded_and_so_is_its_answer(notebook):
             assert "**Predict" not in folded and not re.search("^#", folded, re.MULTILINE)
 
 
-def test_a_cell_of_asserts_alone_is_folded(notebook):
+def test_a_cell_of_only_asserts_is_folded(notebook):
     for cell in notebooks.code_cells(notebook):
         if all(isinstance(line, ast.Assert) for line in ast.parse(cell.source.replace("%matplotlib", "#")).body):
             assert cell.metadata.get("tags") == ["hide-input"], cell.source
 
 
-def test_it_says_what_you_will_be_able_to_do_and_how_long_it_takes(notebook):
+def test_it_says_what_you_will_learn_what_you_need_and_how_long_it_takes(notebook):
     top = notebook.cells[0].source
     assert "**Afterwards you can**" in top and "**You need**" in top and "Reading takes about" in top
     prose = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")

@@ -63,7 +63,7 @@ def test_platforms_with_wheels_are_ok(system, machine, libc):
         (Platform("FreeBSD", "amd64"), "x86-64 and aarch64", "container"),
     ],
 )
-def test_platforms_without_wheels_are_named_with_a_way_out(platform, why, remedy):
+def test_platforms_without_wheels_are_named_with_a_remedy(platform, why, remedy):
     result = doctor.check_platform(platform)
     assert not result.ok and why in result.text and remedy in result.remedy
 
@@ -77,7 +77,7 @@ def test_musl_is_recognized_by_its_loader(tmp_path, monkeypatch, loader, libc):
 
 
 @pytest.mark.fault("a machine without libgomp")
-def test_libraries_that_are_missing_are_all_named_with_their_packages():
+def test_all_missing_libraries_are_named_with_their_packages():
     result = doctor.check_libraries(Platform("Linux", "x86_64", "glibc"), ["libgomp.so.1", "libquadmath.so.0"])
     assert not result.ok and "libgomp.so.1, libquadmath.so.0" in result.text
     assert "apt-get install libgomp1 libquadmath0" in result.remedy
@@ -103,7 +103,7 @@ def test_packages_installed_without_make_are_ok(clone, tmp_path):
 
 
 @pytest.mark.parametrize("made, what", [(False, "does not exist yet"), (True, "is unfinished")])
-def test_a_venv_that_is_missing_or_unfinished_is_not_taken_for_a_whole_one(clone, made, what):
+def test_a_missing_or_unfinished_venv_is_reported(clone, made, what):
     if made:
         (clone / ".venv").mkdir()
     result = doctor.check_setup(clone, packages=False, ensurepip=True)
@@ -111,7 +111,7 @@ def test_a_venv_that_is_missing_or_unfinished_is_not_taken_for_a_whole_one(clone
 
 
 @pytest.mark.fault("a Python without ensurepip")
-def test_a_python_without_ensurepip_is_told_with_the_package_that_has_it(clone):
+def test_a_python_without_ensurepip_is_reported_with_the_package_that_provides_it(clone):
     result = doctor.check_setup(clone, packages=False, ensurepip=False)
     assert not result.ok and "ensurepip is missing" in result.text
     assert "apt-get install python{}.{}-venv".format(*sys.version_info[:2]) in result.remedy
@@ -132,7 +132,7 @@ def told(check, *prefix, **environment):
 
 
 @pytest.mark.fault("a disk that is full", tries=2)
-def test_a_full_disk_is_told_with_the_space_that_is_needed(clone):
+def test_a_full_disk_is_reported_with_the_space_needed(clone):
     setup = f"check_setup(__import__('pathlib').Path({str(clone)!r}), packages=False, ensurepip=True)"
     # the mount hides the folder's Makefile
     full = small_disk(clone, 900)
@@ -143,7 +143,7 @@ def test_a_full_disk_is_told_with_the_space_that_is_needed(clone):
 
 
 @pytest.mark.fault("a clone that cannot be written")
-def test_a_read_only_clone_is_told(clone):
+def test_a_read_only_clone_is_reported(clone):
     clone.chmod(0o555)
     setup = f"check_setup(__import__('pathlib').Path({str(clone)!r}), packages=False, ensurepip=True)"
     said = told(setup, *without("dac_override"))
@@ -151,7 +151,7 @@ def test_a_read_only_clone_is_told(clone):
 
 
 @pytest.mark.fault("a home folder that does not exist")
-def test_a_home_folder_that_does_not_exist_is_told():
+def test_a_missing_home_folder_is_reported():
     said = told("check_folders()", HOME="/nonexistent")
     assert said.startswith("folders|False|HOME, /nonexistent: No such file") and "set HOME to a folder" in said
 
@@ -270,7 +270,7 @@ def bare(tmp_path):
     )
 
 
-def test_where_set_up_is_wrong_nobody_is_told_to_install_packages_by_hand(bare, tmp_path):
+def test_the_doctor_leaves_packages_to_set_up_where_set_up_failed(bare, tmp_path):
     (tmp_path / "Makefile").touch()
     done = bare()
     assert done.returncode == 1 and "set-up      WRONG" in done.stdout and "`make .venv/ready`" in done.stdout
@@ -280,7 +280,7 @@ def test_where_set_up_is_wrong_nobody_is_told_to_install_packages_by_hand(bare, 
 MODULES_OF_UNIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
 
-def test_the_doctor_runs_on_windows_which_lacks_modules_of_unix(bare, tmp_path):
+def test_the_doctor_runs_on_windows_without_unix_modules(bare, tmp_path):
     (site,) = tmp_path.glob("bare/lib/python*/site-packages")
     (site / "sitecustomize.py").write_text(
         "import platform, sys\n"

@@ -224,7 +224,7 @@ def test_a_cache_from_which_nothing_may_be_loaded_is_blamed_itself(tmp_path, mon
 
 
 @pytest.mark.fault("a clone that cannot be written")
-def test_new_runs_go_below_home_only_if_the_working_folder_cannot_be_written(tmp_path):
+def test_new_runs_go_below_home_only_if_the_working_folder_is_not_writable(tmp_path):
     code = "from gluon_bn.system.settings import new_folder; print(new_folder('train').parent)"
     command = [*without("dac_override"), sys.executable, "-c", code]
     clone = tmp_path / "clone"

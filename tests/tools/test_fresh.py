@@ -12,7 +12,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 
 
-def test_what_is_installed_is_what_the_readme_says(tmp_path, monkeypatch):
+def test_it_installs_what_the_readme_says(tmp_path, monkeypatch):
     assert fresh.installation() + "`" in " ".join((TOP / "README.md").read_text().split())
     monkeypatch.setattr(fresh, "TOP", tmp_path)
     (tmp_path / "README.md").write_text("`sudo apt-get install make`, or `apt-get install gcc`")
@@ -21,7 +21,7 @@ def test_what_is_installed_is_what_the_readme_says(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [{"fused": 1.2}, {"none": float("nan")}, {"gluon": None}])
-def test_other_losses_than_those_of_the_main_job_are_refused(tmp_path, wrong):
+def test_wrong_losses_of_the_main_job_are_refused(tmp_path, wrong):
     def check(losses, path="native"):
         rows = [{"norm": norm, "loss": {"median": loss}} for norm, loss in losses.items() if loss is not None]
         summary.write_text(json.dumps({"results": rows, "machine": {"GLUON_BN_FUSED": path}}))
@@ -36,7 +36,7 @@ def test_other_losses_than_those_of_the_main_job_are_refused(tmp_path, wrong):
         check({**fresh.LOSSES, **wrong})
 
 
-def test_what_is_lacking_is_said_in_a_line_and_nothing_is_made(tmp_path, monkeypatch, capsys):
+def test_missing_requirements_are_reported_in_one_line_and_nothing_is_made(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(fresh, "TOP", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -51,7 +51,7 @@ def test_an_unknown_system_is_refused(capsys):
     assert "unknown system 11: expected one of 12, 13, forky" in capsys.readouterr().err
 
 
-def test_settings_of_pip_reach_a_system_with_the_files_that_they_name(tmp_path, monkeypatch):
+def test_a_system_gets_pip_settings_and_the_files_that_they_name(tmp_path, monkeypatch):
     index = tmp_path / "index" / "simple"
     index.mkdir(parents=True)
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"file://{index} file:///nowhere")
@@ -85,7 +85,7 @@ def system(tmp_path, monkeypatch):
 
 
 @pytest.mark.fault("a fresh system that ends or fails", tries=2)
-def test_nothing_stays_mounted_and_what_was_seen_survives_the_system(system, tmp_path):
+def test_nothing_stays_mounted_and_visible_files_survive(system, tmp_path):
     seen = tmp_path / "seen"
     system.inside("look", f'test "$(cat {seen})" = "of this machine" && test "$PIP_X" = 1 && test -d /proc/self')
     with pytest.raises(fresh.Failed, match=r"try to change it failed .*[Rr]ead-only"):
@@ -101,8 +101,8 @@ def told(system, command):
     return system.log.read_text()
 
 
-@pytest.mark.fault("a mount in a fresh system that is to be deleted")
-def test_a_system_in_which_something_is_mounted_is_not_deleted(system, monkeypatch, tmp_path):
+@pytest.mark.fault("a mount in a fresh system that is about to be deleted")
+def test_a_system_with_a_mount_inside_is_not_deleted(system, monkeypatch, tmp_path):
     table = tmp_path / "mountinfo"
     table.write_text(f"36 35 98:0 / {system.root}/usr rw - ext4 /dev/x rw\n")
     read_text = Path.read_text

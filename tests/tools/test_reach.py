@@ -16,7 +16,7 @@ def test_a_record_holds_the_facts_of_this_python_and_system():
     assert record.system and record.date >= "2026-11-28" and not record.emulated
 
 
-def test_a_later_record_replaces_that_of_the_same_place_and_proof_alone(tmp_path):
+def test_a_later_record_replaces_only_that_of_the_same_place_and_proof(tmp_path):
     file = tmp_path / "records"
     later = replace(DEBIAN, python="3.13.6", date="2030-02-03")
     others = [replace(DEBIAN, proof="fast tests"), replace(DEBIAN, emulated=True), replace(DEBIAN, python="3.12.5")]
@@ -25,7 +25,7 @@ def test_a_later_record_replaces_that_of_the_same_place_and_proof_alone(tmp_path
     assert sorted(reach.load(file), key=str) == sorted([later, *others], key=str)
 
 
-def test_a_place_is_a_row_with_the_date_of_each_proof():
+def test_each_place_has_a_row_with_the_date_of_each_proof():
     records = [
         DEBIAN,
         replace(DEBIAN, proof="fast tests", date="2030-02-03", setup_seconds=None),
@@ -44,7 +44,7 @@ def test_a_place_is_a_row_with_the_date_of_each_proof():
     )
 
 
-def test_what_succeeds_is_recorded_and_the_page_is_made(tmp_path, monkeypatch, capsys):
+def test_only_a_success_is_recorded_and_updates_the_page(tmp_path, monkeypatch, capsys):
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "reach.md"
     page.write_text("above\n<!-- reach -->\nold\n<!-- /reach -->\nbelow\n")

@@ -42,7 +42,7 @@ def set_up(folder, tmp_path):
     return "\n".join(said)
 
 
-def test_a_whole_wheelhouse_is_accepted_and_agrees_with_sha256sum(folder):
+def test_a_complete_wheelhouse_is_accepted_and_agrees_with_sha256sum(folder):
     assert wheelhouse.check(folder) == folder.as_uri() and " " not in folder.as_uri()
     assert subprocess.run(["sha256sum", "--check", "--quiet", wheelhouse.SUMS], cwd=folder).returncode == 0
 
@@ -58,8 +58,8 @@ def test_a_damaged_file_is_refused_by_name_before_anything_is_made(folder, tmp_p
     assert f"{folder} is damaged: {name}: missing, changed or not in SHA256SUMS; copy it again" in said
 
 
-@pytest.mark.fault("a wheel that the list of a wheelhouse does not have")
-def test_a_wheel_that_is_not_listed_is_refused(folder):
+@pytest.mark.fault("a wheel that a wheelhouse's list lacks")
+def test_an_unlisted_wheel_is_refused(folder):
     (folder / "tqdm-99-py3-none-any.whl").write_bytes(b"another wheel")
     with pytest.raises(wheelhouse.Refused, match="damaged: tqdm-99-py3-none-any.whl"):
         wheelhouse.check(folder)
@@ -76,7 +76,7 @@ def test_a_folder_without_a_list_is_refused(folder, content, said):
 
 
 @pytest.mark.fault("a wheelhouse for another Python")
-def test_a_wheelhouse_for_another_python_says_which_it_is_for(folder, tmp_path):
+def test_a_wheelhouse_for_another_python_names_those_it_supports(folder, tmp_path):
     (folder / f"{wheelhouse.THIS}-{wheelhouse.HERE}.txt").rename(folder / "3.7-linux-x86_64.txt")
     (folder / "3.7-darwin-x86_64.txt").touch()
     wheelhouse.list_files(folder)

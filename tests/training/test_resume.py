@@ -364,7 +364,7 @@ def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", repeated("a training is killed by kill -9 at a random moment", 4, 20))
-def test_killed_trainings_end_with_the_metrics_of_one_that_ran_through(times, tmp_path):
+def test_killed_trainings_end_with_the_metrics_of_an_uninterrupted_one(times, tmp_path):
     start = time.monotonic()
     whole = tmp_path / "whole"
     assert command(whole, *RUN, stderr=subprocess.DEVNULL).wait(timeout=300) == 0
