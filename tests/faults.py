@@ -25,7 +25,7 @@ def fault(what, tries=1):
 
 
 def repeated(what, few, many):
-    """The cases of a parametrized test that repeats a fault: few times, and many in a test marked long."""
+    """The cases of a test that repeats a fault: a few times, and many times in a case marked long."""
     few_marks, many_marks = (pytest.mark.fault(what, tries=tries) for tries in (few, many))
     return [
         pytest.param(few, marks=few_marks),

@@ -1,4 +1,4 @@
-"""Wrong implementations by the hundred: right ones in three styles of writing, each with one node of its code changed.
+"""Hundreds of wrong implementations: right ones in three styles of writing, each with one node of its code changed.
 
 The place of each mistake is known from its making: the quantity that the changed line computes.
 """
@@ -17,7 +17,7 @@ from mxnet.gluon import nn
 
 from gluon_bn import check
 
-# "#: mean" ends a line that computes the mean; what stands inside a square root belongs to the denominator
+# "#: mean" marks a line that computes the mean; code inside a square root belongs to the denominator
 CHAPTER = """
 def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     axes = (0,) if X.ndim == 2 else (0, 2, 3) #: axes
@@ -159,7 +159,7 @@ SOURCES = {
 OPERATORS = [ast.Add, ast.Sub, ast.Mult, ast.Div]
 TERMS = {"scale of dX", "term through the mean", "term through the variance", "count in dX", "dX"}
 AVERAGES = {"moving mean", "moving variance"}
-# What a check may say of a mistake in each place. A doubled X_hat cannot be told from a doubled gamma: `scaled X_hat`.
+# What a check may say about a mistake in each place. A doubled X_hat looks like a doubled gamma: `scaled X_hat`.
 LOCALIZED = {
     "axes": {"mean", "variance", "dgamma", "dbeta"},
     "count": {"mean", "variance", *TERMS},
@@ -172,7 +172,7 @@ LOCALIZED = {
     "the term through the variance": {"term through the variance", "count in dX"},
     "dX": TERMS,
 }
-# what is wrong with it, further down: no invention, but not the first wrong quantity either
+# later quantities that are wrong because of it: not invented, but not the first wrong quantity either
 FURTHER = {
     "mean": {"variance", "denominator", "X_hat", "scaled X_hat", "dgamma", *AVERAGES, *TERMS},
     "variance": {"denominator", "X_hat", "scaled X_hat", "moving variance", "dgamma", *TERMS},
@@ -188,7 +188,7 @@ FURTHER["count"] = FURTHER["axes"] = FURTHER["mean"]
 
 
 def _names(function):
-    """The names that a line of the function may mistake for another: arguments and what is assigned before."""
+    """The names that a line of the function may confuse: arguments and names assigned before."""
     first = {argument.arg: 0 for argument in function.args.args}
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -197,7 +197,7 @@ def _names(function):
 
 
 def _changed(node, names, line):
-    """What one node may become: (what was done, the new node)."""
+    """The changes of one node: (what was done, the new node)."""
     new = functools.partial(copy.deepcopy, node)
     if isinstance(node, (ast.BinOp, ast.AugAssign)):
         for operator in OPERATORS:
@@ -249,7 +249,7 @@ def _inside(tree, wanted):
 
 
 def _place(marked, statement, node):
-    """The quantity that a node belongs to; of dX, the term."""
+    """The quantity that a node belongs to; for dX, the term."""
     for outer in ast.walk(statement):
         root = isinstance(outer, ast.Call) and getattr(outer.func, "attr", "") == "sqrt"
         divisor = isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Div) and _inside(outer.right, node)
@@ -259,7 +259,7 @@ def _place(marked, statement, node):
 
 
 def mutants(kind, style):
-    """All (what was done, its place, source) of a style of writing, equal ones among them."""
+    """All (what was done, its place, source) for a style of writing, including equal ones."""
     source = SOURCES[kind, style]
     places = {number: line.split("#: ")[1] for number, line in enumerate(source.splitlines(), 1) if "#: " in line}
     tree = ast.parse(source)
@@ -304,7 +304,7 @@ def build(kind, source):
 
 
 def outcome(kind, code):
-    """All that comes out on inputs of this module's own, as one vector."""
+    """All results on this module's own inputs, as one vector."""
     random_state = numpy.random.RandomState(5)
     values = []
     for shape, scale in (((5, 3), 1), ((5, 3), 2e-3), ((2, 3, 2, 3), 1)):
@@ -343,11 +343,11 @@ def outcome(kind, code):
 
 
 def differs(kind, code, right):
-    """Whether the code runs, gives arrays of the right shapes, and other numbers: by more than rounding."""
+    """Whether the code runs and gives arrays of the right shapes, whose numbers differ by more than rounding."""
     try:
         found = outcome(kind, code)
         sizes = [a.size != b.size for a, b in zip(found, right)]
-    except Exception:  # what raises is told by Python
+    except Exception:  # Python itself reports this mistake
         return False
     if any(sizes) or not all(numpy.isfinite(a).all() for a in found):
         return not any(sizes) and any(not numpy.isfinite(a).all() for a in found)
@@ -356,7 +356,7 @@ def differs(kind, code, right):
 
 @functools.lru_cache(maxsize=None)
 def mistakes(kind, style, count, seed=0):
-    """So many different wrong ones, of all places in turn: (what was done, place, source)."""
+    """So many different mistakes, from all places in turn: (what was done, place, source)."""
     right = outcome(kind, build(kind, ast.unparse(ast.parse(SOURCES[kind, style]))))
     made = sorted(set(mutants(kind, style)))
     random.Random(seed).shuffle(made)
@@ -375,7 +375,7 @@ def mistakes(kind, style, count, seed=0):
 
 
 def pairs(kind, style, count, seed=0):
-    """Wrong ones with two mistakes, in different lines: (what was done, both places, source)."""
+    """Implementations with two mistakes in different lines: (what was done, both places, source)."""
     original = ast.unparse(ast.parse(SOURCES[kind, style])).splitlines()
     right = outcome(kind, build(kind, "\n".join(original)))
     made = mistakes(kind, style, 4 * count, seed)
@@ -391,7 +391,7 @@ def pairs(kind, style, count, seed=0):
 
 
 def judged(kind, places, source):
-    """(localized, explained, invented) by the check of a wrong one; places: of its one mistake, or of its two."""
+    """(localized, explained, invented) by the check of a wrong implementation; places: of its one or two mistakes."""
     code = build(kind, source)
     checks = {"function": check.batch_norm, "layer": check.layer, "backward": check.gradient}
     told = checks[kind](code, seconds=60).places
@@ -406,7 +406,7 @@ def judged(kind, places, source):
 
 
 def table(count, number_of_pairs, say=print):
-    """Print the table; the sums (made, localized, explained, invented), for one mistake and for two."""
+    """Print the table, and return the sums (made, localized, explained, invented) for one mistake and for two."""
     sums = []
     for make, number in ((mistakes, count), (pairs, number_of_pairs)):
         say(f"{'kind':10} {'style':8} {'made':>5} localized explained invented")

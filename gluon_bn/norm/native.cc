@@ -243,15 +243,15 @@ struct Planes {
   const int64_t m, c, s;
 
   int64_t tile() const {
-    // Values for each of X, dY and the result. Tiles as wide as the last cache allows: the more channels, the longer
-    // the runs of adjacent memory, and those cost less than what a smaller, nearer cache would save.
+    // Values for each of X, dY and the result. A tile fills the last-level cache: more channels give longer runs of
+    // adjacent memory, which save more time than a smaller, faster cache would.
     const int64_t kTile = (large() ? 256 << 10 : 4 << 20) / static_cast<int64_t>(sizeof(T));
     const int64_t share = (c + max_threads - 1) / max_threads;
     return std::min({width, share, std::max<int64_t>(1, kTile / (m * s))});
   }
   bool large() const { return m * c * s * static_cast<int64_t>(sizeof(T)) >= kLarge; }
 
-  // The mean of the first values of channel k is close to that of all.
+  // The mean of the first values of channel k is close to the mean of all.
   double origin(const T* X, int64_t k) const {
     const int64_t n = std::min(s, kBlock);
     return static_cast<T>(std::accumulate(X + k * s, X + k * s + n, 0.0) / n);
@@ -263,8 +263,8 @@ struct Planes {
     m * s <= kBlock ? sums<true, double>(X, dY, k, n, origin, out) : sums<true, T>(X, dY, k, n, origin, out);
   }
 
-  // Sums in T lose accuracy with their length, and sums in double take twice as long. So the values of a block are
-  // added in T, and the blocks in double. With a single block there is nothing to gain.
+  // Long sums in T lose accuracy, and sums in double take twice as long. So the values of a block are added in T, and
+  // the blocks in double. With a single block there is nothing to gain.
   static constexpr int64_t kBlock = 2048;
   struct LaneSums {
     typename Lanes<T>::Doubles first = {}, second = {};

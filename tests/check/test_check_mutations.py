@@ -1,4 +1,4 @@
-"""A sample of the generated mistakes: the whole table is printed by `make mistakes`."""
+"""A sample of the generated mistakes; `make mistakes` prints the whole table."""
 
 import mutations
 import pytest

@@ -1,4 +1,4 @@
-"""A check says which quantity is the first that is wrong, with numbers of the worked example, and what it equals."""
+"""A check names the first wrong quantity, shows it on the worked example, and says what it equals instead."""
 
 import pytest
 import students
@@ -93,7 +93,7 @@ def test_the_notebook_shows_the_chain_with_the_wrong_quantity_marked():
 
 
 def test_a_right_variance_is_not_blamed_for_a_wrong_denominator():
-    """With the squared mean in the place of eps, Y is that of a variance about 0: the averages tell them apart."""
+    """With the squared mean instead of eps, Y is that of a variance about 0; only the averages tell them apart."""
 
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)

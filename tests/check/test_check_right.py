@@ -1,4 +1,4 @@
-"""Right ways of writing batch normalization: the check says nothing about any of them."""
+"""Correct ways to write batch normalization: the check finds no mistake in any of them."""
 
 import numpy
 import pytest
@@ -39,7 +39,7 @@ def shaped(values, X):
 
 
 def full(values, X):
-    """Spread over X by hand."""
+    """Broadcast to X by hand."""
     return nd.broadcast_to(values, shape=X.shape)
 
 
@@ -55,7 +55,7 @@ def welford(X):
 
 
 def by_welford(X, mean):
-    """The running sums only for the value: the gradient needs the formula."""
+    """The value comes from the running sums, the gradient from the formula."""
     value = shaped(nd.array(welford(X)[1]), X)
     var = var_of(X, mean)
     return var + (value - var).detach()
@@ -172,7 +172,7 @@ def test_a_right_way_of_writing_is_not_blamed(way):
 
 
 class OtherNames(students.ChapterLayer):
-    """Right: other attributes beside the averages, which have short names."""
+    """Right: other attributes besides the averages, which are called running_mean and running_var."""
 
     def __init__(self, num_features, num_dims):
         super().__init__(num_features, num_dims)
@@ -191,7 +191,7 @@ class OtherNames(students.ChapterLayer):
 
 
 class WeightOfTheNew(OtherNames):
-    """Right: it keeps the weight of the new value, 0.1, and eps as attributes."""
+    """Right: it stores eps and the weight of the new value, 0.1, as attributes."""
 
     weight, epsilon = 0.1, 1e-5
 
@@ -207,7 +207,7 @@ class WeightOfTheNew(OtherNames):
 
 
 class Flattening(OtherNames):
-    """Right: it normalizes a matrix with a row for each number of a channel."""
+    """Right: it normalizes a matrix with one row for each value of a channel."""
 
     def forward(self, X):
         if X.ndim == 2:
@@ -228,7 +228,7 @@ def test_a_right_layer_is_not_blamed(cls):
 
 
 def simplified(dY, X, gamma, eps):
-    """Right: the three parts of dX brought to one denominator, in place."""
+    """Right: the three terms of dX over a common denominator, in place."""
     m, mean = X.size / X.shape[1], mean_of(X)
     std = nd.sqrt(var_of(X, mean) + eps)
     X_hat = (X - mean) / std
@@ -241,7 +241,7 @@ def simplified(dY, X, gamma, eps):
 
 
 def projected(dY, X, gamma, eps):
-    """Right: dY without its parts along 1 and X_hat, in means."""
+    """Right: dY without its components along 1 and X_hat, written with means."""
     centred = X - mean_of(X)
     X_hat = centred * (mean_of(centred**2) + eps) ** -0.5
     dX_hat = gamma * dY

@@ -121,7 +121,7 @@ NAMES = ["李明", "Jürgen", "Ада", "=1+1", "o'neil"]
 
 
 def damaged(handed_out, folder, each):
-    """Write hand-ins with ten kinds of damage, `each` of each; returns {student: (status, score, answers to read)}."""
+    """Write `each` hand-ins for each of ten kinds of damage; return {student: (status, score, answers to read)}."""
     released, solution = handed_out
     expected = {}
     for kind, damage in enumerate(DAMAGES):

@@ -1,4 +1,4 @@
-"""What a class gets wrong most: read from the tests' messages, kept in the table, and counted."""
+"""What a class gets wrong most: it is read from the tests' messages, kept in the table, and counted."""
 
 import csv
 

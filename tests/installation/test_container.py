@@ -24,7 +24,7 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 class Container:
-    """A container of the image, and the host's folder that is mounted as its runs/."""
+    """A container of the image, and the host's folder mounted as its runs/."""
 
     def __init__(self, architecture, folder):
         self.runs = folder / "runs"
@@ -33,7 +33,7 @@ class Container:
         storage = ["--storage-driver", "vfs", "--root", str(folder / "storage"), "--runroot", str(folder / "run")]
         self.command = ["buildah", *storage]
         settings, files = fresh.pip_settings()
-        # not where they are on this machine: in the image, apt-get writes its own certificates
+        # not in this machine's place, because apt-get writes its own certificates in the image
         self.mounts = [word for file in files for word in ("--volume", f"{file}:/host{file}:ro")]
         for file in files:
             settings = {name: value.replace(file, f"/host{file}") for name, value in settings.items()}
@@ -107,7 +107,7 @@ def test_jupyterlab_answers_only_with_its_token(container):
         port = free.getsockname()[1]
     words = re.findall(r'"(.*?)"', re.search("^CMD (.*)$", (TOP / ".devcontainer/Dockerfile").read_text(), re.M)[1])
     log = container.runs / "jupyter.log"
-    # its own process namespace: the server ends with the process that starts it
+    # a separate process namespace: the server ends with the process that starts it
     alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w") as output:
         command = [*alone, *container.words(*words, f"--port={port}")]

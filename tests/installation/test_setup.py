@@ -126,7 +126,7 @@ def script(file, text):
 
 
 def on_this_machine(name):
-    """Return the file of a Python of this machine that runs; skip the test if there is none."""
+    """Return the path of this Python on this machine; skip the test if none runs."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     for file in [shutil.which(name), *glob.glob(f"{pyenv}/versions/*/bin/{name}")]:
         found = file and run(file, "-c", "import sys; print(sys.executable)")
@@ -141,7 +141,7 @@ def too_old():
 
 
 def stand_in(tmp_path, changes):
-    """Return a Python like this one, after these changes when it starts."""
+    """Return a Python like this one that runs these changes when it starts."""
     (tmp_path / "sitecustomize.py").write_text("import platform, sys, sysconfig\n" + changes)
     return script(tmp_path / "stand-in", f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
 

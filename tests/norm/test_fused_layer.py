@@ -1,4 +1,4 @@
-"""The layer with fused_batch_norm: in place, and compiled into its net, it computes what it does as a function."""
+"""The layer with fused_batch_norm: in place or compiled into its net, its results are those of the function."""
 
 import copy
 
@@ -18,7 +18,7 @@ MODES = {"eager": None, "hybridized": {}, "static": {"static_alloc": True, "stat
 
 
 def by_function(*args):
-    """The same maths, which the layer does not recognize: it takes the returned statistics."""
+    """The same maths, but the layer does not recognize it, and so uses the returned statistics."""
     return fused_batch_norm(*args)
 
 
@@ -43,7 +43,7 @@ def parameters(net):
 
 
 def steps(net, front, shape, dtype="float32", grad_req="write"):
-    """All that four training steps with predictions between them leave behind."""
+    """All results of four training steps with predictions between them."""
     net.cast(dtype)
     net.collect_params("gamma|beta").setattr("grad_req", grad_req)
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.5, "multi_precision": True})
@@ -102,7 +102,7 @@ def test_lenet_is_compiled_whole_and_exported_with_the_same_numbers(minibatches,
         assert equal(found, losses) and equal(parameters(net), parameters(eager))
         numpy.testing.assert_array_equal(net(X).asnumpy(), eager(X).asnumpy())
     net.export(str(tmp_path / "lenet"))
-    with pytest.warns(UserWarning, match="Cannot decide type"):  # of the input, which any import leaves open
+    with pytest.warns(UserWarning, match="Cannot decide type"):  # the type of the input, which imports leave open
         imported = gluon.SymbolBlock.imports(
             str(tmp_path / "lenet-symbol.json"), ["data"], str(tmp_path / "lenet-0000.params")
         )
@@ -111,7 +111,7 @@ def test_lenet_is_compiled_whole_and_exported_with_the_same_numbers(minibatches,
         numpy.testing.assert_array_equal(imported(X).asnumpy(), eager(X).asnumpy())
     statistics = [name for name in imported.collect_params() if "moving" in name]
     assert len(statistics) == 8
-    for name in statistics:  # the training pass moved those of both
+    for name in statistics:  # the training pass moved them in both
         (own,) = (p for key, p in eager.collect_params().items() if key.split("_", 1)[1] == name.split("_", 1)[1])
         numpy.testing.assert_array_equal(imported.collect_params()[name].data().asnumpy(), own.data().asnumpy())
 
@@ -187,7 +187,7 @@ def test_bad_input_after_good_input_is_refused_and_changes_nothing():
             with pytest.raises(ValueError):
                 layer(bad)
     assert equal(parameters(layer), before)
-    layer.gamma.cast("float64")  # behind the layer's back
+    layer.gamma.cast("float64")  # without the layer's knowledge
     with pytest.raises(ValueError, match="gamma must be float32 as X is, got float64"):
         layer(nd.ones((16, 6)))
 

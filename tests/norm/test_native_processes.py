@@ -77,7 +77,7 @@ def test_every_number_of_threads_computes_the_same(threads):
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("isa", [name for name in native.INSTRUCTION_SETS if name != "native"])
 def test_every_instruction_set_passes_the_tests_of_the_function(isa, threads, monkeypatch):
-    """Those of this processor, where the build differs from the native one."""
+    """Tests the instruction sets of this processor whose build differs from the native one."""
     monkeypatch.setenv("GLUON_BN_ISA", isa)
     try:
         native.instruction_set()
@@ -103,7 +103,7 @@ assert code == 0, code
 @pytest.mark.skipif(not native.cpu_info("flags"), reason="avx2 and avx512 are of x86")
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_every_instruction_set_compiles_without_a_warning(isa, tmp_path):
-    """Also one that the processor lacks: the library is not loaded."""
+    """Even one that the processor lacks, because the library is not loaded."""
     option, _ = native.INSTRUCTION_SETS[isa]
     include = Path(native.mxnet.__file__).parent / "include"
     warnings = ["-Wall", "-Wextra", "-Werror", f"-isystem{include}"]

@@ -202,7 +202,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 UNFOLD = "document.querySelectorAll('details').forEach(details => details.open = true)"
 
-# Elements that are cut, or that scroll sideways, though they are no table; what is folded is opened first.
+# Elements, except tables, that are cut off or scroll sideways; folded parts are opened first.
 TOO_WIDE = """() => {
     document.querySelectorAll("details").forEach(details => details.open = true);
     return [...document.querySelectorAll(".bd-article-container *, body")].filter(e => {

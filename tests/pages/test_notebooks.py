@@ -115,7 +115,7 @@ def test_it_says_what_you_will_learn_what_you_need_and_how_long_it_takes(noteboo
     assert "**Afterwards you can**" in top and "**You need**" in top and "Reading takes about" in top
     prose = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
     lines = sum(bool(line.strip()) for cell in notebooks.code_cells(notebook) for line in cell.source.splitlines())
-    minutes = prose / 200 + lines / 20  # words and lines that one reads in a minute
+    minutes = prose / 200 + lines / 20  # words and lines that a reader reads in a minute
     (said,) = re.findall(r"about (\d+)\s+minutes", top)
     assert minutes <= 30 and abs(int(said) - minutes) <= 3, (said, minutes)
 

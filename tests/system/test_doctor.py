@@ -72,7 +72,7 @@ def test_platforms_without_wheels_are_named_with_a_remedy(platform, why, remedy)
 def test_musl_is_recognized_by_its_loader(tmp_path, monkeypatch, loader, libc):
     (tmp_path / loader).touch()
     assert doctor.this_platform(tmp_path).libc == ("glibc" if sys.platform == "linux" else "")
-    monkeypatch.setattr("platform.libc_ver", lambda: ("libc", ""))  # as it says of a program with musl
+    monkeypatch.setattr("platform.libc_ver", lambda: ("libc", ""))  # what it returns for a program with musl
     assert doctor.this_platform(tmp_path).libc == libc
 
 
@@ -118,7 +118,7 @@ def test_a_python_without_ensurepip_is_reported_with_the_package_that_provides_i
 
 
 def told(check, *prefix, **environment):
-    """What a check says in another process."""
+    """The output of a check in another process."""
     done = subprocess.run(
         [*prefix, sys.executable, "-c", f"from gluon_bn import doctor; print(*doctor.{check}, sep='|')"],
         cwd=TOP,

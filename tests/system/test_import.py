@@ -89,7 +89,7 @@ def test_memory_is_given_back_as_without_the_package():
 )
 @pytest.mark.parametrize("name", ["gluon_bn.batch_norm", "gluon_bn.training"])
 def test_an_unusable_mxnet_is_named_with_a_remedy(tmp_path, fault, why, name):
-    (tmp_path / "mxnet.py").write_text("import numpy\nnumpy.no_such_name\n")  # as with a NumPy that is too new
+    (tmp_path / "mxnet.py").write_text("import numpy\nnumpy.no_such_name\n")  # as if NumPy were too new
     done = subprocess.run(
         [
             sys.executable,

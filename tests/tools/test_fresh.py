@@ -1,4 +1,4 @@
-"""The bare systems of `make test-fresh`: what goes into one, what stays out, and what is left behind."""
+"""The bare systems of `make test-fresh`: what goes in, what stays out, and what is left behind."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_a_system_gets_pip_settings_and_the_files_that_they_name(tmp_path, monke
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """A system that has this machine's programs; a file of this machine, which it sees; and a folder for its log."""
+    """A system with this machine's programs, in which one file of this machine is visible."""
     if os.geteuid() or not (shutil.which("unshare") and shutil.which("setpriv")):
         pytest.skip("needs root, unshare and setpriv")
     monkeypatch.setattr(fresh, "TOP", tmp_path)

@@ -1,4 +1,4 @@
-"""A wheelhouse: what set-up refuses, and that it refuses before it makes anything."""
+"""A wheelhouse: which ones set-up refuses, and that it refuses before it makes anything."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ WHEEL = "tqdm-4.70.1-py3-none-any.whl"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A wheelhouse in small, whose name has a space: one wheel, the data, and the list for this Python and platform."""
+    """A small wheelhouse, whose name has a space: one wheel, the data, and the list for this Python and platform."""
     folder = tmp_path / "wheel house"
     (folder / wheelhouse.DATA).mkdir(parents=True)
     (folder / WHEEL).write_bytes(b"a wheel")

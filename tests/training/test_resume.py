@@ -387,4 +387,4 @@ def test_killed_trainings_end_with_the_metrics_of_an_uninterrupted_one(times, tm
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(killed_and_resumed, range(times)))
     assert [result for _, result in results] == [without_seconds(whole)] * times
-    assert times < 20 or len({done for done, _ in results}) > 2  # they were killed before, in and after many an epoch
+    assert times < 20 or len({done for done, _ in results}) > 2  # killed before, in and after various epochs
