@@ -153,6 +153,9 @@ def _of_slips(
     """The causes if an average comes from a statistic that is already wrong in Y, or from a slip of its own."""
     named = []
     for trial, one in zip(trials, observed):
+        moved = trial.moved(one.moving_mean, one.moving_var)
+        if not moved.broadcasts:
+            return None
         own_mean, own_var = batch_statistics(variant, trial)
         right_mean, right_var = batch_statistics(RIGHT['batch'], trial)
         named.append(
@@ -164,7 +167,7 @@ def _of_slips(
                 'own mean': own_mean,
                 'own var': own_var,
                 'std': (right_var + trial.eps) ** 0.5,
-                'new_mean': one.moving_mean,
+                'new_mean': moved.moving_mean,
             }
         )
     causes: List[Cause] = []
@@ -193,7 +196,8 @@ def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str)
 
 def _blends(formula: Formula, values: Dict[str, Any], new: Array) -> bool:
     expected = numpy.asarray(formula.compute(values))
-    return abs(expected.flat[0] - new.flat[0]) < 0.01 * (1 + abs(new.flat[0])) and close(new, expected + 0 * new)
+    near = abs(expected.flat[0] - new.flat[0]) < 0.01 * (1 + abs(new.flat[0]))
+    return near and close(new, expected + 0 * values['moving_mean'])
 
 
 def _batch(trial: Trial, axes: Axes, kind: str) -> Array:

@@ -17,7 +17,7 @@ import numpy
 from .formulas import Formula, variable
 from .grammar import GRAMMAR, Sample, X, candidates, fitting, mean, numbers, right_values
 from .result import Array, Place, same
-from .trials import Observed, Trial
+from .trials import NotJudgeable, Observed, Trial
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,11 @@ class View:
     @property
     def own(self) -> Tuple[Array, Array]:
         """The mean and variance that went into the averages, if these were blended by the right rule."""
-        olds, weight = (self.trial.moving_mean, self.trial.moving_var), self.trial.momentum
-        new = [a.reshape(old.shape) if a.size == old.size else a for a, old in zip(self.averages, olds)]
-        return (new[0] - weight * olds[0]) / (1 - weight), (new[1] - weight * olds[1]) / (1 - weight)
+        weight, (mean, var) = self.trial.momentum, self.averages
+        return (
+            (mean - weight * self.trial.moving_mean) / (1 - weight),
+            (var - weight * self.trial.moving_var) / (1 - weight),
+        )
 
 
 class Chain:
@@ -69,7 +71,10 @@ class Chain:
 
     def _view(self, observe: Callable[[Trial, str], Observed], trial: Trial) -> View:
         seen = observe(trial, self.mode)
-        return View(trial, right_values(trial, self.mode), seen.Y, (seen.moving_mean, seen.moving_var))
+        moved = trial.moved(seen.moving_mean, seen.moving_var)
+        if not moved.broadcasts:
+            raise NotJudgeable('cannot be judged before the averages have the shape of the old ones')
+        return View(trial, right_values(trial, self.mode), seen.Y, (moved.moving_mean, moved.moving_var))
 
     def places(self) -> List[Place]:
         """The first wrong quantity on the way to Y, then the averages that are wrong by themselves."""
@@ -263,8 +268,6 @@ def _follows(view: View) -> bool:
     """Whether X was normalized by the same mean and variance that went into the averages."""
     mean, var = view.own
     with numpy.errstate(all='ignore'):
-        if any(one.ndim != view.trial.X.ndim for one in (mean, var)):
-            return False
         expected = (view.trial.X - mean) / numpy.sqrt(var + view.trial.eps) + 0 * view.trial.X
     return same(view.X_hat, expected, rtol=2e-3, atol=2e-3, equal_nan=True)
 

@@ -112,16 +112,23 @@ def _upstream(
     fn: Callable[..., Any], runner: TimeLimitedRunner, rank: int, tried: Sequence[Trial], returned: Sequence[Returned]
 ) -> Optional[Place]:
     """The first wrong quantity on the way to X_hat, if dgamma is wrong because of it."""
-    gammas = [one['dgamma'] for one in returned]
-    if any(isinstance(one, StudentError) for one in gammas) or all(
-        _same(one, RightGradients(trial)['dgamma']) for one, trial in zip(gammas, tried)
+    if any(isinstance(value, StudentError) for one in returned for value in one.values()) or all(
+        _same(one['dgamma'], RightGradients(trial)['dgamma']) for one, trial in zip(returned, tried)
     ):
         return None
+
+    def whole(trial: Trial) -> Returned:
+        found: Returned = runner.run(functools.partial(_call, fn, trial))
+        for value in found.values():
+            if isinstance(value, StudentError):
+                raise value
+        return found
+
     if all(_follows(trial, one) for trial, one in zip(tried, returned)):
         return None
     try:
-        chain = BackwardChain(lambda trial: runner.run(functools.partial(_call, fn, trial)), trials(rank))
-    except (StudentError, AttributeError):  # reported elsewhere
+        chain = BackwardChain(whole, trials(rank))
+    except StudentError:  # reported elsewhere
         return None
     if not all(map(chain.consistent, chain.views)):
         return None

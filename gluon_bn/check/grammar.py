@@ -115,10 +115,17 @@ def gives(formula: Formula, values: Values, value: Array) -> bool:
     first = expected.flat[0]
     if abs(first - value.flat[0]) > 0.01 * (1 + abs(first)):  # most formulas end here
         return False
-    finite, expected = numpy.isfinite(value), expected + 0 * value
-    if expected.shape != value.shape or (numpy.isfinite(expected) != finite).any() or not finite.any():
+    finite = numpy.isfinite(value)
+    if not _fits(expected, value) or (numpy.isfinite(expected) != finite).any() or not finite.any():
         return False
+    expected = numpy.broadcast_to(expected, value.shape)
     return same(value[finite], expected[finite], rtol=1e-3, atol=1e-3 * min(1, abs(value[finite]).max()))
+
+
+def _fits(expected: Array, value: Array) -> bool:
+    """Whether `expected` can be repeated over the shape of a value."""
+    shape = (1,) * (value.ndim - expected.ndim) + expected.shape
+    return len(shape) == value.ndim and all(n in (1, size) for n, size in zip(shape, value.shape))
 
 
 def numbers(quantity: str, right: Formula, samples: Sequence[Sample]) -> str:
@@ -126,9 +133,10 @@ def numbers(quantity: str, right: Formula, samples: Sequence[Sample]) -> str:
     texts = []
     for values, value in samples:
         with numpy.errstate(all='ignore'):
-            expected = right.compute(values) + 0 * value
-        if value.shape != expected.shape:
+            expected = numpy.asarray(right.compute(values))
+        if not _fits(expected, value):
             continue
+        expected = numpy.broadcast_to(expected, value.shape)
         wrong = ~(abs(value - expected) <= 0.01 * (abs(expected) + 1e-9))
         wrong = wrong & numpy.isfinite(value) if (wrong & numpy.isfinite(value)).any() else wrong
         if wrong.any():

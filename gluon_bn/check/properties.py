@@ -105,11 +105,9 @@ class Properties(TrialRunner):
         variant = variants.explain(tried, Ys, source, self.known)
         names = ['WrongOutput'] if variant is None else variants.mistakes(variant, source)
         if variant is None:  # perhaps normalized by the averages after they had taken in this batch
-            moved = [
-                trial._replace(moving_mean=one.moving_mean, moving_var=one.moving_var)
-                for trial, one in zip(tried, seen)
-            ]
-            after = variants.explain(moved, Ys, source, self.known, slips=False) if _broadcasts(moved) else None
+            moved = [trial.moved(one.moving_mean, one.moving_var) for trial, one in zip(tried, seen)]
+            known = all(one.broadcasts for one in moved)
+            after = variants.explain(moved, Ys, source, self.known, slips=False) if known else None
             if after is not None and after.source == 'moving':
                 names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
             elif any(one.changed for one in seen):
@@ -283,14 +281,6 @@ def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: in
         coefficients.append(zip(*lines))
     a, b = (', '.join(f'{value + 0.0:.4g}' for value in numpy.round(column, 5)) for column in coefficients[shown])
     return f', which is a * X_hat + b with a = ({a}) and b = ({b}), channel by channel'
-
-
-def _broadcasts(tried: Sequence[Trial]) -> bool:
-    return all(
-        old.ndim == trial.X.ndim and all(n in (1, size) for n, size in zip(old.shape, trial.X.shape))
-        for trial in tried
-        for old in (trial.moving_mean, trial.moving_var)
-    )
 
 
 def _shows(name: str, variant: Optional[Variant], right: Variant, trial: Trial, source: str) -> bool:

@@ -41,6 +41,22 @@ class Trial(NamedTuple):
     def arrays(self) -> Tuple[Array, ...]:
         return self.X, self.gamma, self.beta, self.moving_mean, self.moving_var
 
+    def moved(self, moving_mean: Array, moving_var: Array) -> Trial:
+        """The trial with these averages, in the shape of the old ones if they hold as many values."""
+        mean, var = (
+            new.reshape(old.shape) if new.size == old.size else new
+            for new, old in ((moving_mean, self.moving_mean), (moving_var, self.moving_var))
+        )
+        return self._replace(moving_mean=mean, moving_var=var)
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether X can be computed with the averages."""
+        return all(
+            old.ndim == self.X.ndim and all(n in (1, size) for n, size in zip(old.shape, self.X.shape))
+            for old in (self.moving_mean, self.moving_var)
+        )
+
     def describe(self, *names: str) -> str:
         """'X = ..., gamma = (2, 3), eps = 4': the trial as a sentence names it; random numbers are left out."""
         if 'random' in self.description:

@@ -105,3 +105,35 @@ def test_a_right_variance_is_not_blamed_for_a_wrong_denominator():
 
     result = check.batch_norm(fn, only=("dense",))
     assert "WrongVariance" not in result.mistakes and [place.quantity for place in result.places] == ["denominator"]
+
+
+@pytest.mark.parametrize("others", [lambda dY: (None, None), lambda dY: (nd.ones(3), dY.sum())])
+def test_a_wrong_dgamma_is_told_before_the_others_are_written(others):
+    def fn(dY, X, gamma, eps):
+        dX, dbeta = others(dY)
+        return dX, (dY * (X - X.mean(axis=0, keepdims=True))).sum(axis=0, keepdims=True), dbeta
+
+    result = check.gradient(fn, only=("dense",))
+    assert result.rows[0].findings[0].name == "WrongGradientGamma" and "dX" in str(result)
+
+
+@pytest.mark.parametrize("change", [lambda Y: Y, lambda Y: Y**2])
+@pytest.mark.parametrize("shape", [(5,), (-1,)])
+def test_averages_of_another_shape_are_told(shape, change):
+    def fn(X, gamma, beta, *rest):
+        Y, *averages = students.batch_norm()(X, gamma, beta, *rest)
+        return (change(Y), *(2 * one.reshape(shape) if shape == (-1,) else nd.ones(shape) for one in averages))
+
+    result = check.batch_norm(fn)
+    assert not result.ok and ("WrongOutput" in result.mistakes) == (change(3) == 9)
+    places = [place.equals for place in result.places if place.quantity == "moving mean" and place.mode == "training"]
+    assert places == ["2 * (momentum * moving_mean + (1 - momentum) * mean)"] * (shape == (-1,)), result
+
+
+def test_a_number_that_is_none_is_told_with_the_right_one():
+    def fn(*args):
+        Y, *averages = students.batch_norm()(*args)
+        return (nd.where(Y > 1, Y * float("nan"), Y) if autograd.is_training() else Y, *averages)
+
+    (place,) = check.batch_norm(fn, only=("dense",)).places
+    assert "it is nan, expected -0.94281" in place.numbers and not place.equals
