@@ -65,7 +65,7 @@ assert var.asnumpy().tolist() == [5, 4]
 # ## Standardize each unit
 #
 # *Claim C04.* Subtracting the mean and dividing by the standard deviation makes every unit standardized: mean 0,
-# variance 1. The row of means is broadcast over the rows of the batch, and all else is element by element:
+# variance 1. The row of means is broadcast over the rows of the batch, and everything else is elementwise:
 #
 # $$\hat X_{ij} = \frac{X_{ij} - \mu_j}{\sigma_j}$$
 #
@@ -89,8 +89,8 @@ assert numpy.allclose(X_hat.asnumpy().mean(axis=0), 0, atol=1e-6)
 assert numpy.allclose(X_hat.asnumpy().var(axis=0), 1, atol=1e-6)
 
 # %% [markdown]
-# It works, so let us **break it**. A unit may be constant over a batch: a sigmoid that is saturated, a pixel at the rim
-# of every image. **Predict** what its standardized value is.
+# It works, so let us **break it**. A unit may be constant over a batch: a saturated sigmoid, or a pixel at the edge of
+# every image. **Predict** its standardized value.
 
 # %% tags=["hide-output"]
 X_constant = nd.array([[1, 2], [3, 2], [5, 2], [7, 2]])  # the second unit never changes
@@ -125,13 +125,13 @@ assert numpy.allclose(mended.asnumpy()[:, 0].var(), 5 / (5 + eps))
 #
 # ## Scale and shift
 #
-# A layer after which every unit has mean 0 and variance 1 would be a poorer layer: a sigmoid, for one, would
-# see little but its nearly straight middle. So each unit gets a scale $\gamma$ and a shift $\beta$, which are learned:
+# If every unit had mean 0 and variance 1, the layer could express less: a sigmoid, for example, would only use its
+# nearly straight middle. So each unit gets a scale $\gamma$ and a shift $\beta$, which are learned:
 #
 # $$Y = \gamma \hat X + \beta$$
 #
-# *Claim C24.* Each unit, or channel, has its own pair. **Predict** what becomes of the first column if only the second
-# one's $\gamma$ and $\beta$ are changed.
+# *Claim C24.* Each unit, or channel, has its own pair. **Predict** what happens to the first column if only the
+# $\gamma$ and $\beta$ of the second are changed.
 
 # %% tags=["hide-output"]
 X_hat = (X - mean) / (var + eps).sqrt()
@@ -172,9 +172,9 @@ print('averaged over all but the channels:', per_channel.shape)
 #
 # </details>
 #
-# *Claim C22.* A channel is one unit that is seen at many places: with $m$ images of $p$ by $q$ pixels, all
-# $m \cdot p \cdot q$ values of it share one mean and one variance. So it must be the same as laying out all places as
-# rows of a table with one column for each channel, and normalizing that as before. **Check** it.
+# *Claim C22.* A channel is one unit, computed at many places: with $m$ images of $p$ by $q$ pixels, all its $m \cdot p
+# \cdot q$ values share one mean and one variance. So the result must be the same if we lay out all places as rows of a
+# table with one column for each channel, and normalize that as before. **Check** this.
 
 # %%
 def standardize(X, axes):
@@ -192,9 +192,9 @@ assert numpy.allclose(as_images.asnumpy(), as_table.asnumpy(), atol=1e-5)
 #
 # ## One example alone
 #
-# So far the examples of a batch depend on each other: the mean is everybody's. When the net is in use, that is not
-# wanted, and with a single example it cannot work at all. **Predict** what is left of an example
-# that is normalized by its own mean.
+# So far the examples of a batch depend on each other, because they share the mean. When the net is in use, we do not
+# want that, and with a single example it cannot work at all. **Predict** what is left of an example that is normalized
+# by its own mean.
 
 # %% tags=["hide-output"]
 alone = X[2:3]  # the third row, (5, 6)
@@ -242,9 +242,9 @@ assert numpy.allclose(moving_var.asnumpy(), [0.5, 0.4])
 #
 # ## The function
 #
-# *Claim C26.* Now all of it in one function. Whether we train or predict, autograd knows: `autograd.is_training()` is
+# *Claim C26.* Now all of this in one function. Autograd knows whether we train or predict: `autograd.is_training()` is
 # true inside `autograd.record()`, and inside `autograd.train_mode()`, which records nothing. The function changes
-# nothing in place; it gives the new averages back, and leaves it to others to keep them.
+# nothing in place; it returns the new averages, and the caller keeps them.
 
 # %%
 def my_batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -273,8 +273,9 @@ assert numpy.allclose(kept_mean.asnumpy(), [[0.4, 0.4]])
 assert numpy.allclose(kept_var.asnumpy(), [[0.5, 0.4]])
 
 # %% [markdown]
-# *Claim C10.* With the averages in place, an example may come alone: it gets what it gets in company. In training it
-# does not; there the company decides. **Predict** which of the two lines below prints the same row twice.
+# *Claim C10.* In prediction, with the averages, an example alone gives the same result as in a batch. In training it
+# does not: there, the rest of the batch matters. **Predict** which of the two lines below prints the same row each
+# time.
 
 # %% tags=["hide-output"]
 wild = nd.array([[100, -100]])
@@ -303,8 +304,8 @@ with autograd.train_mode():
     assert not numpy.allclose(normalized(X, 2), normalized(company, 0))
 
 # %% [markdown]
-# Before you trust your function, let it be examined: `check.batch_norm` tries it on small batches of both shapes,
-# gradients included, and names the mistake where there is one.
+# Before you trust your function, test it: `check.batch_norm` tries it on small batches of both shapes, gradients
+# included, and names any mistake.
 
 # %%
 result = check.batch_norm(my_batch_norm)
@@ -313,15 +314,15 @@ result
 
 
 # %% [markdown]
-# The *note* is true of the chapter's own function, too; the layer will see to it.
+# The *note* also applies to the chapter's own function; the layer will take care of it.
 #
 # **Try it.** Swap `momentum` and `1 - momentum` in `my_batch_norm`, and run the check on it.
 #
 # ## The layer
 #
-# *Claim C27.* The maths is done; what is left is bookkeeping, and it does not care which maths it serves: to create
-# gamma and beta so that they are learned, and to keep the averages from one batch to the next. Sizes are given by
-# hand: the number of units and `num_dims`, 2 after a dense layer and 4 after a convolution.
+# *Claim C27.* The maths is done. The bookkeeping remains, and it is the same for any maths: create gamma and beta so
+# that they are learned, and keep the averages from one batch to the next. You give the sizes: the number of units and
+# `num_dims`, 2 after a dense layer and 4 after a convolution.
 
 # %%
 class MyFirstBatchNorm(nn.Block):
@@ -375,8 +376,8 @@ assert not numpy.allclose(old, new)
 # The second, quieter fault is the one in the note: the averages come from recorded computations and keep them alive, so
 # memory grows with every batch.
 #
-# Both are mended by making the averages parameters that take no gradient, and writing the values into them while
-# autograd looks away. The rest stays as it is.
+# The remedy for both is to make the averages parameters without a gradient, and to write their values while autograd is
+# paused. The rest stays the same.
 
 # %%
 class MyBatchNorm(MyFirstBatchNorm):
@@ -397,7 +398,7 @@ class MyBatchNorm(MyFirstBatchNorm):
 
 
 # %% [markdown]
-# **Check** that saving now keeps everything, and that the averages are still the ones that we did by hand.
+# **Check** that saving now keeps everything, and that the averages are still those that we computed by hand.
 
 # %%
 old, new = after_save_and_load(MyBatchNorm)
@@ -417,8 +418,8 @@ assert numpy.allclose(layer.moving_var.data().asnumpy(), [[0.5, 0.4]])
 # ## Move it yourself
 #
 # Before we train, look at what the layer does to a whole distribution. The unit below is lopsided on purpose. From left
-# to right: as it starts; its input moved and stretched; another gamma and beta; only eight examples. **Predict** which
-# of the lower histograms differ from the first.
+# to right: the initial layer; its input shifted and stretched; another gamma and beta; only eight examples. **Predict**
+# which of the lower histograms differ from the first.
 
 # %% tags=["hide-output"]
 panel.plot_settings({}, {'offset': 4.0, 'scale': 2.0}, {'gamma': 2.0, 'beta': -3.0},
@@ -487,8 +488,8 @@ for ax, image, label in zip(axes, clothes.asnumpy(), labels.asnumpy()):
 # %% [markdown]
 # Your function is written to be read, not to be fast. `gluon_bn.fused_batch_norm` is the same maths in one piece, and
 # several times as fast (notebook 06 shows why). May we train with it? Only if it computes the same. Both get the same
-# random images and the same random upstream gradient (never all ones: the gradient of $X$ is then 0, and some mistakes
-# would pass, such as a missing way through the variance; notebook 03 tries it).
+# random images and the same random upstream gradient (never all ones: the gradient of $X$ would be 0, and some mistakes
+# would pass, such as a missing path through the variance; notebook 03 tries it).
 
 # %%
 rng = numpy.random.RandomState(0)
@@ -547,7 +548,7 @@ histories['fused', 0] = gluon_bn.train(trained_net, train_iter, test_iter, num_e
 #
 # ## What gamma and beta have learned
 #
-# They began as 1 and 0, alike for all. **Predict**: have they stayed near there? Do the channels of one layer agree?
+# All began as 1 and 0. **Predict**: have they stayed near there? Do the channels of one layer agree?
 
 # %% tags=["hide-output"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
@@ -582,8 +583,8 @@ for block in norms:
 #
 # with inputs $u$, weights $W$, biases $b$, and a sigmoid $\phi$.
 #
-# *Claim C23.* The affine map comes first, then the norm, then the activation, and the statistics are those of the batch
-# at hand. **Check** it by hand.
+# *Claim C23.* The affine map comes first, then the norm, then the activation, and the statistics are those of the
+# current batch. **Check** this by hand.
 
 # %%
 dense, dense_norm = nn.Dense(2), MyBatchNorm(2, 2)
@@ -600,8 +601,8 @@ assert numpy.allclose(y.asnumpy(), 1 / (1 + numpy.exp(-by_hand)), atol=1e-5)
 #
 # ## Gluon's own layer
 #
-# *Claim C28.* Gluon has such a layer, `nn.BatchNorm`, and it asks for no sizes: it takes them from its first input.
-# Ours are given by hand, so they can be wrong. **Predict** what each of the two does with 6 channels.
+# *Claim C28.* Gluon has such a layer, `nn.BatchNorm`, which needs no sizes: it infers them from its first input. We
+# give ours explicitly, so they can be wrong. **Predict** what each of the two does with 6 channels.
 
 # %% tags=["hide-output"]
 images_6 = nd.random.normal(shape=(4, 6, 5, 5))
@@ -623,7 +624,7 @@ except ValueError as error:
 #
 # </details>
 #
-# *Claim C30.* In training it ought to be the same computation, for Gluon's `epsilon` and `momentum` are those of our
+# *Claim C30.* In training it should be the same computation, because Gluon's `epsilon` and `momentum` are those of our
 # layer: 1e-5, and 0.9 for the *old* value. (Other libraries differ: in PyTorch `momentum` weighs the new value.) Two
 # things about the averages do differ: Gluon's `running_var` starts at 1, where `moving_var` above starts at 0, and
 # Gluon 1.9.1 moves both averages in the backward pass, on a CPU.
@@ -633,7 +634,7 @@ assert gluon_layer._kwargs['eps'] == 1e-5 and gluon_layer._kwargs['momentum'] ==
 assert (gluon_layer.running_var.data().asnumpy() == 1).all()
 
 # %% [markdown]
-# Neither plays a part in training. **Check** one layer, forward and backward, and the loss of 16 steps.
+# Neither matters in training. **Check** one layer, forward and backward, and the loss of 16 steps.
 
 # %%
 gluon_layer.gamma.set_data(nd.array(gamma_random.ravel()))
@@ -652,12 +653,12 @@ print(f'loss with your function {my_loss:.5f}, with Gluon {gluon_loss:.5f}')
 assert abs(my_loss - gluon_loss) < 1e-2
 
 # %% [markdown]
-# **Try it.** Let `gluon_layer` see a second batch of another number of channels: what does it say?
+# **Try it.** Give `gluon_layer` a second batch with a different number of channels: what does it say?
 #
 # ## Three curves
 #
-# Now the question for which all this was done: does it help? Three nets from the same weights, with the same learning
-# rate, batches and pooling. One is trained already. **Predict** the curve of the one without any norm.
+# Now the question behind all this: does it help? We train three nets from the same weights, with the same learning
+# rate, batches and pooling. One is trained already. **Predict** the curve of the net without a norm.
 
 # %% tags=["hide-output"]
 training.seed_everything(0)
@@ -668,7 +669,7 @@ histories['none', 0] = gluon_bn.train(plain_net, train_iter, test_iter, num_epoc
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It learns next to nothing at first.
+# It learns almost nothing at first.
 #
 # </details>
 #
@@ -683,12 +684,12 @@ histories['gluon', 0] = gluon_bn.train(gluon_net, train_iter, test_iter, num_epo
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Hardly: they are the same computation, up to rounding.
+# Close by: they are the same computation, up to rounding.
 #
 # </details>
 #
-# One run is an anecdote. Two more seeds, that is, other initial weights and another order of the images, with your
-# layer and without. This takes a minute or more.
+# One run is an anecdote. So we train with two more seeds, that is, other initial weights and another order of the
+# images, with your layer and without. This takes a minute or more.
 
 # %%
 makers = {'none': lambda: gluon_bn.lenet('none'),
@@ -701,7 +702,8 @@ for seed in (1, 2):
             description=f'{norm}, seed {seed}')
 
 # %% [markdown]
-# The line is the median of the three seeds, the band reaches from the lowest to the highest; Gluon's is seed 0 alone.
+# The line is the median of the three seeds, and the band reaches from the lowest to the highest; Gluon's curve is seed
+# 0 alone.
 
 # %%
 runs = [{'norm': norm, 'seed': seed, 'history': [vars(epoch) for epoch in history]}
@@ -710,8 +712,8 @@ runs = [{'norm': norm, 'seed': seed, 'history': [vars(epoch) for epoch in histor
 plots.plot_curves(runs)
 
 # %% [markdown]
-# Yours and Gluon's lie close together, far from the grey. **Check** it in numbers: the worst seed with your layer ends
-# with a lower loss than the best one without, and Gluon's loss is yours where the seed is the same.
+# Your curve and Gluon's are close together, far from the grey one. **Check** the numbers: the worst seed with your
+# layer ends with a lower loss than the best one without, and with the same seed Gluon's loss is yours.
 
 # %%
 final = {run: history[-1].loss for run, history in histories.items()}

@@ -66,7 +66,8 @@ print(f'y = {effects[0]:.2f}: predicted decrease {predicted:.2f}, actual {actual
 
 
 # %% [markdown]
-# **Predict:** keep the step at 0.01 and add layers. For which weights do prediction and truth part, and where?
+# **Predict:** keep the step at 0.01 and add layers. For which weights do prediction and truth diverge, and at what
+# depth?
 
 # %% tags=["hide-output"]
 def decrease(w, step):
@@ -226,8 +227,8 @@ figures.table([(size, *by_seed) for size, by_seed in zip(sizes, spread)],
 #
 # *Claim C11.* Put batch normalization on $h_{l-1}$: $\;\hat y = w_l\,\hat h_{l-1}$. Whatever the lower weights become,
 # apart from the corners of section 6, $\hat h_{l-1}$ remains a unit Gaussian, and the model is linear in $w_l$.
-# **Predict:** the loss of the chain against the target $2x$, over one lower weight and the last weight. Left it is a
-# curved valley, $w_1 w_l = 2$. And right?
+# **Predict:** the loss of the chain against the target $2x$, over one lower weight and the last weight. On the left it
+# is a curved valley, $w_1 w_l = 2$. What is it on the right?
 
 # %% tags=["hide-output"]
 lower, last = np.linspace(0.1, 3, 25), np.linspace(-1, 5, 25)
@@ -243,10 +244,9 @@ figures.surfaces(lower, last, without, with_bn)
 #
 # </details>
 #
-# **Check:** the loss is $(w_l - 2)^2$ in
-# every column; and the shape of the unit, skewness and kurtosis, is that of $x$ after any update. (Batch
-# normalization does not *make* a unit Gaussian: it sets two moments. Here the others are right because $x$'s
-# are.)
+# **Check:** the loss is $(w_l - 2)^2$ in every column, and the shape of the unit, its skewness and kurtosis, stays that
+# of $x$ after any update. (Batch normalization does not *make* a unit Gaussian: it sets two moments. Here the others
+# are right because $x$'s are.)
 
 # %%
 assert np.allclose(with_bn, (last[:, None] - 2) ** 2, atol=0.02)  # eps is felt at the smallest weight
@@ -261,9 +261,9 @@ figures.table(zip(names, shapes.min(axis=0), shapes.max(axis=0)), ['of 100 updat
 #
 # ## 6. The corners
 #
-# *Claim C12.* Two things below can still reach the output: a weight of 0 takes $x$ away, and a change of sign
-# turns $\hat h$ over. **Predict** the normalized unit for the example $x = 1$ while one lower weight runs from
-# $-1.5$ to $1.5$. Then predict it again when the other lower weights multiply to 0.01 or 0.001.
+# *Claim C12.* Two changes below can still reach the output: a weight of 0 removes $x$, and a change of sign flips $\hat
+# h$. **Predict** the normalized unit for the example $x = 1$ while one lower weight runs from $-1.5$ to $1.5$. Then
+# predict it again when the other lower weights multiply to 0.01 or 0.001.
 
 # %% tags=["hide-output"]
 weights = np.linspace(-1.5, 1.5, 301)
@@ -391,9 +391,9 @@ assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][3] > 1 
 #
 # ## 8. Before: a penalty
 #
-# *Claim C08.* Could the cost not simply ask for normalized units? We add $\lambda\,\mathrm{mean}_j\big(\mu_j^2 +
-# (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen hidden ReLU units, and train. **Predict** what is
-# left of $\mu_j$ and $\sigma_j^2 - 1$ at each $\lambda$.
+# *Claim C08.* Why not let the cost ask for normalized units? We add $\lambda\,\mathrm{mean}_j\big(\mu_j^2 + (\sigma_j^2
+# - 1)^2\big)$ to a small regression with sixteen hidden ReLU units, and train. **Predict** what is left of $\mu_j$ and
+# $\sigma_j^2 - 1$ at each $\lambda$.
 
 # %% tags=["hide-output"]
 def train_with_penalty(weight, seed):
@@ -445,11 +445,11 @@ assert np.abs(leaves.mean).max() < 1e-14 and np.abs(leaves.var - 1).max() < 1e-3
 #
 # ## 9. Before: renormalize after each step
 #
-# *Claim C09.* Or let the gradient ignore the statistics, and after each step rescale the weights so that every
-# unit has mean 0 and variance 1 again? Then steps propose to move means and deviations, and are undone. A step
-# has two faces: what $\partial L/\partial H$ *proposes*, and how $H$ *moves* when the weights take their step. Of
-# each we measure the share that is merely a shift or a stretch of a unit. **Predict** the shares for both
-# methods, here with white inputs ($X^\top X = mI$), three seeds.
+# *Claim C09.* Or let the gradient ignore the statistics, and after each step rescale the weights so that every unit has
+# mean 0 and variance 1 again? Then steps propose to move means and deviations, and this is undone. A step has two
+# sides: what $\partial L/\partial H$ *proposes*, and how $H$ *moves* when the weights take the step. For each, we
+# measure the share that only shifts or stretches a unit. **Predict** the shares for both methods, here with white
+# inputs ($X^\top X = mI$), three seeds.
 
 # %% tags=["hide-output"]
 def renormalize(X, p):  # so that each unit of X W + b has mean 0 and variance 1
@@ -682,17 +682,17 @@ for seed in range(3):
 #
 # **Saw.** In a chain, a step on all weights has effects of every order, which one rate makes negligible for small
 # weights and large for large ones. Normalizing one unit makes the rest a linear model in one weight, which learns at a
-# rate at which the plain chain fails. Penalties leave a rest; renormalizing outside the gradient proposes what it then
-# undoes. $\gamma$ and $\beta$ give the functions back in parameters that no longer depend on what lies below.
+# rate at which the plain chain fails. Penalties leave a remainder; renormalizing outside the gradient proposes what it
+# then undoes. $\gamma$ and $\beta$ give the functions back in parameters that no longer depend on what lies below.
 #
 # **With conditions.** A step made to measure misses by little when $y$ is large and the weights are equal (C02), and
-# turns the condition of C03 round. The unit is standardized only while its deviation is well above
-# $\sqrt{\mathtt{eps}}$ (C11, C12, C14). Flips are rare only for small steps (C12), and changes extreme only for large
-# ones (C13). BN wastes no part of its steps only on white inputs, and where steps were undone they cost no time on such
-# inputs (C09). Whitening costs more the wider the layer: 6 times the multiplications at 16 units, 185 times at 512
-# (C16). The identity holds for one minibatch (C17). The new parametrization is easier to learn at large steps, not at
-# small ones (C19).
+# reverses the condition of C03. The unit is standardized only while its deviation is well above $\sqrt{\mathtt{eps}}$
+# (C11, C12, C14). Flips are rare only for small steps (C12), and changes extreme only for large ones (C13). BN wastes
+# no part of its steps only on white inputs, and where steps were undone they cost no time on such inputs (C09).
+# Whitening costs more the wider the layer: 6 times the multiplications at 16 units, 185 times at 512 (C16). The
+# identity holds for one minibatch (C17). The new parametrization is easier to learn at large steps, not at small ones
+# (C19).
 #
-# **Did not show.** Everything here is small, synthetic and trained on a full batch or on fresh samples. A single
-# linear chain is no deep network: whether the lower layers of LeNet stay useful, and whether batch normalization
-# trains it better, is measured on real data, in notebooks 01 and 05.
+# **Did not show.** Everything here is small, synthetic and trained on a full batch or on fresh samples. A single linear
+# chain is not a deep network: whether the lower layers of LeNet stay useful, and whether batch normalization trains it
+# better, is measured on real data, in notebooks 01 and 05.

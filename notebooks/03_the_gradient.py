@@ -1,16 +1,16 @@
 # %% [markdown]
 # # The gradient of batch normalization
 #
-# Autograd gives us this gradient for nothing. We derive it all the same, one named intermediate at a time,
-# because what makes batch normalization work can be read off the result: *what the gradient does not contain*.
-# For one unit and a minibatch of $m$ examples,
+# Autograd gives us this gradient for free. We derive it all the same, one named intermediate at a time, because the
+# result shows what makes batch normalization work: *what the gradient does not contain*. For one unit and a minibatch
+# of $m$ examples,
 #
 # $$\mu = \frac1m\sum_i x_i,\quad c_i = x_i-\mu,\quad v = \frac1m\sum_i c_i^2,\quad s = \sqrt{v+\epsilon},\quad
 # \hat x_i = \frac{c_i}{s},\quad y_i = \gamma\hat x_i+\beta .$$
 #
-# In the code they are `X, mean, centred, var, std, X_hat, Y`. Above us lies some loss $L$, of which we know only
-# $\partial L/\partial y_i$. We draw it at random: with all ones the gradient of $X$ is 0, and some mistakes would pass,
-# as the end of section 2 shows. The arrays are in float64, apart from the forward pass of section 3.
+# In the code they are `X, mean, centred, var, std, X_hat, Y`. Above lies some loss $L$, of which we know only $\partial
+# L/\partial y_i$. We draw it at random: with all ones the gradient of $X$ is 0, and some mistakes would pass, as the
+# end of section 2 shows. The arrays are in float64, except in the forward pass of section 3.
 #
 # **Afterwards you can** derive the gradient of batch normalization, check each step against autograd, and see from the
 # result which changes it never proposes.
@@ -67,9 +67,9 @@ assert np.allclose(Y_of_batch_norm, Y, atol=1e-13)
 #
 # ## 2. Backward, one step at a time
 #
-# Autograd keeps the gradient of its leaves only. To see an *intermediate's* gradient, we add a zero to it: the sum
-# is the same, and the zero is a leaf that gets the sum's gradient. Here are the lines of section 1, under the names
-# of the formulas, each with its zero.
+# Autograd keeps only the gradients of its leaves. To see an *intermediate's* gradient, we add a zero to it: the sum is
+# the same, and the zero is a leaf that gets the sum's gradient. Here are the lines of section 1, under the names of the
+# formulas, each with its zero.
 
 # %%
 values = {'X': X, 'mean': mean, 'centred': centred, 'var': var, 'std': std, 'X_hat': X_hat, 'Y': Y,
@@ -90,8 +90,8 @@ by_autograd = {name: zero[name].grad.asnumpy() for name in values}
 # %% [markdown]
 # Now by hand, from $y$ down to $x$; `check` compares each formula with the gradient of its zero.
 #
-# **Scale and shift.** $y_i = \gamma\hat x_i+\beta$, where $\gamma$ and $\beta$ serve all examples, so that theirs
-# are sums:
+# **Scale and shift.** $y_i = \gamma\hat x_i+\beta$, where $\gamma$ and $\beta$ are shared by all examples, so their
+# gradients are sums:
 #
 # $$\frac{\partial L}{\partial\hat x_i} = \gamma\,\frac{\partial L}{\partial y_i},\qquad
 # \frac{\partial L}{\partial\gamma} = \sum_i \hat x_i\frac{\partial L}{\partial y_i},\qquad
@@ -122,8 +122,8 @@ check('std', dstd)
 check('var', dvar)
 
 # %% [markdown]
-# **The centred values** go two ways: straight into $\hat x_i$, and into $v$. Two ways, two terms. Then **the
-# mean**, which every $c_i$ holds with a minus:
+# **The centred values** take two paths: straight into $\hat x_i$, and into $v$. Two paths, two terms. Then **the
+# mean**, which every $c_i$ contains with a minus sign:
 #
 # $$\frac{\partial L}{\partial c_i}
 # {}= \frac1s\frac{\partial L}{\partial\hat x_i} + \frac{2c_i}{m}\frac{\partial L}{\partial v},
@@ -137,14 +137,14 @@ check('centred', dcentred)
 check('mean', dmean)
 
 # %% [markdown]
-# **The input** goes two ways too: into $c_i$, and with weight $1/m$ into $\mu$. If we put all of the above in,
+# **The input** also takes two paths: into $c_i$, and with weight $1/m$ into $\mu$. If we substitute all of the above,
 # the gradient is one line:
 #
 # $$\frac{\partial L}{\partial x_i} = \frac{\partial L}{\partial c_i} + \frac1m\frac{\partial L}{\partial\mu}
 # {}= \frac{\gamma}{m\,s}\left(m\frac{\partial L}{\partial y_i} - \frac{\partial L}{\partial\beta} -
 # \hat x_i\frac{\partial L}{\partial\gamma}\right).$$
 #
-# Read it: from the upstream gradient its mean is taken away, and its part along $\hat x$.
+# In words: the gradient subtracts from the upstream gradient its mean and its component along $\hat x$.
 
 # %%
 dX = dcentred + dmean / m
@@ -153,8 +153,8 @@ assert np.allclose(dX, gamma / (m * std) * (m * dY - dbeta - X_hat * dgamma), at
 assert np.allclose(dX, autograd_of_batch_norm['X'], atol=1e-13)
 
 # %% [markdown]
-# And with ones for $\partial L/\partial y_i$? We make two mistakes: leave out the way through the variance, and take
-# both mean and deviation for constants. **Predict** which of the two the ones let pass.
+# What if $\partial L/\partial y_i$ is all ones? We make two mistakes: omit the path through the variance, and treat
+# both mean and deviation as constants. **Predict** which of the two the ones fail to detect.
 
 # %% tags=["hide-output"]
 rows = []
@@ -168,12 +168,12 @@ figures.table(rows, ['dL/dy', 'error without the variance', 'error with constant
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The ones let the first mistake pass; random numbers reveal both.
+# The ones miss the first mistake; random numbers reveal both.
 #
 # </details>
 #
-# One minibatch is no proof. The same formulas live in `gradient.by_hand` and the zeros in `gradient.by_autograd`;
-# here the two meet for three seeds, dense and convolutional. **Predict** the errors, relative to the largest gradient
+# One minibatch is no proof. The same formulas live in `gradient.by_hand` and the zeros in `gradient.by_autograd`; here
+# we compare the two for three seeds, dense and convolutional. **Predict** the errors, relative to the largest gradient
 # of each name.
 
 # %% tags=["hide-output"]
@@ -197,9 +197,9 @@ figures.table(zip(names, *worst.values()), ['gradient of', 'dense (64, 5)', 'con
 #
 # ## 3. Four rows by hand
 #
-# *Claim C23.* A dense layer with batch normalization computes $\phi(\mathrm{BN}(Wu+b))$, with the statistics of
-# the very minibatch that passes. Let $W u+b$ be the four rows $(1,2), (3,2), (5,6), (7,6)$: means 4 and 4,
-# variances 5 and 4. **Predict** the second column behind BN ($\epsilon = 0$) and behind a ReLU; then the first.
+# *Claim C23.* A dense layer with batch normalization computes $\phi(\mathrm{BN}(Wu+b))$, with the statistics of the
+# current minibatch. Let $W u+b$ be the four rows $(1,2), (3,2), (5,6), (7,6)$: means 4 and 4, variances 5 and 4.
+# **Predict** the second column behind BN ($\epsilon = 0$) and behind a ReLU; then the first.
 
 # %% tags=["hide-output"]
 affine, normalized, output = gradient.dense_by_hand()
@@ -235,11 +235,10 @@ assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
 #
 # ## 4. What the gradient never proposes
 #
-# *Claim C06.* First break it: treat $\mu$ and $s$ as constants, so that $\partial L/\partial x_i =
-# \gamma\,\partial L/\partial y_i / s$. Does such a gradient propose to shift a unit (all examples by the same
-# amount) or to stretch it (along $c$)? We take the cosine with both directions for 600 units with random upstream
-# gradients. **Predict** both histograms; and then for the whole gradient, which subtracts two terms more. (Leave out
-# one of them and run the cell again.)
+# *Claim C06.* First break it: treat $\mu$ and $s$ as constants, so that $\partial L/\partial x_i = \gamma\,\partial
+# L/\partial y_i / s$. Does such a gradient propose to shift a unit (all examples by the same amount) or to stretch it
+# (along $c$)? We take the cosine with both directions for 600 units with random upstream gradients. **Predict** both
+# histograms, also for the whole gradient, which subtracts two more terms. (Omit one of them and run the cell again.)
 
 # %% tags=["hide-output"]
 def dL_dX(X, gamma, dY, eps):
@@ -286,8 +285,8 @@ for eps_ in (0.0, 1e-5, 1e-2, 1.0):
 figures.table(rows, ['eps', 'largest cosine with a shift', 'with a stretch'])
 
 # %% [markdown]
-# "Never" has two more conditions. First: a step along a direction at right angles to $c$ keeps its length only to
-# first order. **Predict** what a step on $X$ itself does to the variances, and what a step twice as long does.
+# "Never" has two more conditions. First: a step orthogonal to $c$ preserves the length of $c$ only to first order.
+# **Predict** what a step on $X$ itself does to the variances, and what a step twice as long does.
 
 # %% tags=["hide-output"]
 growths = []
@@ -307,10 +306,9 @@ figures.table(zip(range(5), *growths), ['unit', 'variance gained, rate 0.1', 'ra
 #
 # </details>
 #
-# Second: in
-# a network nobody steps on $X$, but on the weights below. If $H = UW$, a step on $W$ at a rate $\eta$ moves $H$ by
-# $-\eta\,U U^\top\partial L/\partial H$. **Predict:** is the mean of $H$ kept when the inputs $U$ have mean 0? And mean
-# 1?
+# Second: in a network, the step is not on $X$ but on the weights below. If $H = UW$, a step on $W$ at a rate $\eta$
+# moves $H$ by $-\eta\,U U^\top\partial L/\partial H$. **Predict:** does the mean of $H$ stay the same when the inputs
+# $U$ have mean 0? And mean 1?
 
 # %% tags=["hide-output"]
 def mean_moves(offset, seed, lr=0.1):
@@ -330,8 +328,8 @@ figures.table([(offset, *steps) for offset, steps in moved.items()],
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The gradient of the *activations* contains no shift. The step on the *weights* may shift them all the same, as far as
-# their inputs are not centred.
+# The gradient of the *activations* contains no shift. The step on the *weights* may shift them all the same, if their
+# inputs are not centred.
 #
 # </details>
 #
@@ -339,8 +337,8 @@ figures.table([(offset, *steps) for offset, steps in moved.items()],
 #
 # ## 5. And if a unit is shifted or stretched after all?
 #
-# *Claim C07.* Then the normalization takes it away: $\mathrm{BN}(ax+b) = \mathrm{BN}(x)$ for $a>0$. **Predict**
-# the difference for $a = 7$, for $a = 0.01$, and for $a = -7$, with $\epsilon = 10^{-5}$ and with 0.
+# *Claim C07.* Then the normalization removes it: $\mathrm{BN}(ax+b) = \mathrm{BN}(x)$ for $a>0$. **Predict** the
+# difference for $a = 7$, for $a = 0.01$, and for $a = -7$, with $\epsilon = 10^{-5}$ and with 0.
 
 # %% tags=["hide-output"]
 rows = []
@@ -390,9 +388,9 @@ rows = [(eps_, *constant_unit(eps_, dY[:, :1])[:4]) for eps_ in (0.0, 1e-8, 1e-5
 figures.table(rows, ['eps', 'x1', 'x2', 'x3', 'x4'])
 
 # %% [markdown]
-# Without eps: no numbers at all, and in a network they would reach all weights below. With eps: finite. But mind how
-# large: the unit's gradient is the centred upstream gradient times $1/\sqrt\epsilon$, 10,000 for $10^{-8}$ and 316 for
-# $10^{-5}$. The picture shows the slope of the root.
+# Without eps, the gradient is NaN or infinite, and in a network this would reach all weights below. With eps, it is
+# finite. But note how large it is: the unit's gradient is the centred upstream gradient times $1/\sqrt\epsilon$, 10,000
+# for $10^{-8}$ and 316 for $10^{-5}$. The picture shows the slope of the root.
 
 # %%
 v = np.logspace(-12, 0, 100)
@@ -413,9 +411,9 @@ for d in dY.T:
 #
 # ## 7. The bias before batch normalization
 #
-# *Claim C21.* A bias is a shift of its unit. So by sections 4 and 5 a dense layer before BN needs none: $\beta$
-# does its work. **Predict** for a bias of 30: the change of the output and the gradient of the bias, in training
-# and in prediction mode.
+# *Claim C21.* A bias is a shift of its unit. So by sections 4 and 5, a dense layer before BN needs none: $\beta$ takes
+# its place. **Predict**, for a bias of 30, the change of the output and the gradient of the bias, in training and in
+# prediction mode.
 
 # %% tags=["hide-output"]
 rows = []
@@ -446,9 +444,9 @@ assert rows[1][1] > 1 and rows[1][2] > 0.1
 #
 # ## 8. Convolutions: one mean for all locations
 #
-# *Claim C22.* A feature map $(m, c, p, q)$ has $mpq$ values a channel, and one $\mu$ and one $\sigma$ for all of
-# them. First break it: give every *location* statistics of its own. **Predict** what becomes of a bright spot
-# that is mostly near the middle.
+# *Claim C22.* A feature map $(m, c, p, q)$ has $mpq$ values a channel, and one $\mu$ and one $\sigma$ for all of them.
+# First break it: give every *location* its own statistics. **Predict** what happens to a bright spot that is mostly
+# near the middle.
 
 # %% tags=["hide-output"]
 maps = gradient.blobs()
@@ -480,9 +478,8 @@ figures.table(zip(moves, differences), ['move', 'largest difference: BN(move(X))
 
 
 # %% [markdown]
-# BN commutes with any rearrangement of the locations. The condition is that nothing is lost: a shift that brings
-# in zeros has other statistics. And the dense case with $mpq$ examples is the very same computation, gradient
-# included. **Check:**
+# BN commutes with any rearrangement of the locations. The condition is that nothing is lost: a shift that brings in
+# zeros has other statistics. The dense case with $mpq$ examples is the same computation, gradient included. **Check:**
 
 # %%
 def as_rows(A):  # (m, c, p, q) -> (m p q, c)
@@ -500,8 +497,8 @@ for seed in range(3):
 #
 # ## 9. One scale and one shift a channel
 #
-# *Claim C24.* $\gamma$ and $\beta$ hold one number for each channel. We change both in channel 2 of five.
-# **Predict** which channels of $Y$ and of $\partial L/\partial X$ feel it, under the same upstream gradient.
+# *Claim C24.* $\gamma$ and $\beta$ hold one number for each channel. We change both in channel 2 of five. **Predict**
+# which channels of $Y$ and of $\partial L/\partial X$ change, under the same upstream gradient.
 
 # %% tags=["hide-output"]
 *batch, upstream = gradient.draw((8, 5, 4, 4))
@@ -527,9 +524,9 @@ figures.table([('Y', *changes[0]), ('dL/dX', *changes[1])],
 #
 # ## What we saw, and what we did not show
 #
-# **Saw.** Every gradient of batch normalization by a formula of one line, each equal to autograd's.
-# Back-propagation through mean and deviation removes exactly two directions from each unit's gradient, the shift
-# and the stretch; that makes the bias before it idle, and a convolution the dense case with more examples.
+# **Saw.** Each gradient of batch normalization is a formula of one line, and equals autograd's. Back-propagation
+# through mean and deviation removes exactly two directions from each unit's gradient, the shift and the stretch; that
+# makes the bias before it idle, and a convolution the dense case with more examples.
 #
 # **With conditions.** The variance is $v/(v+\epsilon)$ (C04). The stretch is removed up to
 # $\epsilon/(v+\epsilon)$; the step keeps the variance to first order only; and a step on the weights may shift

@@ -2,9 +2,9 @@
 # # Training and prediction
 #
 # In training, batch normalization uses the mean and variance of the minibatch; in prediction, numbers that were
-# collected before. That is two functions under one name. This notebook asks who tells the layer which one to be, what
-# goes wrong where it is the wrong one, and which numbers should be kept. Then it looks *inside* LeNet: at the shape
-# of the units' distributions, at sigmoids that are saturated, at gradients and at the size of the steps.
+# collected before. Those are two functions under one name. This notebook asks what tells the layer which one to be,
+# what goes wrong if it is the wrong one, and which numbers to keep. Then it looks *inside* LeNet: at the shape of the
+# units' distributions, at sigmoids that are saturated, at gradients and at the size of the steps.
 #
 # **Afterwards you can** tell, for each way of calling a layer, which statistics it uses and whether it updates the
 # averages; estimate the statistics of a trained net; and say what batch normalization changes inside LeNet.
@@ -33,9 +33,9 @@ data = load_data_fashion_mnist(batch_size=128, num_train=3840, num_test=1000)  #
 # %% [markdown]
 # ## 1. Five ways to call a layer
 #
-# *Claim C26.* The layer behaves differently in training and in prediction, and `autograd` is who tells it. But
-# `autograd` has two switches, not one: whether it *records* operations for a gradient, and whether this is
-# *training*. `record()` turns both on. Take a layer that has seen one minibatch thirty times.
+# *Claim C26.* The layer behaves differently in training and in prediction, and `autograd` tells it which. But
+# `autograd` has two switches, not one: whether it *records* operations for a gradient, and whether this is *training*.
+# `record()` turns both on. Take a layer that has seen one minibatch thirty times.
 
 # %%
 def after_thirty_passes(layer):
@@ -53,8 +53,8 @@ layer, gluon_layer = [after_thirty_passes(each) for each in (BatchNorm(4, num_di
 
 
 # %% [markdown]
-# We call it on $X$ and on `other`, and go back where autograd has recorded. A gradient that goes *through* the mean
-# sums to 0 over the minibatch (notebook 03, section 4); one that goes past it, as if it were a constant, does not.
+# We call it on $X$ and on `other`, and run the backward pass if autograd has recorded. A gradient that goes *through*
+# the mean sums to 0 over the minibatch (notebook 03, section 4); one that treats the mean as a constant does not.
 
 # %%
 def call(layer, mode):
@@ -74,8 +74,8 @@ def call(layer, mode):
 
 
 # %% [markdown]
-# **Predict** for each way of calling it: does an example's output depend on its companions? Do the moving averages
-# move? And does the gradient go through the mean and variance, or past them?
+# **Predict** for each way of calling it: does an example's output depend on the others in its batch? Do the moving
+# averages move? And does the gradient go through the mean and variance, or treat them as constants?
 
 # %% tags=["hide-output"]
 five = {'plain': nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
@@ -151,9 +151,9 @@ pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 #
 # ## 2. One example alone
 #
-# *Claim C10.* First we **break it**. Three LeNets, one a seed, are trained for two epochs. The first test image goes
-# through each of them beside four groups of fifty others, in training mode, as if we had forgotten to switch.
-# **Predict** whether its first logit cares.
+# *Claim C10.* First we **break it**. Three LeNets, one per seed, are trained for two epochs. The first test image goes
+# through each of them together with four different groups of fifty others, in training mode, as if we had forgotten to
+# switch. **Predict** whether its first logit changes.
 
 # %% tags=["hide-output"]
 nets = {seed: modes.trained(seed, data, num_epochs=2, lr=lr) for seed in seeds}
@@ -177,7 +177,7 @@ pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']
 # </details>
 #
 # **Check** this for all ten logits, also against the package, and that an image entirely alone gets the same answer.
-# (The tolerance is float32's: MXNet may sum in another order for another batch size.)
+# (The tolerance is that of float32: MXNet may sum in a different order for another batch size.)
 
 # %%
 for seed, net in nets.items():
@@ -188,8 +188,8 @@ for seed, net in nets.items():
     assert all(numpy.allclose(logits[seed][mode], in_company[mode], atol=1e-4) for mode in in_company)
 
 # %% [markdown]
-# And alone in training mode? A single example *is* its own mean, so a dense layer would give $\beta$, whatever the
-# image. The layer refuses:
+# What about one image alone in training mode? A single example *is* its own mean, so a dense layer would give $\beta$,
+# whatever the image. The layer refuses:
 
 # %%
 try:
@@ -201,8 +201,8 @@ else:
     raise AssertionError('the layer took a batch of one example in training mode')
 
 # %% [markdown]
-# How much does it matter? Minibatches of a hundred mixed images hide it: their statistics are much like those of the
-# training set. In use, though, images rarely come mixed. **Predict** the accuracy in training mode if the same
+# How much does it matter? Minibatches of a hundred mixed images hide the effect: their statistics are close to those of
+# the training set. In use, though, images rarely come mixed. **Predict** the accuracy in training mode if the same
 # thousand test images come sorted by class, so that a minibatch is all shirts, or all boots.
 
 # %% tags=["hide-output"]
@@ -234,14 +234,14 @@ for by_seed in accuracies.values():
 # ## 3. Which numbers to keep
 #
 # *Claim C25.* The moving averages are collected while the weights still move, so they describe a net that is already
-# gone. The other way: stop, leave the weights alone, send the training set through once, and keep *its* means and
-# variances. The minibatches differ in their means as well, so to the mean of their variances we add the variance of
-# their means (the minibatches have equal sizes here):
+# gone. The alternative: stop, leave the weights alone, pass the training set through once, and keep *its* means and
+# variances. The means also differ between minibatches, so we add the variance of their means to the mean of their
+# variances (the minibatches have equal sizes here):
 #
 # $$\mu = \mathrm{E}[\mu_b],\qquad v = \mathrm{E}[v_b] + \mathrm{Var}[\mu_b].$$
 #
-# Here it is for one layer, LeNet's lowest norm. **Predict** what share of $v$ the second term has, in minibatches as
-# they come and in minibatches sorted by class; and whether $v$ itself depends on the order.
+# Here it is for one layer, LeNet's lowest norm. **Predict** the second term's share of $v$, for mixed minibatches and
+# for minibatches sorted by class, and whether $v$ itself depends on the order.
 
 # %% tags=["hide-output"]
 def estimate(minibatches):
@@ -276,8 +276,8 @@ for mean, var, _ in estimates.values():
     assert numpy.allclose(mean, of_package[0], rtol=1e-5) and numpy.allclose(var, of_package[1], rtol=1e-5)
 
 # %% [markdown]
-# Now all layers, with `estimate_statistics`. **Predict** the test accuracy after each epoch, by the moving averages and
-# by the estimate, at a large learning rate and at a small one. A third curve shows what the net can do: each test
+# Now all layers, with `estimate_statistics`. **Predict** the test accuracy after each epoch, with the moving averages
+# and with the estimate, at a large learning rate and at a small one. A third curve shows what the net can do: each test
 # minibatch with its own statistics, which is cheating, as section 2 showed.
 
 # %% tags=["hide-output"]
@@ -300,7 +300,7 @@ table = pandas.DataFrame(modes.summarize(results)).T.round(3)
 table.rename_axis(['rate', 'statistics'])
 
 # %% [markdown]
-# With every seed the estimate is better over the epochs, and the seeds are closer together. In the mean it is within
+# With every seed the estimate is better over the epochs, and the seeds are closer together. On average it is within
 # 0.02 of the batches' own statistics.
 
 # %%
@@ -323,9 +323,9 @@ for rate, values in gap.items():
 # ## 4. Normalize the layer's input, or what comes out of $XW + b$?
 #
 # *Claim C20.* The chapter says: the latter, because the input is the output of an activation, and so further from a
-# Gaussian, where a mean and a variance tell little. Two numbers measure it, both 0 for a Gaussian: *skewness*
-# (lopsided?) and *excess kurtosis* (heavy tails: positive; two humps or a box: negative). For each unit we take both,
-# and of all units of a layer the median size.
+# Gaussian; a mean and a variance then say little. Two numbers measure this, both 0 for a Gaussian: *skewness*
+# (lopsided?) and *excess kurtosis* (heavy tails: positive; two humps or a box: negative). We compute both for each
+# unit, and take the median absolute value over all units of a layer.
 #
 # We look at LeNet as it is, with sigmoids, and at the same net with ReLUs, each with batch normalization, before
 # training and after a hundred updates. **Predict:** for which of the two activations is the claim clearer?
@@ -353,11 +353,11 @@ shapes = {name: activations.shapes_over(runs) for name, runs in bn.items()}
 figures.moments(shapes)
 
 # %% [markdown]
-# (A dot for each of three seeds and three layers, a bar for their median.)
+# (Each dot is one of three seeds and three layers; the bar is their median.)
 #
 # In the medians, the claim holds with ReLUs for both moments, for the skewness by a wide margin. With sigmoids it holds
 # for the kurtosis, but **hardly for the skewness**, and after training not at all. (A sigmoid bends both tails alike,
-# so what is symmetric around 0 before it is not lopsided after it.) **Check** both.
+# so a distribution that is symmetric around 0 before it is not lopsided after it.) **Check** both.
 
 # %%
 median = {(name, *key): numpy.median(values) for name in shapes for key, values in shapes[name].items()}
@@ -373,8 +373,8 @@ assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 
 # ## 5. What flows forward, and what flows back
 #
 # Why does LeNet with sigmoids learn so slowly without batch normalization? Train it, with and without, from the same
-# weights and on the same minibatches, and look at what one fixed minibatch does in it: first the outputs of the
-# sigmoids after training. **Predict:** saturated, that is, near 0 and 1? Or the opposite?
+# weights and on the same minibatches, and look at one fixed minibatch inside the net: first the outputs of the sigmoids
+# after training. **Predict:** saturated, that is, near 0 and 1? Or the opposite?
 
 # %% tags=["hide-output"]
 sigmoid = {'none': [activations.watch(lenet('none'), seed, lr, small, num_epochs=5) for seed in seeds],
@@ -411,10 +411,10 @@ figures.by_seed(range_used, 'deviation of a sigmoid')
 
 
 # %% [markdown]
-# Two things go together here, sigmoids that do not vary and a net that does not learn; is the one a reason for the
-# other? We intervene: *before* training, once, on one minibatch, we choose the weights and biases of each layer below
-# the output so that $XW + b$ has mean 0 and deviation 1 in each unit. There is no norm, and nothing holds it there.
-# **Predict** the loss after the same training.
+# Here, the sigmoids do not vary and the net does not learn; is one the reason for the other? We intervene: *before*
+# training, once, on one minibatch, we choose the weights and biases of each layer below the output so that $XW + b$ has
+# mean 0 and deviation 1 in each unit. There is no norm, so nothing keeps it there. **Predict** the loss after the same
+# training.
 
 # %% tags=["hide-output"]
 def let_sigmoids_vary(net, X):
@@ -471,7 +471,7 @@ figures.by_seed(top_over_bottom, 'gradient: top over bottom')
 
 # %% [markdown]
 # Last, the size of a step: the spread of the update of a layer's weights over the spread of the weights themselves. A
-# common rule of thumb asks for about one in a thousand (the dotted line). **Predict** which net is nearer to it, at a
+# common rule of thumb asks for about one in a thousand (the dotted line). **Predict** which net is closer to it, at a
 # learning rate of 1.
 
 # %% tags=["hide-output"]
@@ -480,7 +480,7 @@ figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The net that does not learn is nearer to the rule! Its steps are small, though unequal: the fastest layer moves tens
+# The net that does not learn is closer to the rule! Its steps are small, though unequal: the fastest layer moves tens
 # of times as fast as the slowest. With the norm the steps are a few per cent in each layer, and it learns all the same.
 # (A norm's output does not depend on the scale of the weights before it; whether this is why such steps do no harm is
 # not shown here.)
@@ -504,8 +504,8 @@ figures.by_seed(unequal, 'step: largest layer over smallest')
 #
 # - Training mode, not recording, makes the layer use the minibatch. Gluon's layer agrees, but for *when* it moves its
 #   averages: in MXNet 1.9.1 on a CPU, in each backward pass.
-# - In prediction mode an example gets its answer alone. In training mode it depends on its company, and sorted images
-#   ruin the accuracy.
+# - In prediction mode, an example's output depends on it alone. In training mode it depends on the rest of the batch,
+#   and sorted images ruin the accuracy.
 # - At a rate of 1, statistics estimated once over the training set are as good as the batches' own, and better and
 #   steadier than moving averages, with each of three seeds. At a rate of 0.1 that is worth less.
 # - $XW + b$ is nearer to a Gaussian than the layer's input, in the median over layers and seeds: with ReLUs in both

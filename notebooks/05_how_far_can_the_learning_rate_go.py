@@ -35,9 +35,9 @@ data = first(2048)
 # %% [markdown]
 # ## 1. From 0.03 to 10
 #
-# *Claim C29.* We begin with LeNet with ReLUs in the place of its sigmoids, because that one learns within 96 updates
-# (3072 images, twice 48) also *without* a norm, at a suitable rate. A net that has learned nothing has an accuracy of
-# 0.1, one class in ten.
+# *Claim C29.* We begin with LeNet with ReLUs instead of sigmoids, because it learns within 96 updates (3072 images,
+# twice 48) also *without* a norm, at a suitable rate. A net that has learned nothing has an accuracy of 0.1, one class
+# in ten.
 #
 # **Predict** two numbers: the largest learning rate at which LeNet still learns without batch normalization, and with
 # it.
@@ -63,7 +63,7 @@ figures.accuracy_over_rates([relu, sigmoid], ['LeNet with ReLUs', 'LeNet with si
 #
 # With ReLUs the grey net needs the right rate, and from 1 on it guesses with every seed; the green one learns from the
 # smallest rate to 3. With sigmoids the grey net learns at *none* of the three rates in so few updates, so there the
-# claim is not about the rate: of the two nets only the normalized one learns at all. **Check** it on every seed.
+# claim is not about the rate: of the two nets, only the normalized one learns at all. **Check** this on every seed.
 
 # %%
 learns = {(net, norm): rates.rates_that_learn(runs[norm], 0.5)
@@ -77,7 +77,8 @@ figures.table([(*of, ', '.join(map(str, lrs)) or 'none') for of, lrs in learns.i
               ['LeNet with', 'norm', 'rates at which every seed is above 0.5'])
 
 # %% [markdown]
-# It has an end, too: at a rate of 10 the normalized net with ReLUs fails. Larger, not arbitrarily large.
+# There is a limit, too: at a rate of 10, the normalized net with ReLUs fails. The rate can be larger, but not
+# arbitrarily large.
 #
 # **Try it.** Add a rate of 5 to `lrs`: does the normalized net learn there?
 #
@@ -119,9 +120,9 @@ assert abs(best['conv 1 only'] - best['none']) < 0.1
 #
 # ## 3. The mean, or the variance?
 #
-# *Claim C27.* The maths is a function and the layer does the bookkeeping, so a question like this one needs a
-# function, and not a line of the layer changes. `mean_only` subtracts the minibatch's mean and leaves the spread;
-# `variance_only` divides by the standard deviation and leaves the mean. Both have the signature of `batch_norm`.
+# *Claim C27.* The maths is a function and the layer does the bookkeeping, so a question like this only needs a new
+# function; the layer does not change. `mean_only` subtracts the minibatch's mean and leaves the spread; `variance_only`
+# divides by the standard deviation and leaves the mean. Both have the signature of `batch_norm`.
 
 # %%
 def mean_only(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -140,8 +141,8 @@ def variance_only(X, gamma, beta, moving_mean, moving_var, eps, momentum):
 
 
 # %% [markdown]
-# The layer takes them as `BatchNorm(..., fn=mean_only)`. **Check** that it does with each what it does with the
-# package's own function of that name, in training and then in prediction mode.
+# The layer takes them as `BatchNorm(..., fn=mean_only)`. **Check** that the layer gives the same results with each as
+# with the package's function of that name, in training and then in prediction mode.
 
 # %%
 X = nd.random.normal(2, 3, shape=(8, 3, 5, 4))
@@ -199,8 +200,8 @@ figures.strips(slowly)
 #
 # ## 4. Do gamma and beta matter?
 #
-# They give the layer back what the normalization takes: any mean and any spread. **Predict** what becomes of the loss
-# if they stay at 1 and 0. (Three epochs here and in the next section.)
+# They give back to the layer what the normalization removes: any mean and any spread. **Predict** what happens to the
+# loss if they stay at 1 and 0. (Three epochs here and in the next section.)
 
 # %% tags=["hide-output"]
 frozen = {'both learned': (), 'gamma frozen': ('gamma',), 'beta frozen': ('beta',),
@@ -267,9 +268,9 @@ figures.table(rates.table(by_level), ['', 'train loss', 'train accuracy', 'test 
 # ## 6. How few examples may share their statistics?
 #
 # The mean and variance of few examples are noisy. With two of them a unit of a dense layer becomes $\pm 1$, up to eps,
-# and all that is left is which one is larger. But smaller minibatches would also show the net fewer images in as many
-# updates. So that only one thing changes, each update has 64 examples throughout, and the *statistics* are those of
-# groups of `size` of them: the groups go side by side, as if they were channels. In prediction mode there are no
+# and all that is left is which one is larger. But with smaller minibatches, the net would also see fewer images in the
+# same number of updates. To change only one thing, each update always has 64 examples, and the *statistics* are those
+# of groups of `size` examples: the groups are side by side, as if they were channels. In prediction mode there are no
 # groups.
 
 # %%
@@ -334,10 +335,10 @@ figures.table(rates.table(by_size), ['', 'train loss', 'train accuracy', 'test a
 #
 # ## 7. Instead of dropout?
 #
-# The noise of the minibatch's statistics is sometimes said to regularize, so that dropout may be left out. To see
-# overfitting at all, we train on 512 images only, ten epochs, with ReLUs and a rate of 0.1. While a net with dropout
-# trains, half of its dense units are off, so its training accuracy is measured once more after the last epoch, in
-# prediction mode, as the test accuracy is. **Predict** the order of the four in training and in test.
+# The noise of the minibatch's statistics is sometimes said to regularize, so that dropout can be omitted. To see
+# overfitting at all, we train on only 512 images, for ten epochs, with ReLUs and a rate of 0.1. While a net with
+# dropout trains, half of its dense units are off, so its training accuracy is measured once more after the last epoch,
+# in prediction mode, as the test accuracy is. **Predict** the order of the four in training and in test.
 
 # %% tags=["hide-output"]
 nets = {'neither': relu_nets['none'], 'dropout': lambda: with_dropout(relu_nets['none']()),
@@ -384,7 +385,7 @@ figures.table([(name, rates.spread(gap[name]), rates.spread(while_training[name]
 # - Freezing three or four layers costs, so the lower layers stay useful; freezing two convolutions costs little in so
 #   short a training.
 # - Statistics of two examples are worse than no norm; those of four are better, those of 16 better still.
-# - On few images, batch normalization alone overfits most, and dropout beside it narrows the gap.
+# - On few images, batch normalization alone overfits most, and adding dropout narrows the gap.
 #
 # All trainings were short, on few images, and from three seeds. We did not show what is best after many epochs, nor
 # that a larger rate leads to a better net in the end: only that it leads to one at all. We did not show *why* the

@@ -2,8 +2,8 @@
 # # Speed and accuracy
 #
 # The chapter's layer and Gluon's compute the same thing, and yet on a minibatch of images one is many times as fast as
-# the other. The usual explanation is that Gluon's layer "is compiled". We take the time apart, operator by operator,
-# and find another one for such minibatches. On the way we ask how equal "the same" is, in digits.
+# the other. The usual explanation is that Gluon's layer "is compiled". We measure the time operator by operator, and
+# find a different explanation for such minibatches. On the way, we ask to how many digits "the same" holds.
 #
 # **Afterwards you can** say where a layer spends its time, why compiling does not help here, and which digits of a
 # result to trust.
@@ -56,9 +56,9 @@ assert times['its operators, compiled into one graph'] > 3 * times['gluon.nn.Bat
 assert times['fused_batch_norm, portable'] < eager / 3
 
 # %% [markdown]
-# Is that so at every shape? What compiling takes away is launch overhead, some microseconds for each operator. The same
-# `HybridBlock` runs now once operator by operator and once compiled, after convolutions and after dense layers.
-# **Predict** where compiling begins to pay.
+# Is that true for every shape? Compiling removes launch overhead, a few microseconds per operator. Now the same
+# `HybridBlock` runs once operator by operator and once compiled, after convolutions and after dense layers. **Predict**
+# where compiling begins to pay.
 
 # %% tags=["hide-output"]
 gains = speed.gain_from_compiling([shape, (256, 16, 8, 8), (256, 120), (32, 84), (4, 20)])
@@ -176,10 +176,9 @@ assert numpy.allclose(results[1], results[2], atol=1e-6) and times['by_products'
 #
 # ## 3. How equal is "the same"?
 #
-# *Claim C30.* We train one layer of each kind for five steps, on the same minibatches and random upstream
-# gradients, and compare all that comes out: outputs, the three gradients, the moving statistics (after the backward
-# pass, since that is when Gluon's layer moves its own). **Predict** the difference in units of float32's last
-# digit, 6e-8.
+# *Claim C30.* We train one layer of each kind for five steps, on the same minibatches and random upstream gradients,
+# and compare all results: outputs, the three gradients, the moving statistics (after the backward pass, since that is
+# when Gluon's layer moves its own). **Predict** the difference in units of float32's last digit, 6e-8.
 
 # %% tags=["hide-output"]
 small, large = speed.compare_with_gluon((256, 120)), speed.compare_with_gluon(shape)
@@ -202,8 +201,8 @@ assert max(small.values()) < 1e-5 and max(large.values()) < 5e-4
 #
 # ## 4. Whose error it is
 #
-# NumPy in float64 is the judge. The inputs are float32, with unit variance around a mean of 0, 100 and 10,000, and
-# NumPy computes from the very same numbers: their rounding is nobody's error.
+# NumPy in float64 is the reference. The inputs are float32, with unit variance around a mean of 0, 100 and 10,000, and
+# NumPy uses the same rounded inputs, so their rounding does not count as an error.
 
 # %%
 makers = {'batch_norm': lambda c: BatchNorm(c, 4),
@@ -250,10 +249,10 @@ assert max(errors['fused_batch_norm'][2], errors['fused_batch_norm, portable'][2
 figures.errors_by_mean(errors, means)
 
 # %% [markdown]
-# What does `batch_norm` lose? Its *mean* is rounded to float32, whose numbers near 10,000 are 0.001 apart, and what the
-# mean is off by is off in every $X - \mu$. The portable path subtracts such a mean first, too (see `D` in
-# `by_products`), but then takes the mean of the small differences and subtracts that as well. **Check**: the rounding
-# of the exact mean, by itself, is about as large as the error of $Y$ in the table.
+# What does `batch_norm` lose? Its *mean* is rounded to float32, whose numbers near 10,000 are 0.001 apart, and every $X
+# - \mu$ inherits its error. The portable path subtracts such a mean first, too (see `D` in `by_products`), but then
+# takes the mean of the small differences and subtracts that as well. **Check**: the rounding of the exact mean, by
+# itself, is about as large as the error of $Y$ in the table.
 
 # %%
 for mean, error in zip(means[1:], errors['batch_norm'][1:]):
@@ -272,7 +271,7 @@ for mean, error in zip(means[1:], errors['batch_norm'][1:]):
 # convolution and to about six after the dense layer, and the missing digits are its own.
 #
 # **With conditions.** "Much faster, and not because it is compiled" is shown of Gluon's layer against the chapter's
-# maths on this shape and on a CPU (C31); on small dense minibatches compiling pays. "The same" holds with equal eps,
+# maths on this shape and on a CPU (C31); on small dense minibatches, compiling pays. "The same" holds with equal eps,
 # momentum and initial variance, for inputs whose mean is small against their spread, and for statistics read after a
 # backward pass (C30).
 #

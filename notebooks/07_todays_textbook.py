@@ -1,10 +1,9 @@
 # %% [markdown]
 # # In today's textbook
 #
-# The chapter's code is of the older `nd` front of MXNet and of *Dive into Deep Learning* as it was then. Its last
-# edition with MXNet cells, d2l 1.0.3, has another shape: arrays like NumPy's, a `Classifier`, a `DataModule`, a
-# `Trainer`. Here our layer and our data go into those cells as they are, and at the end a table says what has changed
-# in between.
+# The chapter's code uses MXNet's older `nd` interface, as *Dive into Deep Learning* did then. The book's last edition
+# with MXNet cells, d2l 1.0.3, looks different: arrays like NumPy's, a `Classifier`, a `DataModule`, a `Trainer`. Here
+# we put our layer and our data into those cells unchanged, and at the end a table shows what has changed in between.
 #
 # **Afterwards you can** use the layer in today's d2l, and convert `momentum`, `eps` and the initial variance from one
 # edition to another.
@@ -29,10 +28,10 @@ max_epochs = int(os.environ.get('GLUON_BN_EPOCHS', 2))  # the book trains for 10
 npx.set_np()  # arrays are now those of mx.np
 
 # %% [markdown]
-# ## The same function in the new front
+# ## The same function in the new interface
 #
-# The function `batch_norm` is written once for both fronts. **Predict** what the small batch of the first notebook
-# gives when its arrays are those of `mx.np`.
+# The function `batch_norm` is written once for both interfaces. **Predict** the result for the small batch of the first
+# notebook when its arrays are those of `mx.np`.
 
 # %% tags=["hide-output"]
 X = np.array([[1, 2], [3, 2], [5, 6], [7, 6]])
@@ -90,8 +89,8 @@ FashionMNIST(128).visualize([array[:8] for array in batch])
 #
 # ## The model as a Classifier
 #
-# A `Classifier` wants a `net` and a learning rate; loss, accuracy, and optimizer it brings along. `gluon_bn.lenet`
-# gives the net: the book pools by the average here, the chapter by the maximum.
+# A `Classifier` needs a `net` and a learning rate; it provides loss, accuracy and optimizer. `gluon_bn.lenet` makes the
+# net: here, the book uses average pooling, the chapter maximum pooling.
 
 # %%
 class BNLeNet(d2l.Classifier):
@@ -145,7 +144,7 @@ assert accuracy > 0.6
 
 # %% [markdown]
 # *Claim C30.* Gluon's layer in the same cell is the same computation, up to rounding, so from the same seed it should
-# take nearly the same path. Short fits of a fifth of the images, from three seeds each; the board is told not to draw.
+# take nearly the same path. We run short fits on a fifth of the images, from three seeds each; the board does not draw.
 
 # %%
 def last_loss(norm, seed):
@@ -164,8 +163,8 @@ figures.table(losses, ['seed', 'loss with fused_batch_norm', 'with gluon.nn.Batc
 #
 # ## train_ch6, the loop in between
 #
-# Editions in between train with a function: the first of them with `train_ch5`, as the chapter does, later ones with
-# `train_ch6`. The library still has the second. It takes a net and two iterators; ours fit.
+# Editions in between train with a function: the first of them with `train_ch5`, like the chapter, later ones with
+# `train_ch6`. The library still has the second. It takes a net and two iterators, and accepts ours.
 
 # %%
 seed_everything(0)
@@ -298,8 +297,8 @@ for name in names:
 assert has['train_ch6'] and has['Trainer'] and not has['train_ch5'] and not has['BatchNorm']
 
 # %% [markdown]
-# All of it in one table. The numbers in it are those that the cells above have measured; the columns on the two
-# editions' own code say what is printed in them.
+# Here is everything in one table. Its numbers are those measured in the cells above; the columns on the two editions'
+# own code say what is printed there.
 
 # %%
 rows = [('arrays', 'nd', 'np', 'both'),
@@ -320,7 +319,7 @@ figures.table(rows, ['', 'the chapter', 'd2l 1.0.3', 'gluon_bn'])
 #
 # ## What we saw, and what we did not show
 #
-# - Layer, net and data go into today's cells as they are; `Trainer.fit` and `train_ch6` train them.
+# - Layer, net and data fit into today's cells unchanged; `Trainer.fit` and `train_ch6` train them.
 # - From the same seed, the losses with our layer and with Gluon's are within 0.01 of each other after an epoch in the
 #   book's own loop, with three seeds.
 # - A momentum of 0.1 is the chapter's 0.9. Copied without its meaning, the number gives an average that remembers
