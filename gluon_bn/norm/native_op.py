@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any, Tuple
 
 from mxnet import autograd, nd, np, sym
 from mxnet.ndarray import NDArray
+
+_traced = itertools.count()  # of the calls of trace
 
 
 def batch_norm_native(
@@ -63,11 +66,12 @@ def trace(X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any, eps:
         X, gamma, beta, moving_mean, moving_var = (
             symbol.as_nd_ndarray() for symbol in (X, gamma, beta, moving_mean, moving_var)
         )
-    if X.get_children() is None:  # a variable: see _not_a_variable
-        X = sym.identity(X)
+    # See _not_a_variable. A compiled graph also adds where an array goes to many operators: each needs copies of its
+    # own, which the attribute keeps MXNet from merging. Where nothing else reads the array, they take no time.
+    own = {'__of__': str(next(_traced))}
+    X, gamma, beta = (sym.identity(symbol, attr=own) for symbol in (X, gamma, beta))
     # MXNet does not tell an extension's operator the mode either. Its dropout turns 1 into 0 or 2 in training, and
     # leaves 1 in prediction. This draws a random number, so dropout elsewhere in the net gets other masks than eagerly.
     mode = sym.Dropout(sym.ones(1), p=0.5, name='mode')
-    inputs = X, sym.identity(gamma), sym.identity(beta), moving_mean, moving_var, mode
-    Y = sym.gluon_bn(*inputs, eps=eps, momentum=momentum, name='fwd')[0]
+    Y = sym.gluon_bn(X, gamma, beta, moving_mean, moving_var, mode, eps=eps, momentum=momentum, name='fwd')[0]
     return Y.as_np_ndarray() if is_np else Y

@@ -159,6 +159,31 @@ def test_a_layer_used_twice_moves_its_statistics_twice(mode):
     numpy.testing.assert_allclose(layer.moving_mean.data().asnumpy()[0], mean / 4, rtol=1e-3, atol=1e-3)
 
 
+@NATIVE
+@pytest.mark.parametrize("times", [2, 12])  # from 9 on, a static graph adds each gradient to the sum of those before
+def test_gradients_of_one_array_in_many_calls_are_all_added(times):
+    class Net(nn.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.layer = made()
+
+        def hybrid_forward(self, F, X):
+            return sum(F.tanh(self.layer(F.relu(X))) * i for i in range(1, times)) + self.layer(X)
+
+    found, random = [], numpy.random.RandomState(0)
+    X, dY = nd.array(random.randn(16, 6)), nd.array(random.randn(16, 6))
+    X.attach_grad()
+    for mode in MODES:
+        net = hybridized(Net(), mode)
+        with autograd.record():
+            Y = net(X)
+        Y.backward(dY)
+        found.append([X.grad.asnumpy(), net.layer.gamma.grad().asnumpy(), net.layer.beta.grad().asnumpy()])
+    for others in found[1:]:
+        for one, other in zip(found[0], others):
+            numpy.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 REFUSED = {
     "must have 2 axes": lambda: made()(nd.ones((4, 6, 3, 3))),
     r"must have 6 channels .*, got \(4, 5\)": lambda: made()(nd.ones((4, 5))),
