@@ -149,15 +149,16 @@ def main():
     parser = argparse.ArgumentParser(
         prog="make wheelhouse", description="Download everything that set-up needs into a folder."
     )
-    parser.add_argument("--python", nargs="+", choices=PYTHONS, default=[THIS], metavar="3.x")
-    parser.add_argument("--platform", nargs="+", choices=list(PLATFORMS), default=[HERE], metavar="SYSTEM-MACHINE")
-    parser.add_argument("--out", type=Path, default=TOP / "build" / "wheelhouse", metavar="FOLDER")
+    pythons, platforms = "versions of Python (default: this one)", f"any of {', '.join(PLATFORMS)} (default: this one)"
+    parser.add_argument("--python", nargs="+", choices=PYTHONS, default=[THIS], metavar="3.x", help=pythons)
     parser.add_argument(
-        "--check", type=Path, metavar="FOLDER", help="only check a folder, for this Python and platform"
+        "--platform", nargs="+", choices=list(PLATFORMS), default=[HERE], metavar="SYSTEM-MACHINE", help=platforms
     )
-    parser.add_argument(
-        "--has", type=Path, metavar="FOLDER", help="exit with 0 if a folder is for them, without a check"
-    )
+    out = "where to put it (default: build/wheelhouse)"
+    parser.add_argument("--out", type=Path, default=TOP / "build" / "wheelhouse", metavar="FOLDER", help=out)
+    this = "for this Python and platform"
+    parser.add_argument("--check", type=Path, metavar="FOLDER", help=f"only check that a folder is complete and {this}")
+    parser.add_argument("--has", type=Path, metavar="FOLDER", help=f"exit with 0 if a folder is {this}, else 1")
     options = parser.parse_args()
     if options.has:
         sys.exit(0 if list_of(options.has).is_file() else 1)

@@ -123,7 +123,7 @@ def gives(formula: Formula, values: Values, value: Array) -> bool:
 
 
 def _fits(expected: Array, value: Array) -> bool:
-    """Whether `expected` can be repeated over the shape of a value."""
+    """Whether `expected` broadcasts to the shape of a value."""
     shape = (1,) * (value.ndim - expected.ndim) + expected.shape
     return len(shape) == value.ndim and all(n in (1, size) for n, size in zip(shape, value.shape))
 

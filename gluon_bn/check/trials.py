@@ -42,7 +42,7 @@ class Trial(NamedTuple):
         return self.X, self.gamma, self.beta, self.moving_mean, self.moving_var
 
     def moved(self, moving_mean: Array, moving_var: Array) -> Trial:
-        """The trial with these averages, in the shape of the old ones if they hold as many values."""
+        """The trial with these averages, reshaped like the old ones if they hold as many values."""
         mean, var = (
             new.reshape(old.shape) if new.size == old.size else new
             for new, old in ((moving_mean, self.moving_mean), (moving_var, self.moving_var))
@@ -51,7 +51,7 @@ class Trial(NamedTuple):
 
     @property
     def broadcasts(self) -> bool:
-        """Whether X can be computed with the averages."""
+        """Whether the averages broadcast with X."""
         return all(
             old.ndim == self.X.ndim and all(n in (1, size) for n, size in zip(old.shape, self.X.shape))
             for old in (self.moving_mean, self.moving_var)

@@ -9,7 +9,7 @@ from typing import Any, Tuple
 from mxnet import autograd, nd, np, sym
 from mxnet.ndarray import NDArray
 
-_traced = itertools.count()  # of the calls of trace
+_traced = itertools.count()  # numbers the calls of trace
 
 
 def batch_norm_native(
@@ -66,8 +66,8 @@ def trace(X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any, eps:
         X, gamma, beta, moving_mean, moving_var = (
             symbol.as_nd_ndarray() for symbol in (X, gamma, beta, moving_mean, moving_var)
         )
-    # See _not_a_variable. A compiled graph also adds where an array goes to many operators: each needs copies of its
-    # own, which the attribute keeps MXNet from merging. Where nothing else reads the array, they take no time.
+    # See _not_a_variable. A compiled graph also adds gradients if many operators read an array, so each needs its own
+    # copies; the attribute keeps MXNet from merging them. If nothing else reads the array, a copy takes no time.
     own = {'__of__': str(next(_traced))}
     X, gamma, beta = (sym.identity(symbol, attr=own) for symbol in (X, gamma, beta))
     # MXNet does not tell an extension's operator the mode either. Its dropout turns 1 into 0 or 2 in training, and

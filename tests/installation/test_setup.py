@@ -183,7 +183,7 @@ def test_set_up_uses_the_newest_complete_python(tree, tmp_path):
     assert make(tree, "newest", path=path).stdout == "python3\n"
     (tree / f"3.8-{platform.system().lower()}-{platform.machine()}.txt").touch()
     assert make(tree, "newest", f"WHEELHOUSE={tree}", path=path).stdout == "python3.8\n"
-    assert make(tree, "newest", f"WHEELHOUSE={tree}/none", path=path).stdout == "python3.14\n"  # is refused later
+    assert make(tree, "newest", f"WHEELHOUSE={tree}/none", path=path).stdout == "python3.14\n"  # refused later
     del path["python3"]
     assert make(tree, "newest", path=path).stdout == "python3.8\n"
 
@@ -312,7 +312,7 @@ def test_a_venv_that_was_changed_by_hand_is_repaired(tree):
 
 @pytest.mark.fault("a system's Python that was updated after set-up")
 def test_a_venv_is_remade_after_its_python_was_updated(tree):
-    python = on_this_machine("python3.8")  # up to 3.10, a .venv cannot be made anew by its own Python
+    python = on_this_machine("python3.8")  # up to 3.10, the Python in a .venv cannot remake it
     assert run(python, "-m", "venv", "--without-pip", ".venv", cwd=tree).returncode == 0
     ready = tree / ".venv" / "ready"
     ready.write_text("3.8.0\n")
