@@ -62,7 +62,8 @@ def find_files(root: Root = None, download: bool = True, dataset: DataSet = FASH
     for place in places:
         _search(place, dataset, found, tried)
     if download:
-        _download(places[0].folder if len(places) > 1 else None, dataset, found, tried)  # the last is the system's own
+        own = [place.folder for place in places if place.source not in ('the environment', 'the system')]
+        _download(own[0] if own else None, dataset, found, tried)
     else:
         tried.append(('download', ': not allowed by the caller'))
     missing = [name for name in dataset.files if name not in found]

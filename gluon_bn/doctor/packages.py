@@ -117,4 +117,7 @@ def check_fused(found: Answer | None = None) -> Result:
     text, error = found or ask("from gluon_bn.norm import status; print(status())")
     if error:
         return Result("fused path", False, error, "fix MXNet first, if it is not ok")
+    if text.startswith("none: "):  # a setting asks for what is unavailable
+        what, _, remedy = text[len("none: ") :].rpartition("; ")
+        return Result("fused path", False, what, remedy)
     return Result("fused path", True, text)

@@ -548,6 +548,16 @@ def test_a_cache_of_another_user_is_passed_over_with_a_warning(cache, dataset, t
     assert f"DataWarning: MXNet's cache, {cache}, cannot be read: Permission denied. Looking elsewhere." in errors
 
 
+def test_nothing_is_fetched_into_the_environment_that_all_users_share(dataset, server, tmp_path, monkeypatch):
+    monkeypatch.delenv('MXNET_HOME', raising=False)
+    monkeypatch.delenv('GLUON_BN_DATA', raising=False)
+    monkeypatch.setenv('HOME', '')
+    (tmp_path / 'environment').mkdir()
+    with pytest.raises(DataUnavailable, match='this user has no home folder'):
+        find_files(dataset=dataset('good'))
+    assert server.requests == [] and names(tmp_path / 'environment') == []
+
+
 @pytest.mark.fault('a read-only cache')
 def test_a_read_only_folder_is_named_before_anything_is_fetched(cache, dataset, server):
     cache.mkdir(parents=True)

@@ -218,6 +218,17 @@ def test_an_error_is_told_by_its_last_line():
     assert doctor.ask("print(1); raise OSError('so it is')") == Answer("", "OSError: so it is")
 
 
+def test_a_setting_that_asks_for_what_is_unavailable_is_wrong():
+    done = subprocess.run(
+        [sys.executable, "-m", "gluon_bn.doctor", "fused"],
+        env={**os.environ, "GLUON_BN_FUSED": "natve"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1 and "WRONG  GLUON_BN_FUSED must be native, portable or auto" in done.stdout
+    assert "to do: unset it for auto" in done.stdout
+
+
 def test_data_are_looked_for_and_never_downloaded(monkeypatch, tmp_path):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))
     monkeypatch.delenv("GLUON_BN_DATA", raising=False)
