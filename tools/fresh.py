@@ -123,16 +123,24 @@ class System:
             self.run("debootstrap", [*NAMESPACE, *bootstrap])
             cache.mkdir(parents=True, exist_ok=True)
             part = packed.with_suffix(f".{os.getpid()}.part")
-            self.run("pack the bare system", ["tar", "-cf", part, "-C", self.root, "."])
-            part.rename(packed)
+            try:
+                self.run("pack the bare system", ["tar", "-cf", part, "-C", self.root, "."])
+                part.rename(packed)
+            finally:
+                part.unlink(missing_ok=True)
         (self.root / "etc/apt/apt.conf.d/90host").write_text(apt_options())
 
     def remove(self):
-        """Delete the system. Raises: Failed if anything is mounted in it, because that would be deleted too."""
-        if f" {self.root}/" in Path("/proc/self/mountinfo").read_text():
+        """Delete the system. Raises: Failed if it cannot, or anything is mounted in it, which would be deleted too."""
+        mounted = str(self.root).replace(" ", r"\040")  # as mountinfo writes it
+        if f" {mounted}/" in Path("/proc/self/mountinfo").read_text():
             raise Failed(f"something is mounted below {self.root}: unmount it")
-        while self.root.exists():
+        for _ in range(100):
             shutil.rmtree(self.root, ignore_errors=True)  # an interrupted process may still be writing as it ends
+            if not self.root.exists():
+                return
+            time.sleep(0.1)
+        raise Failed(f"{self.root} cannot be deleted")
 
 
 def try_out(name, tests, record):
@@ -173,7 +181,10 @@ def try_out(name, tests, record):
     except Failed as failure:
         outcome = replace(outcome, failure=str(failure))
     finally:
-        system.remove()
+        try:
+            system.remove()
+        except Failed as failure:
+            outcome = replace(outcome, failure=outcome.failure or str(failure))
     return outcome
 
 
@@ -260,8 +271,9 @@ def main(argv=None):
         print(
             f"{done.system:13}  {done.python or '-':7}  {seconds:6}  {done.main_job:8}  {done.doctor:6}  {done.tests}"
         )
-    print(*(f"{done.system}: {done.failure}" for done in outcomes if done.failure), sep="\n", end="")
-    return 1 if any(done.failure for done in outcomes) else 0
+    failures = [f"{done.system}: {done.failure}" for done in outcomes if done.failure]
+    print("\n".join(failures), end="\n" if failures else "")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
