@@ -31,7 +31,8 @@ class BatchNorm(nn.HybridBlock):
 
     Parameters, each (1, d) or (1, c, 1, 1): gamma (initially 1) and beta (0) are learned;
     moving_mean (0) and moving_var (0) have no gradient, but are saved, loaded and moved to
-    a device like the others. Read one by `layer.moving_mean.data()`.
+    a device like the others. Read one by `layer.moving_mean.data()`, and keep it by `.copy()`: with
+    fused_batch_norm, the next training step may write to the same array.
 
     Raises: InputError for invalid sizes or constants, or an X that does not match them.
     Note: with fn=fused_batch_norm on the native path, hybridize() compiles it, alone or with the net
