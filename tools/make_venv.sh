@@ -60,8 +60,10 @@ case "${1:-}" in
 esac
 
 if [ -n "${1:-}" ]; then choose "$1"
-elif [ -e .venv/ready ] && behind=$(.venv/bin/python -c 'import os, sys
-print(os.path.realpath(sys.executable))' 2>/dev/null); then choose "$behind" # up to 3.10, venv would link a link to itself
+elif behind=$(.venv/bin/python -c 'import os, sys
+print(os.path.realpath(sys.executable))' 2>/dev/null); then
+    choose "$behind" # not .venv/bin/python: up to 3.10, venv would link it to itself
+    if [ -z "$python$incomplete$foreign" ]; then choose $pythons; fi
 else choose $pythons
 fi
 

@@ -58,7 +58,10 @@ def by_quantity(results: Sequence[Result]) -> List[Tuple[str, int]]:
 def by_exercise(results: Sequence[Result], most: Mapping[str, float]) -> List[Tuple[str, int]]:
     """The graded cells that lost points, and the number of students for each; unread answers do not count."""
     lost = [
-        name for result in results for name, points in result.points.items() if points and float(points) < most[name]
+        name
+        for result in results
+        for name, points in result.points.items()
+        if points and float(points) < most.get(name, 0)  # 0: graded with other exercises
     ]
     return _sorted(collections.Counter(lost))
 

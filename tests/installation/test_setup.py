@@ -2,6 +2,7 @@
 
 import ast
 import glob
+import hashlib
 import importlib.util
 import os
 import platform
@@ -321,6 +322,10 @@ def test_a_venv_is_remade_after_its_python_was_updated(tree):
     assert f"Making .venv with {os.path.realpath(python)} (3.8." in done.stdout
     assert "pip could not install the requirements" in done.stdout
     assert run(str(tree / ".venv" / "bin" / "python"), "-m", "pip", "--version").returncode == 0
+    # unfinished, it still keeps its Python, for which this wheelhouse is not
+    (tree / "3.7-any.txt").touch()
+    (tree / "SHA256SUMS").write_text(f"{hashlib.sha256().hexdigest()}  3.7-any.txt\n")
+    assert "not for 3.8 on " in make(tree, ".venv/ready", f"WHEELHOUSE={tree}").stdout
 
 
 @pytest.mark.fault("a clone that cannot be written")
