@@ -7,7 +7,6 @@ Without arguments, it writes the table in docs/reach.md from docs/reach.jsonl, w
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import platform
@@ -118,8 +117,7 @@ def table(records):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and say whether the page is up to date")
+    parser = block.parser(__doc__)
     parser.add_argument("--proved", metavar="WHAT", help=f"add a record: {', '.join(PROOFS)}, or something else")
     parser.add_argument("--setting", default="", help="with --proved: the kind of system, for example container")
     parser.add_argument("--emulated", action="store_true", help="with --proved: the processor was emulated")

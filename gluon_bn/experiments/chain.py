@@ -84,12 +84,6 @@ def decrease_by_measure(weights: Array, decrease: float = 0.1, x: float = 1.0) -
     return change(x, weights, step_for(decrease, x, weights))[1]
 
 
-def draw_weights(depth: int, spread: float, seed: int) -> Array:
-    """Weights (depth,) around 1: 1 + spread * Gaussian."""
-    weights: Array = 1 + spread * numpy.random.RandomState(seed).randn(depth)
-    return weights
-
-
 def change(x: float, weights: Array, step: float) -> Tuple[float, float]:
     """The decrease of y by one step: (predicted to first order, actual)."""
     g = gradient(x, weights)
