@@ -47,7 +47,8 @@ def main(argv=None):
     parser.add_argument("--check", action="store_true", help="write nothing, and fail as described above")
     limit = "time limit per notebook (default 300, for two cores); all together may take four times as long"
     parser.add_argument("--budget", type=int, default=300, metavar="SECONDS", help=limit)
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
+    jobs = "notebooks at a time, 1 to 8 (default 1)"
+    parser.add_argument("--jobs", type=int, default=1, choices=range(1, 9), metavar="N", help=jobs)
     parser.add_argument("names", nargs="*", metavar="NAME", help="beginning of a notebook's name (default: all)")
     arguments = parser.parse_args(argv)
     found = names()
