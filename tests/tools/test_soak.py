@@ -20,15 +20,19 @@ kept = []
 """
 WORK = """
 gluon_bn.batch_norm = wrong
-soak.work(soak.Part("batch_norm", seconds=1), hang=10)
+soak.work(soak.Part("batch_norm", seconds=1), hang={hang})
 """
 
 
-def work(wrong):
+def work(wrong, hang=60):
     """Soak, in a process of its own, a function that is wrong."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
     return subprocess.run(
-        [sys.executable, "-c", HEAD + wrong + WORK], env=environment, text=True, capture_output=True, check=False
+        [sys.executable, "-c", HEAD + wrong + WORK.format(hang=hang)],
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
     )
 
 
@@ -41,10 +45,13 @@ def judged(wrong):
 @pytest.mark.slow
 @pytest.mark.fault("a training loop that hangs")
 def test_a_hang_ends_and_shows_where_it_is():
-    done = work("""
+    done = work(
+        """
 def wrong(*arrays):
     time.sleep(1000)
-""")
+""",
+        hang=10,
+    )
     assert done.returncode == 1 and "Timeout" in done.stderr and "in wrong" in done.stderr
 
 
