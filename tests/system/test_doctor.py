@@ -293,7 +293,8 @@ MODULES_OF_UNIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
 def test_the_doctor_runs_on_windows_without_unix_modules(bare, tmp_path):
     (site,) = tmp_path.glob("bare/lib/python*/site-packages")
-    (site / "sitecustomize.py").write_text(
+    (site / "windows.pth").write_text("import windows\n")  # Debian's Python has a sitecustomize.py of its own
+    (site / "windows.py").write_text(
         "import platform, sys\n"
         f"sys.modules.update(dict.fromkeys({MODULES_OF_UNIX}))\n"
         "platform.system, platform.machine = lambda: 'Windows', lambda: 'AMD64'\n"
