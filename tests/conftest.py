@@ -1,6 +1,8 @@
 """Every test starts with fixed seeds and on one of MXNet's two fronts."""
 
+import shutil
 import signal
+from pathlib import Path
 
 import mxnet as mx
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import settings
 
 from gluon_bn.training import seed_everything
 
+TOP = Path(__file__).resolve().parents[1]
 pytest_plugins = ["faults"]
 # The same examples each time, so that a failure is the change's; `--hypothesis-profile=explore` looks elsewhere.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
@@ -41,3 +44,15 @@ def front(request):
         mx.npx.reset_np()
     else:
         yield mx.nd
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of what `make` needs, so that this checkout's .venv is left alone."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(str(TOP / name), str(tree))
+    for name in ("requirements", "tools", "gluon_bn"):
+        shutil.copytree(str(TOP / name), str(tree / name), ignore=shutil.ignore_patterns("__pycache__"))
+    return tree

@@ -232,7 +232,7 @@ def _line(view: View) -> Optional[Tuple[Array, Array]]:
     x, y = view.trial.X, view.X_hat
     if y.shape != x.shape or not numpy.isfinite(y).all():
         return None
-    axes = tuple(i for i in range(x.ndim) if i != 1)
+    axes = view.right['axes']
     x_mean, y_mean = x.mean(axes, keepdims=True), y.mean(axes, keepdims=True)
     slope: Array = ((x - x_mean) * y).sum(axes, keepdims=True) / ((x - x_mean) ** 2).sum(axes, keepdims=True)
     if not slope.all() or not same(y, slope * (x - x_mean) + y_mean, rtol=2e-3, atol=2e-3):
@@ -251,8 +251,7 @@ def _centred(view: View, line: Tuple[Array, Array]) -> bool:
 
 def _around(view: View, line: Tuple[Array, Array]) -> bool:
     """Whether the variance is also about this centre."""
-    axes = tuple(i for i in range(view.trial.X.ndim) if i != 1)
-    expected = ((view.trial.X - line[0]) ** 2).mean(axes, keepdims=True) + view.trial.eps
+    expected = ((view.trial.X - line[0]) ** 2).mean(view.right['axes'], keepdims=True) + view.trial.eps
     return same(line[1] ** 2, expected, rtol=5e-3, atol=5e-3)
 
 

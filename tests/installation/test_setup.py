@@ -72,18 +72,6 @@ def test_without_mxnet_a_name_points_to_the_doctor():
     assert "python -m gluon_bn doctor" in done.stdout
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """A copy of what `make` needs, so that this checkout's .venv is left alone."""
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
-        shutil.copy(str(TOP / name), str(tree))
-    for name in ("requirements", "tools", "gluon_bn"):
-        shutil.copytree(str(TOP / name), str(tree / name), ignore=shutil.ignore_patterns("__pycache__"))
-    return tree
-
-
 def test_the_installed_package_is_found_from_the_folder_above_a_clone_of_its_name(tree, tmp_path):
     clone = tree.rename(tmp_path / "gluon_bn")
     shutil.copy(str(TOP / "README.md"), str(clone))

@@ -1,15 +1,12 @@
 """A wheelhouse: which ones set-up refuses, and that it refuses before it makes anything."""
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import wheelhouse
 
-TOP = Path(__file__).resolve().parents[2]
 WHEEL = "tqdm-4.70.1-py3-none-any.whl"
 
 
@@ -25,14 +22,8 @@ def folder(tmp_path):
     return folder
 
 
-def set_up(folder, tmp_path):
+def set_up(folder, tree):
     """Run `make compare` from the wheelhouse in a copy of what set-up needs; return its output."""
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
-        shutil.copy(str(TOP / name), str(tree))
-    for name in ("requirements", "tools", "gluon_bn"):
-        shutil.copytree(str(TOP / name), str(tree / name), ignore=shutil.ignore_patterns("__pycache__"))
     command = ["make", f"WHEELHOUSE={folder}", f"PYTHON={sys.executable}", "compare"]
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=120)
@@ -50,11 +41,11 @@ def test_a_complete_wheelhouse_is_accepted_and_agrees_with_sha256sum(folder):
 @pytest.mark.fault("a damaged or missing file in a wheelhouse")
 @pytest.mark.parametrize("name", [WHEEL, f"{wheelhouse.DATA}/t10k-labels-idx1-ubyte.gz"])
 @pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_a_damaged_file_is_refused_by_name_before_anything_is_made(folder, tmp_path, name, damage):
+def test_a_damaged_file_is_refused_by_name_before_anything_is_made(folder, tree, name, damage):
     (folder / name).unlink()
     if damage == "changed":
         (folder / name).write_bytes(b"a wheeL")
-    said = set_up(folder, tmp_path)
+    said = set_up(folder, tree)
     assert f"{folder} is damaged: {name}: missing, changed or not in SHA256SUMS; copy it again" in said
 
 
@@ -76,11 +67,11 @@ def test_a_folder_without_a_list_is_refused(folder, content, said):
 
 
 @pytest.mark.fault("a wheelhouse for another Python")
-def test_a_wheelhouse_for_another_python_names_those_it_supports(folder, tmp_path):
+def test_a_wheelhouse_for_another_python_names_those_it_supports(folder, tree):
     (folder / f"{wheelhouse.THIS}-{wheelhouse.HERE}.txt").rename(folder / "3.7-linux-x86_64.txt")
     (folder / "3.7-darwin-x86_64.txt").touch()
     wheelhouse.list_files(folder)
-    said = set_up(folder, tmp_path)
+    said = set_up(folder, tree)
     assert "is for Python 3.7 on darwin-x86_64, 3.7 on linux-x86_64" in said and "PYTHON=" in said
     assert f"not for {wheelhouse.THIS} on {wheelhouse.HERE}" in said
 
