@@ -41,7 +41,7 @@ test-portable: .venv/ready ## the fast tests of the layer and of training, witho
 test-pythons: .venv/ready ## the fast tests on every Python from 3.8 to 3.14
 	$(py) -m nox -f tools/noxfile.py $(ARGS)
 
-test-fresh: .venv/ready  ## the README's commands on bare systems: ARGS="12 13 forky", --tests, --record; needs root and debootstrap
+test-fresh: .venv/ready  ## the README's commands on bare systems: ARGS="12 13 forky --tests --notebooks --record"; needs root, debootstrap
 	$(py) tools/fresh.py $(ARGS)
 
 test-container: .venv/ready ## build the container and use it: ARGS="-k amd64" (or arm64); needs root, debootstrap and buildah

@@ -1,8 +1,9 @@
-"""Try the README's commands on bare Debian systems:  python tools/fresh.py [12] [13] [forky] [--tests] [--record]
+"""Try the README's commands on bare Debian systems:  python tools/fresh.py [SYSTEM ...] [OPTIONS]
 
-For each system, debootstrap makes a minimal one in build/fresh, and apt-get installs what the README says. An
-unprivileged user clones this clone's last commit, and runs a small main job and `make doctor`; with --tests, also
-`make test`. --record adds the outcomes to docs/reach.jsonl, and updates the table in docs/reach.md.
+SYSTEM is 12, 13 or forky. For each, debootstrap makes a minimal system in build/fresh, and apt-get installs what the
+README says. An unprivileged user clones this clone's last commit, and runs a small main job and `make doctor`; with
+--tests, also `make test`; with --notebooks, also all notebooks, on copies. --record adds the outcomes to
+docs/reach.jsonl, and updates the table in docs/reach.md.
 
 The systems use this machine's apt mirror, apt options and pip settings. This needs root, because it mounts file
 systems; all mounts are in separate namespaces, which end with the command.
@@ -61,6 +62,7 @@ class Outcome:
     main_job: str = "-"
     doctor: str = "-"
     tests: str = "-"
+    notebooks: str = "-"
     failure: str = ""
 
 
@@ -143,7 +145,7 @@ class System:
         raise Failed(f"{self.root} cannot be deleted")
 
 
-def try_out(name, tests, record):
+def try_out(name, tests, notebooks, record):
     """Try a system, and return its Outcome."""
     system, outcome = System(SYSTEMS[name]), Outcome(f"Debian {name}")
     clone = system.root / "home/reader/gluon_bn"
@@ -178,6 +180,11 @@ def try_out(name, tests, record):
             log = system.log.read_text(errors="replace")
             outcome = replace(outcome, tests=re.findall(r"^=+ (.*\d passed.*) in .*=$", log, re.MULTILINE)[-1])
             proven("fast tests")
+        if notebooks:
+            outcome = replace(outcome, notebooks="FAILED")
+            system.inside("the notebooks", "make notebooks ARGS='--check --budget 1200'")  # a system may be slow
+            outcome = replace(outcome, notebooks="ok")
+            proven("notebooks")
     except Failed as failure:
         outcome = replace(outcome, failure=str(failure))
     finally:
@@ -249,6 +256,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)} (default: all)")
     parser.add_argument("--tests", action="store_true", help="also run the fast tests")
+    parser.add_argument("--notebooks", action="store_true", help="also run the notebooks, on copies")
     parser.add_argument("--record", action="store_true", help="add the outcomes to docs/reach.jsonl")
     arguments = parser.parse_args(argv)
     unknown = [name for name in arguments.systems if name not in SYSTEMS]
@@ -259,17 +267,19 @@ def main(argv=None):
         return 1
     try:
         with terminated_as_interrupted():
-            outcomes = [try_out(name, arguments.tests, arguments.record) for name in arguments.systems or SYSTEMS]
+            options = arguments.tests, arguments.notebooks, arguments.record
+            outcomes = [try_out(name, *options) for name in arguments.systems or SYSTEMS]
     except KeyboardInterrupt:
         print("Interrupted. The system is deleted.", file=sys.stderr)
         return 130
     if arguments.record:
         reach.main([])
-    print("system         Python   set-up  main job  doctor  tests")
+    print("system         Python   set-up  main job  doctor  notebooks  tests")
     for done in outcomes:
         seconds = f"{done.setup_seconds:.0f} s" if done.setup_seconds else "FAILED"
         print(
-            f"{done.system:13}  {done.python or '-':7}  {seconds:6}  {done.main_job:8}  {done.doctor:6}  {done.tests}"
+            f"{done.system:13}  {done.python or '-':7}  {seconds:6}  {done.main_job:8}  {done.doctor:6}  "
+            f"{done.notebooks:9}  {done.tests}"
         )
     failures = [f"{done.system}: {done.failure}" for done in outcomes if done.failure]
     print("\n".join(failures), end="\n" if failures else "")
