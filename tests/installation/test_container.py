@@ -53,13 +53,13 @@ class Container:
         assert done.returncode == 0, (words, done.stdout[-3000:])
         return done.stdout
 
-    def words(self, *command):
-        mounts = [*self.mounts, "--volume", f"{self.runs}:{HOME}/runs"]
-        return [*self.command, "run", "--isolation", "chroot", "--network", "host", *mounts, self.name, "--", *command]
+    def words(self, *command, user="reader"):
+        options = ["--isolation", "chroot", "--network", "host", "--user", user, *self.mounts]
+        return [*self.command, "run", *options, "--volume", f"{self.runs}:{HOME}/runs", self.name, "--", *command]
 
-    def run(self, *command, inside=()):
+    def run(self, *command, inside=(), user="reader"):
         done = subprocess.run(
-            [*inside, *self.words(*command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*inside, *self.words(*command, user=user)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
@@ -137,3 +137,13 @@ def wait_for_token(server, log):
             return found[1]
         time.sleep(0.2)
     raise AssertionError(log.read_text()[-3000:])
+
+
+def test_another_user_who_owns_the_files_can_update_the_environment(container):
+    """As in a dev container on Linux, where the user gets the number of the host's user."""
+    container.run(
+        "sh", "-c", "find . -path ./.venv -prune -o -path ./runs -prune -o -exec chown 1234:1234 {} +", user="root"
+    )
+    container.run(".venv/bin/python", "-m", "pip", "uninstall", "-q", "-y", "gluon_bn", user="1234:1234")
+    said = container.run("env", "HOME=/tmp", "sh", "-c", "make .venv/ready && make doctor", user="1234:1234")
+    assert re.search("^fused path +ok +native", said, re.MULTILINE)
