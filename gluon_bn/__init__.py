@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "batch_norm": "norm",
     "fused_batch_norm": "norm",
+    "sync_batch_norm": "norm",
     "BatchNorm": "norm",
     "lenet": "model",
     "load_data_fashion_mnist": "data",
@@ -34,6 +35,7 @@ __all__ = [
     "lenet",
     "load_data_fashion_mnist",
     "load_parameters",
+    "sync_batch_norm",
     "train",
 ]
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from .comparison import compare
     from .data import load_data_fashion_mnist
     from .model import lenet
-    from .norm import BatchNorm, batch_norm, fused_batch_norm
+    from .norm import BatchNorm, batch_norm, fused_batch_norm, sync_batch_norm
     from .training import estimate_statistics, evaluate_accuracy, load_parameters, train
 
 

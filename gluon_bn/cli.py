@@ -14,7 +14,10 @@ from .system.settings import check_before_mxnet
 from .system.terminal import open_standard_files, output, terminated_as_interrupted, warnings_in_a_line
 from .system.unexpected import describe_and_keep
 
-NORM_NAMES = 'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), gluon (gluon.nn.BatchNorm)'
+NORM_NAMES = (
+    'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), sync (sync_batch_norm), '
+    'gluon (gluon.nn.BatchNorm)'
+)
 
 # The package's name for an argument in its errors, and the option that sets it.
 OPTIONS = {

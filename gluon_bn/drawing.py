@@ -21,6 +21,7 @@ COLORS = {
     'scratch': '#0072B2',
     'portable': '#56B4E9',
     'fused': '#009E73',
+    'sync': '#E69F00',
     'gluon': '#D55E00',
     'torch': '#CC79A7',
 }
@@ -29,6 +30,7 @@ LABELS = {
     'scratch': 'batch_norm',
     'portable': 'fused_batch_norm, portable',
     'fused': 'fused_batch_norm',
+    'sync': 'sync_batch_norm',
     'gluon': 'gluon.nn.BatchNorm',
     'torch': 'PyTorch',
 }

@@ -10,7 +10,7 @@ from .system import before_mxnet  # noqa: F401  must come first: see that module
 from mxnet.gluon import Block, nn
 
 from .errors import InputError
-from .norm import BatchNorm, batch_norm, choose, fused_batch_norm
+from .norm import BatchNorm, batch_norm, choose, fused_batch_norm, sync_batch_norm
 from .system.arguments import check_count, look_up
 
 POOLS = {'max': nn.MaxPool2D, 'avg': nn.AvgPool2D}
@@ -22,6 +22,7 @@ NORMS: Dict[str, Optional[Norm]] = {
     'none': None,
     'scratch': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=batch_norm),
     'fused': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=fused_batch_norm),
+    'sync': lambda num_features, num_dims: BatchNorm(num_features, num_dims, fn=sync_batch_norm),
     'gluon': lambda num_features, num_dims: nn.BatchNorm(),  # infers its sizes from the first input
 }
 
@@ -31,8 +32,9 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
 
         X -> [conv 5x5 -> norm -> sigmoid -> pool 2x2] x 2 -> [dense -> norm -> sigmoid] x 2 -> dense
 
-    norm: 'none'; 'scratch' or 'fused', this package's layer; 'gluon', Gluon's layer; or a
-    function (num_features, num_dims) -> Block, called for 6 and 16 channels, 120 and 84 units.
+    norm: 'none'; 'scratch' or 'fused', this package's layer; 'sync', the same for workers that train together;
+    'gluon', Gluon's layer; or a function (num_features, num_dims) -> Block, called for 6 and 16 channels, 120 and
+    84 units.
     pool: 'max' or 'avg'.
 
     Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized. With

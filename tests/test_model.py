@@ -89,7 +89,9 @@ def test_every_norm_starts_from_the_same_weights(norm):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="norm must be one of 'none', 'scratch', 'fused', 'gluon', or .*; got 'batch'"):
+    with pytest.raises(
+        ValueError, match="norm must be one of 'none', 'scratch', 'fused', 'sync', 'gluon', or .*; got 'batch'"
+    ):
         lenet("batch")
     with pytest.raises(ValueError, match="num_classes must be a whole number of at least 1, got 0"):
         lenet(num_classes=0)

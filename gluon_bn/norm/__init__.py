@@ -6,6 +6,7 @@ from .fused import choose, fused_batch_norm, status
 from .layer import BatchNorm
 from .native import NativeError
 from .portable import batch_norm_portable
+from .sync import sync_batch_norm
 
 __all__ = [
     "BatchNorm",
@@ -16,4 +17,5 @@ __all__ = [
     "choose",
     "fused_batch_norm",
     "status",
+    "sync_batch_norm",
 ]

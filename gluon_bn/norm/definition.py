@@ -68,13 +68,21 @@ def sqrt(x: NDArray) -> NDArray:
 
 
 def check_input(
-    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+    X: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    moving_mean: NDArray,
+    moving_var: NDArray,
+    eps: float,
+    momentum: float,
+    least: int = 2,
 ) -> None:
     """Refuse arguments that batch normalization cannot use; the error names the argument.
 
-    Raises: InputError if X is not an MXNet float array of rank 2 or 4, is empty, or has only one
-    value per channel in training; if another array does not match X's channels, dtype or
+    Raises: InputError if X is not an MXNet float array of rank 2 or 4, is empty, or has too few
+    values per channel in training; if another array does not match X's channels, dtype or
     front; if eps or momentum is out of range (`check_constants`).
+    least: the least number of values per channel in training; 1 for a share of a minibatch.
     """
     check_array(X)
     shape, dtype = X.shape, numpy.dtype(X.dtype)
@@ -107,7 +115,7 @@ def check_input(
                 name,
             )
     check_constants(eps, momentum)
-    if shape[0] * math.prod(shape[2:]) == 1 and autograd.is_training():
+    if shape[0] * math.prod(shape[2:]) < least and autograd.is_training():
         raise InputError(
             f'must hold more than one value per channel in training, got {shape}; its variance is 0 and '
             'nothing can be learned: use a larger batch, or prediction mode',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Callable, Optional, Tuple
 
 import numpy
 from mxnet import autograd, nd, np
@@ -10,9 +10,19 @@ from mxnet.ndarray import NDArray
 
 from .definition import blend
 
+# (n, K, mean - K, var) of a share -> (mean, mean - K, var) of the whole minibatch; arrays of shape (1, c)
+Merge = Callable[[int, NDArray, NDArray, NDArray], Tuple[NDArray, NDArray, NDArray]]
+
 
 def batch_norm_portable(
-    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+    X: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    moving_mean: NDArray,
+    moving_var: NDArray,
+    eps: float,
+    momentum: float,
+    merge: Optional[Merge] = None,
 ) -> Tuple[NDArray, NDArray, NDArray]:
     """`batch_norm` in fast MXNet operators, on any device and in any dtype.
 
@@ -27,6 +37,8 @@ def batch_norm_portable(
     measures it on a CPU). Here such products sum over a channel and spread one value over
     a channel: each is the gradient of the other.
 
+    merge: replaces the minibatch's mean and variance, for `sync_batch_norm`.
+
     Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
     """
     arrays = [X, gamma, beta, moving_mean, moving_var]
@@ -36,14 +48,21 @@ def batch_norm_portable(
     if is_half:
         arrays = [array.astype('float32') for array in arrays]
     X, gamma, beta, moving_mean, moving_var = arrays
-    Y, mean, var = standardize(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    Y, mean, var = standardize(X, gamma, beta, moving_mean, moving_var, eps, momentum, merge)
     if is_half:
         Y, mean, var = (array.astype('float16') for array in (Y, mean, var))
     return (Y.as_np_ndarray(), mean.as_np_ndarray(), var.as_np_ndarray()) if is_np else (Y, mean, var)
 
 
 def standardize(
-    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+    X: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    moving_mean: NDArray,
+    moving_var: NDArray,
+    eps: float,
+    momentum: float,
+    merge: Optional[Merge] = None,
 ) -> Tuple[NDArray, NDArray, NDArray]:
     m, c = X.shape[:2]
     s = X.size // (m * c)  # the pixels of a plane; 1 for X (m, d)
@@ -69,10 +88,13 @@ def standardize(
         D = nd.elemwise_sub(X_planes, spread(K))
         mean = total(D) / n  # only K's rounding error, but the gradient flows through it
         var = total(nd.square(D)) / n - nd.square(mean)
+        whole = K + mean
+        if merge:
+            whole, mean, var = merge(n, K, mean, var)
         scale = gamma_row / nd.sqrt(var + eps)
         shift = beta_row - mean * scale
         with autograd.pause():
-            moving_mean = blend(moving_mean, (K + mean).reshape(gamma.shape), momentum)
+            moving_mean = blend(moving_mean, whole.reshape(gamma.shape), momentum)
             moving_var = blend(moving_var, var.reshape(gamma.shape), momentum)
     Y = nd.elemwise_add(nd.elemwise_mul(D, spread(scale)), spread(shift))
     return Y.reshape(X.shape), moving_mean, moving_var

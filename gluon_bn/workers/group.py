@@ -1,0 +1,122 @@
+"""A group of workers and its one operation, in which each member learns the values of all."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, TypeVar
+
+import numpy
+
+if TYPE_CHECKING:
+    Array = numpy.ndarray[Any, Any]
+Result = TypeVar('Result')
+_of_this_thread = threading.local()
+
+
+class Group(ABC):
+    """A member of a group of `size` workers, which is number `rank` of them, from 0."""
+
+    rank: int
+    size: int
+
+    @abstractmethod
+    def gather(self, values: Array) -> Array:
+        """Return the values (float64) of all members, in the order of their ranks: one round trip.
+
+        Every member must call this equally often, with arrays of the same shape.
+        """
+
+    def broadcast(self, values: Array) -> Array:
+        """Return the values of member 0; the others give an array of the same shape."""
+        first: Array = self.gather(values)[0]
+        return first
+
+    def share(self, examples: int) -> slice:
+        """Return which of the examples of a minibatch are this member's: as many as the others', give or take one."""
+        return slice(self.rank * examples // self.size, (self.rank + 1) * examples // self.size)
+
+
+class Alone(Group):
+    """A group of one: its member has the whole of every minibatch."""
+
+    rank, size = 0, 1
+
+    def gather(self, values: Array) -> Array:
+        gathered: Array = values[None]
+        return gathered
+
+
+class Threads(Group):
+    """A group whose members are threads of this process: `Threads.run(4, work)` calls work(member) in four threads.
+
+    outer: the group of which this process is itself a member; ranks then count the threads of all its processes.
+    """
+
+    def __init__(self, thread: int, meeting: _Meeting, outer: Optional[Group]) -> None:
+        processes, process = (outer.size, outer.rank) if outer else (1, 0)
+        self.thread, self.meeting = thread, meeting
+        self.rank, self.size = process * meeting.threads + thread, processes * meeting.threads
+
+    @staticmethod
+    def run(threads: int, work: Callable[[Threads], Result], outer: Optional[Group] = None) -> List[Result]:
+        """Call work(member) in so many threads, and return their results. Raises: the first error of a thread."""
+        meeting = _Meeting(threads, outer)
+
+        def joined_work(thread: int) -> Result:
+            member = Threads(thread, meeting, outer)
+            try:
+                with joined(member):
+                    return work(member)
+            except BaseException as error:
+                meeting.errors.append(error)
+                meeting.barrier.abort()  # the others would wait for ever
+                raise
+
+        with ThreadPoolExecutor(threads) as pool:
+            futures = [pool.submit(joined_work, thread) for thread in range(threads)]
+        for error in sorted(meeting.errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+            raise error
+        return [future.result() for future in futures]
+
+    def gather(self, values: Array) -> Array:
+        meeting = self.meeting
+        meeting.given[self.thread] = values
+        meeting.barrier.wait()  # the last thread to arrive calls _Meeting.exchange first
+        gathered: Array = meeting.gathered
+        return gathered
+
+
+class _Meeting:
+    """Where the threads of a process meet. A thread can give new values only after all have read the old ones."""
+
+    def __init__(self, threads: int, outer: Optional[Group]) -> None:
+        self.threads, self.outer = threads, outer
+        self.given: List[Any] = [None] * threads
+        self.gathered: Any = None
+        self.errors: List[BaseException] = []
+        self.barrier = threading.Barrier(threads, self.exchange)
+
+    def exchange(self) -> None:
+        # a new array each time: a thread may still hold the one before
+        mine = numpy.array(self.given, 'float64')
+        self.gathered = mine if self.outer is None else self.outer.gather(mine).reshape((-1, *mine.shape[1:]))
+
+
+def current() -> Optional[Group]:
+    """Return the group that this thread has joined; None outside any."""
+    group: Optional[Group] = getattr(_of_this_thread, 'group', None)
+    return group
+
+
+@contextlib.contextmanager
+def joined(group: Optional[Group]) -> Iterator[None]:
+    """Let `sync_batch_norm` in this thread use the statistics of this group."""
+    before = current()
+    _of_this_thread.group = group
+    try:
+        yield
+    finally:
+        _of_this_thread.group = before
