@@ -22,13 +22,18 @@ def report(wrong, right=""):
 def update(page, name, content, check=False):
     """Put content between the marks, and return a list of complaints: that marks are missing, or, with check, which
     writes nothing, that the content is not up to date."""
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    start, end = marks = f"<!-- {name} -->", f"<!-- /{name} -->"
     text = page.read_text(encoding="utf-8")
-    if start not in text or end not in text:
+    if not all(mark in text for mark in marks):
         return [f"{page.name} has no place for this: {start} and {end}"]
-    new = text[: text.index(start) + len(start)] + "\n" + content + text[text.index(end) :]
-    if check and new != text:
+    old = current(page, name)
+    if check and content != old:
         return [f"the part below {start} in {page.name} is not up to date; run python tools/{name}.py"]
-    if new != text:
-        page.write_text(new, encoding="utf-8")
+    if content != old:
+        page.write_text(text.replace(f"{start}\n{old}{end}", f"{start}\n{content}{end}"), encoding="utf-8")
     return []
+
+
+def current(page, name):
+    """Return what stands between the marks."""
+    return page.read_text(encoding="utf-8").split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0]

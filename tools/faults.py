@@ -16,7 +16,6 @@ from pathlib import Path
 import block
 
 TOP = Path(__file__).resolve().parent.parent
-START, END = "<!-- faults -->", "<!-- /faults -->"
 
 
 def main(argv=None):
@@ -28,12 +27,10 @@ def main(argv=None):
         notes = json.loads(arguments.notes.read_text(encoding="utf-8"))
     except FileNotFoundError:
         parser.error(f"{arguments.notes} does not exist: `make faults` runs the tests that write it")
-    text = arguments.page.read_text(encoding="utf-8")
-    start, end = text.index(START) + len(START) + 1, text.index(END)
-    old, new = text[start:end].splitlines(), table(notes)
+    old, new = block.current(arguments.page, "faults").splitlines(), table(notes)
     wrong = [f"{test}: {note['outcome']}" for test, note in notes.items() if note["outcome"] == "failed"]
     if not arguments.check:
-        arguments.page.write_text(text[:start] + "\n".join([*new, text[end:]]), encoding="utf-8")
+        wrong += block.update(arguments.page, "faults", "".join(f"{row}\n" for row in new))
     elif len(new) != len(old) or any(row not in old and "(skipped" not in row for row in new):
         wrong.append(f"the table in {arguments.page} differs from {arguments.notes}: `make faults` writes it")
     return block.report(wrong, f"{sum(tries(note) for note in notes.values())} faults, none of which did harm")
