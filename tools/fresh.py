@@ -176,7 +176,7 @@ def try_out(name, tests, notebooks, record):
         outcome = replace(outcome, doctor="ok")
         if tests:
             outcome = replace(outcome, tests="FAILED")
-            system.inside("make test", "make test")
+            system.inside("make test", f"make test JOBS={tests}")
             log = system.log.read_text(errors="replace")
             outcome = replace(outcome, tests=re.findall(r"^=+ (.*\d passed.*) in .*=$", log, re.MULTILINE)[-1])
             proven("fast tests")
@@ -256,6 +256,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)} (default: all)")
     parser.add_argument("--tests", action="store_true", help="also run the fast tests")
+    parser.add_argument("--jobs", default="auto", help="the number of tests at a time (default: one per core)")
     parser.add_argument("--notebooks", action="store_true", help="also run the notebooks, on copies")
     parser.add_argument("--record", action="store_true", help="add the outcomes to docs/reach.jsonl")
     arguments = parser.parse_args(argv)
@@ -267,7 +268,7 @@ def main(argv=None):
         return 1
     try:
         with terminated_as_interrupted():
-            options = arguments.tests, arguments.notebooks, arguments.record
+            options = arguments.jobs if arguments.tests else "", arguments.notebooks, arguments.record
             outcomes = [try_out(name, *options) for name in arguments.systems or SYSTEMS]
     except KeyboardInterrupt:
         print("Interrupted. The system is deleted.", file=sys.stderr)
