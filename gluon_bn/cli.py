@@ -29,7 +29,6 @@ OPTIONS = {
     'norms': '--norms',
     'seeds': '--seeds',
     'jobs': '--jobs',
-    'workers': '--workers',
     'out': '--out',
     'root': '--data',
     'resume': '--resume',
@@ -94,13 +93,6 @@ def _parser() -> argparse.ArgumentParser:
         help='for initial weights and minibatches (default: 0)',
     )
     _add_training(command)
-    command.add_argument(
-        '--workers',
-        type=_whole,
-        default=1,
-        metavar='N',
-        help='processes that share every minibatch; --norm sync also shares its statistics (default: 1)',
-    )
     command.set_defaults(
         jobs=1,
         defaults={'norms': ('fused',), 'seeds': (0,)},
@@ -201,14 +193,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     else:
         configuration = Configuration(**{**vars(arguments).get('defaults', {}), **given})
     _say_what_is_taken_instead(arguments)
-    content, out = compare(
-        configuration,
-        arguments.out,
-        arguments.data,
-        jobs=arguments.jobs,
-        resume=arguments.resume,
-        workers=getattr(arguments, 'workers', 1),
-    )
+    content, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs, resume=arguments.resume)
     summary = Summary.of(content)
     failed, stopped = failures(summary), summary.interrupted
     if summary.results:

@@ -1,5 +1,6 @@
 """Every test starts with fixed seeds and on one of MXNet's two fronts."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -8,6 +9,7 @@ import mxnet as mx
 import pytest
 from hypothesis import settings
 
+from gluon_bn.data import minibatches
 from gluon_bn.training import seed_everything
 
 TOP = Path(__file__).resolve().parents[1]
@@ -33,6 +35,36 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def seeds():
     seed_everything(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def found_once():
+    """Unpacks and verifies Fashion-MNIST once: this takes a third of a second, and over a hundred tests load it."""
+    find, found = minibatches.find_files, {}
+
+    def find_files(root=None, download=True):
+        where = (download, *map(os.environ.get, ("GLUON_BN_DATA", "MXNET_HOME", "HOME")))
+        if root is not None:
+            return find(root, download)
+        if where not in found:
+            found[where] = find(None, download)
+        return found[where]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minibatches, "find_files", find_files)
+        yield
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param((0,), id="one seed"),
+        pytest.param((0, 1, 2), id="three seeds", marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
+)
+def training_seeds(request):
+    """The seeds from which a claim about training is asserted."""
+    return request.param
 
 
 @pytest.fixture(params=["nd", "np"])

@@ -1,9 +1,13 @@
-"""A process without root's rights."""
+"""A process, or this thread for a while, without root's rights."""
 
+import contextlib
+import ctypes
 import os
 import shutil
 
 import pytest
+
+CAPABILITIES = {'dac_override': 1, 'dac_read_search': 2}  # as in <linux/capability.h>
 
 
 def without(*rights):
@@ -13,3 +17,20 @@ def without(*rights):
     if not shutil.which('setpriv'):
         pytest.skip('root, and no setpriv on this machine')
     return ('setpriv', f'--bounding-set={",".join(f"-{right}" for right in rights)}')
+
+
+@contextlib.contextmanager
+def deprived(*rights):
+    """This thread without these rights, which it gets back at the end."""
+    libc = ctypes.CDLL(None)
+    header, rows = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3; this thread
+    if libc.capget(header, rows):
+        pytest.skip('the rights of a thread cannot be read on this machine')
+    effective = rows[0]
+    rows[0] &= ~sum(1 << CAPABILITIES[right] for right in rights)
+    assert libc.capset(header, rows) == 0
+    try:
+        yield
+    finally:
+        rows[0] = effective
+        assert libc.capset(header, rows) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from rights import without
+from rights import deprived
 
 import gluon_bn
 from gluon_bn import cli
@@ -276,43 +276,41 @@ def test_a_configuration_that_cannot_be_gone_on_with_is_named(begun, capsys, con
     ],
 )
 @pytest.mark.fault("a folder or file of a comparison to go on with that cannot be read or written")
-def test_what_cannot_be_read_or_written_of_a_comparison_is_named(begun, closed, mode, said):
+def test_what_cannot_be_read_or_written_of_a_comparison_is_named(begun, capsys, closed, mode, said):
     (begun / "nets").mkdir()
     (begun / "summary.json").write_text('{"jobs": 2}')
     (begun / closed).chmod(mode)
     try:
-        done = command("compare", "--resume", begun, inside=without("dac_override", "dac_read_search"))
+        with deprived("dac_override", "dac_read_search"):
+            assert cli.main(["compare", "--resume", str(begun)]) == 2
     finally:
         begun.chmod(0o755)
         (begun / closed).chmod(0o755)
-    assert (done.returncode, done.stderr) == (2, f"gluon_bn: --resume must be {said.format(begun=begun)}\n")
+    assert capsys.readouterr().err == f"gluon_bn: --resume must be {said.format(begun=begun)}\n"
     assert (begun / "summary.json").read_text() == '{"jobs": 2}'
 
 
 @pytest.mark.fault("a checkpoint that cannot be read", tries=1)
-def test_a_checkpoint_that_cannot_be_read_is_named(begun):
+def test_a_checkpoint_that_cannot_be_read_is_named(begun, capsys):
     (begun / "nets").mkdir()
     checkpoint = begun / "nets" / "none-0.checkpoint"
     checkpoint.write_bytes(b"")
     checkpoint.chmod(0)
-    done = command("compare", "--resume", begun, inside=without("dac_override", "dac_read_search"))
-    assert (done.returncode, done.stderr) == (
-        2,
-        f"gluon_bn: the checkpoint {checkpoint} cannot be read: Permission denied; check its permissions\n",
+    with deprived("dac_override", "dac_read_search"):
+        assert cli.main(["compare", "--resume", str(begun)]) == 2
+    assert capsys.readouterr().err == (
+        f"gluon_bn: the checkpoint {checkpoint} cannot be read: Permission denied; check its permissions\n"
     )
 
 
 @pytest.mark.fault("a file of the benchmark in a folder that may not be written", tries=1)
-def test_a_folder_without_the_right_to_write_is_not_called_read_only(tmp_path):
+def test_a_folder_without_the_right_to_write_is_not_called_read_only(tmp_path, capsys):
     tmp_path.chmod(0o555)
-    done = command(
-        "bench", "--quick", "--parts", "layers", "--json", tmp_path / "x.json", inside=without("dac_override")
-    )
+    with deprived("dac_override"):
+        assert cli.main(["bench", "--quick", "--parts", "layers", "--json", str(tmp_path / "x.json")]) == 2
     tmp_path.chmod(0o755)
-    assert (done.returncode, done.stderr) == (
-        2,
-        f"gluon_bn: --json must be a file that can be written, got {tmp_path}/x.json: Permission denied; "
-        "name another\n",
+    assert capsys.readouterr().err == (
+        f"gluon_bn: --json must be a file that can be written, got {tmp_path}/x.json: Permission denied; name another\n"
     )
 
 

@@ -20,7 +20,6 @@ from ..system.settings import check_path, new_folder
 from ..system.store import DISK_FULL, check_writable, store
 from ..training import Epoch
 from . import folder, report
-from .cluster import check_workers, run_on_workers
 from .configuration import Configuration
 from .plots import plot_curves
 from .progress import Progress
@@ -28,7 +27,6 @@ from .summary import Run, SideBySide, Summary
 from .task import Failed, Finished, Started, Task, message_from, threads
 
 Pending = Tuple[Task, Optional[Run]]  # run is None for the chapter's batch_norm beside the others
-MODULE = 'gluon_bn.comparison.run'
 BESIDE = "the chapter's batch_norm beside the others"
 
 
@@ -39,7 +37,6 @@ def compare(
     progress: bool = True,
     jobs: Optional[int] = None,
     resume: Union[None, str, Path] = None,
-    workers: int = 1,
 ) -> Tuple[Dict[str, Any], Path]:
     """Train LeNet with each norm from each seed, and write the results to a run folder.
 
@@ -57,7 +54,6 @@ def compare(
     epoch. A run that fails is marked, and the others continue. Ctrl-C ends the training, and
     what has finished is kept and summarized. resume: the folder of a comparison that was
     stopped or killed, to continue each run after its last epoch, to the same metrics.
-    workers: processes that share every minibatch of a run, and its threads; the runs then train one at a time.
 
     Returns: (summary, out): the content of summary.json and the folder.
     Raises: InputError for a configuration that cannot be trained, an out that already holds results or
@@ -80,7 +76,6 @@ def compare(
         remedy = 'leave it out for a new one below runs/'
         out = new_folder(kind) if out is None else check_path('out', out, 'the folder for the results', remedy)
     jobs = check_count('jobs', cores() if jobs is None else jobs)
-    check_workers(workers, configuration)
     find_files(root)  # fails on missing data before anything is written
     environment = {'OMP_NUM_THREADS': threads()}
     if 'fused' in configuration.norms:
@@ -88,7 +83,7 @@ def compare(
     with folder.locked(out) if resume is not None else folder.create(out, configuration):
         try:
             progress_of_runs = Progress(progress, configuration.num_epochs)
-            return _run(out, configuration, root, progress_of_runs, jobs, environment, workers).content(), out
+            return _run(out, configuration, root, progress_of_runs, jobs, environment).content(), out
         except OSError as error:
             in_folder = error.filename is not None and out.resolve() in Path(str(error.filename)).resolve().parents
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and in_folder
@@ -108,7 +103,6 @@ def _run(
     progress: Progress,
     jobs: int,
     environment: Dict[str, str],
-    workers: int,
 ) -> Summary:
     """Train the runs that have not finished, write all results, and return the summary."""
     where, norms = (str(out), None if root is None else str(root)), configuration.norms
@@ -123,21 +117,13 @@ def _run(
     else:
         jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
         progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
-    summary = Summary(
-        configuration,
-        earlier_beside,
-        False,
-        versions(),
-        {**machine(), **environment, **({'workers': workers} if workers > 1 else {})},
-        jobs_used,
-        runs,
-    )
+    summary = Summary(configuration, earlier_beside, False, versions(), {**machine(), **environment}, jobs_used, runs)
     pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]
     if not summary.beside and 'fused' in norms and 'scratch' not in norms and len(norms) > 1:
         pending.append((Task(configuration, None, configuration.seeds[0], *where), None))
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
         try:
-            _train(pending, summary, metrics, progress, jobs, environment, workers)
+            _train(pending, summary, metrics, progress, jobs, environment)
         except KeyboardInterrupt:
             summary.interrupted = True
     _write(out, summary)
@@ -164,15 +150,10 @@ def _train(
     progress: Progress,
     jobs: int,
     environment: Dict[str, str],
-    workers: int,
 ) -> None:
     """Run the tasks, and fill in their runs as results arrive; the task without a run fills in the summary."""
-    tasks = [task for task, _ in pending]
-    messages = (
-        run_on_workers(MODULE, tasks, workers, environment)
-        if workers > 1
-        else run_tasks(MODULE, [dataclasses.asdict(task) for task in tasks], jobs, environment)
-    )
+    tasks = [dataclasses.asdict(task) for task, _ in pending]
+    messages = run_tasks('gluon_bn.comparison.run', tasks, jobs, environment)
     with contextlib.closing(progress), contextlib.closing(messages):
         for index, content in messages:
             run, message = pending[index][1], message_from(content)

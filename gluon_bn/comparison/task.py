@@ -10,7 +10,6 @@ from typing import Any, Dict, Optional, Union, get_args
 from ..norm import choose
 from ..system.processes import Content, Crashed
 from ..training import Checkpoint, Epoch
-from ..workers.parameter_server import Role
 from .configuration import Configuration
 from .summary import SideBySide
 
@@ -19,7 +18,7 @@ from .summary import SideBySide
 class Task:
     """A net to train with one norm from one seed; without a norm, the chapter's maths beside the fused one.
 
-    folder: the comparison's; root: the data's. role: of the process, if several train together.
+    folder: the comparison's; root: the data's.
     """
 
     configuration: Configuration
@@ -27,7 +26,6 @@ class Task:
     seed: int
     folder: str
     root: Optional[str]
-    role: Optional[Role] = None
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of the run, in the folder of its comparison."""
@@ -35,9 +33,7 @@ class Task:
         del configuration['norms'], configuration['seeds']
         if self.norm == 'fused':
             configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
-        configuration['OMP_NUM_THREADS'] = (
-            self.role.threads if self.role else threads()
-        )  # threads split a sum, which changes the rounding too
+        configuration['OMP_NUM_THREADS'] = threads()  # threads split a sum, which changes the rounding too
         return Checkpoint(Path(self.folder, 'nets', f'{self.norm}-{self.seed}.checkpoint'), configuration)
 
     @property
@@ -80,20 +76,6 @@ class Finished:
 
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
-    """A worker has joined the others, as MXNet's process of this number."""
-
-    number: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Silent:
-    """MXNet's process of this number is stopped, or cannot be reached."""
-
-    number: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Failed:
     """The run ended without a result."""
 
@@ -101,14 +83,13 @@ class Failed:
     diverged: bool = False
 
 
-Message = Union[Started, Trained, Epoch, Finished, SideBySide, Joined, Silent, Failed]
+Message = Union[Started, Trained, Epoch, Finished, SideBySide, Failed]
 TYPES: Dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def task_from(content: Content) -> Task:
     """Rebuild a `Task` from the JSON of its `dataclasses.asdict`."""
-    role = content['role'] and Role(**content['role'])
-    return Task(**{**content, 'configuration': Configuration(**content['configuration']), 'role': role})
+    return Task(**{**content, 'configuration': Configuration(**content['configuration'])})
 
 
 def content_of(message: Message) -> Content:

@@ -19,8 +19,8 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def nets(data):
-    return [modes.trained(seed, data, num_epochs=2) for seed in SEEDS]
+def nets(data, training_seeds):
+    return [modes.trained(seed, data, num_epochs=2) for seed in training_seeds]
 
 
 def relu(norm):
@@ -132,11 +132,11 @@ def test_the_moments_of_known_shapes():
 @pytest.mark.slow
 @pytest.mark.claim("C20")
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
-def test_the_input_of_a_layer_is_further_from_a_gaussian_than_its_affine_map(data, activation):
+def test_the_input_of_a_layer_is_further_from_a_gaussian_than_its_affine_map(data, training_seeds, activation):
     """With ReLUs both moments say so, in each layer; with LeNet's sigmoids the kurtosis alone, over all layers."""
     train_iter = Minibatches(data[0].X[:1280], data[0].y[:1280], 64, shuffle=True)
     lr = {"relu": 0.1, "sigmoid": 1.0}[activation]
-    for seed in SEEDS:
+    for seed in training_seeds:
         net = rates.with_activation(lenet("fused"), activation)
         watched = activations.watch(net, seed, lr, (train_iter, data[1]), num_epochs=2)
         for layers in (watched.before, watched.after):
@@ -171,9 +171,9 @@ def test_the_picture_of_the_moments_holds_every_dot():
 
 
 @pytest.mark.slow
-def test_without_a_norm_the_gradient_of_a_sigmoid_lenet_dies_on_its_way_down(data):
+def test_without_a_norm_the_gradient_of_a_sigmoid_lenet_dies_on_its_way_down(data, training_seeds):
     train_iter = Minibatches(data[0].X[:1280], data[0].y[:1280], 64, shuffle=True)
-    for seed in SEEDS:
+    for seed in training_seeds:
         ratio = {}
         for norm in ("none", "fused"):
             watched = activations.watch(lenet(norm), seed, 1.0, (train_iter, data[1]), num_epochs=2)
@@ -206,11 +206,11 @@ def test_the_gradients_that_look_reports_are_those_of_finite_differences(data):
 
 @pytest.mark.slow
 @pytest.mark.claim("C29")
-def test_batch_normalization_learns_at_rates_at_which_the_net_without_it_does_not(data):
+def test_batch_normalization_learns_at_rates_at_which_the_net_without_it_does_not(data, training_seeds):
     """Shown with ReLUs, where 96 updates are enough without a norm at a good rate. It has an end: 10 is too much."""
     data = load_data_fashion_mnist(64, num_train=3072, num_test=1000)
     nets = {"none": lambda: relu("none"), "fused": lambda: relu("fused")}
-    runs = rates.over_rates(nets, (0.1, 1.0, 3.0), SEEDS, data, 2)
+    runs = rates.over_rates(nets, (0.1, 1.0, 3.0), training_seeds, data, 2)
     assert rates.rates_that_learn(runs["fused"], 0.6) == [0.1, 1.0, 3.0]
     assert rates.rates_that_learn(runs["none"], 0.5) == [0.1]
     assert max(run.test_acc for lr in (1.0, 3.0) for run in runs["none"][lr]) < 0.2
@@ -220,10 +220,10 @@ def test_batch_normalization_learns_at_rates_at_which_the_net_without_it_does_no
 
 @pytest.mark.slow
 @pytest.mark.claim("C29")
-def test_with_sigmoids_lenet_learns_in_few_updates_with_batch_normalization_only(data):
+def test_with_sigmoids_lenet_learns_in_few_updates_with_batch_normalization_only(data, training_seeds):
     """With sigmoids the claim is not about the rate: without the norm, 64 updates teach nothing at any of them."""
     nets = {"none": lambda: lenet("none"), "fused": lambda: lenet("fused")}
-    runs = rates.over_rates(nets, (0.3, 3.0), SEEDS, data, 2)
+    runs = rates.over_rates(nets, (0.3, 3.0), training_seeds, data, 2)
     assert max(run.test_acc for of_seeds in runs["none"].values() for run in of_seeds) < 0.25
     assert rates.rates_that_learn(runs["fused"], 0.5) == [0.3, 3.0]
 
@@ -233,11 +233,11 @@ def test_with_sigmoids_lenet_learns_in_few_updates_with_batch_normalization_only
 
 @pytest.mark.slow
 @pytest.mark.claim("C15")
-def test_lower_layers_that_learn_are_useful(data):
+def test_lower_layers_that_learn_are_useful(data, training_seeds):
     """Three frozen layers of four cost with every seed; the two convolutions alone, in a short training, hardly."""
     nets = {level: lambda level=level: rates.freeze_lower(lenet("fused"), level) for level in (0, 3, 4)}
-    runs = rates.over_seeds(nets, 1.0, SEEDS, data, 3)
-    for i in range(len(SEEDS)):
+    runs = rates.over_seeds(nets, 1.0, training_seeds, data, 3)
+    for i in range(len(training_seeds)):
         assert runs[0][i].loss < runs[3][i].loss < runs[4][i].loss
     assert min(run.test_acc for run in runs[0]) > max(run.test_acc for run in runs[4])
 
@@ -256,10 +256,10 @@ def test_frozen_layers_stay_as_they_are_and_the_others_learn(data):
 
 @pytest.mark.slow
 @pytest.mark.claim("C27")
-def test_mean_and_variance_alone_do_less_than_both(data):
+def test_mean_and_variance_alone_do_less_than_both(data, training_seeds):
     functions = {"mean": rates.mean_only, "variance": rates.variance_only, "both": fused_batch_norm}
     runs = rates.over_seeds(
-        {name: lambda fn=fn: lenet(rates.norm_by(fn)) for name, fn in functions.items()}, 1.0, SEEDS, data, 1
+        {name: lambda fn=fn: lenet(rates.norm_by(fn)) for name, fn in functions.items()}, 1.0, training_seeds, data, 1
     )
     for half in ("mean", "variance"):
         assert max(run.loss for run in runs["both"]) < min(run.loss for run in runs[half])

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import oracle
 import pytest
+from mxnet import nd
 
 from gluon_bn.errors import InputError
-from gluon_bn.norm import fused, native
+from gluon_bn.norm import batch_norm, fused, native
 
 TESTS = Path(__file__).resolve().parents[1]
 HEAD = """
-import sys
+import os
 import mxnet as mx
 from mxnet import autograd, nd
 import numpy, oracle
@@ -26,8 +28,13 @@ def check(shape=(64, 16, 24, 24)):
     fast, reference = (oracle.run(fn, nd, arrays, dY) for fn in (fused.fused_batch_norm, maths.batch_norm))
     assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, reference))
 
+def choose(path):
+    os.environ["GLUON_BN_FUSED"] = path
+    fused.choose.cache_clear()
+
 """
 NEEDS_A_COMPILER = pytest.mark.skipif(fused.choose()[0] != "native", reason=fused.status())
+PATHS = ("portable", "native") if fused.choose()[0] == "native" else ("portable",)
 
 
 def start(code, **environment):
@@ -58,12 +65,18 @@ def run(code, seconds=120, **environment):
     return finish(start(code, **environment), seconds)
 
 
-@pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
 @pytest.mark.parametrize("engine", ["NaiveEngine", "ThreadedEngine", "ThreadedEnginePerDevice"])
-def test_every_engine_computes_the_same(engine, path):
+def test_every_engine_computes_the_same(engine):
+    run(
+        f"""
+for path in {PATHS}:
+    choose(path)
     # Large products hang where this engine runs two at once: see portable.py.
-    small = path == "portable" and engine == "ThreadedEngine"
-    run(f"check({(64, 16, 9, 9) if small else ''}); check((256, 120))", MXNET_ENGINE_TYPE=engine, GLUON_BN_FUSED=path)
+    check((64, 16, 9, 9) if path == "portable" and {engine == "ThreadedEngine"} else (64, 16, 24, 24))
+    check((256, 120))
+""",
+        MXNET_ENGINE_TYPE=engine,
+    )
 
 
 @NEEDS_A_COMPILER
@@ -179,7 +192,6 @@ def test_a_forked_child_does_not_hang(engine, path):
     """The child has one thread: a pool that its parent had is not there to answer."""
     run(
         """
-import os
 check()  # so that the parent has its threads
 nd.waitall()
 child = os.fork()
@@ -195,35 +207,48 @@ check()
     )
 
 
-@pytest.mark.parametrize("path", [pytest.param("native", marks=NEEDS_A_COMPILER), "portable"])
-def test_workers_of_a_DataLoader_may_use_it(path):
+def test_workers_of_a_DataLoader_may_use_it():
     out, _ = run(
-        """
+        f"""
 def standardized(batch):
     X = nd.stack(*[nd.array(image) for image in batch])
     ones, zeros = nd.ones((1, 16, 1, 1)), nd.zeros((1, 16, 1, 1))
     with autograd.train_mode():
         return fused.fused_batch_norm(X, ones, zeros, zeros, ones, 1e-5, 0.9)[0]
 
-check()
 images = numpy.random.RandomState(0).randn(128, 16, 24, 24).astype('float32')
-loader = mx.gluon.data.DataLoader(images, batch_size=64, num_workers=2, batchify_fn=standardized)
-for batch in loader:
-    assert abs(batch.asnumpy().mean()) < 1e-6 and abs(batch.asnumpy().std() - 1) < 1e-4
-    print(batch.shape)
-""",
-        GLUON_BN_FUSED=path,
+for path in {PATHS}:
+    choose(path)
+    check()
+    for batch in mx.gluon.data.DataLoader(images, batch_size=64, num_workers=2, batchify_fn=standardized):
+        assert abs(batch.asnumpy().mean()) < 1e-6 and abs(batch.asnumpy().std() - 1) < 1e-4
+        print(batch.shape)
+"""
     )
-    assert out.splitlines() == ["(64, 16, 24, 24)"] * 2
+    assert out.splitlines() == ["(64, 16, 24, 24)"] * 2 * len(PATHS)
+
+
+def fake_compiler(folder, lines):
+    script = folder / "c++"
+    script.write_text("#!/bin/sh\n" + lines)
+    script.chmod(0o755)
+    return str(script)
+
+
+def copying_compiler(folder, seconds=0):
+    """A command that takes this long to "compile" the library that there is already."""
+    copy = f'while [ "$1" != -o ]; do shift || exit 0; done; sleep {seconds}; cp "{native.build()}" "$2"'
+    return fake_compiler(folder, copy)
 
 
 @pytest.mark.slow
 @NEEDS_A_COMPILER
 def test_it_is_compiled_once_and_says_so(tmp_path):
+    cache, compiler = tmp_path / "cache", copying_compiler(tmp_path)
     for sentences in (1, 0):
-        _, err = run("check()", GLUON_BN_CACHE=str(tmp_path))
+        _, err = run("check()", CXX=compiler, GLUON_BN_CACHE=str(cache), GLUON_BN_FUSED="native")
         assert err.count("gluon_bn: compiling native.cc") == sentences
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(cache.iterdir())) == 1
 
 
 @pytest.mark.parametrize("variable, folder", [("GLUON_BN_CACHE", "cache"), ("XDG_CACHE_HOME", "cache/gluon_bn")])
@@ -239,42 +264,65 @@ def test_the_cache_may_be_named_by_a_relative_path(tmp_path, monkeypatch, variab
 @NEEDS_A_COMPILER
 @pytest.mark.fault("two processes that compile at once")
 def test_two_processes_may_compile_at_once(tmp_path):
-    processes = [start("check(); print(fused.choose()[0])", GLUON_BN_CACHE=str(tmp_path)) for _ in range(2)]
+    cache, compiler = tmp_path / "cache", copying_compiler(tmp_path, seconds=3)
+    code = "check(); print(fused.choose()[0])"
+    processes = [start(code, CXX=compiler, GLUON_BN_CACHE=str(cache)) for _ in range(2)]
     for process in processes:
-        assert finish(process)[0].strip() == "native"
-    assert len(list(tmp_path.iterdir())) == 1
+        out, err = finish(process)
+        assert out.strip() == "native" and "compiling native.cc" in err
+    assert len(list(cache.iterdir())) == 1
 
 
-def fake_compiler(folder, lines):
-    script = folder / "c++"
-    script.write_text("#!/bin/sh\n" + lines)
-    script.chmod(0o755)
-    return str(script)
+def check():
+    *arrays, dY = oracle.draw((32, 6, 12, 12))
+    fast, reference = (oracle.run(fn, nd, arrays, dY) for fn in (fused.fused_batch_norm, batch_norm))
+    assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, reference))
 
 
-def falls_back(says, **environment):
-    out, err = run("check(); check(); print(fused.status())", **environment)
-    warnings = [line for line in err.splitlines() if "fused_batch_norm takes its slower, portable path" in line]
-    assert len(warnings) == 1 and says in warnings[0]
-    assert out.startswith("portable: ") and says in out
+@pytest.fixture
+def undecided(monkeypatch, tmp_path):
+    """This process, with no path chosen and no library loaded: a function that sets environment variables."""
+
+    def setenv(**environment):
+        for name, value in {"GLUON_BN_CACHE": str(tmp_path), "GLUON_BN_FUSED": None, **environment}.items():
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    monkeypatch.delattr(nd, "gluon_bn", raising=False)
+    fused.choose.cache_clear()
+    yield setenv
+    monkeypatch.undo()
+    fused.choose.cache_clear()
+
+
+@pytest.fixture
+def falls_back(undecided, capsys):
+    def falls_back(says, **environment):
+        undecided(**environment)
+        check()
+        check()
+        warnings = [line for line in capsys.readouterr().err.splitlines() if "takes its slower, portable path" in line]
+        assert len(warnings) == 1 and says in warnings[0]
+        assert fused.status().startswith("portable: ") and says in fused.status()
+
+    return falls_back
 
 
 @pytest.mark.fault("a C++ compiler that fails")
-def test_a_compiler_that_fails_is_quoted_and_done_without(tmp_path):
+def test_a_compiler_that_fails_is_quoted_and_done_without(falls_back, tmp_path):
     compiler = fake_compiler(
         tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1'
     )
-    falls_back("fatal error: no such luck", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
+    falls_back("fatal error: no such luck", CXX=compiler)
 
 
 @pytest.mark.fault("no C++ compiler")
-def test_a_missing_compiler_is_done_without(tmp_path):
-    falls_back("no C++ compiler", PATH=str(tmp_path), CXX=None, GLUON_BN_CACHE=str(tmp_path))
+def test_a_missing_compiler_is_done_without(falls_back, tmp_path):
+    falls_back("no C++ compiler", PATH=str(tmp_path), CXX=None)
 
 
 @pytest.mark.fault("no C++ compiler")
-def test_a_compiler_that_does_not_exist_is_done_without(tmp_path):
-    falls_back("/nowhere/c++ cannot be run", CXX="/nowhere/c++", GLUON_BN_CACHE=str(tmp_path))
+def test_a_compiler_that_does_not_exist_is_done_without(falls_back):
+    falls_back("/nowhere/c++ cannot be run", CXX="/nowhere/c++")
 
 
 @pytest.mark.slow
@@ -285,8 +333,8 @@ def test_a_compiler_may_be_a_command_of_several_words(tmp_path):
 
 
 @pytest.mark.fault("a C++ compiler that fails")
-def test_a_compiler_that_is_no_command_is_done_without(tmp_path):
-    falls_back("CXX must be a command", CXX="'g++", GLUON_BN_CACHE=str(tmp_path))
+def test_a_compiler_that_is_no_command_is_done_without(falls_back):
+    falls_back("CXX must be a command", CXX="'g++")
 
 
 DAMAGES = {
@@ -297,98 +345,82 @@ DAMAGES = {
 }
 
 
-@pytest.mark.slow
 @NEEDS_A_COMPILER
 @pytest.mark.fault("a damaged library in the compiler cache")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_library_is_compiled_anew(tmp_path, damage):
+def test_a_damaged_library_is_compiled_anew(tmp_path, undecided, capsys, damage):
     """Where to load it could end the process by SIGBUS."""
-    compiler = fake_compiler(tmp_path, f'while [ "$1" != -o ]; do shift || exit 0; done; cp "{native.build()}" "$2"')
     cache = tmp_path / "cache"
-    environment = {"CXX": compiler, "GLUON_BN_CACHE": str(cache), "GLUON_BN_FUSED": "native"}
-    run("fused.choose()", **environment)
-    (library,) = cache.iterdir()
+    undecided(CXX=copying_compiler(tmp_path), GLUON_BN_CACHE=str(cache))
+    library = native.build()
     content = library.read_bytes()
     library.write_bytes(DAMAGES[damage](content))
-    _, err = run("check()", **environment)
-    assert "compiling native.cc" in err
+    capsys.readouterr()
+    assert native.build() == library and "compiling native.cc" in capsys.readouterr().err
     assert list(cache.iterdir()) == [library] and library.read_bytes() == content
 
 
 @pytest.mark.fault("a library that MXNet does not load")
-def test_a_library_that_MXNet_does_not_load_is_done_without(tmp_path):
+def test_a_library_that_MXNet_does_not_load_is_done_without(falls_back, tmp_path):
     compiler = fake_compiler(tmp_path, 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
-    falls_back("file too short; set CXX to another compiler", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
+    falls_back("file too short; set CXX to another compiler", CXX=compiler)
 
 
 @NEEDS_A_COMPILER
 @pytest.mark.fault("a compiler cache that cannot be written")
 @pytest.mark.parametrize("name", ["file/folder", "x" * 300])
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, name):
+def test_a_cache_that_cannot_be_written_is_done_without(falls_back, tmp_path, name):
     (tmp_path / "file").write_text("no folder")
     falls_back("set GLUON_BN_CACHE", GLUON_BN_CACHE=str(tmp_path / name))
 
 
 @NEEDS_A_COMPILER
-def test_a_compiler_may_say_its_version_in_any_encoding(tmp_path):
+def test_a_compiler_may_say_its_version_in_any_encoding(falls_back, tmp_path):
     """With an é of Latin-1, which is no UTF-8."""
     compiler = fake_compiler(tmp_path, r"""printf 'lib\351r\351\n'; exit 1""")
-    falls_back(" failed: lib", CXX=compiler, GLUON_BN_CACHE=str(tmp_path))
+    falls_back(" failed: lib", CXX=compiler)
 
 
 @pytest.mark.fault("no C++ compiler")
-def test_native_asked_for_and_impossible_is_an_error(tmp_path):
-    out, _ = run(
-        """
-try:
+def test_native_asked_for_and_impossible_is_an_error(undecided, tmp_path):
+    undecided(PATH=str(tmp_path), CXX=None, GLUON_BN_FUSED="native")
+    with pytest.raises(fused.NativeError, match=r"^GLUON_BN_FUSED=native, but no C\+\+ compiler"):
+        check()
+    assert fused.status().startswith("none: ")
+
+
+def test_portable_asked_for_compiles_nothing(undecided, tmp_path, capsys):
+    undecided(GLUON_BN_FUSED="portable")
     check()
-except fused.NativeError as error:
-    print(error)
-print(fused.status())
-""",
-        PATH=str(tmp_path),
-        CXX=None,
-        GLUON_BN_CACHE=str(tmp_path),
-        GLUON_BN_FUSED="native",
-    )
-    assert out.splitlines()[0].startswith("GLUON_BN_FUSED=native, but no C++ compiler") and "none: " in out
+    assert fused.status() == "portable: GLUON_BN_FUSED=portable asks for it"
+    assert "compiling" not in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_portable_asked_for_compiles_nothing(tmp_path):
-    out, err = run("check(); print(fused.status())", GLUON_BN_FUSED="portable", GLUON_BN_CACHE=str(tmp_path))
-    assert out.strip() == "portable: GLUON_BN_FUSED=portable asks for it" and "compiling" not in err
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_wish_is_refused():
-    out, _ = run(
-        """
-try:
-    check()
-except ValueError as error:
-    print(error)
-""",
-        GLUON_BN_FUSED="fast",
-    )
-    assert "must be native, portable or auto, got 'fast'" in out
+def test_an_unknown_wish_is_refused(undecided):
+    undecided(GLUON_BN_FUSED="fast")
+    with pytest.raises(ValueError, match="must be native, portable or auto, got 'fast'"):
+        check()
 
 
 @NEEDS_A_COMPILER
 @pytest.mark.fault("a library compiled for another processor, as in an image")
 def test_a_library_compiled_for_another_processor_is_not_loaded(tmp_path):
-    fingerprint = "from gluon_bn.norm import native; print(native.fingerprint(native.find_compiler()))"
-    cpuinfo = tmp_path / "cpuinfo"
-    other = 'mount --bind "$0" /proc/cpuinfo && exec "$@"'
-    namespace = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c", other, cpuinfo)
-    cpuinfo.write_text(Path("/proc/cpuinfo").read_text())
+    here, other = tmp_path / "here", tmp_path / "other"
+    processor = Path("/proc/cpuinfo").read_text()
+    here.write_text(processor)
+    other.write_text(processor.replace("flags\t\t:", "flags\t\t: another"))
+    mount = 'mount --bind "$0" /proc/cpuinfo && exec "$@"'
+    rights = () if os.geteuid() == 0 else ("--map-root-user",)
+    namespace = ("unshare", "--mount", *rights, "sh", "-c", mount, here)
     if not shutil.which("unshare") or subprocess.run([*namespace, "true"], capture_output=True).returncode:
         pytest.skip("nothing can be mounted here")
-
-    def on(text):
-        cpuinfo.write_text(text)
-        return subprocess.run([*namespace, sys.executable, "-c", fingerprint], capture_output=True, text=True).stdout
-
-    processor = Path("/proc/cpuinfo").read_text()
-    here = f"{native.fingerprint(native.find_compiler())}\n"
-    assert on(processor) == here
-    assert on(processor.replace("flags\t\t:", "flags\t\t: another")) not in (here, "")
+    fingerprints = f"""
+import shutil
+from gluon_bn.norm import native
+print(native.fingerprint(native.find_compiler()))
+shutil.copyfile({str(other)!r}, "/proc/cpuinfo")
+print(native.fingerprint(native.find_compiler()))
+"""
+    done = subprocess.run([*namespace, sys.executable, "-c", fingerprints], capture_output=True, text=True)
+    ours, another = done.stdout.split()
+    assert ours == native.fingerprint(native.find_compiler()) != another

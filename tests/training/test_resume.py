@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy
 import pytest
@@ -38,17 +39,17 @@ def metrics(history):
 def trained(norm, num_epochs, checkpoint=None, seed=0):
     seed_everything(seed)
     net = lenet(norm)
-    data = load_data_fashion_mnist(64, num_train=512, num_test=256)
+    data = load_data_fashion_mnist(64, num_train=256, num_test=100)
     return net, train(net, *data, num_epochs, lr=1.0, progress=False, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("norm", ["none", "scratch", "fused", "gluon"])
 def test_a_training_goes_on_from_a_checkpoint_to_the_same_metrics_and_weights_bit_for_bit(tmp_path, norm):
-    expected_net, expected = trained(norm, 4)
+    expected_net, expected = trained(norm, 3)
     path = tmp_path / "run.checkpoint"
-    trained(norm, 2, Checkpoint(path, CONFIGURATION))
+    trained(norm, 1, Checkpoint(path, CONFIGURATION))
     numpy.random.rand(5)  # whatever happens in between
-    net, history = trained(norm, 4, Checkpoint(path, CONFIGURATION), seed=1)
+    net, history = trained(norm, 3, Checkpoint(path, CONFIGURATION), seed=1)
     assert metrics(history) == metrics(expected)
     values = [
         [parameter.data().asnumpy() for parameter in each._collect_params_with_prefix().values()]
@@ -70,11 +71,16 @@ def test_dropout_too_goes_on_as_it_would_have(tmp_path):
     assert metrics(history) == metrics(expected)
 
 
-@pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "run.checkpoint"
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "run.checkpoint"
     trained("fused", 1, Checkpoint(path, CONFIGURATION))
     return path
+
+
+@pytest.fixture
+def path(checkpoint, tmp_path):
+    return Path(shutil.copy(checkpoint, tmp_path))
 
 
 @pytest.mark.fault("a checkpoint is damaged: cut off, changed, empty, another file", tries=5)
@@ -344,7 +350,7 @@ def without_seconds(out):
     return runs
 
 
-RUN = ("--norms", "fused", "--seeds", "0", "--epochs", "6", "--batch-size", "64", "--examples", "1024")
+RUN = ("--norms", "fused", "--seeds", "0", "--epochs", "4", "--batch-size", "64", "--examples", "1024")
 
 
 @pytest.mark.slow
@@ -363,7 +369,7 @@ def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", repeated("a training is killed by kill -9 at a random moment", 4, 20))
+@pytest.mark.parametrize("times", repeated("a training is killed by kill -9 at a random moment", 2, 20))
 def test_killed_trainings_end_with_the_metrics_of_an_uninterrupted_one(times, tmp_path):
     start = time.monotonic()
     whole = tmp_path / "whole"
