@@ -81,7 +81,7 @@ wheelhouse: .venv/ready  ## put all that set-up needs in build/wheelhouse, for `
 	$(py) tools/wheelhouse.py $(ARGS)
 
 lab: .venv/ready         ## JupyterLab on the notebooks
-	$(py) -m jupyterlab notebooks $(ARGS)
+	env $$($(py) -m gluon_bn.system.threads) $(py) -m jupyterlab notebooks $(ARGS)
 
 bench: .venv/ready       ## the benchmark, with PyTorch if it can be installed
 	$(install) requirements/torch.txt || echo "PyTorch cannot be installed: its column stays empty"

@@ -11,9 +11,10 @@ from typing import Sequence, Union
 
 from ..drawing import pictures
 from ..errors import InputError, OutputError
-from ..system.environment import cores, machine, versions
+from ..system.environment import machine, versions
 from ..system.settings import check_path, new_folder
 from ..system.store import check_writable, store
+from ..system.threads import cores
 from .parts import PARTS, Setup, say
 from .report import HEADERS, draw, markdown, method, sections
 from .results import Result, check, content

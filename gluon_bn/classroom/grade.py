@@ -29,9 +29,9 @@ from typing import Dict, Mapping, Optional, Sequence
 from ..comparison.folder import locked
 from ..data import DataUnavailable, find_files
 from ..errors import InputError
-from ..system.environment import cores
 from ..system.store import DISK_FULL
 from ..system.terminal import terminated_as_interrupted
+from ..system.threads import cores
 from . import assignment, sandbox
 from .course import Course, Result
 from .grader import Grader

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, TextIO, Tuple, Union
 
@@ -13,8 +14,9 @@ from ..data import find_files
 from ..drawing import pictures
 from ..errors import GluonBnError, InputError, OutputError, explained
 from ..norm import choose
+from ..system import threads
 from ..system.arguments import check_count
-from ..system.environment import cores, machine, versions
+from ..system.environment import machine, versions
 from ..system.processes import run_tasks
 from ..system.settings import check_path, new_folder
 from ..system.store import DISK_FULL, check_writable, store
@@ -24,9 +26,10 @@ from .configuration import Configuration
 from .plots import plot_curves
 from .progress import Progress
 from .summary import Run, SideBySide, Summary
-from .task import Failed, Finished, Started, Task, message_from, threads
+from .task import Failed, Finished, Started, Task, message_from
 
 Pending = Tuple[Task, Optional[Run]]  # run is None for the chapter's batch_norm beside the others
+ISA = "GLUON_BN_ISA"
 BESIDE = "the chapter's batch_norm beside the others"
 
 
@@ -41,9 +44,10 @@ def compare(
     """Train LeNet with each norm from each seed, and write the results to a run folder.
 
     For each seed, all norms have the same initial weights, minibatches, pooling and rate.
-    Each run has its own process, with OMP_NUM_THREADS=1 unless that is set; `jobs` of them
-    train at a time (by default, the number of cores that this process may use), which
-    affects only the seconds. configuration: a `Configuration`; None is the chapter's.
+    Each run has its own process. One of several has one thread, and a single one a thread per core, unless
+    OMP_NUM_THREADS is set: see `system.threads`. `jobs` of them train at a time (by default, the number of
+    cores that this process may use), which affects only the seconds. configuration: a
+    `Configuration`; None is the chapter's.
     The folder `out` (a new one below runs/ by default) gets
         metrics.jsonl   a line per epoch, written as it completes
         nets/           the state of each run after its last epoch, and the trained net
@@ -75,12 +79,15 @@ def compare(
         kind = 'compare' if len(configuration.norms) * len(configuration.seeds) > 1 else 'train'
         remedy = 'leave it out for a new one below runs/'
         out = new_folder(kind) if out is None else check_path('out', out, 'the folder for the results', remedy)
-    jobs = check_count('jobs', cores() if jobs is None else jobs)
+    jobs = check_count('jobs', threads.cores() if jobs is None else jobs)
     find_files(root)  # fails on missing data before anything is written
-    environment = {'OMP_NUM_THREADS': threads()}
+    recorded = folder.environment_of(out) if resume is not None else {}
+    environment = threads.policy(len(configuration.norms) * len(configuration.seeds) == 1, recorded)
     if 'fused' in configuration.norms:
         environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once for all runs, before the clock starts
-    with folder.locked(out) if resume is not None else folder.create(out, configuration):
+        if environment['GLUON_BN_FUSED'] == 'native' and (resume is None or ISA in recorded):
+            environment[ISA] = os.environ.get(ISA) or recorded.get(ISA, 'native')
+    with folder.locked(out) if resume is not None else folder.create(out, configuration, environment):
         try:
             progress_of_runs = Progress(progress, configuration.num_epochs)
             return _run(out, configuration, root, progress_of_runs, jobs, environment).content(), out
@@ -106,7 +113,7 @@ def _run(
 ) -> Summary:
     """Train the runs that have not finished, write all results, and return the summary."""
     where, norms = (str(out), None if root is None else str(root)), configuration.norms
-    tasks = [Task(configuration, norm, seed, *where) for seed in configuration.seeds for norm in norms]
+    tasks = [Task(configuration, norm, seed, *where, environment) for seed in configuration.seeds for norm in norms]
     runs = [_earlier_run(task) for task in tasks]
     # Rewrite it from the checkpoints: if a process was killed, its last line may be cut off or missing.
     store(''.join(_line(run, epoch) for run in runs for epoch in run.history).encode(), out / 'metrics.jsonl')
@@ -120,7 +127,7 @@ def _run(
     summary = Summary(configuration, earlier_beside, False, versions(), {**machine(), **environment}, jobs_used, runs)
     pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]
     if not summary.beside and 'fused' in norms and 'scratch' not in norms and len(norms) > 1:
-        pending.append((Task(configuration, None, configuration.seeds[0], *where), None))
+        pending.append((Task(configuration, None, configuration.seeds[0], *where, environment), None))
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
         try:
             _train(pending, summary, metrics, progress, jobs, environment)

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Dict, Iterator, Mapping, Tuple, Union
 
 from .. import __version__
 from ..errors import InputError, explained
@@ -22,8 +22,8 @@ NAME_IT = 'name the folder that the comparison said it writes to'
 
 
 @contextlib.contextmanager
-def create(out: Path, configuration: Configuration) -> Iterator[None]:
-    """Create the folder `out` for a new comparison, and lock it.
+def create(out: Path, configuration: Configuration, environment: Mapping[str, str] = {}) -> Iterator[None]:
+    """Create the folder `out` for a new comparison, and lock it. environment: the variables set for its runs.
 
     Raises: InputError if it cannot be written, is locked, or already has a file that would be overwritten.
     """
@@ -37,12 +37,22 @@ def create(out: Path, configuration: Configuration) -> Iterator[None]:
                 resume = f', or continue this one with --resume {out}' if FILE in found else ''
                 has = f'got {out}, which has {", ".join(found)}'
                 raise InputError(f'must be a folder without results in it, {has}; name a new one{resume}', 'out')
-            store(json.dumps(dataclasses.asdict(configuration), indent=1).encode() + b'\n', out / FILE)
+            content = {**dataclasses.asdict(configuration), 'environment': dict(environment)}
+            store(json.dumps(content, indent=1).encode() + b'\n', out / FILE)
         yield
 
 
 def configuration_of(folder: Union[str, Path]) -> Configuration:
     """Return the `Configuration` of the comparison in a folder. Raises: InputError if it is missing or damaged."""
+    return _read(folder)[0]
+
+
+def environment_of(folder: Path) -> Dict[str, str]:
+    """Return the variables that the comparison set for its runs. Version 0.1.0 had one thread, and kept no record."""
+    return _read(folder)[1] or {'OMP_NUM_THREADS': '1'}
+
+
+def _read(folder: Union[str, Path]) -> Tuple[Configuration, Dict[str, str]]:
     folder = check_path('resume', folder, 'the folder of a comparison', NAME_IT)
 
     def refused(why: str, remedy: str) -> InputError:
@@ -62,6 +72,9 @@ def configuration_of(folder: Union[str, Path]) -> Configuration:
             raise damaged('it is not text' if isinstance(error, UnicodeDecodeError) else error) from None
     if not isinstance(content, dict):
         raise damaged(f'it must hold a JSON object, got {text.strip()[:40]}')
+    environment = content.pop('environment', {})
+    if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
+        raise damaged(f'environment must hold names and texts, got {environment}')
     unknown = sorted(set(content) - set(Configuration.__dataclass_fields__))
     if unknown:
         raise refused(
@@ -69,7 +82,7 @@ def configuration_of(folder: Union[str, Path]) -> Configuration:
             'continue with the version that started it, or start anew in another folder',
         )
     try:
-        return Configuration(**content)
+        return Configuration(**content), environment
     except InputError as error:
         raise damaged(error) from error
 

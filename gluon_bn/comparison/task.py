@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any, Dict, Optional, Union, get_args
 
-from ..norm import choose
 from ..system.processes import Content, Crashed
 from ..training import Checkpoint, Epoch
 from .configuration import Configuration
@@ -18,7 +16,7 @@ from .summary import SideBySide
 class Task:
     """A net to train with one norm from one seed; without a norm, the chapter's maths beside the fused one.
 
-    folder: the comparison's; root: the data's.
+    folder: the comparison's; root: the data's; environment: the variables that the comparison sets for its runs.
     """
 
     configuration: Configuration
@@ -26,14 +24,15 @@ class Task:
     seed: int
     folder: str
     root: Optional[str]
+    environment: Dict[str, str]
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of the run, in the folder of its comparison."""
         configuration = {'norm': self.norm, 'seed': self.seed, **dataclasses.asdict(self.configuration)}
         del configuration['norms'], configuration['seeds']
-        if self.norm == 'fused':
-            configuration['GLUON_BN_FUSED'] = choose()[0]  # the two paths round differently
-        configuration['OMP_NUM_THREADS'] = threads()  # threads split a sum, which changes the rounding too
+        # Threads split a sum, and each build of the operator adds in another order: the rounding differs.
+        names = ['OMP_NUM_THREADS', *(('GLUON_BN_FUSED', 'GLUON_BN_ISA') if self.norm == 'fused' else ())]
+        configuration.update({name: self.environment[name] for name in names if name in self.environment})
         return Checkpoint(Path(self.folder, 'nets', f'{self.norm}-{self.seed}.checkpoint'), configuration)
 
     @property
@@ -45,11 +44,6 @@ class Task:
     def log(self) -> Path:
         """The file for the traceback of a failed run; created only if needed."""
         return Path(self.folder, f'{self.norm}-{self.seed}.log' if self.norm else 'beside.log')
-
-
-def threads() -> str:
-    """Return the number of threads per run: OMP_NUM_THREADS, or '1' if that is not set."""
-    return os.environ.get('OMP_NUM_THREADS') or '1'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from .machine import (
     check_python,
     check_settings,
     check_setup,
+    check_threads,
     this_platform,
 )
 from .packages import (
@@ -43,6 +44,7 @@ __all__ = ["CHECKS", "INSTALL", "Answer", "Platform", "Result", "ask", "main", "
 CHECKS: dict[str, Callable[[], Result]] = {
     "python": check_python,
     "platform": check_platform,
+    "threads": check_threads,  # before the libraries: that check loads libgomp
     "libraries": check_libraries,
     "settings": check_settings,
     "setup": check_setup,

@@ -17,6 +17,7 @@ from typing import Iterable, Sequence
 
 from ..errors import InputError
 from ..system.settings import check_before_matplotlib, check_before_mxnet, folder_from, home
+from ..system.threads import is_left_alone, policy
 from .result import Result
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -119,6 +120,15 @@ def check_settings() -> Result:
         what, _, remedy = str(error).rpartition("; ")
         return Result("settings", False, what, remedy)
     return Result("settings", True, "the environment variables are valid")
+
+
+def check_threads(left_alone: bool | None = None) -> Result:
+    """Report the thread policy; left_alone: whether libgomp had read its settings before gluon_bn could make them."""
+    if is_left_alone() if left_alone is None else left_alone:
+        text = "libgomp was loaded before gluon_bn, with other settings, and is left alone"
+        return Result("threads", True, text, "for the settings of gluon_bn, import it before MXNet and PyTorch")
+    alone, several = (" ".join(f"{name}={value}" for name, value in policy(one).items()) for one in (True, False))
+    return Result("threads", True, f"one run alone: {alone}; each of several: {several}")
 
 
 def check_setup(clone: Path = CLONE, packages: bool | None = None, ensurepip: bool | None = None) -> Result:

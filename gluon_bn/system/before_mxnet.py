@@ -1,7 +1,7 @@
 """Imported before MXNet, by each room that needs it.
 
-It raises InputError for a setting that would make MXNet abort, gives NumPy the names that MXNet needs, and imports
-MXNet. It raises LoadError if MXNet is missing, does not run here, or is not version 1.9.1.
+It raises InputError for a setting that would make MXNet abort, sets the thread policy, gives NumPy the names that
+MXNet needs, and imports MXNet. It raises LoadError if MXNet is missing, does not run here, or is not version 1.9.1.
 """
 
 import sys
@@ -10,9 +10,11 @@ from ..errors import LoadError
 from .interpreter import load_error
 from .missing_names import give_names
 from .settings import check_before_mxnet
+from .threads import settle
 
 if 'mxnet' not in sys.modules:
     check_before_mxnet()
+    settle()
     give_names()
 try:
     import numpy

@@ -11,6 +11,7 @@ import mxnet
 import numpy
 
 from .. import __version__
+from .threads import cores
 
 
 def versions() -> Dict[str, str]:
@@ -33,11 +34,6 @@ def machine() -> Dict[str, Any]:
         'platform': ' '.join(system),
         'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS'),
     }
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def cpu_info(*names: str) -> List[str]:

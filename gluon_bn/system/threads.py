@@ -1,0 +1,99 @@
+"""The thread policy: how many OpenMP threads a process has, and how long they spin while they wait.
+
+libgomp reads both from the environment when it loads, so they are decided before MXNet is imported:
+
+- One run alone has a thread on each free core. On two cores, LeNet then trains about 1.5 times as fast.
+- Each of several runs has one thread. Threads wait for one another at barriers; runs do not.
+- Waiting threads spin 500 times, then sleep. By default they spin for milliseconds: if another program takes one of two
+  cores, training is up to 28 times as slow, because the others spin for a thread that does not run; with 500, it is
+  twice as slow. If they slept at once, training would be slower than with one thread.
+
+What the reader has set in the environment wins. `make bench ARGS="--parts company"` measures the last point.
+
+Imports only the standard library, because the doctor reports the policy even where nothing else works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Dict, Iterator, Mapping
+
+THREADS, SPINS = "OMP_NUM_THREADS", "GOMP_SPINCOUNT"
+SPIN_COUNT = "500"
+_set_here: Dict[str, str] = {}  # what `settle` has set, so that it does not count as the reader's
+_settled = False
+
+
+def given() -> Dict[str, str]:
+    """Return what the reader has set in the environment."""
+    found = {name: os.environ.get(name, "") for name in (THREADS, SPINS, "OMP_WAIT_POLICY")}
+    return {name: value for name, value in found.items() if value and value != _set_here.get(name)}
+
+
+def policy(alone: bool = True, recorded: Mapping[str, str] = {}) -> Dict[str, str]:
+    """Return the OpenMP settings of a process that runs alone, or as one of several.
+
+    recorded: the settings of a run to resume, which keeps its number of threads.
+    """
+    kept = {name: recorded[name] for name in (THREADS, SPINS) if name in recorded}
+    chosen = {THREADS: str(cores() if alone else 1), **kept, **given()}
+    if chosen[THREADS] != "1" and "OMP_WAIT_POLICY" not in chosen:
+        chosen.setdefault(SPINS, SPIN_COUNT)
+    return chosen
+
+
+def settle() -> None:
+    """Set the policy of one run alone in this process, before MXNet loads libgomp.
+
+    If libgomp is loaded already, it has read its settings, and is left alone.
+    """
+    global _settled
+    if not is_loaded():
+        _settled = True
+        _set_here.update({name: value for name, value in policy().items() if not os.environ.get(name)})
+        os.environ.update(_set_here)
+
+
+def is_left_alone() -> bool:
+    """Return whether libgomp has read its settings before `settle` could make them."""
+    return is_loaded() and not _settled
+
+
+def is_loaded(maps: Path = Path("/proc/self/maps")) -> bool:
+    """Return whether this process has loaded libgomp. A copy under another name, as in some wheels, does not count."""
+    try:
+        lines = maps.read_text(errors="replace").splitlines()
+    except OSError:  # not Linux
+        return False
+    return any(os.path.basename(line).startswith("libgomp.so") for line in lines)
+
+
+def cores() -> int:
+    """Return how many cores this process may keep busy, by its affinity and the limits of its control groups."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([available, *map(int, quotas())]))
+
+
+def quotas(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[float]:
+    """Yield each limit in cores on this process's control group or one above it, of version 1 or 2."""
+    with contextlib.suppress(OSError):  # not Linux
+        for line in groups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            group = Path(path.lstrip("/"))
+            for folder in (group, *group.parents):  # a container may see its group as the root
+                with contextlib.suppress(OSError, ValueError):  # no such group, or no limit
+                    if controllers:
+                        place = root / controllers / folder
+                        quota, period = ((place / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+                    else:
+                        quota, period = (root / folder / "cpu.max").read_text().split()
+                    if float(quota) > 0:
+                        yield float(quota) / float(period)
+
+
+if __name__ == "__main__":  # for the Makefile
+    print(*(f"{name}={value}" for name, value in policy().items()))
