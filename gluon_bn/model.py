@@ -10,10 +10,10 @@ from .system import before_mxnet  # noqa: F401  must come first: see that module
 from mxnet.gluon import Block, nn
 
 from .errors import InputError
-from .norm import BatchNorm, batch_norm, choose, fused_batch_norm, sync_batch_norm
+from .norm import BatchNorm, MaxPool2D, batch_norm, choose, fused_batch_norm, sync_batch_norm
 from .system.arguments import check_count, look_up
 
-POOLS = {'max': nn.MaxPool2D, 'avg': nn.AvgPool2D}
+POOLS = {'max': MaxPool2D, 'avg': nn.AvgPool2D}
 
 Norm = Callable[[int, int], Block]  # (num_features, num_dims) -> layer
 

@@ -5,6 +5,8 @@ import shutil
 import signal
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on every core at a time; libgomp reads it when it loads
+
 import mxnet as mx
 import pytest
 from hypothesis import settings

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, TextIO, Tuple, Union
 
@@ -25,7 +26,7 @@ from . import folder, report
 from .configuration import Configuration
 from .plots import plot_curves
 from .progress import Progress
-from .summary import Run, SideBySide, Summary
+from .summary import Run, SideBySide, Summary, time_left
 from .task import Failed, Finished, Started, Task, message_from
 
 Pending = Tuple[Task, Optional[Run]]  # run is None for the chapter's batch_norm beside the others
@@ -130,7 +131,7 @@ def _run(
         pending.append((Task(configuration, None, configuration.seeds[0], *where, environment), None))
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
         try:
-            _train(pending, summary, metrics, progress, jobs, environment)
+            _train(out, pending, summary, metrics, progress, jobs, environment)
         except KeyboardInterrupt:
             summary.interrupted = True
     _write(out, summary)
@@ -150,7 +151,16 @@ def _earlier_run(task: Task) -> Run:
     )
 
 
+def _is_over(run: Run) -> bool:
+    return run.finished or run.failed is not None
+
+
+def _has_finished(runs: Sequence[Run], seed: int) -> bool:
+    return all(_is_over(run) for run in runs if run.seed == seed)
+
+
 def _train(
+    out: Path,
     pending: Sequence[Pending],
     summary: Summary,
     metrics: TextIO,
@@ -158,7 +168,12 @@ def _train(
     jobs: int,
     environment: Dict[str, str],
 ) -> None:
-    """Run the tasks, and fill in their runs as results arrive; the task without a run fills in the summary."""
+    """Run the tasks, and fill in their runs as results arrive; the task without a run fills in the summary.
+
+    After each seed, the results so far are written and shown.
+    """
+    start = time.perf_counter()
+    measured: List[Tuple[str, float]] = []  # (norm, seconds) of each epoch
     tasks = [dataclasses.asdict(task) for task, _ in pending]
     messages = run_tasks('gluon_bn.comparison.run', tasks, jobs, environment)
     with contextlib.closing(progress), contextlib.closing(messages):
@@ -182,7 +197,15 @@ def _train(
                 run.history.append(message)
                 metrics.write(_line(run, message))
                 metrics.flush()
+                measured.append((run.norm, message.seconds))
+                elapsed = time.perf_counter() - start
+                progress.left = time_left(summary.runs, summary.configuration.num_epochs, measured, elapsed)
             progress.update(f'{run.norm}, seed {run.seed}', message)
+            if isinstance(message, (Finished, Failed)) and _has_finished(summary.runs, run.seed):
+                finished = sum(map(_is_over, summary.runs))
+                if finished < len(summary.runs):
+                    _write(out, dataclasses.replace(summary, interrupted=True), partial=True)
+                    progress.say(report.partial(summary, finished, out, progress.left))
 
 
 def _earlier_summary(out: Path) -> Tuple[Optional[int], Optional[SideBySide]]:
@@ -205,11 +228,11 @@ def _line(run: Run, epoch: Epoch) -> str:
     return json.dumps({'norm': run.norm, 'seed': run.seed, **dataclasses.asdict(epoch)}, allow_nan=False) + '\n'
 
 
-def _write(out: Path, summary: Summary) -> None:
-    """Write each result atomically."""
+def _write(out: Path, summary: Summary, partial: bool = False) -> None:
+    """Write each result atomically. partial: whether the training continues."""
     content = summary.content()
     curves = pictures(plot_curves(content['runs']))
     store((json.dumps(content, indent=1, allow_nan=False) + '\n').encode(), out / 'summary.json')
     for extension, picture in curves.items():
         store(picture, out / f'curves.{extension}')
-    store(report.markdown(summary).encode(), out / 'report.md')
+    store(report.markdown(summary, partial).encode(), out / 'report.md')

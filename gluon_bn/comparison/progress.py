@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from ..system.interpreter import in_notebook
 from ..training import Epoch
-from .report import three_digits
+from .report import minutes, three_digits
 from .task import Failed, Finished, Message, Started, Trained
 
 
@@ -19,6 +19,7 @@ class Progress:
 
     def __init__(self, show: bool, num_epochs: int) -> None:
         self.show, self.num_epochs = show, num_epochs
+        self.left: Optional[float] = None  # seconds until the last run has finished
         self.bars: Optional[Dict[str, Any]] = {} if show and (sys.stderr.isatty() or in_notebook()) else None
 
     def update(self, name: str, message: Message) -> None:
@@ -29,15 +30,17 @@ class Progress:
                 self.say(f'{name}: {message.reason}')
         elif self.bars is None:
             if isinstance(message, Epoch):
+                left = f'; {minutes(self.left)} left' if self.left else ''
                 self.say(
                     f'{name}: epoch {message.epoch}/{self.num_epochs}, loss {three_digits(message.loss)}, train acc '
-                    f'{message.train_acc:.3f}, test acc {message.test_acc:.3f}, {message.seconds:.1f} s'
+                    f'{message.train_acc:.3f}, test acc {message.test_acc:.3f}, {message.seconds:.1f} s{left}'
                 )
         elif isinstance(message, Started):
             total, initial = message.total, message.initial
             self.bars[name] = tqdm(desc=name, total=total, initial=initial, unit='batch', leave=False)
         elif isinstance(message, Trained):
-            self.bars[name].set_postfix(message.shown, refresh=False)
+            all_left = minutes(self.left) if self.left else 'not yet known'
+            self.bars[name].set_postfix({**message.shown, 'all runs': f'{all_left} left'}, refresh=False)
             self.bars[name].update(message.minibatches)
 
     def say(self, text: str) -> None:

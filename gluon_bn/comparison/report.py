@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import List, Optional, Sequence
 
 from tabulate import tabulate
@@ -61,11 +62,25 @@ def beside(summary: Summary) -> str:
     )
 
 
-def markdown(summary: Summary) -> str:
+def minutes(seconds: float) -> str:
+    """Return an estimate of a time in words: about 40 s, about 12 min."""
+    return f'about {seconds / 60:.0f} min' if seconds >= 90 else f'about {max(10, round(seconds, -1)):.0f} s'
+
+
+def partial(summary: Summary, finished: int, out: Path, left: Optional[float]) -> str:
+    """Return the table of the runs that have finished, to show while the others train."""
+    ends = f'; {minutes(left)} left' if left else ''
+    title = f'Partial result, {finished} of {len(summary.runs)} runs{ends}. Curves so far: {out / "curves.png"}'
+    return f'\n{title}\n{table(summary.results)}\n'
+
+
+def markdown(summary: Summary, is_partial: bool = False) -> str:
     """Return the report of a comparison as a Markdown page, to be stored beside its curves.png."""
     configuration, machine = summary.configuration, summary.machine
     lines = ['# LeNet on Fashion-MNIST, with and without batch normalization', '']
-    if summary.interrupted:
+    if is_partial:
+        lines += ['Partial result: the comparison is still running; this page shows what has finished.', '']
+    elif summary.interrupted:
         lines += ['The comparison was stopped; this page shows what had finished.', '']
     lines += [
         f'Epochs: {configuration.num_epochs}; learning rate: {configuration.lr}; batch size: '

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..training import Epoch
 from .configuration import Configuration
@@ -114,6 +114,21 @@ def summarize(runs: Sequence[Run]) -> List[Result]:
         epochs = len(finished[0].history) if finished else None
         results.append(Result(norm, len(finished), failed, epochs, loss, train_acc, test_acc, estimated, seconds))
     return results
+
+
+def time_left(runs: Sequence[Run], num_epochs: int, measured: Sequence[Tuple[str, float]], elapsed: float) -> float:
+    """Estimate the seconds until all runs have finished, from the epochs measured in the last `elapsed` seconds.
+
+    measured: (norm, seconds of training) per epoch. An epoch of a norm that has none counts as their mean.
+    """
+    seconds = [value for _, value in measured]
+    per_epoch = {norm: statistics.mean(value for name, value in measured if name == norm) for norm, _ in measured}
+    left = sum(
+        (num_epochs - len(run.history)) * per_epoch.get(run.norm, statistics.mean(seconds))
+        for run in runs
+        if not run.finished and run.failed is None
+    )
+    return elapsed * left / sum(seconds)
 
 
 def spread(values: Sequence[float]) -> Optional[Spread]:

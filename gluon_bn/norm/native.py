@@ -200,7 +200,7 @@ def fingerprint(compiler: Sequence[str]) -> str:
     # with the instruction sets, because -march=native compiles for exactly these
     processor = '\n'.join(sorted(cpu_info('model name', 'flags', 'Features'))) or platform.processor()
     parts = (
-        SOURCE.read_text(),
+        *(source.read_text() for source in (SOURCE, *sorted(SOURCE.parent.glob('kernels/*.h')))),
         mxnet.__version__,
         *FLAGS,
         instruction_set()[1],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 from mxnet import autograd, nd, np, sym
 from mxnet.ndarray import NDArray
 
-_traced = itertools.count()  # numbers the calls of trace
+_traced = itertools.count()  # numbers the copies
 
 
 def batch_norm_native(
@@ -42,6 +42,12 @@ def batch_norm_in_place(
     return Y
 
 
+def max_pool_native(X: NDArray) -> NDArray:
+    """Max pooling of 2 x 2 values with stride 2 by the compiled operator; X (m, c, h, w) on the CPU, h and w even."""
+    Y: NDArray = nd.gluon_bn_max_pool(_not_a_variable(X).as_nd_ndarray())
+    return Y.as_np_ndarray() if isinstance(X, np.ndarray) else Y
+
+
 def _not_a_variable(array: NDArray) -> NDArray:
     """Return the array passed through one of MXNet's own operators if it has a gradient attached.
 
@@ -59,6 +65,17 @@ def _graph(is_np: bool, training: bool, eps: float, momentum: float, shape: Tupl
     return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs)
 
 
+def trace_max_pool(X: Any) -> Any:
+    """Return the symbol of `max_pool_native`."""
+    Y = sym.gluon_bn_max_pool(sym.identity(X.as_nd_ndarray(), attr=_own()))
+    return Y.as_np_ndarray() if isinstance(X, sym.np._Symbol) else Y
+
+
+def _own() -> Dict[str, str]:
+    """Return an attribute that keeps MXNet from merging a copy with others of the same array."""
+    return {'__of__': str(next(_traced))}
+
+
 def trace(X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any, eps: float, momentum: float) -> Any:
     """Return the symbol of Y, for whichever mode the graph runs in, training or prediction."""
     is_np = isinstance(X, sym.np._Symbol)
@@ -68,7 +85,7 @@ def trace(X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any, eps:
         )
     # See _not_a_variable. A compiled graph also adds gradients if many operators read an array, so each needs its own
     # copies; the attribute keeps MXNet from merging them. If nothing else reads the array, a copy takes no time.
-    own = {'__of__': str(next(_traced))}
+    own = _own()
     X, gamma, beta = (sym.identity(symbol, attr=own) for symbol in (X, gamma, beta))
     # MXNet does not tell an extension's operator the mode either. Its dropout turns 1 into 0 or 2 in training, and
     # leaves 1 in prediction. This draws a random number, so dropout elsewhere in the net gets other masks than eagerly.

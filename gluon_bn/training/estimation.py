@@ -118,10 +118,11 @@ class _Moments:
         self.squares: Any = 0.0
 
     def add(self, X: Any, axis: int) -> None:
-        X = numpy.moveaxis(X.asnumpy(), axis, 0).reshape(X.shape[axis], -1)  # (channels, values)
+        X = numpy.moveaxis(X.asnumpy(), axis, 0).astype('float64', 'C').reshape(X.shape[axis], -1)  # (channels, values)
         with numpy.errstate(invalid='ignore'):  # infinity - infinity; the estimate is refused
-            count, mean = X.shape[1], X.mean(axis=1, dtype='float64')
-            squares = numpy.square(X - mean[:, None]).sum(axis=1)
+            count, mean = X.shape[1], X.mean(axis=1)
+            X -= mean[:, None]
+            squares = numpy.einsum('ij,ij->i', X, X)
             # Merge the two sets like Chan, Golub and LeVeque (1979): nothing cancels.
             total, shift = self.count + count, mean - self.mean
             self.squares += squares + shift**2 * self.count * count / total

@@ -19,8 +19,8 @@ import pytest
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, comparison, folder
 from gluon_bn.comparison.plots import plot_curves
-from gluon_bn.comparison.report import caption, failures, table, three_digits
-from gluon_bn.comparison.summary import Run, Spread, Summary, spread, summarize
+from gluon_bn.comparison.report import caption, failures, markdown, minutes, table, three_digits
+from gluon_bn.comparison.summary import Run, Spread, Summary, spread, summarize, time_left
 from gluon_bn.drawing import LABELS
 from gluon_bn.errors import InputError
 from gluon_bn.system.interpreter import command_line
@@ -440,3 +440,39 @@ def test_curves_are_drawn_of_whatever_there_is(tmp_path):
     assert len(drawn([nan, nan], tmp_path=tmp_path)) == 1  # diverged
     assert drawn([3.0, 2.0], [9.0], tmp_path=tmp_path) == [[3.0, 2.0]]  # a stopped run cuts no other short
     assert drawn([3.0, 2.0], [1.0, 4.0], tmp_path=tmp_path) == [[2.0, 3.0]]
+
+
+def test_the_time_left_comes_from_the_epochs_measured():
+    history = [Epoch(1, 2.3, 0.1, 0.1, 5.0, 1)]
+    runs = [Run("none", 0, history), Run("fused", 0, []), Run("none", 1, [], failed="no room")]
+    # 2 of 3 epochs of none at 5 s, 3 of fused at 5 s as nothing else is known; 8 s passed for 5 s of training
+    assert time_left(runs, 3, [("none", 5.0)], 8.0) == (2 * 5 + 3 * 5) * 8 / 5
+    assert time_left(runs, 3, [("none", 5.0), ("fused", 10.0)], 8.0) == pytest.approx((2 * 5 + 3 * 10) * 8 / 15)
+
+
+@pytest.mark.parametrize("seconds, text", [(3, "about 10 s"), (44, "about 40 s"), (95, "about 2 min")])
+def test_the_time_left_in_words(seconds, text):
+    assert minutes(seconds) == text
+
+
+def test_after_each_seed_the_results_so_far_are_shown_and_marked(tmp_path, monkeypatch, capsys):
+    written = []
+    monkeypatch.setattr(comparison, "_write", lambda out, summary, partial=False: written.append(partial))
+
+    def run_tasks(module, tasks, jobs, environment):
+        for i, (loss, reason) in enumerate([(2.0, None), (1.0, None), (None, "no room"), (3.0, None)]):
+            if loss:
+                epoch = Epoch(1, loss, 0.5, 0.5, 7.0, 1)
+                yield i, {"Epoch": dataclasses.asdict(epoch)}
+            yield i, {"Failed": {"reason": reason}} if reason else {"Finished": {"test_acc_estimated": None}}
+
+    monkeypatch.setattr(comparison, "run_tasks", run_tasks)
+    compare(Configuration(norms=["none", "gluon"], seeds=[0, 1], num_epochs=1), tmp_path / "run")
+    assert written == [True, False]
+    said = capsys.readouterr().err
+    assert said.count("Partial result") == 1 and "Partial result, 2 of 4 runs; about" in said
+    table_of_seed_0 = said[said.index("Partial result") :]
+    assert re.search(r"no normalization +2\.000 .*\n.*gluon.nn.BatchNorm +1\.000 ", table_of_seed_0)
+    assert "loss 2.000, train acc 0.500, test acc 0.500, 7.0 s; about" in said
+    summary = Summary(Configuration(), None, True, {}, {"processor": "", "cores": 1}, None, [])
+    assert "still running" in markdown(summary, is_partial=True) and "stopped" in markdown(summary)
