@@ -74,8 +74,14 @@ book: .venv/ready        ## the notebooks as a web site, in build/book
 assignment: .venv/ready  ## the exercises to hand out, in build/assignment
 	$(py) -m gluon_bn.classroom.assignment $(ARGS)
 
+student-copy: .venv/ready ## what students get: the assignment and what it needs, in build/gluon_bn-students.zip
+	$(py) -m gluon_bn.classroom.student_copy $(ARGS)
+
 grade: .venv/ready       ## grade the notebooks in SUBMISSIONS=folder, into runs/grades; needs bubblewrap
 	$(py) -m gluon_bn.classroom.grade $${SUBMISSIONS:+"$$SUBMISSIONS"} $(ARGS)
+
+grade-example: .venv/ready ## grade a class of five made-up hand-ins, in runs/grade-example; needs bubblewrap
+	$(py) -m gluon_bn.classroom.example $(ARGS)
 
 wheelhouse: .venv/ready  ## put all that set-up needs in build/wheelhouse, for `make WHEELHOUSE=folder compare` without a network
 	$(py) tools/wheelhouse.py $(ARGS)
@@ -142,4 +148,4 @@ endif
 endif
 
 FORCE:
-.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-fresh test-container test-browser faults mistakes notebooks tables book assignment grade wheelhouse lab bench soak doctor lint lock clean
+.PHONY: FORCE help compare test test-slow coverage test-portable test-pythons test-fresh test-container test-browser faults mistakes notebooks tables book assignment student-copy grade grade-example wheelhouse lab bench soak doctor lint lock clean

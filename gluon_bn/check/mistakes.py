@@ -116,6 +116,16 @@ MISTAKES = {
     'ReplacesParameter':
         'The Parameter stays the same box for life, so that it can be saved. Which of its methods puts a new '
         'array into it?',
+    # an experiment
+    'OneSeed':
+        'One number cannot tell an effect from chance. Which seeds are asked for, and where is the loop over them?',
+    'NotMeasured':
+        'Which training gave this number? Was it overwritten, or was the net changed after it was measured? Run the '
+        'cell again.',
+    'OtherNet': 'Print the net. Which block is missing, or too many, or has another setting?',
+    'OtherSetting': 'If two things differ, which of them made the difference? Change only one.',
+    'OtherStart': 'Two nets can be compared from the same weights and on the same minibatches. Who drew new ones?',
+    'TooLow': 'Print the loss. Does it fall too slowly, or not at all? What can you choose to change that?',
     # the code as such
     'NotWritten':
         'Nothing is wrong: it waits for your code. Write a first line, print the shape of what it gives, and '

@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 
 from ..errors import InputError
 from ..system.store import store
-from . import assignment
+from . import assignment, configuration
 from .assignment import NAME
 
 FIRST = ["student", "file", "status", "score", "max_score", "answers_to_grade_by_hand"]
@@ -33,6 +33,7 @@ class RecordTask:
     """
 
     course: str
+    course_id: str
     student: str
     name: str
     page: str
@@ -87,8 +88,10 @@ class Course:
     def working(self) -> Path:
         return self.out / "working"
 
-    def begin(self, submissions: Path) -> None:
-        """Release the assignment into a new folder, or continue in a folder of the same submissions.
+    def begin(self, submissions: Path, handed_out: Path) -> None:
+        """Copy the release into a new folder, or continue in a folder of the same submissions.
+
+        handed_out: the folder of `make assignment`; if there is none, the assignment is released anew.
 
         Raises: InputError if the folder holds something else.
         """
@@ -109,9 +112,13 @@ class Course:
             raise InputError(
                 f"must be a new or empty folder, got {self.out}, which holds {others[0]}; name another", "--out"
             )
-        assignment.release(self.working / "new")
+        new = self.working / "new" / "course"
+        if (handed_out / "course").is_dir():
+            shutil.copytree(handed_out / "course", new)
+        else:
+            assignment.release(new.parent)
         shutil.rmtree(self.folder, ignore_errors=True)
-        os.replace(self.working / "new" / "course", self.folder)
+        os.replace(new, self.folder)
         store(json.dumps(said).encode(), begun)
 
     def solution(self) -> NotebookNode:
@@ -121,6 +128,10 @@ class Course:
     def released(self) -> NotebookNode:
         """Return the assignment that the students received."""
         return self._notebook("release")
+
+    @property
+    def course_id(self) -> str:
+        return configuration.read(self.folder / assignment.SETTINGS).course
 
     def most(self) -> Dict[str, float]:
         """Return the maximum points of each graded cell, in order."""

@@ -47,6 +47,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submissions", nargs="?", type=Path, metavar="SUBMISSIONS")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
+    parser.add_argument(
+        "--release",
+        type=Path,
+        metavar="FOLDER",
+        help="what was handed out, as `make assignment` wrote it (default build/assignment; released anew if missing)",
+    )
     parser.add_argument("--again", action="store_true", help="only update table and feedback, after grading by hand")
     parser.add_argument(
         "--unconfined",
@@ -65,6 +71,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder")
     if not arguments.again and not arguments.submissions.exists():
         parser.error(f"SUBMISSIONS must be an existing folder or zip archive, got {arguments.submissions}")
+    if arguments.release and not (arguments.release / "course").is_dir():
+        parser.error(f"--release must be a folder that `make assignment` wrote, got {arguments.release}")
     try:
         with terminated_as_interrupted():
             return _update(arguments.out.resolve()) if arguments.again else _grade(arguments)
@@ -94,7 +102,7 @@ def _grade(arguments: argparse.Namespace) -> int:
     _create_folder(course.out)
     with locked(course.out, "--out", wait=True):
         _check_room(course)
-        course.begin(arguments.submissions)
+        course.begin(arguments.submissions, arguments.release or assignment.OUT)
         grader = Grader(
             course,
             Limits(
@@ -107,6 +115,7 @@ def _grade(arguments: argparse.Namespace) -> int:
             course.solution(),
             course.released(),
         )
+        print(f"release {grader.stamp} of the assignment")
         found, passed_over = collect(arguments.submissions, grader.released)
         for line in passed_over:
             print(f"ignored: {line}")

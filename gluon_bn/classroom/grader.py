@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from ..errors import InputError
 from ..system.processes import Crashed, run_tasks
 from ..system.store import DISK_FULL, store
-from .assignment import NAME
+from .assignment import NAME, stamp_of
 from .course import Course, Points, RecordTask, Result
 from .hand_in import build
 from .outputs import localized
@@ -37,6 +37,11 @@ class Grader:
     stop: threading.Event = field(default_factory=threading.Event)
     recording_lock: threading.Lock = field(default_factory=threading.Lock)  # nbgrader's database allows one writer
 
+    @property
+    def stamp(self) -> str:
+        """The release against which this grades."""
+        return stamp_of(cell.source for cell in self.released.cells)
+
     def grade(self, submission: Submission) -> Result:
         """Run and record a submission. Raises: Stopped if `stop` is set in the meantime."""
         notes, start = list(submission.notes), time.monotonic()
@@ -44,6 +49,12 @@ class Grader:
         try:
             if submission.reason:
                 raise InputError(submission.reason)
+            theirs, ours = stamp_of(cell.source for cell in submission.cells), self.stamp
+            if theirs not in ("", ours):
+                raise InputError(
+                    f"it is of release {theirs} of the assignment, but these grades are of release {ours}; grade it "
+                    "with another --release, into another --out"
+                )
             graded = build(submission.cells, self.solution, self.released)
             notes += graded.notes
             ran = run(graded.notebook, self.course.working, self.limits, self.stop)
@@ -88,7 +99,7 @@ class Grader:
 
         Raises: InputError if nbgrader fails; Stopped if `stop` is set.
         """
-        task = RecordTask(str(self.course.folder), safe, student, str(self.page(safe)), anew)
+        task = RecordTask(str(self.course.folder), self.course.course_id, safe, student, str(self.page(safe)), anew)
         with self.recording_lock:
             if self.stop.is_set():
                 raise Stopped("stopped")

@@ -34,7 +34,7 @@ def record(content: Dict[str, Any], send: Callable[[Dict[str, Any]], None]) -> N
     task = RecordTask(**content)
     os.environ["PATH"] = assignment.environment()["PATH"]  # nbgrader calls alembic by name
     os.chdir(task.course)
-    api = NbGraderAPI(coursedir=CourseDirectory(root=task.course, course_id=NAME))
+    api = NbGraderAPI(coursedir=CourseDirectory(root=task.course, course_id=task.course_id))
     api.config.Execute.enabled = api.config.ClearOutput.enabled = False  # it has run already: keep its outputs
     if task.anew:
         _call(api.autograde, task)
@@ -55,7 +55,7 @@ def _call(step: Callable[[str, str], Dict[str, Any]], task: RecordTask) -> None:
 
 
 def _points(task: RecordTask) -> Points:
-    with Gradebook(f"sqlite:///{task.course}/gradebook.db", NAME) as gradebook:
+    with Gradebook(f"sqlite:///{task.course}/gradebook.db", task.course_id) as gradebook:
         grades = gradebook.find_submission_notebook(NAME, NAME, task.student).grades
         waiting = {grade.name for grade in grades if grade.needs_manual_grade}
         return Points(

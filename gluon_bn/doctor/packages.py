@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError
@@ -114,6 +115,8 @@ def check_data(find: Callable[..., Any] | None = None) -> Result:
 
 def check_fused(found: Answer | None = None) -> Result:
     """Report the path of fused_batch_norm; the portable one is ok too: it is slower but just as correct."""
+    if not (Path(__file__).parents[1] / "norm").is_dir():  # the copy for students
+        return Result("fused path", True, "not part of this copy")
     text, error = found or ask("from gluon_bn.norm import status; print(status())")
     if error:
         return Result("fused path", False, error, "fix MXNet first, if it is not ok")

@@ -7,9 +7,14 @@ from gluon_bn.classroom import assignment  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def released(tmp_path_factory):
-    path = assignment.release(tmp_path_factory.mktemp("release") / "new")
-    return nbformat.read(str(path), as_version=4)
+def release(tmp_path_factory):
+    """The notebook to hand out, as a file."""
+    return assignment.release(tmp_path_factory.mktemp("release") / "new")
+
+
+@pytest.fixture(scope="session")
+def released(release):
+    return nbformat.read(str(release), as_version=4)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from gluon_bn.classroom import assignment, grade, sandbox
 from gluon_bn.classroom.feedback import offline
 
 NEEDS_BUBBLEWRAP = pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")
-AUTOMATIC, BY_HAND = 44, 21  # points
+AUTOMATIC, BY_HAND = 42, 23  # points
 QUICK = ["dense", "convolution", "modes", "averages", "layer", "backward"]  # exercises that train nothing
 QUICK_POINTS = 3 + 3 + 3 + 4 + 6 + 6
 
@@ -231,6 +231,8 @@ def test_a_harmful_submission_is_reported_and_the_others_are_graded(tmp_path, mo
             str(tmp_path / "out"),
             "--jobs",
             "2",
+            "--release",
+            str(tmp_path / "release"),
             "--cell-seconds",
             "30",
             "--gigabytes",
@@ -245,10 +247,11 @@ def test_a_harmful_submission_is_reported_and_the_others_are_graded(tmp_path, mo
 @NEEDS_BUBBLEWRAP
 @pytest.mark.slow
 @pytest.mark.fault("a hand-in with changed tests, a cell missing, another kernel, garbled or empty", tries=7)
-def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, tmp_path):
+def test_the_whole_cycle_grades_or_reports_each_submission(release, released, solution, tmp_path):
     out = tmp_path / "grades"
     expected = hand_in(tmp_path / "handed in", submissions(released, solution))
-    grade.main([str(tmp_path / "handed in"), "--out", str(out), "--jobs", "2", "--cell-seconds", "60"])
+    options = ["--release", str(release.parent), "--out", str(out), "--jobs", "2", "--cell-seconds", "60"]
+    grade.main([str(tmp_path / "handed in"), *options])
     rows = compare(out, expected, AUTOMATIC + BY_HAND)
     assert rows["partly"]["averages-test"] == "0" and rows["partly"]["graph-test"] == "1"
     assert rows["partly"]["backward-parameters-test"] == "2" and rows["partly"]["backward-input-test"] == "0"
@@ -256,7 +259,7 @@ def test_the_whole_cycle_grades_or_reports_each_submission(released, solution, t
     page = (out / "feedback" / "partly.html").read_text(encoding="utf-8")
     assert "MomentumSwapped" in page and "result.py" not in page  # the table, and no trace through the check
     assert page.count('<svg role="img"') >= 2 and not re.search(r'(src|href)="(https?:)?//', page)
-    assert rows["right"]["answers_to_grade_by_hand"] == "7" and rows["unsolved"]["answers_to_grade_by_hand"] == "0"
+    assert rows["right"]["answers_to_grade_by_hand"] == "8" and rows["unsolved"]["answers_to_grade_by_hand"] == "0"
 
     # a grade given by hand, as nbgrader's own pages write it
     from nbgrader.api import Gradebook

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(sandbox.why_unavailable(
 DENSE, CONVOLUTION = ("dense", 3), ("convolution", 3)
 MAIN = (
     "import sys; from pathlib import Path; from gluon_bn.classroom import assignment, grade; "
-    "assignment.SOURCE = Path(sys.argv.pop(1)); sys.exit(grade.main())"
+    "assignment.SOURCE = Path(sys.argv.pop(1)); assignment.OUT = Path(); sys.exit(grade.main())"
 )
 
 
