@@ -1,7 +1,7 @@
 """Make the copy of the project that students get:  python -m gluon_bn.classroom.student_copy [--out FILE]
 
-It releases the assignment, as `make assignment` does. FILE (default build/gluon_bn-students.zip) holds the notebook, what
-set-up needs, and the rooms of the package that the exercises need: no norm, no net with one, no experiment and no
+It releases the assignment, as `make assignment` does. FILE (default build/gluon_bn-students.zip) holds the notebook,
+what set-up needs, and the rooms of the package that the exercises need: no norm, no net with one, no experiment and no
 notebook of the chapter. It is not written if a file contains a line of a solution, a model answer or a hidden test.
 """
 
