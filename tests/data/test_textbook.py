@@ -88,7 +88,7 @@ def test_in_the_trainer_ours_and_gluons_take_the_same_path():
 
 
 def test_train_ch6_trains_our_layer(capsys):
-    train_iter, test_iter = load_data_fashion_mnist(256, num_train=2560, num_test=500)
+    train_iter, test_iter = load_data_fashion_mnist(64, num_train=640, num_test=500)
     net = lenet("fused")
     d2l.train_ch6(net, train_iter, test_iter, 2, 1.0, d2l.cpu())
     d2l.plt.close("all")

@@ -18,7 +18,7 @@ def metrics(norm, seed=0):
     """Two short epochs from this seed: (loss, train accuracy, test accuracy) of each."""
     seed_everything(seed)
     history = train(
-        lenet(norm), *load_data_fashion_mnist(64, num_train=1000, num_test=300), 2, 1.0, progress=False, plot=False
+        lenet(norm), *load_data_fashion_mnist(64, num_train=500, num_test=100), 2, 1.0, progress=False, plot=False
     )
     return [[epoch.loss, epoch.train_acc, epoch.test_acc] for epoch in history]
 
