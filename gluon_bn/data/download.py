@@ -35,7 +35,12 @@ def fetch(url: str, limit: int) -> bytes:
     """
     from tqdm.auto import tqdm  # imported here because finding existing files does not need tqdm
 
-    with urllib.request.build_opener(_Bounded()).open(url, timeout=TIMEOUT) as response:
+    try:
+        response = urllib.request.build_opener(_Bounded()).open(url, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+    with response:
         length = response.headers.get('Content-Length', '')
         total = int(length) if length.isdigit() else None
         if total is not None and total > limit:

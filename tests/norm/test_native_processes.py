@@ -210,12 +210,15 @@ check()
 def test_workers_of_a_DataLoader_may_use_it():
     out, _ = run(
         f"""
+import multiprocessing
+
 def standardized(batch):
     X = nd.stack(*[nd.array(image) for image in batch])
     ones, zeros = nd.ones((1, 16, 1, 1)), nd.zeros((1, 16, 1, 1))
     with autograd.train_mode():
         return fused.fused_batch_norm(X, ones, zeros, zeros, ones, 1e-5, 0.9)[0]
 
+multiprocessing.set_start_method("fork")  # not the default from Python 3.14 on
 images = numpy.random.RandomState(0).randn(128, 16, 24, 24).astype('float32')
 for path in {PATHS}:
     choose(path)
