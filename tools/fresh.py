@@ -19,10 +19,12 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import reach
+from host import apt_options, mirror, pip_settings
+from tabulate import tabulate
 
 from gluon_bn.system.terminal import terminated_as_interrupted
 
@@ -57,7 +59,7 @@ class Failed(Exception):
 @dataclass(frozen=True)
 class Outcome:
     system: str
-    python: str = ""
+    python: str = "-"
     setup_seconds: float | None = None
     main_job: str = "-"
     doctor: str = "-"
@@ -90,23 +92,17 @@ class System:
 
     def inside(self, what, command, user="reader"):
         """Run a shell command in the system, in the user's clone or as root in /. Raises: Failed."""
-        settings, visible = pip_settings() if user != "root" else ({}, [])
-        where = "/" if user == "root" else f"/home/{user}/gluon_bn"
-        environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": f"/{user}" if user == "root" else f"/home/{user}",
-            "LANG": "C.UTF-8",
-            "DEBIAN_FRONTEND": "noninteractive",
-            **settings,
-        }
+        is_root = user == "root"
+        settings, visible = ({}, []) if is_root else pip_settings()
+        path, home = (
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            f"/{'' if is_root else 'home/'}{user}",
+        )
+        environment = {"PATH": path, "HOME": home, "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **settings}
         enter = [*NAMESPACE, "sh", "-c", ENTER, "sh", self.root, " ".join(visible)]
-        enter += [
-            f"--userspec={'0:0' if user == 'root' else '1000:1000'}",
-            self.root,
-            "env",
-            "-i",
-            *map("=".join, environment.items()),
-        ]
+        enter += [f"--userspec={'0:0' if is_root else '1000:1000'}", self.root]
+        enter += ["env", "-i", *map("=".join, environment.items())]
+        where = "/" if is_root else f"{home}/gluon_bn"
         return self.run(what, [*enter, "sh", "-c", f"cd {where} && {command}"], inside=True)
 
     def make(self):
@@ -151,8 +147,13 @@ def try_out(name, tests, notebooks, record):
     clone = system.root / "home/reader/gluon_bn"
     commit = reach.described_commit().replace("-dirty", "")  # which is cloned
 
-    def proven(proof):
-        if record:
+    def step(column, command, proof="", result=lambda: "ok"):
+        """Run a command in the clone, put its result in a column, and record what it proved."""
+        nonlocal outcome
+        outcome = replace(outcome, **{column: "FAILED"})
+        system.inside(command, command)
+        outcome = replace(outcome, **{column: result()})
+        if record and proof:
             facts = f"--print --setting fresh --commit '{commit}' --proved '{proof}'"
             system.inside("the facts of the system", f".venv/bin/python tools/reach.py {facts}")
             found = reach.Record(**json.loads(system.log.read_text().splitlines()[-1]))
@@ -167,24 +168,13 @@ def try_out(name, tests, notebooks, record):
         system.run("clone, as the user's own", ["chown", "-R", "1000:1000", clone])
 
         outcome = replace(outcome, setup_seconds=system.inside("set-up", "make .venv/ready"))
-        outcome = replace(outcome, python=(clone / ".venv/ready").read_text().strip(), main_job="FAILED")
-        system.inside("the main job, in small", f'make compare ARGS="{MAIN_JOB}"')
-        check_losses(clone)
-        outcome = replace(outcome, main_job="ok", doctor="FAILED")
-        proven("main job")
-        system.inside("make doctor", "make doctor")
-        outcome = replace(outcome, doctor="ok")
+        outcome = replace(outcome, python=(clone / ".venv/ready").read_text().strip())
+        step("main_job", f'make compare ARGS="{MAIN_JOB}"', "main job", lambda: check_losses(clone))
+        step("doctor", "make doctor")
         if tests:
-            outcome = replace(outcome, tests="FAILED")
-            system.inside("make test", f"make test JOBS={tests}")
-            log = system.log.read_text(errors="replace")
-            outcome = replace(outcome, tests=re.findall(r"^=+ (.*\d passed.*) in .*=$", log, re.MULTILINE)[-1])
-            proven("fast tests")
+            step("tests", f"make test JOBS={tests}", "fast tests", lambda: passed(system.log))
         if notebooks:
-            outcome = replace(outcome, notebooks="FAILED")
-            system.inside("the notebooks", "make notebooks ARGS='--check --budget 1200'")  # a system may be slow
-            outcome = replace(outcome, notebooks="ok")
-            proven("notebooks")
+            step("notebooks", "make notebooks ARGS='--check --budget 1200'", "notebooks")  # a system may be slow
     except Failed as failure:
         outcome = replace(outcome, failure=str(failure))
     finally:
@@ -196,7 +186,7 @@ def try_out(name, tests, notebooks, record):
 
 
 def check_losses(clone):
-    """Raises: Failed unless the clone's only run has the LOSSES, and used the native path."""
+    """Return "ok". Raises: Failed unless the clone's only run has the LOSSES, and used the native path."""
     (file,) = clone.glob("runs/*/summary.json")
     summary = json.loads(file.read_text())
     if summary["machine"]["GLUON_BN_FUSED"] != "native":
@@ -205,6 +195,12 @@ def check_losses(clone):
     wrong = [norm for norm, loss in LOSSES.items() if not abs(got.get(norm, float("inf")) - loss) <= TOLERANCE]
     if wrong:
         raise Failed(f"the losses must be {LOSSES} within {TOLERANCE}, got {got}")
+    return "ok"
+
+
+def passed(log):
+    """Return what pytest says at its end, the last time in a log."""
+    return re.findall(r"^=+ (.*\d passed.*) in .*=$", log.read_text(errors="replace"), re.MULTILINE)[-1]
 
 
 def installation():
@@ -214,35 +210,6 @@ def installation():
     if len(commands) != 1:
         raise Failed(f"README.md must say once what to install by apt-get, got {sorted(commands)}")
     return commands.pop()
-
-
-def mirror():
-    """Return this machine's mirror of Debian, "" for debootstrap's own."""
-    etc = Path("/etc/apt")
-    files = [etc / "sources.list", *sorted(etc.glob("sources.list.d/*.list")), *etc.glob("sources.list.d/*.sources")]
-    found = re.findall(r"^(?:deb +(?:\[.*?\] +)?|URIs: *)(\S+)", "\n".join(map(reach.read, files)), re.MULTILINE)
-    return next((url for url in found if re.search(r"/debian/?$", url)), "")
-
-
-def apt_options():
-    """Return this machine's options for fetching by apt, such as a proxy."""
-    dump = subprocess.run(["apt-config", "dump"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return "".join(line + "\n" for line in dump.splitlines() if re.match(r"Acquire::(https?::|Check|Retries)", line))
-
-
-def pip_settings():
-    """Return this machine's settings of pip and its proxies as environment variables, and the files that they name."""
-    pip = [sys.executable, "-m", "pip", "config", "list"]
-    listed = subprocess.run(pip, stdout=subprocess.PIPE, text=True, check=True).stdout
-    settings = {}
-    for option, value in re.findall(r"^(?:global|install)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE):
-        settings["PIP_" + option.upper().replace("-", "_")] = value.replace("\\n", " ")
-    for name, value in os.environ.items():
-        if name.startswith("PIP_") or name.lower().endswith("_proxy") or name == "SSL_CERT_FILE":
-            settings[name] = value
-    # the links of a local index lead to files beside it
-    files = {re.sub("^file://(.*?)(/simple)?/?$", r"\1", word) for value in settings.values() for word in value.split()}
-    return settings, sorted(file for file in files if file.startswith("/") and Path(file).exists())
 
 
 def missing():
@@ -275,13 +242,9 @@ def main(argv=None):
         return 130
     if arguments.record:
         reach.main([])
-    print("system         Python   set-up  main job  doctor  notebooks  tests")
-    for done in outcomes:
-        seconds = f"{done.setup_seconds:.0f} s" if done.setup_seconds else "FAILED"
-        print(
-            f"{done.system:13}  {done.python or '-':7}  {seconds:6}  {done.main_job:8}  {done.doctor:6}  "
-            f"{done.notebooks:9}  {done.tests}"
-        )
+    rows = [list(asdict(done).values())[:-1] for done in outcomes]
+    headers = ("system", "Python", "set-up, s", "main job", "doctor", "tests", "notebooks")
+    print(tabulate(rows, headers, floatfmt=".0f", missingval="FAILED"))
     failures = [f"{done.system}: {done.failure}" for done in outcomes if done.failure]
     print("\n".join(failures), end="\n" if failures else "")
     return 1 if failures else 0
