@@ -14,148 +14,11 @@ import mxnet as mx
 import numpy
 from mxnet import autograd, nd
 from mxnet.gluon import nn
+from originals import INSTEAD, NAMES, SOURCES
 
 from gluon_bn import check
+from gluon_bn.check.result import Place
 
-# "#: mean" marks a line that computes the mean; code inside a square root belongs to the denominator
-CHAPTER = """
-def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-    axes = (0,) if X.ndim == 2 else (0, 2, 3) #: axes
-    if not autograd.is_training(): #: mode
-        X_hat = (X - moving_mean) / nd.sqrt(moving_var + eps) #: X_hat in prediction
-        Y = gamma * X_hat + beta #: scale and shift in prediction
-        return Y, moving_mean, moving_var #: returned in prediction
-    mean = X.mean(axis=axes, keepdims=True) #: mean
-    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True) #: variance
-    X_hat = (X - mean) / nd.sqrt(var + eps) #: X_hat
-    Y = gamma * X_hat + beta #: scale and shift
-    with autograd.pause():
-        new_mean = momentum * moving_mean + (1 - momentum) * mean #: moving mean
-        new_var = momentum * moving_var + (1 - momentum) * var #: moving variance
-    return Y, new_mean, new_var #: returned
-"""
-D2L = """
-def batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-    if not autograd.is_training(): #: mode
-        X_hat = (X - moving_mean) / nd.sqrt(moving_var + eps) #: X_hat in prediction
-    else:
-        if len(X.shape) == 2: #: axes
-            mean = X.mean(axis=0) #: mean
-            var = ((X - mean) ** 2).mean(axis=0) #: variance
-        else:
-            mean = X.mean(axis=(0, 2, 3), keepdims=True) #: mean
-            var = ((X - mean) ** 2).mean(axis=(0, 2, 3), keepdims=True) #: variance
-        X_hat = (X - mean) / nd.sqrt(var + eps) #: X_hat
-        moving_mean = momentum * moving_mean + (1.0 - momentum) * mean #: moving mean
-        moving_var = momentum * moving_var + (1.0 - momentum) * var #: moving variance
-    Y = gamma * X_hat + beta #: scale and shift
-    return Y, moving_mean, moving_var #: returned
-"""
-OWN = """
-def batch_norm(x, g, b, avg, spread, eps, mom):
-    over = (0,) if x.ndim == 2 else (0, 2, 3) #: axes
-    if autograd.is_training(): #: mode
-        N = x.size / x.shape[1] #: count
-        mu = x.sum(axis=over, keepdims=True) / N #: mean
-        off = x - mu #: X_hat
-        v = (nd.square(x - mu)).sum(axis=over, keepdims=True) / N #: variance
-        with autograd.pause():
-            new_avg = avg * mom #: moving mean
-            new_avg += mu * (1 - mom) #: moving mean
-            new_spread = spread.copy() #: moving variance
-            new_spread *= mom #: moving variance
-            new_spread += v * (1 - mom) #: moving variance
-    else:
-        off = x - avg #: X_hat in prediction
-        v = spread #: denominator in prediction
-        new_avg, new_spread = avg, spread #: returned in prediction
-    root = (v + eps) ** 0.5 #: denominator
-    z = off / root #: X_hat
-    out = z * g #: scale and shift
-    out = out + b #: scale and shift
-    return out, new_avg, new_spread #: returned
-"""
-LAYER = """
-class BatchNorm(nn.Block):
-    def __init__(self, num_features, num_dims, **kwargs):
-        super().__init__(**kwargs)
-        shape = (1, num_features) + (1, 1) * (num_dims == 4)
-        self.gamma = self.params.get('gamma', shape=shape, init='ones')
-        self.beta = self.params.get('beta', shape=shape, init='zeros')
-        self.moving_mean, self.moving_var = nd.zeros(shape), nd.ones(shape)
-
-    def forward(self, X):
-        mean, var = self.moving_mean.as_in_context(X.context), self.moving_var.as_in_context(X.context)
-        Y, self.moving_mean, self.moving_var = batch_norm(
-            X, self.gamma.data(), self.beta.data(), mean, var, 1e-5, 0.9)
-        return Y
-"""
-CHAPTER_BACKWARD = """
-def backward(dY, X, gamma, eps):
-    axes = (0,) if X.ndim == 2 else (0, 2, 3) #: axes
-    m = X.size / X.shape[1] #: count
-    mean = X.mean(axis=axes, keepdims=True) #: mean
-    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True) #: variance
-    std = nd.sqrt(var + eps) #: denominator
-    X_hat = (X - mean) / std #: X_hat
-    dgamma = (dY * X_hat).sum(axis=axes, keepdims=True) #: dgamma
-    dbeta = dY.sum(axis=axes, keepdims=True) #: dbeta
-    scale = gamma / std #: the scale of dX
-    through_mean = dbeta / m #: the term through the mean
-    through_var = X_hat * dgamma / m #: the term through the variance
-    dX = scale * (dY - through_mean - through_var) #: dX
-    return dX, dgamma, dbeta #: returned
-"""
-D2L_BACKWARD = """
-def backward(dY, X, gamma, eps):
-    if len(X.shape) == 2: #: axes
-        axes = 0 #: axes
-        m = X.shape[0] #: count
-    else:
-        axes = (0, 2, 3) #: axes
-        m = X.shape[0] * X.shape[2] * X.shape[3] #: count
-    mean = X.mean(axis=axes, keepdims=True) #: mean
-    var = ((X - mean) ** 2).mean(axis=axes, keepdims=True) #: variance
-    std = nd.sqrt(var + eps) #: denominator
-    X_hat = (X - mean) / std #: X_hat
-    dX_hat = dY * gamma #: the scale of dX
-    through_mean = dX_hat.sum(axis=axes, keepdims=True) #: the term through the mean
-    through_var = X_hat * (dX_hat * X_hat).sum(axis=axes, keepdims=True) #: the term through the variance
-    dX = (m * dX_hat - through_mean - through_var) / (m * std) #: dX
-    dgamma = (dY * X_hat).sum(axis=axes, keepdims=True) #: dgamma
-    dbeta = dY.sum(axis=axes, keepdims=True) #: dbeta
-    return dX, dgamma, dbeta #: returned
-"""
-OWN_BACKWARD = """
-def backward(up, x, g, eps):
-    over = (0,) if x.ndim == 2 else (0, 2, 3) #: axes
-    N = x.size / x.shape[1] #: count
-    mu = x.sum(axis=over, keepdims=True) / N #: mean
-    off = x - mu #: X_hat
-    v = (nd.square(x - mu)).sum(axis=over, keepdims=True) / N #: variance
-    inv = (v + eps) ** -0.5 #: denominator
-    z = off * inv #: dgamma
-    db = up.sum(axis=over, keepdims=True) #: dbeta
-    dg = (up * z).sum(axis=over, keepdims=True) #: dgamma
-    out = up * g #: the scale of dX
-    dv = (out * off).sum(axis=over, keepdims=True) * -0.5 * inv ** 3 #: the term through the variance
-    dmu = -out.sum(axis=over, keepdims=True) * inv #: the term through the mean
-    out *= inv #: the scale of dX
-    out += dv * 2 * off / N #: the term through the variance
-    out += dmu / N #: the term through the mean
-    return out, dg, db #: returned
-"""
-SOURCES = {
-    ("function", "chapter"): CHAPTER,
-    ("function", "d2l"): D2L,
-    ("function", "own"): OWN,
-    ("layer", "chapter"): CHAPTER + LAYER,
-    ("layer", "d2l"): D2L + LAYER,
-    ("layer", "own"): OWN + LAYER,
-    ("backward", "chapter"): CHAPTER_BACKWARD,
-    ("backward", "d2l"): D2L_BACKWARD,
-    ("backward", "own"): OWN_BACKWARD,
-}
 OPERATORS = [ast.Add, ast.Sub, ast.Mult, ast.Div]
 TERMS = {"scale of dX", "term through the mean", "term through the variance", "count in dX", "dX"}
 AVERAGES = {"moving mean", "moving variance"}
@@ -171,6 +34,11 @@ LOCALIZED = {
     "the term through the mean": {"term through the mean", "count in dX"},
     "the term through the variance": {"term through the variance", "count in dX"},
     "dX": TERMS,
+    # what a layer does beside the maths, and a written input, has a name and no place on the way
+    "start": {"WrongStart", "VarInitZero"},
+    "constants": {"denominator", *AVERAGES},
+    "call": {"ExchangedArguments", "NeverUpdates", "WrongReturn", "WrongName", "mode", *AVERAGES},
+    "input": {"MutatesInput", "WritesWhileRecording"},
 }
 # later quantities that are wrong because of it: not invented, but not the first wrong quantity either
 FURTHER = {
@@ -185,6 +53,7 @@ FURTHER = {
     "the term through the variance": {"dX"},
 }
 FURTHER["count"] = FURTHER["axes"] = FURTHER["mean"]
+FURTHER["call"] = FURTHER["input"] = {"mean", "variance", "scale and shift", "gradient", *FURTHER["mean"], "dbeta"}
 
 
 def _names(function):
@@ -236,6 +105,9 @@ def _changed(node, names, line):
             made = new()
             made.func.attr = "abs"
             yield "call", made
+        if node.func.attr == "is_training":
+            yield "constant", ast.Constant(True)
+            yield "constant", ast.Constant(False)
     if isinstance(node, ast.UnaryOp):
         yield "dropped", copy.deepcopy(node.operand)
     if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
@@ -244,17 +116,94 @@ def _changed(node, names, line):
         yield "exchanged", made
 
 
-def _inside(tree, wanted):
-    return wanted is tree or any(wanted is node for node in ast.walk(tree))
+def _rewritten(node, place, kind, style):
+    """The expressions in INSTEAD that may take the place of this node."""
+    names = NAMES[style]
+    names = {**names, "n": "({X}.size / {X}.shape[1])".format(**names)}
+    if isinstance(node, ast.Assign):
+        call = next((part for part in ast.walk(node.value) if getattr(part, "keywords", None)), None)
+        if call is not None:
+            names["k"] = ", ".join(map(ast.unparse, call.keywords))
+        if place.startswith("moving"):
+            old = place.replace(" ", "_").replace("variance", "var")
+            names.update(old=old, batch=old.replace("moving_", ""))
+        templates = INSTEAD["moving"] * (style != "own") if place.startswith("moving") else INSTEAD.get(place, [])
+        if place == "denominator" or (place == "scale and shift" and style == "own"):
+            return
+        if call is None and not place.startswith(("moving", "scale")):
+            return
+        for template in templates + INSTEAD["median"] * (place == "mean" and kind == "backward"):
+            yield ast.Assign(node.targets, ast.parse(template.format(**names), mode="eval").body, lineno=0)
+    root = isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "sqrt"
+    power = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)
+    inside = node.args[0] if root else node.left if power else None
+    if isinstance(inside, ast.BinOp) and isinstance(inside.op, ast.Add):
+        names.update(var=ast.unparse(inside.left), eps=ast.unparse(inside.right))
+        inverse = power and isinstance(node.right, ast.UnaryOp)
+        for template in INSTEAD["denominator"]:
+            template = f"1 / ({template})" if inverse else f"({template})"
+            yield ast.parse(template.format(**names), mode="eval").body
 
 
-def _place(marked, statement, node):
-    """The quantity that a node belongs to; for dX, the term."""
-    for outer in ast.walk(statement):
-        root = isinstance(outer, ast.Call) and getattr(outer.func, "attr", "") == "sqrt"
-        divisor = isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Div) and _inside(outer.right, node)
-        if (root or divisor) and _inside(outer, node) and "X_hat" in marked:
+def _restated(node, arguments):
+    """A step left out, done twice, or done in place on an argument."""
+    if isinstance(node, ast.AugAssign):
+        yield "dropped", ast.Pass()
+        yield "doubled", [copy.deepcopy(node), copy.deepcopy(node)]
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp) and isinstance(node.targets[0], ast.Name):
+        left = node.value.left
+        if isinstance(left, ast.Name) and left.id in arguments and not isinstance(node.value.op, ast.Pow):
+            written = ast.AugAssign(ast.Name(left.id, ast.Store()), node.value.op, copy.deepcopy(node.value.right))
+            yield "in place", [written, ast.Assign(node.targets, copy.deepcopy(left), lineno=0)]
+
+
+def _in_the_layer(node, place):
+    """Other initial values, constants, and arguments of the call in a layer."""
+    other = {"ones": "zeros", "zeros": "ones"}
+    if isinstance(node, ast.Constant) and node.value in other:
+        yield "constant", ast.Constant(other[node.value])
+    if isinstance(node, ast.Attribute) and node.attr in other:
+        yield "constant", ast.Attribute(copy.deepcopy(node.value), other[node.attr], ast.Load())
+    if isinstance(node, ast.Constant) and isinstance(node.value, float):
+        for value in {1e-5: (1e-3, 1e-8, 0.1), 0.9: (0.1, 0.99, 0.5)}[node.value]:
+            yield "constant", ast.Constant(value)
+    if isinstance(node, ast.Assign) and place == "call":
+        targets, arguments = node.targets[0].elts, node.value.args
+        for pair in ((1, 2), (3, 4), (5, 6)):
+            made = copy.deepcopy(node)
+            made.value.args[pair[0]], made.value.args[pair[1]] = arguments[pair[1]], arguments[pair[0]]
+            yield "exchanged", made
+        for i in (1, 2):
+            made = copy.deepcopy(node)
+            made.targets[0].elts[i] = ast.Name("unused", ast.Store())
+            yield "dropped", made
+        made = copy.deepcopy(node)
+        made.targets[0].elts[1:] = targets[:0:-1]
+        yield "exchanged", made
+
+
+def _parents(tree):
+    """For the id of each node: its parent, and the list or the object that holds it, with its index or field."""
+    found = {}
+    for parent in ast.walk(tree):
+        for field, value in ast.iter_fields(parent):
+            if isinstance(value, ast.AST):
+                found[id(value)] = parent, vars(parent), field
+            for i, item in enumerate(value if isinstance(value, list) else ()):
+                if isinstance(item, ast.AST):
+                    found[id(item)] = parent, value, i
+    return found
+
+
+def _place(marked, node, parents):
+    """The quantity that a node belongs to: within a root or a divisor of X_hat, the denominator."""
+    while "X_hat" in marked and not isinstance(node, ast.stmt):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "sqrt":
             return marked.replace("X_hat", "denominator")
+        parent = parents[id(node)][0]
+        if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Div) and parent.right is node:
+            return marked.replace("X_hat", "denominator")
+        node = parent
     return marked
 
 
@@ -263,42 +212,38 @@ def mutants(kind, style):
     source = SOURCES[kind, style]
     places = {number: line.split("#: ")[1] for number, line in enumerate(source.splitlines(), 1) if "#: " in line}
     tree = ast.parse(source)
-    function = tree.body[0]
-    names = _names(function)
-    for node in ast.walk(function):
+    names, parents = _names(tree.body[0]), _parents(tree)
+    arguments = [name for name, first in names.items() if first == 0]
+    for node in list(ast.walk(tree)):
         line = getattr(node, "lineno", 0)
         if line not in places or isinstance(node, (ast.FunctionDef, ast.With, ast.If, ast.arguments, ast.arg)):
             continue
-        statement = next(s for s in reversed(list(ast.walk(function))) if isinstance(s, ast.stmt) and _inside(s, node))
-        place = _place(places[line], statement, node)
-        for what, new in _changed(node, names, line):
+        place = _place(places[line], node, parents)
+        if place in ("start", "constants", "call"):
+            changes = list(_in_the_layer(node, place))
+        else:
+            changes = [*_changed(node, names, line), *_restated(node, arguments)]
+            changes += [("rewritten", new) for new in _rewritten(node, place, kind, style)]
+        for what, new in changes:
             if what == "operand" and place.startswith("moving") and ast.unparse(new) in ("x", "off"):
                 continue  # MXNet writes a larger array into a smaller one, and crashes
             if what == "detached" and (kind == "backward" or not places[line].startswith(("X_hat", "variance"))):
                 continue
-            mutated = _Replace(node, new).visit(copy.deepcopy(_marked(tree, node)))
-            yield what, ("gradient" if what == "detached" else place), ast.unparse(ast.fix_missing_locations(mutated))
-
-
-def _marked(tree, node):
-    for other in ast.walk(tree):
-        other.__dict__.pop("target_node", None)
-    node.target_node = True
-    return tree
-
-
-class _Replace(ast.NodeTransformer):
-    def __init__(self, node, new):
-        self.new = new
-
-    def visit(self, node):
-        if node.__dict__.get("target_node"):
-            return ast.copy_location(copy.deepcopy(self.new), node)
-        return super().generic_visit(node)
+            _, holder, key = parents[id(node)]
+            before = holder[:] if isinstance(holder, list) else node
+            if isinstance(holder, list):
+                holder[key : key + 1] = new if isinstance(new, list) else [new]
+            else:
+                holder[key] = new
+            yield what, {"detached": "gradient", "in place": "input"}.get(what, place), ast.unparse(tree)
+            if isinstance(holder, list):
+                holder[:] = before
+            else:
+                holder[key] = node
 
 
 def build(kind, source):
-    names = {"nd": nd, "autograd": autograd, "nn": nn, "mx": mx}
+    names = {"nd": nd, "autograd": autograd, "nn": nn, "mx": mx, "numpy": numpy}
     exec(compile(source, "mutant", "exec"), names)
     return names[{"function": "batch_norm", "layer": "BatchNorm", "backward": "backward"}[kind]]
 
@@ -314,13 +259,14 @@ def outcome(kind, code):
         mean, var = mean * scale, var * scale**2
         if kind == "backward":
             for eps in (1e-5, 0.5):
-                values += code(dY, X, gamma, eps)
+                values += [*code(dY, X, gamma, eps), dY + 0, X + 0, gamma + 0]
             continue
         for mode in ("training", "prediction", "recording", "unrecorded"):
             for eps, momentum in ((1e-5, 0.9), (0.5, 0.7)) if kind == "function" else ((0, 0),):
                 if kind == "layer":
                     net = code(3, X.ndim)
                     net.initialize()
+                    values += [net.gamma.data(), net.beta.data(), net.moving_mean, net.moving_var]
                     net.gamma.set_data(gamma), net.beta.set_data(beta)
                     net.moving_mean, net.moving_var = mean, var
                 for array in (X, gamma, beta):
@@ -338,7 +284,7 @@ def outcome(kind, code):
                 if mode == "training":
                     out[0].backward(dY)
                     values.append(X.grad / scale)
-                values += [out[0], out[1] / scale, out[2] / scale**2]
+                values += [out[0], out[1] / scale, out[2] / scale**2, mean / scale, var / scale**2]
     return [value.asnumpy() for value in values]
 
 
@@ -394,33 +340,36 @@ def judged(kind, places, source):
     """(localized, explained, invented) by the check of a wrong implementation; places: of its one or two mistakes."""
     code = build(kind, source)
     checks = {"function": check.batch_norm, "layer": check.layer, "backward": check.gradient}
-    told = checks[kind](code, seconds=60).places
+    result = checks[kind](code, seconds=60)
+    told = result.places
+    named = [Place(name, "", "", name) for name in result.mistakes + result.notes]  # a name says what is there instead
     first, allowed = [], []
     for true in places:
         quantity = true.replace(" in prediction", "")
         there = [one for one in told if "in prediction" not in true or one.mode == "prediction"]
-        hits = [one for one in there if one.quantity in LOCALIZED.get(quantity, {quantity})]
+        hits = [one for one in [*there, *named] if one.quantity in LOCALIZED.get(quantity, {quantity})]
         first += hits
         allowed += hits + [one for one in there if one.quantity in FURTHER.get(quantity, ())]
     return bool(first), any(one.equals for one in first), [str(one) for one in told if one not in allowed]
 
 
-def table(count, number_of_pairs, say=print):
+def table(count, number_of_pairs, seed=0, only=SOURCES, say=print):
     """Print the table, and return the sums (made, localized, explained, invented) for one mistake and for two."""
     sums = []
     for make, number in ((mistakes, count), (pairs, number_of_pairs)):
         say(f"{'kind':10} {'style':8} {'made':>5} localized explained invented")
         results = []
-        for kind, style in SOURCES:
+        for kind, style in only:
             found = []
-            for what, place, source in make(kind, style, number):
+            for what, place, source in make(kind, style, number, seed):
                 places = (place,) if isinstance(place, str) else place
                 localized, explained, invented = judged(kind, places, source)
                 found.append((1, localized, explained, bool(invented)))
-                if not localized or invented:
+                if invented or not explained:
                     original = ast.unparse(ast.parse(SOURCES[kind, style])).splitlines()
                     changed = [line.strip() for line in source.splitlines() if line not in original]
-                    say(f"    {what} in {' and '.join(places)}: {' | '.join(changed)}: told {invented or 'elsewhere'}")
+                    told = invented or ("no formula" if localized else "elsewhere")
+                    say(f"    {what} in {' and '.join(places)}: {' | '.join(changed)}: {told}")
             if not found:
                 continue
             results += found
@@ -433,4 +382,6 @@ def table(count, number_of_pairs, say=print):
 
 
 if __name__ == "__main__":
-    table(*map(int, sys.argv[1:] or (48, 12)), say=functools.partial(print, flush=True))
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    chosen = [one for one in SOURCES if {word for word in sys.argv[1:] if not word.isdigit()} <= set(one)]
+    table(*(numbers or (48, 12)), only=chosen, say=functools.partial(print, flush=True))

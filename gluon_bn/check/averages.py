@@ -9,7 +9,7 @@ import numpy
 
 from . import variants
 from .formulas import SLIPS, Formula, momentum, variable
-from .grammar import GRAMMAR, candidates
+from .grammar import GRAMMAR
 from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
 from .variants import RIGHT, Axes, Variant, batch_statistics, dimensions, other_axes, where
@@ -48,7 +48,7 @@ def differences(trials: Sequence[Trial], observed: Sequence[Observed]) -> Dict[s
             old, new = getattr(trial, name), getattr(one, name)
             right = trial.momentum * old + (1 - trial.momentum) * batch
             if name not in texts and not close(new, right):
-                texts[name] = 'after one batch, ' + difference(trial.describe(*ABOUT_AVERAGES), name, right, new)
+                texts[name] = f'after one batch, {difference(trial.describe(*ABOUT_AVERAGES), name, right, new)}'
             # (d,) broadcasts over a dense X as (1, d) does
             if not texts and new.shape != old.shape and (trial.X.ndim, new.ndim) != (2, 1):
                 raise StudentError('WrongShape', f'{name} should keep the shape {old.shape}, yours has {new.shape}')
@@ -184,7 +184,7 @@ def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str)
     """The cause of one average: the first formula that leads to it; None if there is none."""
     place, right = ('moving mean', 'mean') if quantity == 'moving_mean' else ('moving variance', 'var')
     own = momentum * variable(quantity) + (1 - momentum) * variable(f'own {right}')
-    tried = [own, *candidates(*GRAMMAR[place], structure=False)]
+    tried = [own, *GRAMMAR[place].candidates()]
     for formula in tried:
         with numpy.errstate(all='ignore'):
             if all(_blends(formula, values, new) for new, values in zip(news, named)):

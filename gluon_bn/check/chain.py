@@ -14,8 +14,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 
-from .formulas import Formula, variable
-from .grammar import GRAMMAR, Sample, X, candidates, fitting, mean, numbers, right_values
+from .formulas import Formula, edits, variable
+from .grammar import GRAMMAR, NAMES, Sample, X, another, fitting, mean, numbers, right_values, trial_of
 from .result import Array, Place, same
 from .trials import NotJudgeable, Observed, Trial
 
@@ -131,30 +131,28 @@ class Chain:
         if not known:
             spread = self._explain('denominator', samples, through=lambda one: (X - mean) / one)
             lines = self._lines()
-            if spread or all(line is not None and _centred(view, line) for view, line in zip(self.views, lines)):
+            if spread or all(line is not None and centred(view, line) for view, line in zip(self.views, lines)):
                 found = [(view.right, line[1]) for view, line in zip(self.views, lines) if line is not None]
                 return self._place('denominator', found, spread)
         return self._place('X_hat', samples, known or self._explain('X_hat', samples))
 
     def _lines(self) -> List[Optional[Tuple[Array, Array]]]:
-        return [_line(view) for view in self.views]
+        return [line_of(view) for view in self.views]
 
     def _of_average(self, i: int) -> List[Place]:
         quantity, old = (('moving mean', 'moving_mean'), ('moving variance', 'moving_var'))[i]
         samples = [(view.right, view.averages[i]) for view in self.views]
-        right = GRAMMAR[quantity][0]
-        right = variable(old) if self.mode == 'prediction' else right
+        right = GRAMMAR[quantity].right if self.mode == 'training' else variable(old)
         if all(_near(value, right.compute(values)) for values, value in samples):
             return []
-        if self.mode == 'prediction':
-            moved = all(
-                _near(value, GRAMMAR[quantity][0].compute(right_values(view.trial, 'training')))
-                for view, (_, value) in zip(self.views, samples)
-            )
-            known = 'the average updated with the batch' if moved else ''
-        else:
-            known = self._explain(quantity, samples)
-        return [self._place(quantity, samples, known, right)]
+        if self.mode == 'training':
+            return [self._place(quantity, samples, self._explain(quantity, samples), right)]
+        updated = Formula(
+            'the average updated with the batch',
+            lambda values: GRAMMAR[quantity].right.compute(right_values(trial_of(values), 'training')),
+        )
+        found = self._only((updated, *edits(variable(old), NAMES).values()), samples)
+        return [self._place(quantity, samples, found, right)]
 
     def _explain(
         self,
@@ -164,70 +162,28 @@ class Chain:
         through: Callable[[Formula], Formula] = lambda one: one,
     ) -> str:
         """The only formula one change away from the right one that gives all these values; '' if none or several do."""
-        right, leaves = GRAMMAR[quantity]
-        if self.mode == 'prediction':  # mean and var are the moving ones
-            leaves = tuple(leaf for leaf in leaves if not leaf.text.startswith('moving'))
-        text = fitting(candidates(right, leaves, structure), samples, self.mode, self.free, through)
+        tried = GRAMMAR[quantity].candidates(structure, self.mode == 'prediction')
+        text = self._only(tried, samples, through)
         return text if self.mode == 'training' else re.sub(r'\b(mean|var)\b', r'moving_\1', text)
 
+    def _only(
+        self,
+        tried: Sequence[Formula],
+        samples: Sequence[Sample],
+        through: Callable[[Formula], Formula] = lambda one: one,
+    ) -> str:
+        found = fitting(tried, samples, right_values(another(samples[0][0], self.free), self.mode), through)
+        return '' if found is None else found.text
+
     def _place(self, quantity: str, samples: Sequence[Sample], known: str, right: Optional[Formula] = None) -> Place:
-        return Place(quantity, self.mode, numbers(quantity, right or GRAMMAR[quantity][0], samples), known)
-
-
-class BackwardChain(Chain):
-    """The X_hat that a backward pass by hand uses: if dY is 1 in one place and 0 elsewhere, dgamma is X_hat there."""
-
-    def __init__(self, backward: Callable[[Trial], Dict[str, Any]], tried: Sequence[Trial]) -> None:
-        self.mode, self.free = 'training', True
-        worked = tried[1]._replace(eps=0.5)
-        chosen = [worked, worked._replace(X=2 * worked.X + 1, eps=2.0), tried[3]]
-        self.views = []
-        for trial in chosen:
-            X_hat = numpy.zeros_like(trial.X)
-            for place in numpy.ndindex(trial.X.shape[:1] + trial.X.shape[2:]):
-                index = (place[0], slice(None), *place[1:])
-                dY = numpy.zeros_like(trial.X)
-                dY[index] = 1
-                X_hat[index] = backward(trial._replace(dY=dY))['dgamma'].ravel()
-            Y = trial.gamma * X_hat + trial.beta
-            right = {**right_values(trial, 'training'), **{f'own {name}': one for name, one in backward(trial).items()}}
-            self.views.append(View(trial, right, Y, (trial.moving_mean, trial.moving_var)))
-
-    def consistent(self, view: View) -> bool:
-        """Whether dX and dgamma come from the same X_hat."""
-        right, line = view.right, _line(view)
-        inner = right['dY'] - right['own dbeta'] / right['m'] - view.X_hat * right['own dgamma'] / right['m']
-        spreads = [right['std'], *([line[1]] if line is not None else [])]
-        return any(same(right['own dX'], right['gamma'] / spread * inner, 1e-3, 1e-3) for spread in spreads)
-
-    def places(self) -> List[Place]:
-        """The first wrong quantity on the way to X_hat, if there is one."""
-        if all(same(view.X_hat, view.right['X_hat']) for view in self.views):
-            return []
-        samples, lines = [(view.right, view.X_hat) for view in self.views], self._lines()
-        known = self._explain('X_hat', samples, structure=True)
-        pairs = [(view, line) for view, line in zip(self.views, lines) if line is not None]
-        if known or len(pairs) < len(self.views):
-            return [self._place('X_hat', samples, known or self._explain('X_hat', samples))]
-        if not all(_centred(*pair) for pair in pairs):
-            centres = [(view.right, line[0]) for view, line in pairs]
-            if not all(_around(*pair) for pair in pairs):
-                return [self._place('X_hat', samples, self._explain('X_hat', samples))]
-            return [self._place('mean', centres, self._explain('mean', centres))]
-        spreads = [(view.right, line[1]) for view, line in pairs]
-        variances = [(view.right, line[1] ** 2 - view.trial.eps) for view, line in pairs]
-        known = self._explain('denominator', spreads, structure=True)
-        of_variance = '' if known else self._explain('variance', variances)
-        if of_variance:
-            return [self._place('variance', variances, of_variance)]
-        return [self._place('denominator', spreads, known or self._explain('denominator', spreads))]
+        return Place(quantity, self.mode, numbers(quantity, right or GRAMMAR[quantity].right, samples), known)
 
 
 def _plain(trial: Trial) -> Trial:
     return trial._replace(gamma=numpy.ones_like(trial.gamma), beta=numpy.zeros_like(trial.beta))
 
 
-def _line(view: View) -> Optional[Tuple[Array, Array]]:
+def line_of(view: View) -> Optional[Tuple[Array, Array]]:
     """(centre, spread) of X_hat = (X - centre) / spread in each channel; None if X_hat is not such a line."""
     x, y = view.trial.X, view.X_hat
     if y.shape != x.shape or not numpy.isfinite(y).all():
@@ -245,11 +201,11 @@ def _right_statistics(views: Sequence[View]) -> bool:
     return all(_near(view.own[i], view.right[name]) for view in views for i, name in enumerate(('mean', 'var')))
 
 
-def _centred(view: View, line: Tuple[Array, Array]) -> bool:
+def centred(view: View, line: Tuple[Array, Array]) -> bool:
     return bool(numpy.allclose(line[0], view.right['mean'], atol=2e-3 * view.right['std'].max()))
 
 
-def _around(view: View, line: Tuple[Array, Array]) -> bool:
+def around(view: View, line: Tuple[Array, Array]) -> bool:
     """Whether the variance is also about this centre."""
     expected = ((view.trial.X - line[0]) ** 2).mean(view.right['axes'], keepdims=True) + view.trial.eps
     return same(line[1] ** 2, expected, rtol=5e-3, atol=5e-3)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, Union
+import re
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
@@ -27,10 +28,23 @@ class Formula:
         parts: Sequence[Formula] = (),
         make: Callable[..., Any] = lambda: None,
     ) -> None:
-        self.text, self.compute, self.binding, self.parts, self.make = text, compute, binding, parts, make
+        self.text, self._compute, self.binding, self.parts, self.make = text, compute, binding, parts, make
+
+    def compute(self, values: Mapping[str, Any]) -> Any:
+        """The value; a `Memory` keeps it for other formulas with the same part."""
+        if not isinstance(values, Memory) or not self.parts:
+            return self._compute(values)
+        if self.text not in values:
+            values[self.text] = self._compute(values)
+        return values[self.text]
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def number(self) -> Optional[float]:
+        """The value of a constant; None for all else."""
+        return float(self.text) if re.fullmatch(r'-?[\d.]+(e-?\d+)?', self.text) else None
 
     def __add__(self, other: Operand) -> Formula:
         return _binary(self, '+', other)
@@ -59,6 +73,10 @@ class Formula:
 
     def __rtruediv__(self, other: float) -> Formula:
         return _formula(other) / self
+
+
+class Memory(Dict[str, Any]):
+    """Values by name, and those of the formulas computed from them, by their text."""
 
 
 Operand = Union[Formula, float]
@@ -92,17 +110,23 @@ def sqrt(argument: Operand) -> Formula:
     return call('sqrt', numpy.sqrt, argument)
 
 
-def total(argument: Formula) -> Formula:
-    """The sum over `axes`, which is among the values."""
+def total(argument: Formula, name: str = 'sum', function: Callable[..., Any] = numpy.sum) -> Formula:
+    """The sum, or another reduction, over `axes`, which is among the values."""
 
     def compute(values: Mapping[str, Any]) -> Any:
-        return (argument.compute(values) + 0 * values['X']).sum(values['axes'], keepdims=True)
+        return function(argument.compute(values) + 0 * values['X'], axis=values['axes'], keepdims=True)
 
-    return Formula(f'sum({argument})', compute, CALL, (argument,), total)
+    return Formula(
+        f'{name}({argument})', compute, CALL, (argument,), functools.partial(total, name=name, function=function)
+    )
+
+
+def constant(value: float) -> Formula:
+    return Formula(f'{value:g}', lambda values: value)
 
 
 def _formula(operand: Operand) -> Formula:
-    return operand if isinstance(operand, Formula) else Formula(f'{operand:g}', lambda values: operand)
+    return operand if isinstance(operand, Formula) else constant(operand)
 
 
 def _binary(left: Formula, sign: str, other: Operand) -> Formula:
@@ -121,29 +145,40 @@ def _binary(left: Formula, sign: str, other: Operand) -> Formula:
     )
 
 
-def _maximum(left: Formula, right: Any) -> Formula:
+def maximum(left: Formula, right: Any) -> Formula:
     return call('maximum', numpy.maximum, left, right)
 
 
-def _absolute(argument: Formula) -> Formula:
+def absolute(argument: Formula) -> Formula:
     return call('abs', abs, argument)
 
 
-def edits(formula: Formula, leaves: Sequence[Formula], structure: bool = False) -> Dict[str, Formula]:
+def named(formula: Formula) -> Formula:
+    """The formula as one name, within which nothing changes."""
+    return Formula(formula.text, formula.compute, formula.binding)
+
+
+def edits(
+    formula: Formula, names: Sequence[Formula], structure: bool = False, instead: Sequence[Formula] = ()
+) -> Dict[str, Formula]:
     """The formulas that one change at one node gives, by their text; the simplest first.
 
-    leaves: the names that may be inserted, or replace another; structure: neither change nor insert names.
+    names: what may be inserted, or replace another name; instead: what may only replace one, there or everywhere.
+    structure: neither change nor insert names.
     """
+    others = (*names, *instead)
     made = itertools.chain(
-        _changed(formula), _exchanged(formula), () if structure else (*leaves, *_put_in(formula, leaves))
+        _changed(formula),
+        _exchanged(formula),
+        () if structure else (*others, *_put_in(formula, names), *_replaced(formula, others)),
     )
     return {one.text: one for one in sorted(made, key=lambda one: len(one.text)) if one.text != formula.text}
 
 
-def _everywhere(formula: Formula, change: Callable[[Formula], Iterator[Formula]]) -> Iterator[Formula]:
+def everywhere(formula: Formula, change: Callable[[Formula], Iterator[Formula]]) -> Iterator[Formula]:
     yield from change(formula)
     for i, part in enumerate(formula.parts):
-        for changed in _everywhere(part, change):
+        for changed in everywhere(part, change):
             yield formula.make(*formula.parts[:i], changed, *formula.parts[i + 1 :])
 
 
@@ -163,30 +198,37 @@ def _changed(formula: Formula) -> Iterator[Formula]:
                 yield right.make(node.make(left, right.parts[0]), right.parts[1])
         if len(node.parts) == 1 and len(node.parts[0].parts) == 2:
             yield node.parts[0].make(node.make(node.parts[0].parts[0]), node.parts[0].parts[1])
-        if node.text.isdigit():
-            yield from (_formula(float(node.text) + step) for step in (1, -1))
-            yield from (_formula(2 * float(node.text)), _formula(-float(node.text)))
+        if node.number is not None:
+            yield from (_formula(value) for value in (node.number + 1, node.number - 1, 2 * node.number, -node.number))
         elif node.parts or node.text.isidentifier():  # not a quantity that stands for a formula of its own
-            yield from (-node, _absolute(node), sqrt(node), node**2, 1 / node)
+            yield from (-node, absolute(node), sqrt(node), node**2, 1 / node)
             if node.text in ('m', 'n', 'size'):
-                yield from (node - 1, node + 1)
+                yield from (node - 1, node + 1, node - 2)
             yield 2 * node if node.parts else node * 2
             if node.parts and node.binding != PRODUCT:
                 yield node / 2
 
-    return _everywhere(formula, change)
+    return everywhere(formula, change)
+
+
+def renamed(node: Formula, new: Mapping[str, Formula]) -> Formula:
+    made: Formula = node.make(*(renamed(part, new) for part in node.parts)) if node.parts else node
+    return new.get(node.text, made)
 
 
 def _exchanged(formula: Formula) -> Iterator[Formula]:
     """Two names exchanged."""
-    names = {leaf.text: leaf for leaf in _leaves(formula) if not leaf.text.isdigit()}
-
-    def renamed(node: Formula, new: Mapping[str, Formula]) -> Formula:
-        made: Formula = node.make(*(renamed(part, new) for part in node.parts)) if node.parts else node
-        return new.get(node.text, made)
-
+    names = {leaf.text: leaf for leaf in _leaves(formula) if leaf.number is None}
     for one, other in itertools.combinations(names.values(), 2):
         yield renamed(formula, {one.text: other, other.text: one})
+
+
+def _replaced(formula: Formula, others: Sequence[Formula]) -> Iterator[Formula]:
+    """A name replaced, in one place or everywhere."""
+    yield from everywhere(formula, lambda node: iter(() if node.parts else others))
+    texts = [leaf.text for leaf in _leaves(formula) if leaf.number is None]
+    for text in sorted({text for text in texts if texts.count(text) > 1}):
+        yield from (renamed(formula, {text: other}) for other in others)
 
 
 def _leaves(formula: Formula) -> Iterator[Formula]:
@@ -197,18 +239,16 @@ def _leaves(formula: Formula) -> Iterator[Formula]:
 
 
 def _put_in(formula: Formula, leaves: Sequence[Formula]) -> Iterator[Formula]:
-    """A name inserted at a node, or replaced."""
+    """A name inserted at a node."""
 
     def change(node: Formula) -> Iterator[Formula]:
         for leaf in leaves:
             yield from (node + leaf, node - leaf, leaf * node, node / leaf, leaf - node, leaf / node)
             yield from (node + sqrt(leaf), node * sqrt(leaf))
             if leaf.text == 'eps':
-                yield _maximum(node, leaf)
-            if not node.parts:
-                yield leaf
+                yield maximum(node, leaf)
 
-    return _everywhere(formula, change)
+    return everywhere(formula, change)
 
 
 # --- the forward pass
@@ -239,16 +279,16 @@ def _each(formulas: Callable[[Formula], List[Formula]]) -> List[Callable[[Formul
 
 # what a step may be replaced by; 'scaled' is made from X_hat, and Y from what is scaled
 FORMULAS: Dict[str, List[Any]] = {
-    'centred': [X, X + mean, mean - X, _absolute(X - mean)],
+    'centred': [X, X + mean, mean - X, absolute(X - mean)],
     'spread': [sqrt(var) + sqrt(eps), sqrt(var + eps) + eps, sqrt(var + eps ** 2), sqrt(var - eps),
-               sqrt(_maximum(var, eps)), _maximum(sqrt(var), eps), sqrt(var + sqrt(eps)), var ** 2 + eps,
+               sqrt(maximum(var, eps)), maximum(sqrt(var), eps), sqrt(var + sqrt(eps)), var ** 2 + eps,
                (var + eps) ** 2, sqrt(var ** 2 + eps), sqrt(sqrt(var + eps)), sqrt(var * eps)],
     'X_hat': _each(lambda spread: [X - mean, (X - mean) * spread, X - mean / spread, X / spread - mean,
                                    ((X - mean) / spread) ** 2]),
     'scaled': _each(lambda X_hat: [X_hat / gamma, X_hat + gamma, gamma ** 2 * X_hat, (gamma + 1) * X_hat,
                                    sqrt(gamma) * X_hat, X_hat - gamma, beta * X_hat]),
     'Y': _each(lambda scaled: [scaled - beta, scaled + eps + beta, scaled + eps, beta * scaled, scaled + gamma,
-                               scaled + beta + mean, scaled + beta ** 2, _maximum(scaled + beta, 0), scaled / beta]),
+                               scaled + beta + mean, scaled + beta ** 2, maximum(scaled + beta, 0), scaled / beta]),
     'whole': _each(lambda spread: [
         gamma * (X - mean) / var + eps + beta, gamma * (X - mean) / var + eps,
         # gamma and beta before the normalization, which undoes them
@@ -257,9 +297,9 @@ FORMULAS: Dict[str, List[Any]] = {
         (gamma * X + beta - mean) / spread, gamma * X / spread - mean + beta, gamma * (X - mean) / (spread + beta),
         gamma * (X - mean / spread + beta), X, gamma * X + beta, (gamma * X + beta) / spread, mean, spread]),
 }
-MEANS = [total(X), total(X) / (m - 1), total(X) / (n - 1), total(X) / size, ZERO, total(_absolute(X)) / m]
+MEANS = [total(X), total(X) / (m - 1), total(X) / (n - 1), total(X) / size, ZERO, total(absolute(X)) / m]
 VARS = [total((X - mean) ** 2) / (n - 1), total((X - mean) ** 2), total((X - mean) ** 2) / size,
-        total((X - mean) ** 2) / (m + 1), VAR * n / (n - 1), total(_absolute(X - mean)) / m, total(X - mean) / m,
+        total((X - mean) ** 2) / (m + 1), VAR * n / (n - 1), total(absolute(X - mean)) / m, total(X - mean) / m,
         total(X ** 2) / m, total(X ** 2) / m + mean ** 2, total(X ** 2) / m - mean, mean ** 2 - total(X ** 2) / m,
         sqrt(VAR), VAR ** 2, total((X - moving_mean) ** 2) / m, VAR + eps, 1 / sqrt(VAR + eps)]
 COUNTS = [n, n - 1, size]
@@ -291,51 +331,3 @@ def axis_slips(axes: Tuple[int, ...]) -> Tuple[Slip, Slip]:
     """The mean, or the variance, alone taken over wrong axes."""
     return (Slip('WrongAxis', (('axes of mean', axes),), f'a mean over the axes {axes}'),
             Slip('WrongAxis', (('axes of var', axes),), f'a variance over the axes {axes}'))
-
-
-# --- a backward pass by hand
-
-dY, X_hat, dgamma, dbeta = map(variable, ('dY', 'X_hat', 'dgamma', 'dbeta'))
-NONE = Formula('0', lambda values: 0)
-
-DX_MISTAKES = ('WrongGradientScale', 'WrongGradientThroughMean', 'WrongGradientThroughVariance')
-# dX = scale * (dY - a term through the mean - a term through the variance)
-DX_PARTS = gamma / sqrt(var + eps), dbeta / m, X_hat * dgamma / m
-IN_GRADIENTS = dY, X_hat, X, mean, var, dgamma, dbeta, gamma, eps, m, n, size, X - mean, total(dY * X)
-# of two terms at once
-WHOLE = [(gamma * dY - dbeta / m - X_hat * dgamma / m) / sqrt(var + eps),
-         gamma / sqrt(var + eps) * dY - dbeta / m - X_hat * dgamma / m,
-         gamma * dY - (dbeta / m + X_hat * dgamma / m) / sqrt(var + eps)]
-
-
-@functools.lru_cache(maxsize=None)
-def parameter_formulas(name: str) -> List[Formula]:
-    """What dgamma or dbeta may be instead."""
-    right = {'dgamma': total(dY * X_hat), 'dbeta': total(dY)}[name]
-    return list(edits(right, [leaf for leaf in IN_GRADIENTS if leaf not in (dgamma, dbeta)]).values())
-
-
-@functools.lru_cache(maxsize=None)
-def dX_formulas() -> List[Tuple[List[str], Formula]]:
-    """The mistakes and the resulting formula: first those with one wrong part, then those with two."""
-    made: List[Tuple[List[str], Formula]] = []
-
-    def add(changes: Mapping[int, Tuple[str, Formula]]) -> None:
-        scale, *terms = (changes.get(i, ('-', part)) for i, part in enumerate(DX_PARTS))
-        inner = dY
-        for sign, term in terms:
-            inner = inner if term is NONE else SIGNS[sign][0](inner, term)
-        made.append(([DX_MISTAKES[i] for i in changes], scale[1] * inner))
-
-    one, few = [], []
-    for i, part in enumerate(DX_PARTS):
-        others = [('+', part), ('*', part), ('/', part), ('-', NONE)] if i else []
-        one.append(others + [('-', term) for term in edits(part, IN_GRADIENTS).values()])
-        few.append(others + [('-', term) for term in edits(part, (), structure=True).values()])
-    for i, choices in enumerate(one):
-        for choice in choices:
-            add({i: choice})
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        for pair in itertools.product(few[i], few[j]):
-            add(dict(zip((i, j), pair)))
-    return made + [(list(DX_MISTAKES[1:]), formula) for formula in WHOLE]

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
-from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 from unittest import mock
 
 import numpy
 from mxnet import autograd, nd
 
-from .chain import BackwardChain
-from .formulas import Formula, dX_formulas, parameter_formulas
-from .properties import GRADIENT_RTOL
+from .backward import (
+    GRADIENT_RTOL,
+    MEAN,
+    OTHER,
+    VARIANCE,
+    BackwardChain,
+    RightGradients,
+    Slip,
+    dX_slips,
+    dX_slips_of_two,
+    parameter_slips,
+)
+from .formulas import Memory
+from .grammar import another, fitting
 from .result import Array, Finding, Place, Row, StudentError, difference, same
 from .student_code import TimeLimitedRunner, is_checked
 from .trials import RANKS, Reporter, Trial, front, to_numpy, trials, unpack
-from .variants import RIGHT, Variant, batch_statistics, dimensions, spread, where
+from .variants import Variant, where
 
 # the quantity that each mistake is about
 QUANTITIES = {
@@ -34,6 +44,7 @@ QUANTITIES = {
     'WrongGradientX': 'dX',
     'WrongGradientFactorM': 'count in dX',
 }
+TERMS = (MEAN, VARIANCE)
 NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
 # constants that may be wrong in 1 / sqrt(var + eps): what to change in the forward formula
@@ -57,7 +68,7 @@ def judge_gradient(fn: Callable[..., Any], runner: TimeLimitedRunner, keys: Coll
         except StudentError as error:
             returned, upstream = [dict.fromkeys(NAMES, error)], None
         rows += [
-            reporter.row(f'{RANKS[rank]}: {name}', functools.partial(_placed, name, tried, returned, upstream))
+            reporter.row(f'{RANKS[rank]}: {name}', functools.partial(_judge, name, tried, returned, upstream))
             for name in ('dgamma', 'dbeta', 'dX')
         ]
     return rows
@@ -146,27 +157,11 @@ def _follows(trial: Trial, returned: Returned) -> bool:
     return _same(returned['dX'], right['dX']) or _same(returned['dX'], own)
 
 
-def _placed(
-    name: str, tried: Sequence[Trial], returned: Sequence[Returned], upstream: Optional[Place]
-) -> List[Finding]:
-    """The mistakes in one of the NAMES, each with the first wrong quantity."""
-    findings = []
-    told = _judge(name, tried, returned)
-    for finding in told:
-        place = upstream if name != 'dbeta' else None
-        if place is None and finding.name in QUANTITIES:
-            numbers = finding.text[max(finding.text.find(f'{name}['), 0) :]
-            numbers, _, equals = numbers.partition(f'{name} = ')
-            numbers = re.split('[;:]|, which', numbers)[0]
-            certain = equals or len(told) == 1  # else a term may look like several others
-            quantity = QUANTITIES[finding.name] if certain else name
-            place = Place(quantity, 'training', numbers, equals.split(', where')[0])
-        findings.append(finding._replace(place=place))
-    return findings
+def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upstream: Optional[Place]) -> List[Finding]:
+    """The mistakes in one of the NAMES, each with the first wrong quantity.
 
-
-def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned]) -> List[Finding]:
-    """The mistakes in one of the NAMES. Raises: StudentError if it cannot be judged."""
+    Raises: StudentError if it cannot be judged.
+    """
     for one in returned:
         if isinstance(one[name], StudentError):
             raise one[name]
@@ -174,11 +169,15 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned]) -> L
     wrong = [i for i in range(len(tried)) if not _same(returned[i][name], right[i][name])]
     if not wrong:
         return []
-    trial = tried[wrong[0]]
-    text = difference(
-        trial.describe('gamma', 'eps') + trial.describe_dY(), name, right[wrong[0]][name], returned[wrong[0]][name]
-    )
-    other = {'dgamma': 'dbeta', 'dbeta': 'dgamma'}.get(name)
+    description = tried[wrong[0]].describe('gamma', 'eps') + tried[wrong[0]].describe_dY()
+    shown = difference(description, name, right[wrong[0]][name], returned[wrong[0]][name])
+
+    def finding(mistake: str, more: str = '', quantity: str = '', equals: str = '') -> Finding:
+        place = Place(quantity or QUANTITIES.get(mistake, ''), 'training', shown.numbers, equals)
+        place = upstream if upstream is not None and name != 'dbeta' else place
+        return Finding(mistake, f'{shown}{more}', place if place.quantity else None)
+
+    other = OTHER.get(name)
     if other and all(
         _same(one[name], gradients[other]) and _same(one[other], gradients[name])
         for one, gradients in zip(returned, right)
@@ -186,95 +185,51 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned]) -> L
         return [Finding('WrongReturn', 'dgamma and dbeta come back in exchanged order')]
     for mistake, variant in SPREADS.items():
         if all(_same(one[name], RightGradients(trial, variant)[name]) for trial, one in zip(tried, returned)):
-            return [Finding(mistake, text)]
+            return [finding(mistake)]
     if name != 'dX':
-        return [Finding(f'WrongGradient{name[1:].title()}', text + _explain_parameter(name, returned, right))]
+        slips = _explain(parameter_slips(name), name, returned, right)
+        whole = [f', which is {name} = {slip.whole}{where(str(slip.whole))}' for slip in slips]
+        return [finding(f'WrongGradient{name[1:].title()}', ''.join(whole), equals=_parts(slips))]
     names, numbers = _diagnose_dX(tried, returned, right)
     for mistake, variant in SPREADS.items():  # does a wrong spread explain more of it?
         others, more = _diagnose_dX(tried, returned, [RightGradients(trial, variant) for trial in tried])
         if len(others) + 1 < len(names) and 'WrongGradientX' not in others:
             names, numbers = [mistake, *others], more
-    slips, formula = _explain_dX(returned, right) if any(one['dX'].any() for one in returned) else (None, '')
-    if slips is not None and (
-        len(slips) < len(names)
-        or names[0] == 'WrongGradientX'
-        or (names == ['WrongGradientFactorM'] and len(slips) == 1)
-    ):
-        names, numbers = slips, ''  # a different term may look like several of the right ones
-    found = f'{numbers}: it is {formula}' if numbers and formula else f', which is {formula}' if formula else numbers
-    return [Finding(mistake, text + found) for mistake in names]
+    slips = [] if not any(one['dX'].any() for one in returned) else _explain(dX_slips(), name, returned, right)
+    slips = slips or ([] if len(names) == 1 else _explain(dX_slips_of_two(), name, returned, right))
+    words = ''
+    for slip in slips:
+        words = f'dX = {slip.whole}{where(str(slip.whole))}'
+        # a different term may look like several of the right ones
+        of_term = len(names) == len(slip.names) == 1 and slip.names[0] in (*TERMS, 'WrongGradientFactorM')
+        if len(slip.names) < len(names) or names == ['WrongGradientX'] or of_term:
+            names, numbers = list(slip.names), ''
+    found = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
+    return [finding(mistake, found, '' if slips or len(names) == 1 else 'dX', _parts(slips)) for mistake in names]
+
+
+def _parts(slips: Sequence[Slip]) -> str:
+    return ''.join(str(slip.part) for slip in slips)
 
 
 def _same(actual: Any, expected: Any) -> bool:
     return not isinstance(actual, StudentError) and same(actual, expected, rtol=GRADIENT_RTOL)
 
 
-class RightGradients:
-    """The right gradients of one trial, by name, and the three parts of dX."""
+def _explain(
+    slips: Sequence[Slip], name: str, returned: Sequence[Returned], right: Sequence[RightGradients]
+) -> List[Slip]:
+    """The only one of the slips that gives dX, dgamma or dbeta, as a list; [] if none or several do.
 
-    def __init__(self, trial: Trial, variant: Variant = RIGHT['batch']) -> None:
-        mean, var = batch_statistics(variant, trial)
-        self.values: Dict[str, Any] = {**trial._asdict(), **dimensions(trial.X), 'mean': mean, 'var': var}
-        axes, m, std = self['axes'], self['m'], spread(variant).compute(self.values)
-        X_hat = (trial.X - mean) / std
-        dgamma, dbeta = ((trial.dY * factor).sum(axes, keepdims=True) for factor in (X_hat, 1))
-        scale = trial.gamma / std
-        self.values['std'] = std
-        self.parts = [scale * trial.dY, -scale * dbeta / m + 0 * trial.X, -scale * X_hat * dgamma / m]
-        self.values.update(X_hat=X_hat, dgamma=dgamma, dbeta=dbeta, dX=sum(self.parts))
-
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
-
-    def factors(self, dX: Array) -> Optional[Array]:
-        """(channels, 3): the factors of the three parts in a dX; None if it is no sum of them."""
-        rows = []
-        for channel in range(dX.shape[1]):
-            basis = numpy.stack([part[:, channel].ravel() for part in self.parts], axis=1)
-            expected = dX[:, channel].ravel()
-            rows.append(numpy.linalg.lstsq(basis, expected, rcond=None)[0])
-            if not same(basis @ rows[-1], expected, rtol=GRADIENT_RTOL, atol=1e-4):
-                return None
-        result: Array = numpy.stack(rows)
-        return result
-
-
-def _explain_dX(returned: Sequence[Returned], right: Sequence[RightGradients]) -> Tuple[Optional[List[str]], str]:
-    """The names of what is wrong with dX, and the formula that gives it; (None, '') if none is known.
-
-    It may be built from dgamma and dbeta as they were returned.
+    dX may be built from dgamma and dbeta as they were returned.
     """
-    values = [
-        {
-            **gradients.values,
-            **{name: one[name] for name in ('dgamma', 'dbeta') if not isinstance(one[name], StudentError)},
-        }
-        for gradients, one in zip(right, returned)
-    ]
-    for names, formula in dX_formulas():
-        if _gives(formula, values, [one['dX'] for one in returned]):
-            return names, f'dX = {formula}{where(str(formula))}'
-    return None, ''
-
-
-def _explain_parameter(name: str, returned: Sequence[Returned], right: Sequence[RightGradients]) -> str:
-    """The formula that gives dgamma or dbeta; '' if none is known."""
-    values = [gradients.values for gradients in right]
-    found = (
-        formula for formula in parameter_formulas(name) if _gives(formula, values, [one[name] for one in returned])
-    )
-    return next((f', which is {name} = {formula}{where(str(formula))}' for formula in found), '')
-
-
-def _gives(formula: Formula, values: Sequence[Mapping[str, Any]], actual: Sequence[Any]) -> bool:
-    with numpy.errstate(all='ignore'):
-        for named, array in zip(values, actual):
-            expected = numpy.asarray(formula.compute(named))
-            if abs(expected.flat[0] - array.flat[0]) > 0.01 * (1 + abs(array.flat[0])):  # most formulas end here
-                return False
-            if not same(array, expected + 0 * array, rtol=GRADIENT_RTOL, atol=1e-4):
-                return False
-    return True
+    samples = []
+    for gradients, one in zip(right, returned):
+        own = {other: one[other] for other in OTHER if name == 'dX' and not isinstance(one[other], StudentError)}
+        samples.append((Memory({**gradients.values, **own}), one[name]))
+    elsewhere = RightGradients(another(samples[0][0], free=True)).values
+    found = fitting([slip.whole for slip in slips], samples, elsewhere)
+    return [slip for slip in slips if slip.whole is found]
 
 
 def _diagnose_dX(

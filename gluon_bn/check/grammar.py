@@ -4,67 +4,68 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy
 
-from .formulas import Formula, edits, sqrt, total, variable
+from .formulas import Formula, Memory, absolute, call, constant, edits, everywhere, maximum, sqrt, total, variable
 from .result import Array, same
 from .trials import Trial
 from .variants import Variant, batch_statistics, dimensions
 
+Values = Mapping[str, Any]
+Sample = Tuple[Values, Array]
 X, mean, var, gamma, beta, eps, m, n, size = map(variable, 'X mean var gamma beta eps m n size'.split())
 momentum, X_hat, moving_mean, moving_var, new_mean = map(
     variable, 'momentum X_hat moving_mean moving_var new_mean'.split()
 )
 ALL_AXES = [axes for size in (1, 2, 3) for axes in itertools.combinations(range(4), size)]
-STD = Formula('sqrt(var + eps)', lambda values: values['std'])
+CENTRED, STD = X - mean, Formula('sqrt(var + eps)', lambda values: values['std'])
+SQUARES = total((X - mean) ** 2)
 ARGUMENTS = X, gamma, beta, eps, moving_mean, moving_var, momentum, m, n, size
 NAMES = (mean, var, *ARGUMENTS)
-# the right formula of each quantity, and the names that a slip may insert
-GRAMMAR: Dict[str, Tuple[Formula, Tuple[Formula, ...]]] = {
-    'mean': (total(X) / m, ARGUMENTS),
-    'variance': (total((X - mean) ** 2) / m, (mean, *ARGUMENTS)),
-    'denominator': (sqrt(var + eps), (*NAMES, X - mean, new_mean)),
-    'X_hat': ((X - mean) / STD, (*NAMES, STD)),
-    'mode': ((X - mean) / STD, ()),
-    'scaled X_hat': (gamma * X_hat, ()),
-    'scale and shift': (gamma * X_hat + beta, (*NAMES, X_hat, STD, X - mean)),
-    'moving mean': (momentum * moving_mean + (1 - momentum) * mean, (*NAMES, STD)),
-    'moving variance': (momentum * moving_var + (1 - momentum) * var, (*NAMES, new_mean, STD)),
+CONSTANTS = tuple(map(constant, (0, 1, 2, 0.1, 0.5, 0.9, 0.99, 1e-3, 1e-5, 1e-6, 1e-8)))
+FUNCTIONS: Dict[str, Callable[[Any], Any]] = {
+    'exp': numpy.exp,
+    'log': numpy.log,
+    'round': numpy.round,
+    'trunc': numpy.trunc,
+    'cbrt': numpy.cbrt,
+    'relu': lambda value: numpy.maximum(value, 0),
+    'clip': lambda value: numpy.clip(value, -1, 1),
 }
 
-Values = Mapping[str, Any]
-Sample = Tuple[Values, Array]
+
+@dataclass(frozen=True)
+class Quantity:
+    """The right ways to write a quantity, what a slip may insert, and wrong ones that are more than one change away."""
+
+    ways: Tuple[Formula, ...]
+    names: Tuple[Formula, ...] = ()
+    others: Tuple[Formula, ...] = ()
+
+    @property
+    def right(self) -> Formula:
+        return self.ways[0]
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019  there are nine quantities
+    def candidates(self, structure: bool = False, prediction: bool = False) -> Tuple[Formula, ...]:
+        """What the quantity may equal instead; in prediction nothing is known of averages beside mean and variance."""
+        made: Dict[str, Formula] = {}
+        names = [name for name in self.names if not prediction or not name.text.startswith('moving')]
+        for way in self.ways:
+            for one in edits(way, names, structure, () if structure else CONSTANTS).values():
+                made.setdefault(one.text, one)
+        if not structure:
+            functions = [one for way in self.ways for one in everywhere(way, _of_functions)]
+            for one in (*self.others, *functions):
+                made.setdefault(one.text, one)
+        return tuple(one for text, one in made.items() if text not in [way.text for way in self.ways])
 
 
-def right_values(trial: Trial, mode: str) -> Dict[str, Any]:
-    """All right quantities of a trial, by name; prediction normalizes by the moving averages."""
-    values: Dict[str, Any] = {**trial._asdict(), **dimensions(trial.X)}
-    moving = trial.moving_mean, trial.moving_var
-    values['mean'], values['var'] = batch_statistics(Variant(), trial) if mode == 'training' else moving
-    values['std'] = numpy.sqrt(values['var'] + trial.eps)
-    values['X_hat'] = (trial.X - values['mean']) / values['std']
-    values['new_mean'] = trial.momentum * trial.moving_mean + (1 - trial.momentum) * values['mean']
-    return values
-
-
-@functools.lru_cache(maxsize=None)
-def candidates(right: Formula, leaves: Tuple[Formula, ...], structure: bool) -> List[Formula]:
-    made = edits(right, leaves, structure)
-    if right in (GRAMMAR['mean'][0], GRAMMAR['variance'][0]):
-        for axes in ALL_AXES:
-            what, values = ('mean', X) if right is GRAMMAR['mean'][0] else ('variance', (X - mean) ** 2)
-            made[f'{what} {axes}'] = over(axes, what, values)
-    if right.text.startswith('momentum'):  # the same rule written differently, and other batch statistics
-        old, batch = right.parts[0].parts[1], right.parts[1].parts[1]
-        statistic, names = GRAMMAR['mean' if batch is mean else 'variance']
-        others = *edits(batch, leaves).values(), *edits(statistic, (*names, new_mean)).values()
-        blended = (momentum * old + (1 - momentum) * one for one in (*others, STD, 1 / STD, gamma**2 * var))
-        also = edits(old + (1 - momentum) * (batch - old), leaves).values()
-        rules = sorted((*blended, *made.values()), key=lambda one: len(one.text))
-        made = {one.text: one for one in (*rules, *also)}  # the chapter's way of writing first
-    return list(made.values())
+def _of_functions(node: Formula) -> Iterator[Formula]:
+    yield from (call(name, function, node) for name, function in FUNCTIONS.items() if node.number is None)
 
 
 def over(axes: Tuple[int, ...], what: str, argument: Formula) -> Formula:
@@ -77,37 +78,128 @@ def over(axes: Tuple[int, ...], what: str, argument: Formula) -> Formula:
     return Formula(f'the {what} over the axes {axes}', compute)
 
 
-def fitting(
-    tried: Sequence[Formula], samples: Sequence[Sample], mode: str, free: bool, through: Callable[[Formula], Formula]
-) -> str:
-    """The text of the only formula that, seen `through` a function, gives all values.
+MAXIMUM, MINIMUM, MEDIAN = (
+    functools.partial(total, name=name, function=function)
+    for name, function in (('max', numpy.max), ('min', numpy.min), ('median', numpy.median))
+)
+BATCH_MEAN = Quantity(
+    (total(X) / m,),
+    ARGUMENTS,
+    (
+        MAXIMUM(X),
+        MINIMUM(X),
+        MEDIAN(X),
+        (MAXIMUM(X) + MINIMUM(X)) / 2,
+        sqrt(total(X**2) / m),
+        *(over(axes, 'mean', X) for axes in ALL_AXES),
+    ),
+)
+BATCH_VARIANCE = Quantity(
+    (SQUARES / m, total(X**2) / m - mean**2),
+    (mean, *ARGUMENTS),
+    (
+        MAXIMUM(X) - MINIMUM(X),
+        MAXIMUM(X),
+        MAXIMUM(absolute(CENTRED)),
+        MAXIMUM(CENTRED**2),
+        MEDIAN(absolute(CENTRED)),
+        MEDIAN(CENTRED**2),
+        total(CENTRED**4) / m,
+        (total(CENTRED) / m) ** 2,
+        sqrt(SQUARES / (m - 1)),
+        SQUARES / m * n / (n - 1),
+        *(over(axes, 'variance', CENTRED**2) for axes in ALL_AXES),
+    ),
+)
 
-    It is '' if no formula does, or if several do that differ on other inputs.
+
+def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[Formula]) -> Quantity:
+    """A moving average: the same rule in three ways, and other values that may be blended."""
+    values = (*edits(batch, (*NAMES, new_mean)).values(), *statistic.candidates(), *extra)
+    rules = [momentum * old + (1 - momentum) * value for value in values]
+    ways = (
+        momentum * old + (1 - momentum) * batch,
+        old + (1 - momentum) * (batch - old),
+        batch + momentum * (old - batch),
+    )
+    others = (*rules, maximum(old, batch), momentum**2 * old + (1 - momentum**2) * batch)
+    return Quantity(ways, (*NAMES, new_mean, STD), others)
+
+
+NEW_MEAN = momentum * moving_mean + (1 - momentum) * mean
+NEW_VAR = momentum * moving_var + (1 - momentum) * var
+_MEAN, _VAR = (_blended(moving_mean, mean, BATCH_MEAN, ()), _blended(moving_var, var, BATCH_VARIANCE, (
+    SQUARES / m * m / (m - 1), STD, 1 / STD, gamma**2 * var, total((X - new_mean) ** 2) / m)))  # fmt: skip
+GRAMMAR: Dict[str, Quantity] = {
+    'mean': BATCH_MEAN,
+    'variance': BATCH_VARIANCE,
+    'denominator': Quantity(
+        (sqrt(var + eps),),
+        (*NAMES, CENTRED, new_mean),
+        (
+            constant(1) + sqrt(var + eps),
+            sqrt(var**2 + eps**2),
+            sqrt(var + 2 * eps),
+            sqrt(sqrt(var) + eps),
+            sqrt(MAXIMUM(X) - MINIMUM(X) + eps),
+            maximum(sqrt(var), eps),
+            sqrt(maximum(var, eps)),
+        ),
+    ),
+    'X_hat': Quantity((CENTRED / STD,), (*NAMES, STD)),
+    'mode': Quantity((CENTRED / STD,)),
+    'scaled X_hat': Quantity((gamma * X_hat,)),
+    'scale and shift': Quantity(
+        (gamma * X_hat + beta,),
+        (*NAMES, X_hat, STD, CENTRED),
+        (beta * X_hat + gamma, gamma * X + beta, (gamma + 1) * X_hat + beta),
+    ),
+    'moving mean': replace(_MEAN, others=(*_MEAN.others, NEW_VAR)),
+    'moving variance': replace(_VAR, others=(*_VAR.others, NEW_MEAN)),
+}
+
+
+def right_values(trial: Trial, mode: str) -> Dict[str, Any]:
+    """All right quantities of a trial, by name; prediction normalizes by the moving averages."""
+    values = Memory({**trial._asdict(), **dimensions(trial.X)})
+    moving = trial.moving_mean, trial.moving_var
+    values['mean'], values['var'] = batch_statistics(Variant(), trial) if mode == 'training' else moving
+    values['std'] = numpy.sqrt(values['var'] + trial.eps)
+    values['X_hat'] = (trial.X - values['mean']) / values['std']
+    values['new_mean'] = trial.momentum * trial.moving_mean + (1 - trial.momentum) * values['mean']
+    return values
+
+
+def fitting(
+    tried: Sequence[Formula],
+    samples: Sequence[Sample],
+    elsewhere: Values,
+    through: Callable[[Formula], Formula] = lambda one: one,
+) -> Optional[Formula]:
+    """The only formula that, seen `through` a function, gives all values.
+
+    It is None if no formula does, or if several do that differ on the inputs `elsewhere`.
     """
     with numpy.errstate(all='ignore'):
         found = [one for one in tried if all(gives(through(one), values, value) for values, value in samples)]
-        if not found:
-            return ''
-        random = numpy.random.RandomState(9)
-        trial: Trial = _trial(samples[0][0])
-        trial = trial._replace(
-            X=random.randn(*trial.X.shape) * 3 + 2,
-            eps=0.3 if free else trial.eps,
-            momentum=0.35 if free else trial.momentum,
-            **{
-                name: random.uniform(0.5, 3, trial.gamma.shape)
-                for name in ('gamma', 'beta', 'moving_mean', 'moving_var')
-            },
-        )
-        elsewhere = right_values(trial, mode)
-        first = found[0].compute(elsewhere) + 0 * trial.X
-        if all(same(one.compute(elsewhere) + 0 * trial.X, first, equal_nan=True) for one in found[1:]):
-            return found[0].text
-        return ''
+        others = [one.compute(elsewhere) + 0 * elsewhere['X'] for one in found]
+        return found[0] if found and all(same(one, others[0], equal_nan=True) for one in others) else None
 
 
-def _trial(values: Values) -> Trial:
+def trial_of(values: Values) -> Trial:
     return Trial(*(values[name] for name in Trial._fields))
+
+
+def another(values: Values, free: bool) -> Trial:
+    """A random trial of the same shape; free: also with another eps and momentum."""
+    trial = trial_of(values)
+    random = numpy.random.RandomState(9)
+    return trial._replace(
+        X=random.randn(*trial.X.shape) * 3 + 2,
+        eps=0.3 if free else trial.eps,
+        momentum=0.35 if free else trial.momentum,
+        **{name: random.uniform(0.5, 3, trial.gamma.shape) for name in ('gamma', 'beta', 'moving_mean', 'moving_var')},
+    )
 
 
 def gives(formula: Formula, values: Values, value: Array) -> bool:
@@ -119,7 +211,8 @@ def gives(formula: Formula, values: Values, value: Array) -> bool:
     if not _fits(expected, value) or (numpy.isfinite(expected) != finite).any() or not finite.any():
         return False
     expected = numpy.broadcast_to(expected, value.shape)
-    return same(value[finite], expected[finite], rtol=1e-3, atol=1e-3 * min(1, abs(value[finite]).max()))
+    rounding = 1e-6 * abs(values['X']).max()  # all that is left of a 0
+    return same(value[finite], expected[finite], rtol=1e-3, atol=max(rounding, 1e-3 * min(1, abs(value[finite]).max())))
 
 
 def _fits(expected: Array, value: Array) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 
 from . import averages, variants
 from .averages import ABOUT_AVERAGES
+from .backward import GRADIENT_RTOL
 from .chain import Chain
 from .mistakes import NOTES
 from .result import Array, Finding, Place, StudentError, difference, same
@@ -15,7 +17,6 @@ from .trials import Gradients, NotJudgeable, Observed, Trial, TrialRunner
 from .variants import FAMILIAR_AXES, RIGHT, Variant
 
 BLAME_STATISTICS = {'WrongMean', 'WrongVariance', 'WrongCount'}
-GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
 # what decides a number, and so is shown with it
 ABOUT_TRAINING, ABOUT_PREDICTION = ('gamma', 'beta', 'eps'), ('gamma', 'beta', 'moving_mean', 'moving_var', 'eps')
 
@@ -115,7 +116,7 @@ class Properties(TrialRunner):
         findings = exchanged if 'ExchangedArguments' not in names else []
         for name in names:
             i = next((i for i in wrong if _shows(name, variant, right, tried[i], source)), wrong[0])
-            text = f'{where}, ' + difference(tried[i].describe(*about), 'Y', expected[i], Ys[i])
+            text = f'{where}, {difference(tried[i].describe(*about), "Y", expected[i], Ys[i])}'
             if variant is not None:
                 if name == 'WrongAxis' and variant.axes != 'channel' and (rank == 2 or variant.axes in FAMILIAR_AXES):
                     text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
@@ -195,25 +196,24 @@ class Properties(TrialRunner):
                 raise gradients
             seen.append(gradients)
         expected = [variants.gradients(variant, trial) for trial in tried]
-        text = ''
-        for trial, actual, right in zip(tried, seen, expected):
-            for name, mine, wanted in zip(('dX', 'dgamma', 'dbeta'), actual, right):
-                if not text and mine is not None and not _agree(mine, wanted):
-                    text = difference(trial.describe(*ABOUT_TRAINING) + trial.describe_dY(), name, wanted, mine)
-        if not text:
+        wrong = [
+            difference(trial.describe(*ABOUT_TRAINING) + trial.describe_dY(), name, wanted, mine)
+            for trial, actual, right in zip(tried, seen, expected)
+            for name, mine, wanted in zip(('dX', 'dgamma', 'dbeta'), actual, right)
+            if mine is not None and not _agree(mine, wanted)
+        ]
+        if not wrong:
             return []
+        text, place = str(wrong[0]), Place('gradient', 'training', wrong[0].numbers)
         for cut in (('mean',), ('var',), ('mean', 'var')):
             if variant.source == 'batch' and all(
                 _agree(*pair)
                 for trial, actual in zip(tried, seen)
                 for pair in zip(actual, variants.gradients(variant, trial, cut))
             ):
-                return [
-                    Finding(
-                        'StatsDetachedInForward', text, _gradient(text, f'the gradient of a fixed {" and ".join(cut)}')
-                    )
-                ]
-        return [Finding('WrongGradient', text + _parts(seen, expected), _gradient(text))]
+                place = replace(place, equals=f'the gradient of a fixed {" and ".join(cut)}')
+                return [Finding('StatsDetachedInForward', text, place)]
+        return [Finding('WrongGradient', text + _parts(seen, expected), place)]
 
     def inputs(self, rank: int) -> List[Finding]:
         """No array that came in is written to."""
@@ -246,10 +246,6 @@ class Properties(TrialRunner):
             text = 'after a training batch the moving averages still belong to the autograd graph'
             return [Finding('StatsKeptInGraph', text)]
         return []
-
-
-def _gradient(text: str, equals: str = '') -> Place:
-    return Place('gradient', 'training', text[text.rindex(', d') + 2 :], equals)
 
 
 def _exchanged(where: str) -> Finding:

@@ -184,17 +184,29 @@ def _wrapped(text: str, indent: str) -> List[str]:
     return textwrap.wrap(text, 98, initial_indent=indent, subsequent_indent='    ', break_long_words=False)
 
 
-def difference(description: str, quantity: str, expected: Array, actual: Array) -> str:
-    """'for <description>, Y[0, 1] should be 2, yours is 3': the first number that is clearly off, or the shapes."""
+class Difference(NamedTuple):
+    """The first number that is clearly off, or the shapes; numbers: 'Y[0, 1] should be 2, yours is 3'."""
+
+    description: str
+    numbers: str
+
+    def __str__(self) -> str:
+        return f'for {self.description}, {self.numbers}'
+
+
+def difference(description: str, quantity: str, expected: Array, actual: Array) -> Difference:
+    """Show the first number that is clearly off on the inputs of the description."""
     if expected.size != actual.size:
-        return f'for {description}, {quantity} should have the shape {expected.shape}, yours has {actual.shape}'
+        numbers = f'{quantity} should have the shape {expected.shape}, yours has {actual.shape}'
+        return Difference(description, numbers)
     actual = actual.reshape(expected.shape)
     errors = numpy.nan_to_num(abs(actual - expected), nan=numpy.inf)
     index = tuple(int(i) for i in numpy.argwhere(errors >= 0.1 * errors.max())[0])
     right, yours = round(expected[index], 8) + 0.0, actual[index]  # not -2.8e-17, nor what a finite difference leaves
     digits = next((n for n in range(4, 9) if f'{right:.{n}g}' != f'{yours:.{n}g}'), 8)
     place = ', '.join(map(str, index))
-    return f'for {description}, {quantity}[{place}] should be {right:.{digits}g}, yours is {yours:.{digits}g}'
+    numbers = f'{quantity}[{place}] should be {right:.{digits}g}, yours is {yours:.{digits}g}'
+    return Difference(description, numbers)
 
 
 def same(actual: Array, expected: Array, rtol: float = RTOL, atol: float = ATOL, equal_nan: bool = False) -> bool:

@@ -1,0 +1,236 @@
+"""The quantities of a backward pass by hand: what they may equal, and where the first wrong one is.
+
+X_hat -> dgamma, dbeta -> dX = scale * (dY - a term through the mean - a term through the variance)
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy
+
+from .chain import Chain, View, around, centred, line_of
+from .formulas import SIGNS, Formula, constant, edits, named, renamed, sqrt, total, variable
+from .grammar import MAXIMUM, MEDIAN, right_values
+from .result import Array, Place, same
+from .trials import Trial
+from .variants import RIGHT, Variant, batch_statistics, dimensions, spread
+
+GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
+X, mean, var, gamma, eps, m, n, size = map(variable, 'X mean var gamma eps m n size'.split())
+dY, X_hat, dgamma, dbeta = map(variable, 'dY X_hat dgamma dbeta'.split())
+ROOT, CENTRED = sqrt(var + eps), named(X - mean)
+STD, INVERSE = named(ROOT), named(1 / ROOT)
+NAMES = dY, X_hat, X, mean, var, dgamma, dbeta, gamma, eps, m, n, size, CENTRED, STD, INVERSE
+NONE = Formula('0', lambda values: 0)
+OTHER = {'dgamma': 'dbeta', 'dbeta': 'dgamma'}
+SCALE, MEAN, VARIANCE = 'WrongGradientScale', 'WrongGradientThroughMean', 'WrongGradientThroughVariance'
+
+
+class Slip(NamedTuple):
+    """What is wrong with a gradient: the names of the mistakes, the wrong part, and the whole formula."""
+
+    names: Tuple[str, ...]
+    part: Formula
+    whole: Formula
+
+
+class Way(NamedTuple):
+    """A part of dX in one way of writing, the name of a mistake in it, and dX made of another part.
+
+    A term is given to `make` as a function that subtracts it, or does something else with it.
+    """
+
+    name: str
+    part: Formula
+    make: Callable[[Any], Formula]
+    sign: str = '-'  # before the term
+
+    def changed(self, structure: bool = False) -> Iterator[Tuple[Formula, Any]]:
+        """Pairs of a wrong part and what `make` takes for it."""
+        if self.name != SCALE:
+            for sign in '+-*/'.replace(self.sign, ''):
+                yield self.part, functools.partial(_joined, sign, self.part)
+            yield NONE, lambda rest: rest
+        for other in edits(self.part, () if structure else NAMES, structure, () if structure else PARTS).values():
+            yield other, other if self.name == SCALE else functools.partial(_joined, self.sign, other)
+
+
+def _joined(sign: str, term: Formula, rest: Formula) -> Formula:
+    joined: Formula = SIGNS[sign][0](rest, term)
+    return joined
+
+
+def _chapter(scale: Formula, less_mean: Any, less_variance: Any) -> Formula:
+    dX: Formula = scale * less_variance(less_mean(dY))
+    return dX
+
+
+def _common(H: Formula, all_of_it: Formula, divisor: Formula = m * STD) -> Formula:
+    """dX over a common denominator."""
+    return (all_of_it - total(H) - X_hat * total(H * X_hat)) / divisor
+
+
+H = gamma * dY  # the gradient of X_hat
+OF_SCALE, OF_MEAN, OF_VARIANCE = gamma / ROOT, dbeta / m, X_hat * dgamma / m
+COMMON_VARIANCE = X_hat * total(H * X_hat)
+DIRECT, BY_MEAN = H / STD, -total(H) * INVERSE / m
+BY_VARIANCE = total(H * CENTRED) * -0.5 * INVERSE**3 * 2 * CENTRED / m
+D_MEAN, D_VAR = named(-total(H) * INVERSE), named(total(H * CENTRED) * -0.5 * INVERSE**3)
+PARTS = D_MEAN, D_VAR, *map(named, (H, OF_SCALE, OF_MEAN, OF_VARIANCE, total(H), COMMON_VARIANCE, total(dY * X)))
+
+
+def _ways() -> List[Way]:
+    """The parts of three right ways: the chapter's, over a common denominator, and step by step."""
+    less_mean, less_variance = (functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE))
+    return [
+        Way(SCALE, OF_SCALE, lambda part: _chapter(part, less_mean, less_variance)),
+        Way(MEAN, OF_MEAN, lambda less: _chapter(OF_SCALE, less, less_variance)),
+        Way(VARIANCE, OF_VARIANCE, lambda less: _chapter(OF_SCALE, less_mean, less)),
+        Way(SCALE, H, lambda part: _common(part, m * part)),
+        Way(MEAN, total(H), lambda less: (less(m * H) - COMMON_VARIANCE) / (m * STD)),
+        Way(VARIANCE, COMMON_VARIANCE, lambda less: less(m * H - total(H)) / (m * STD)),
+        Way(SCALE, m * STD, lambda part: _common(H, m * H, part)),
+        Way(SCALE, m * H, lambda part: _common(H, part)),
+        Way(SCALE, DIRECT, lambda part: part + BY_MEAN + BY_VARIANCE),
+        Way(MEAN, BY_MEAN, lambda more: more(DIRECT) + BY_VARIANCE, '+'),
+        Way(VARIANCE, BY_VARIANCE, lambda more: more(DIRECT + BY_MEAN), '+'),
+        # the gradients of mean and variance as names
+        Way(MEAN, D_MEAN / m, lambda more: more(DIRECT) + BY_VARIANCE, '+'),
+        Way(VARIANCE, D_VAR * 2 * CENTRED / m, lambda more: more(DIRECT + BY_MEAN), '+'),
+    ]
+
+
+@functools.lru_cache(maxsize=None)
+def dX_slips() -> List[Slip]:
+    """What dX may be instead, with one wrong part."""
+    made: Dict[str, Slip] = {}
+    for way in _ways():
+        for part, changed in way.changed():
+            whole = way.make(changed)
+            made.setdefault(whole.text, Slip((way.name,), part, whole))
+    scale, of_mean, of_variance, common = map(named, (OF_SCALE, OF_MEAN, OF_VARIANCE, COMMON_VARIANCE))
+    wholes = scale * (dY - of_mean - of_variance), (m * named(H) - named(total(H)) - common) / (m * STD)
+    counts = constant(1), n, size, m - 1, m + 1
+    counted = _chapter(OF_SCALE, *(functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE)))
+    for whole, count in itertools.product((counted, wholes[1], DIRECT + BY_MEAN + BY_VARIANCE), counts):
+        one = renamed(whole, {'m': count})
+        made.setdefault(one.text, Slip(('WrongGradientFactorM',), count, one))
+    for one in itertools.chain(*(edits(whole, (), instead=(*NAMES, *PARTS)).values() for whole in wholes)):
+        made.setdefault(one.text, Slip(('WrongGradientX',), one, one))
+    return list(made.values())
+
+
+@functools.lru_cache(maxsize=None)
+def dX_slips_of_two() -> List[Slip]:
+    """What dX may be instead, with two wrong parts, each changed in its structure."""
+    ways = _ways()[:3]
+    right: List[Any] = [OF_SCALE, *(functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE))]
+    made: List[Slip] = []
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        for (_, first), (_, second) in itertools.product(ways[i].changed(True), ways[j].changed(True)):
+            whole = _chapter(*(first if k == i else second if k == j else right[k] for k in range(3)))
+            made.append(Slip((ways[i].name, ways[j].name), whole, whole))
+    for whole in (  # other parentheses
+        (gamma * dY - OF_MEAN - OF_VARIANCE) / ROOT,
+        gamma / ROOT * dY - OF_MEAN - OF_VARIANCE,
+        gamma * dY - (OF_MEAN + OF_VARIANCE) / ROOT,
+    ):
+        made.append(Slip((MEAN, VARIANCE), whole, whole))
+    return made
+
+
+@functools.lru_cache(maxsize=None)
+def parameter_slips(name: str) -> List[Slip]:
+    """What dgamma or dbeta may be instead."""
+    ways = {'dgamma': [total(dY * X_hat), total(dY * (CENTRED / ROOT))], 'dbeta': [total(dY)]}[name]
+    names = [leaf for leaf in NAMES if leaf not in (dgamma, dbeta)]
+    others = MAXIMUM(dY), MEDIAN(dY), total(dY * X_hat) if name == 'dbeta' else total(dY)
+    found = {one.text: one for way in reversed(ways) for one in (*edits(way, names).values(), *others)}
+    made = sorted(found.values(), key=lambda one: len(one.text))
+    return [Slip((f'WrongGradient{name[1:].title()}',), one, one) for one in made]
+
+
+class RightGradients:
+    """The right gradients of one trial, by name, and the three parts of dX."""
+
+    def __init__(self, trial: Trial, variant: Variant = RIGHT['batch']) -> None:
+        mean, var = batch_statistics(variant, trial)
+        self.values: Dict[str, Any] = {**trial._asdict(), **dimensions(trial.X), 'mean': mean, 'var': var}
+        axes, m, std = self['axes'], self['m'], spread(variant).compute(self.values)
+        X_hat = (trial.X - mean) / std
+        dgamma, dbeta = ((trial.dY * factor).sum(axes, keepdims=True) for factor in (X_hat, 1))
+        scale = trial.gamma / std
+        self.values['std'] = std
+        self.parts = [scale * trial.dY, -scale * dbeta / m + 0 * trial.X, -scale * X_hat * dgamma / m]
+        self.values.update(X_hat=X_hat, dgamma=dgamma, dbeta=dbeta, dX=sum(self.parts))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def factors(self, dX: Array) -> Optional[Array]:
+        """(channels, 3): the factors of the three parts in a dX; None if it is no sum of them."""
+        rows = []
+        for channel in range(dX.shape[1]):
+            basis = numpy.stack([part[:, channel].ravel() for part in self.parts], axis=1)
+            expected = dX[:, channel].ravel()
+            rows.append(numpy.linalg.lstsq(basis, expected, rcond=None)[0])
+            if not same(basis @ rows[-1], expected, rtol=GRADIENT_RTOL, atol=1e-4):
+                return None
+        result: Array = numpy.stack(rows)
+        return result
+
+
+class BackwardChain(Chain):
+    """The X_hat that a backward pass by hand uses: if dY is 1 in one place and 0 elsewhere, dgamma is X_hat there."""
+
+    def __init__(self, backward: Callable[[Trial], Dict[str, Any]], tried: Sequence[Trial]) -> None:
+        self.mode, self.free = 'training', True
+        worked = tried[1]._replace(eps=0.5)
+        chosen = [worked, worked._replace(eps=4.0), worked._replace(X=2 * worked.X + 1, eps=2.0), tried[3]]
+        self.views = []
+        for trial in chosen:
+            X_hat = numpy.zeros_like(trial.X)
+            for place in numpy.ndindex(trial.X.shape[:1] + trial.X.shape[2:]):
+                index = (place[0], slice(None), *place[1:])
+                dY = numpy.zeros_like(trial.X)
+                dY[index] = 1
+                X_hat[index] = backward(trial._replace(dY=dY))['dgamma'].ravel()
+            Y = trial.gamma * X_hat + trial.beta
+            right = {**right_values(trial, 'training'), **{f'own {name}': one for name, one in backward(trial).items()}}
+            self.views.append(View(trial, right, Y, (trial.moving_mean, trial.moving_var)))
+
+    def consistent(self, view: View) -> bool:
+        """Whether dX and dgamma come from the same X_hat."""
+        right, line = view.right, line_of(view)
+        inner = right['dY'] - right['own dbeta'] / right['m'] - view.X_hat * right['own dgamma'] / right['m']
+        spreads = [right['std'], *([line[1]] if line is not None else [])]
+        return any(same(right['own dX'], right['gamma'] / spread * inner, 1e-3, 1e-3) for spread in spreads)
+
+    def places(self) -> List[Place]:
+        """The first wrong quantity on the way to X_hat, if there is one."""
+        if all(same(view.X_hat, view.right['X_hat']) for view in self.views):
+            return []
+        samples, lines = [(view.right, view.X_hat) for view in self.views], self._lines()
+        known = self._explain('X_hat', samples, structure=True)
+        pairs = [(view, line) for view, line in zip(self.views, lines) if line is not None]
+        if known or len(pairs) < len(self.views):
+            return [self._place('X_hat', samples, known or self._explain('X_hat', samples))]
+        if not all(centred(*pair) for pair in pairs):
+            centres = [(view.right, line[0]) for view, line in pairs]
+            of_mean = self._explain('mean', centres)
+            if not of_mean and not all(around(*pair) for pair in pairs):
+                return [self._place('X_hat', samples, self._explain('X_hat', samples))]
+            return [self._place('mean', centres, of_mean)]
+        spreads = [(view.right, line[1]) for view, line in pairs]
+        variances = [(view.right, line[1] ** 2 - view.trial.eps) for view, line in pairs]
+        of_spread = self._explain('denominator', spreads, structure=True)
+        of_variance = '' if of_spread else self._explain('variance', variances)
+        of_spread = of_spread or ('' if of_variance else self._explain('denominator', spreads))
+        # the first two differ in eps alone: a wrong variance is the same in both
+        alike = same(variances[0][1], variances[1][1], 5e-3, 5e-3) and (variances[0][1] > -5e-3).all()
+        if of_variance or (alike and not of_spread):
+            return [self._place('variance', variances, of_variance)]
+        return [self._place('denominator', spreads, of_spread)]
