@@ -11,12 +11,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import numpy
 
-from .chain import Chain, View, around, centred, line_of
-from .formulas import SIGNS, Formula, constant, edits, named, renamed, sqrt, total, variable
-from .grammar import MAXIMUM, MEDIAN, right_values
+from .chain import Chain, View, around, centred, line_of, plain
+from .formulas import SIGNS, Formula, axis_slips, constant, edits, named, renamed, sqrt, total, variable
+from .grammar import MAXIMUM, MEDIAN, c, h, right_values, w
 from .result import Array, Place, same
 from .trials import Trial
-from .variants import RIGHT, Variant, batch_statistics, dimensions, spread
+from .variants import RIGHT, Variant, batch_statistics, dimensions, forward, other_axes, spread
 
 GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
 X, mean, var, gamma, eps, m, n, size = map(variable, 'X mean var gamma eps m n size'.split())
@@ -35,6 +35,7 @@ class Slip(NamedTuple):
     names: Tuple[str, ...]
     part: Formula
     whole: Formula
+    quantity: str = ''  # that the part is of, if the names do not tell
 
 
 class Way(NamedTuple):
@@ -95,6 +96,7 @@ def _ways() -> List[Way]:
         Way(SCALE, m * STD, lambda part: _common(H, m * H, part)),
         Way(SCALE, m * H, lambda part: _common(H, part)),
         Way(SCALE, DIRECT, lambda part: part + BY_MEAN + BY_VARIANCE),
+        Way(SCALE, H * INVERSE, lambda part: part + BY_MEAN + BY_VARIANCE),
         Way(MEAN, BY_MEAN, lambda more: more(DIRECT) + BY_VARIANCE, '+'),
         Way(VARIANCE, BY_VARIANCE, lambda more: more(DIRECT + BY_MEAN), '+'),
         # the gradients of mean and variance as names
@@ -113,7 +115,14 @@ def dX_slips() -> List[Slip]:
             made.setdefault(whole.text, Slip((way.name,), part, whole))
     scale, of_mean, of_variance, common = map(named, (OF_SCALE, OF_MEAN, OF_VARIANCE, COMMON_VARIANCE))
     wholes = scale * (dY - of_mean - of_variance), (m * named(H) - named(total(H)) - common) / (m * STD)
-    counts = constant(1), n, size, m - 1, m + 1
+    counts = (
+        constant(1),
+        n,
+        size,
+        m - 1,
+        m + 1,
+        *(one for way in (size / c, n * h * w) for one in edits(way, ()).values()),
+    )
     counted = _chapter(OF_SCALE, *(functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE)))
     for whole, count in itertools.product((counted, wholes[1], DIRECT + BY_MEAN + BY_VARIANCE), counts):
         one = renamed(whole, {'m': count})
@@ -145,12 +154,21 @@ def dX_slips_of_two() -> List[Slip]:
 @functools.lru_cache(maxsize=None)
 def parameter_slips(name: str) -> List[Slip]:
     """What dgamma or dbeta may be instead."""
-    ways = {'dgamma': [total(dY * X_hat), total(dY * (CENTRED / ROOT))], 'dbeta': [total(dY)]}[name]
     names = [leaf for leaf in NAMES if leaf not in (dgamma, dbeta)]
     others = MAXIMUM(dY), MEDIAN(dY), total(dY * X_hat) if name == 'dbeta' else total(dY)
-    found = {one.text: one for way in reversed(ways) for one in (*edits(way, names).values(), *others)}
-    made = sorted(found.values(), key=lambda one: len(one.text))
-    return [Slip((f'WrongGradient{name[1:].title()}',), one, one) for one in made]
+    mistake = (f'WrongGradient{name[1:].title()}',)
+    ways = (
+        [total(dY)]
+        if name == 'dbeta'
+        else [total(dY * X_hat), total(dY * (CENTRED / STD)), total(dY * (CENTRED * INVERSE))]
+    )
+    made: Dict[str, Slip] = {}
+    for one in (*others, *(one for way in ways for one in edits(way, names).values())):
+        made.setdefault(one.text, Slip(mistake, one, one))
+    for one in edits((X - mean) / ROOT, [dY]).values() if name == 'dgamma' else ():
+        whole = total(dY * one)
+        made.setdefault(whole.text, Slip(mistake, one, whole, 'X_hat'))
+    return sorted(made.values(), key=lambda slip: len(slip.whole.text))
 
 
 class RightGradients:
@@ -203,16 +221,27 @@ class BackwardChain(Chain):
             self.views.append(View(trial, right, Y, (trial.moving_mean, trial.moving_var)))
 
     def consistent(self, view: View) -> bool:
-        """Whether dX and dgamma come from the same X_hat."""
+        """Whether dX comes from the same X_hat as dgamma: dX = s * dY + a + b * X_hat, whatever its terms are."""
         right, line = view.right, line_of(view)
-        inner = right['dY'] - right['own dbeta'] / right['m'] - view.X_hat * right['own dgamma'] / right['m']
-        spreads = [right['std'], *([line[1]] if line is not None else [])]
-        return any(same(right['own dX'], right['gamma'] / spread * inner, 1e-3, 1e-3) for spread in spreads)
+        factors = []
+        for channel in range(view.trial.X.shape[1]):
+            one = [array[:, channel].ravel() for array in (right['dY'], view.X_hat, right['own dX'])]
+            basis = numpy.stack([one[0], numpy.ones_like(one[0]), one[1]], axis=1)
+            factors.append(numpy.linalg.lstsq(basis, one[2], rcond=None)[0])
+            if not same(basis @ factors[-1], one[2], 1e-3, 1e-3):
+                return False
+        s, _, b = numpy.transpose(factors)
+        spread = right['std'] if line is None else line[1]
+        by_spread = not same(spread, right['std'], 5e-3) and same(s, right['gamma'] / spread, 5e-3, 5e-3)
+        return by_spread or same(b, -s * (right['own dgamma'] / right['m']).ravel(), 5e-3, 5e-3)
 
     def places(self) -> List[Place]:
         """The first wrong quantity on the way to X_hat, if there is one."""
         if all(same(view.X_hat, view.right['X_hat']) for view in self.views):
             return []
+        over = self._over_other_axes()
+        if over is not None:
+            return [over]
         samples, lines = [(view.right, view.X_hat) for view in self.views], self._lines()
         known = self._explain('X_hat', samples, structure=True)
         pairs = [(view, line) for view, line in zip(self.views, lines) if line is not None]
@@ -221,7 +250,9 @@ class BackwardChain(Chain):
         if not all(centred(*pair) for pair in pairs):
             centres = [(view.right, line[0]) for view, line in pairs]
             of_mean = self._explain('mean', centres)
-            if not of_mean and not all(around(*pair) for pair in pairs):
+            still = all(same(line[1], view.right['std'], 5e-3, 5e-3) for view, line in pairs)
+            # another centre, but not in the variance
+            if still or not (of_mean or all(around(*pair) for pair in pairs)):
                 return [self._place('X_hat', samples, self._explain('X_hat', samples))]
             return [self._place('mean', centres, of_mean)]
         spreads = [(view.right, line[1]) for view, line in pairs]
@@ -234,3 +265,14 @@ class BackwardChain(Chain):
         if of_variance or (alike and not of_spread):
             return [self._place('variance', variances, of_variance)]
         return [self._place('denominator', spreads, of_spread)]
+
+    def _over_other_axes(self) -> Optional[Place]:
+        """The mean or the variance, if X_hat is that of other axes."""
+        for axes in other_axes(self.views[0].trial.X.ndim):
+            of_mean, of_var = (Variant(slips=(slip,)) for slip in axis_slips(axes))
+            for what, variant in (('mean', Variant(axes)), ('mean', of_mean), ('variance', of_var)):
+                if all(same(view.X_hat, forward(variant, plain(view.trial))) for view in self.views):
+                    values = [batch_statistics(variant, view.trial)[what == 'variance'] for view in self.views]
+                    samples = [(view.right, value) for view, value in zip(self.views, values)]
+                    return self._place(what, samples, f'the {what} over the axes {axes}')
+        return None

@@ -66,7 +66,7 @@ class Chain:
         chosen = [worked, moved, tried[3], *([worked._replace(eps=4.0, momentum=0.25)] if free else [])]
         self.full = [self._view(observe, trial) for trial in chosen]
         # tried[2] is so small that eps counts, and would be lost beside beta
-        self.plain = [self._view(observe, _plain(trial)) for trial in (*chosen, tried[2])]
+        self.plain = [self._view(observe, plain(trial)) for trial in (*chosen, tried[2])]
         self.views = self.full + self.plain
 
     def _view(self, observe: Callable[[Trial, str], Observed], trial: Trial) -> View:
@@ -101,7 +101,8 @@ class Chain:
         ratios = [_ratio(view.X_hat, view.right['X_hat']) for view in self.views]
         if ratios[0] is not None and all(one is not None and abs(one - ratios[0]) < 2e-3 for one in ratios):
             samples = [(view.right, view.Y - view.trial.beta) for view in self.views]
-            return self._place('scaled X_hat', samples, self._explain('scaled X_hat', samples))
+            known = self._explain('scaled X_hat', samples) or f'{ratios[0]:.4g} * gamma * X_hat'
+            return self._place('scaled X_hat', samples, known)
         samples = [(view.right, view.Y) for view in self.views]
         known = self._explain('scale and shift', samples)
         if not all(same(pair[0].X_hat, pair[1].X_hat, equal_nan=True) for pair in zip(self.full, self.plain)):
@@ -109,6 +110,9 @@ class Chain:
             alone = all(same(views[0].Y, views[1].Y) for views in (self.full, self.plain))
             if known or (alone and (_right_statistics(self.views) or not _right_statistics(self.plain))):
                 return self._place('scale and shift', samples, known)
+            first = self._of_X_hat()
+            # gamma and beta changed X_hat: a wrong use of them, unless they are in X_hat itself
+            return first if first.equals else self._place('scale and shift', samples, '')
         first = self._of_X_hat()
         if known and (first.quantity == 'X_hat'):  # X_hat, or what gamma multiplies
             return replace(first, quantity='scaled X_hat')
@@ -179,7 +183,7 @@ class Chain:
         return Place(quantity, self.mode, numbers(quantity, right or GRAMMAR[quantity].right, samples), known)
 
 
-def _plain(trial: Trial) -> Trial:
+def plain(trial: Trial) -> Trial:
     return trial._replace(gamma=numpy.ones_like(trial.gamma), beta=numpy.zeros_like(trial.beta))
 
 

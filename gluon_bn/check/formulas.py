@@ -122,7 +122,7 @@ def total(argument: Formula, name: str = 'sum', function: Callable[..., Any] = n
 
 
 def constant(value: float) -> Formula:
-    return Formula(f'{value:g}', lambda values: value)
+    return Formula(f'{value:g}', lambda values: numpy.float64(value))
 
 
 def _formula(operand: Operand) -> Formula:
@@ -190,10 +190,12 @@ def _changed(formula: Formula) -> Iterator[Formula]:
         if len(node.parts) == 2:
             left, right = node.parts
             yield from (SIGNS[sign][0](left, right) for sign in '+-*/')
+            yield from (SIGNS[sign][0](right, left) for sign in '-/')
             yield from (node.make(right, left), 1 / right, left**2 + right, left + right**2)
             # other parentheses
             if len(left.parts) == 2:
                 yield left.make(left.parts[0], node.make(left.parts[1], right))
+                yield left.make(node.make(left.parts[0], right), left.parts[1])
             if len(right.parts) == 2:
                 yield right.make(node.make(left, right.parts[0]), right.parts[1])
         if len(node.parts) == 1 and len(node.parts[0].parts) == 2:
@@ -242,7 +244,7 @@ def _put_in(formula: Formula, leaves: Sequence[Formula]) -> Iterator[Formula]:
     """A name inserted at a node."""
 
     def change(node: Formula) -> Iterator[Formula]:
-        for leaf in leaves:
+        for leaf in leaves if node.number is None else ():
             yield from (node + leaf, node - leaf, leaf * node, node / leaf, leaf - node, leaf / node)
             yield from (node + sqrt(leaf), node * sqrt(leaf))
             if leaf.text == 'eps':

@@ -60,7 +60,8 @@ def judge_gradient(fn: Callable[..., Any], runner: TimeLimitedRunner, keys: Coll
     """The rows of the result: for each rank dgamma, dbeta and dX."""
     rows, reporter = [], Reporter()
     for rank in (PROPERTIES[key] for key in keys):
-        tried = [trials(rank)[1], trials(rank)[3]]
+        worked, random = trials(rank)[1], trials(rank)[3]
+        tried = [worked, random, random._replace(X=random.X / 4, eps=0.05)]
         try:
             with _autograd_refused():  # outside the time limit: code that cannot be stopped must not leave it behind
                 returned = [runner.run(functools.partial(_call, fn, trial)) for trial in tried]
@@ -189,13 +190,14 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
     if name != 'dX':
         slips = _explain(parameter_slips(name), name, returned, right)
         whole = [f', which is {name} = {slip.whole}{where(str(slip.whole))}' for slip in slips]
-        return [finding(f'WrongGradient{name[1:].title()}', ''.join(whole), equals=_parts(slips))]
+        quantity = ''.join(slip.quantity for slip in slips)
+        return [finding(f'WrongGradient{name[1:].title()}', ''.join(whole), quantity, _parts(slips))]
     names, numbers = _diagnose_dX(tried, returned, right)
     for mistake, variant in SPREADS.items():  # does a wrong spread explain more of it?
         others, more = _diagnose_dX(tried, returned, [RightGradients(trial, variant) for trial in tried])
         if len(others) + 1 < len(names) and 'WrongGradientX' not in others:
             names, numbers = [mistake, *others], more
-    slips = [] if not any(one['dX'].any() for one in returned) else _explain(dX_slips(), name, returned, right)
+    slips = _explain(dX_slips(), name, returned, right)
     slips = slips or ([] if len(names) == 1 else _explain(dX_slips_of_two(), name, returned, right))
     words = ''
     for slip in slips:
@@ -205,7 +207,11 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
         if len(slip.names) < len(names) or names == ['WrongGradientX'] or of_term:
             names, numbers = list(slip.names), ''
     found = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
-    return [finding(mistake, found, '' if slips or len(names) == 1 else 'dX', _parts(slips)) for mistake in names]
+    if all(abs(one['dX']).max() < 1e-5 for one in returned):
+        return [finding(names[0], found, 'scale of dX', '0')]
+    # of two wrong terms, that through the variance may be all that is wrong
+    certain = names if slips or len(names) == 1 else [VARIANCE] * ('WrongGradientScale' not in names)
+    return [finding(mistake, found, '' if mistake in certain else 'dX', _parts(slips)) for mistake in names]
 
 
 def _parts(slips: Sequence[Slip]) -> str:

@@ -205,14 +205,15 @@ class Properties(TrialRunner):
         if not wrong:
             return []
         text, place = str(wrong[0]), Place('gradient', 'training', wrong[0].numbers)
-        for cut in (('mean',), ('var',), ('mean', 'var')):
+        for cut in (('mean',), ('var',), ('mean', 'var'), ('direct',), ('direct', 'mean'), ('direct', 'var')):
             if variant.source == 'batch' and all(
                 _agree(*pair)
                 for trial, actual in zip(tried, seen)
                 for pair in zip(actual, variants.gradients(variant, trial, cut))
             ):
-                place = replace(place, equals=f'the gradient of a fixed {" and ".join(cut)}')
-                return [Finding('StatsDetachedInForward', text, place)]
+                fixed = ' and '.join(cut).replace('direct', 'X in X - mean')
+                name = 'WrongGradient' if 'direct' in cut else 'StatsDetachedInForward'
+                return [Finding(name, text, replace(place, equals=f'the gradient of a fixed {fixed}'))]
         return [Finding('WrongGradient', text + _parts(seen, expected), place)]
 
     def inputs(self, rank: int) -> List[Finding]:

@@ -120,6 +120,9 @@ def where(text: str) -> str:
     letters = {
         'm': 'X.size / X.shape[1]',
         'n': 'X.shape[0]',
+        'c': 'X.shape[1]',
+        'h': 'X.shape[2]',
+        'w': 'X.shape[3]',
         'size': 'X.size',
         'new_mean': 'the new moving_mean',
         'new_var': 'the new moving_var',
@@ -135,7 +138,10 @@ def channel_axes(rank: int) -> Tuple[int, ...]:
 def dimensions(X: Array, axes: Optional[Tuple[int, ...]] = None) -> Dict[str, Any]:
     """X and what formulas need to know of its shape; axes: those that the sums run over, if not the channel's."""
     axes = channel_axes(X.ndim) if axes is None else axes
-    return {'X': X, 'axes': axes, 'm': math.prod(X.shape[axis] for axis in axes), 'n': X.shape[0], 'size': X.size}
+    # as NumPy's numbers, which may be divided by 0
+    n, c, h, w = map(numpy.float64, (*X.shape, 1, 1)[:4])
+    m = numpy.float64(math.prod(X.shape[axis] for axis in axes))
+    return {'X': X, 'axes': axes, 'm': m, 'n': n, 'c': c, 'h': h, 'w': w, 'size': n * c * h * w}
 
 
 def other_axes(rank: int) -> List[Tuple[int, ...]]:
@@ -180,10 +186,12 @@ def forward(
     trial: Trial,
     X_mean: Optional[Array] = None,
     X_var: Optional[Array] = None,
+    X_direct: Optional[Array] = None,
     statistics: Optional[Dict[Any, Statistics]] = None,
 ) -> Array:
     """Y; `statistics` remembers the batch's of this trial from one variant to the next."""
     given = received(variant, trial)
+    direct = given.X if X_direct is None else X_direct
     moving = given.moving_mean, given.moving_var
     sources = MIXED.get(variant.source, (variant.source,) * 2)
     batch, remembered = moving, {} if statistics is None else statistics
@@ -194,12 +202,12 @@ def forward(
         batch = remembered[key]
     mean, var = (batch[i] if source == 'batch' else moving[i] for i, source in enumerate(sources))
     with numpy.errstate(all='ignore'):
-        Y: Array = formula(variant).compute({**given._asdict(), 'mean': mean, 'var': var}) + 0 * trial.X
+        Y: Array = formula(variant).compute({**given._asdict(), 'X': direct, 'mean': mean, 'var': var}) + 0 * trial.X
         return Y
 
 
 def gradients(variant: Variant, trial: Trial, cut: Collection[str] = ()) -> Tuple[Array, Array, Array]:
-    """(dX, dgamma, dbeta) by central differences; `cut` holds 'mean' or 'var' where the gradient does not flow."""
+    """(dX, dgamma, dbeta) by central differences; `cut` names where the gradient does not flow: mean, var, direct."""
     fixed: Dict[str, Any] = {f'X_{path}': trial.X for path in cut}
 
     def slope(name: str) -> Array:

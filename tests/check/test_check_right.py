@@ -79,6 +79,10 @@ MEANS = {
     ),
     "without keepdims": lambda X: shaped(X.mean(axis=axes_of(X)), X),
     "in float64": lambda X: X.astype("float64").mean(axis=axes_of(X), keepdims=True).astype("float32"),
+    "by transposing": lambda X: shaped(
+        X.transpose((1, 0) if X.ndim == 2 else (1, 2, 3, 0)).reshape((X.shape[1], -1)).mean(axis=1), X
+    ),
+    "one by one": lambda X: shaped(nd.add_n(*rows(X).T) / rows(X).shape[1], X),
 }
 VARIANCES = {
     "a product": lambda X, mean: ((X - mean) * (X - mean)).mean(axis=axes_of(X), keepdims=True),
@@ -95,6 +99,11 @@ VARIANCES = {
         (((X - mean) ** 2).sum(axis=axes_of(X), keepdims=True) / (X.size / X.shape[1] - 1))
         * ((X.size / X.shape[1] - 1) / (X.size / X.shape[1]))
     ),
+    "the deviation squared": lambda X, mean: nd.sqrt(var_of(X, mean)) ** 2,
+    "distances between all pairs": lambda X, mean: (
+        shaped(((rows(X).expand_dims(1) - rows(X).expand_dims(2)) ** 2).mean(axis=(1, 2)), X) / 2
+    ),
+    "its own mean": lambda X, mean: var_of(X, mean_of(X)),
 }
 OUTPUTS = {
     "a power": lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) * (var + eps) ** -0.5 + beta,
@@ -121,6 +130,22 @@ OUTPUTS = {
     "an exponential": lambda X, mean, var, gamma, beta, eps: (
         gamma * (X - mean) * nd.exp(-0.5 * nd.log(var + eps)) + beta
     ),
+    "a and b of a line": lambda X, mean, var, gamma, beta, eps: (
+        X * (gamma / nd.sqrt(var + eps)) + (beta - mean * gamma / nd.sqrt(var + eps))
+    ),
+    "float64 inside": lambda X, mean, var, gamma, beta, eps: normalize(
+        *(array.astype("float64") for array in (X, mean, var, gamma, beta)), eps
+    ).astype("float32"),
+    "a loop over channels": lambda X, mean, var, gamma, beta, eps: nd.concat(
+        *(
+            normalize(*(array.slice_axis(axis=1, begin=i, end=i + 1) for array in (X, mean, var, gamma, beta)), eps)
+            for i in range(X.shape[1])
+        ),
+        dim=1,
+    ),
+    "a loop over examples": lambda X, mean, var, gamma, beta, eps: nd.concat(
+        *(normalize(X[i : i + 1], mean, var, gamma, beta, eps) for i in range(len(X))), dim=0
+    ),
     "twice a half": lambda X, mean, var, gamma, beta, eps: 2 * (gamma / 2) * (X - mean) / nd.sqrt(var + eps) + beta,
 }
 BLENDS = {
@@ -140,7 +165,13 @@ def in_place(old, batch, momentum):
     return new
 
 
-BLENDS["in place, on a copy"] = in_place
+def written_into(old, batch, momentum):
+    new = nd.empty(old.shape)
+    new[:] = momentum * old + (1 - momentum) * batch
+    return new
+
+
+BLENDS["in place, on a copy"], BLENDS["into an empty array"] = in_place, written_into
 
 
 def written(mean=mean_of, var=var_of, output=normalize, average=blend):
