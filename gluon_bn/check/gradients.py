@@ -192,6 +192,8 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
         whole = [f', which is {name} = {slip.whole}{where(str(slip.whole))}' for slip in slips]
         quantity = ''.join(slip.quantity for slip in slips)
         return [finding(f'WrongGradient{name[1:].title()}', ''.join(whole), quantity, _parts(slips))]
+    if all(abs(one['dX']).max() < 1e-5 for one in returned):
+        return [finding('WrongGradientX', quantity='scale of dX', equals='0')]
     names, numbers = _diagnose_dX(tried, returned, right)
     for mistake, variant in SPREADS.items():  # does a wrong spread explain more of it?
         others, more = _diagnose_dX(tried, returned, [RightGradients(trial, variant) for trial in tried])
@@ -207,8 +209,6 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
         if len(slip.names) < len(names) or names == ['WrongGradientX'] or of_term:
             names, numbers = list(slip.names), ''
     found = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
-    if all(abs(one['dX']).max() < 1e-5 for one in returned):
-        return [finding(names[0], found, 'scale of dX', '0')]
     # of two wrong terms, that through the variance may be all that is wrong
     certain = names if slips or len(names) == 1 else [VARIANCE] * ('WrongGradientScale' not in names)
     return [finding(mistake, found, '' if mistake in certain else 'dX', _parts(slips)) for mistake in names]
