@@ -206,7 +206,8 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
         words = f'dX = {slip.whole}{where(str(slip.whole))}'
         # a different term may look like several of the right ones
         of_term = len(names) == len(slip.names) == 1 and slip.names[0] in (*TERMS, 'WrongGradientFactorM')
-        if len(slip.names) < len(names) or names == ['WrongGradientX'] or of_term:
+        better = len(slip.names) < len(names) or names == ['WrongGradientX'] or of_term
+        if better and names != list(slip.names):
             names, numbers = list(slip.names), ''
     found = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
     # of two wrong terms, that through the variance may be all that is wrong

@@ -46,7 +46,8 @@ class Finding(NamedTuple):
     def sentences(self) -> str:
         if self.place is None:
             return f'{self.text}.'
-        numbers, equals = (one if one not in self.text else '' for one in (self.place.numbers, self.place.equals))
+        numbers = self.place.numbers if self.place.numbers not in self.text else ''
+        equals = self.place.equals if f' {self.place.equals}' not in self.text or len(self.place.equals) < 5 else ''
         return f'{self.text}. T{str(replace(self.place, numbers=numbers, equals=equals))[1:]}.'
 
 
