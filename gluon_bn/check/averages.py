@@ -8,8 +8,8 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, 
 import numpy
 
 from . import variants
-from .formulas import SLIPS, Formula, momentum, variable
-from .grammar import GRAMMAR
+from .formulas import SLIPS, momentum, variable
+from .grammar import GRAMMAR, gives
 from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
 from .variants import RIGHT, Axes, Variant, batch_statistics, dimensions, other_axes, where
@@ -151,11 +151,12 @@ def _of_slips(
     trials: Sequence[Trial], observed: Sequence[Observed], variant: Variant, known: Collection[str]
 ) -> Optional[List[Cause]]:
     """The causes if an average comes from a statistic that is already wrong in Y, or from a slip of its own."""
-    named = []
+    named, news = [], []
     for trial, one in zip(trials, observed):
         moved = trial.moved(one.moving_mean, one.moving_var)
         if not moved.broadcasts:
             return None
+        news.append(moved)
         own_mean, own_var = batch_statistics(variant, trial)
         right_mean, right_var = batch_statistics(RIGHT['batch'], trial)
         named.append(
@@ -173,7 +174,7 @@ def _of_slips(
     causes: List[Cause] = []
     for quantity in QUANTITIES:
         usual = _of_usual(trials, observed, variant, known, (quantity,))
-        found = usual if usual is not None else _slip(named, [getattr(one, quantity) for one in observed], quantity)
+        found = usual if usual is not None else _slip(named, [getattr(one, quantity) for one in news], quantity)
         if found is None:
             return None
         causes += found
@@ -187,17 +188,11 @@ def _slip(named: Sequence[Dict[str, Any]], news: Sequence[Array], quantity: str)
     tried = [own, *GRAMMAR[place].candidates()]
     for formula in tried:
         with numpy.errstate(all='ignore'):
-            if all(_blends(formula, values, new) for new, values in zip(news, named)):
+            if all(gives(formula, values, new) for new, values in zip(news, named)):
                 text = str(formula).replace('own ', '')
                 # right, but for a statistic that is already wrong in Y
                 return [] if formula is own else [Cause('WrongAverage', quantity, f', which is {text}{where(text)}')]
     return None
-
-
-def _blends(formula: Formula, values: Dict[str, Any], new: Array) -> bool:
-    expected = numpy.asarray(formula.compute(values))
-    near = abs(expected.flat[0] - new.flat[0]) < 0.01 * (1 + abs(new.flat[0]))
-    return near and close(new, expected + 0 * values['moving_mean'])
 
 
 def _batch(trial: Trial, axes: Axes, kind: str) -> Array:

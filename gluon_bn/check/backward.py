@@ -194,6 +194,8 @@ class RightGradients:
         for channel in range(dX.shape[1]):
             basis = numpy.stack([part[:, channel].ravel() for part in self.parts], axis=1)
             expected = dX[:, channel].ravel()
+            if not numpy.isfinite(expected).all():
+                return None
             rows.append(numpy.linalg.lstsq(basis, expected, rcond=None)[0])
             if not same(basis @ rows[-1], expected, rtol=GRADIENT_RTOL, atol=1e-4):
                 return None
@@ -226,6 +228,8 @@ class BackwardChain(Chain):
         factors = []
         for channel in range(view.trial.X.shape[1]):
             one = [array[:, channel].ravel() for array in (right['dY'], view.X_hat, right['own dX'])]
+            if not numpy.isfinite(one).all():
+                return False
             basis = numpy.stack([one[0], numpy.ones_like(one[0]), one[1]], axis=1)
             factors.append(numpy.linalg.lstsq(basis, one[2], rcond=None)[0])
             if not same(basis @ factors[-1], one[2], 1e-3, 1e-3):

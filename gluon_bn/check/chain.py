@@ -112,7 +112,8 @@ class Chain:
                 return self._place('scale and shift', samples, known)
             first = self._of_X_hat()
             # gamma and beta changed X_hat: a wrong use of them, unless they are in X_hat itself
-            return first if first.equals else self._place('scale and shift', samples, '')
+            upstream = first.equals or (self.mode == 'training' and not _right_statistics(self.full))
+            return first if upstream else self._place('scale and shift', samples, '')
         first = self._of_X_hat()
         if known and (first.quantity == 'X_hat'):  # X_hat, or what gamma multiplies
             return replace(first, quantity='scaled X_hat')

@@ -53,15 +53,16 @@ class Quantity:
     @functools.lru_cache(maxsize=None)  # noqa: B019  there are nine quantities
     def candidates(self, structure: bool = False, prediction: bool = False) -> Tuple[Formula, ...]:
         """What the quantity may equal instead; in prediction nothing is known of averages beside mean and variance."""
-        made: Dict[str, Formula] = {}
         names = [name for name in self.names if not prediction or not name.text.startswith('moving')]
-        for way in self.ways:
-            for one in edits(way, names, structure, () if structure else self.constants).values():
-                made.setdefault(one.text, one)
-        if not structure:
-            functions = [one for way in self.ways for one in everywhere(way, _of_functions)]
-            for one in (*self.others, *functions):
-                made.setdefault(one.text, one)
+        constants = () if structure else self.constants
+        changed = [list(edits(way, names, structure, constants).values()) for way in self.ways]
+        functions = [one for way in self.ways for one in everywhere(way, _of_functions)]
+        others = [] if structure else [*self.others, *functions]
+        # the first way of writing and the simplest first
+        ranked = sorted([*others, *changed[0]], key=lambda one: len(one.text))
+        made: Dict[str, Formula] = {}
+        for one in (*ranked, *(one for way in changed[1:] for one in way)):
+            made.setdefault(one.text, one)
         return tuple(one for text, one in made.items() if text not in [way.text for way in self.ways])
 
 
@@ -118,7 +119,7 @@ BATCH_VARIANCE = Quantity(
 
 def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[Formula]) -> Quantity:
     """A moving average: the same rule in three ways, and other values that may be blended."""
-    values = (*edits(batch, (*NAMES, new_mean)).values(), *statistic.candidates(), *extra)
+    values = (*edits(batch, NAMES).values(), *statistic.candidates(), *extra)
     rules = [momentum * old + (1 - momentum) * value for value in values]
     ways = (
         momentum * old + (1 - momentum) * batch,
@@ -126,7 +127,8 @@ def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[
         batch + momentum * (old - batch),
     )
     others = (*rules, maximum(old, batch), momentum**2 * old + (1 - momentum**2) * batch)
-    return Quantity(ways, (*NAMES, new_mean, STD), others, CONSTANTS)
+    names = (*NAMES, STD) if batch is mean else (*NAMES, STD, new_mean)
+    return Quantity(ways, names, others, CONSTANTS)
 
 
 NEW_MEAN = momentum * moving_mean + (1 - momentum) * mean
