@@ -113,6 +113,7 @@ class Chain:
             first = self._of_X_hat()
             # gamma and beta changed X_hat: a wrong use of them, unless they are in X_hat itself
             upstream = first.equals or (self.mode == 'training' and not _right_statistics(self.full))
+            upstream = upstream or not all(numpy.isfinite(view.Y).all() for view in self.views)
             return first if upstream else self._place('scale and shift', samples, '')
         first = self._of_X_hat()
         if known and (first.quantity == 'X_hat'):  # X_hat, or what gamma multiplies
