@@ -251,7 +251,7 @@ def device(cls: Callable[..., Any], copied: List[Any]) -> List[Finding]:
         ]
     Y = layer.output(Y)
     if not numpy.allclose(Y, expected, rtol=1e-4, atol=1e-5):
-        return [Finding('DeviceNotCopied', str(difference(f'X on {DEVICE} in prediction', 'Y', expected, Y)))]
+        return [Finding('DeviceNotCopied', difference(f'X on {DEVICE} in prediction', 'Y', expected, Y))]
     return []
 
 

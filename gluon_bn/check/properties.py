@@ -204,7 +204,7 @@ class Properties(TrialRunner):
         ]
         if not wrong:
             return []
-        text, place = str(wrong[0]), Place('gradient', 'training', wrong[0].numbers)
+        text, place = wrong[0], Place('gradient', 'training', wrong[0].numbers)
         for cut in (('mean',), ('var',), ('mean', 'var'), ('direct',), ('direct', 'mean'), ('direct', 'var')):
             if variant.source == 'batch' and all(
                 _agree(*pair)

@@ -185,14 +185,15 @@ def _wrapped(text: str, indent: str) -> List[str]:
     return textwrap.wrap(text, 98, initial_indent=indent, subsequent_indent='    ', break_long_words=False)
 
 
-class Difference(NamedTuple):
-    """The first number that is clearly off, or the shapes; numbers: 'Y[0, 1] should be 2, yours is 3'."""
+class Difference(str):
+    """A sentence about the first number that is clearly off; numbers: 'Y[0, 1] should be 2, yours is 3' of it."""
 
-    description: str
     numbers: str
 
-    def __str__(self) -> str:
-        return f'for {self.description}, {self.numbers}'
+    def __new__(cls, description: str, numbers: str) -> Difference:
+        sentence = super().__new__(cls, f'for {description}, {numbers}')
+        sentence.numbers = numbers
+        return sentence
 
 
 def difference(description: str, quantity: str, expected: Array, actual: Array) -> Difference:
