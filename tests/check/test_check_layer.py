@@ -36,8 +36,8 @@ def test_every_mistake_is_named_and_no_other(front, mistake):
 @pytest.mark.parametrize(
     "pair",
     [
-        pair
-        for pair in itertools.combinations(students.LAYER + students.FUNCTION, 2)
+        pytest.param(pair, marks=[pytest.mark.long] * (i % 3 > 0))
+        for i, pair in enumerate(itertools.combinations(students.LAYER + students.FUNCTION, 2))
         if pair[0] in students.LAYER and not any(set(pair) <= group for group in students.LAYER_EXCLUSIVE)
     ],
     ids="+".join,
