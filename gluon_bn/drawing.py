@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import numbers
-from typing import Any, Dict, Iterable, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple
 
 from .system import before_matplotlib  # noqa: F401  must come first: see that module
 
@@ -57,6 +57,25 @@ def plot_median_and_range(ax: Axes, curves: Any, style: str = '-', first: int = 
     steps = numpy.arange(first, first + curves.shape[1])
     (median,) = ax.plot(steps, numpy.median(curves, axis=0), style, **line)
     ax.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=median.get_color(), alpha=0.2, linewidth=0)
+
+
+def bars(names: Sequence[str], titles: Mapping[str, Mapping[str, Sequence[float]]], log: bool = False) -> Figure:
+    """A panel for each title; in it a group of horizontal bars for each name, with one bar for each series."""
+    most = max(map(len, titles.values()))
+    figure, *axes = panels(len(titles), 9, 0.8 + len(names) * (0.12 + 0.16 * most), sharey=True)
+    colors = [COLORS[name] for name in ('scratch', 'portable', 'none', 'sync', 'torch')]
+    for ax, (title, series) in zip(axes, titles.items()):
+        for i, ((label, values), color) in enumerate(zip(series.items(), colors)):
+            places = numpy.arange(len(names)) + (i - (len(series) - 1) / 2) * 0.8 / len(series)
+            ax.barh(places, values, 0.8 / len(series), color=color, label=label)
+        ax.set(xlabel=title, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        if log:
+            ax.set_xscale('log')
+        else:
+            ax.axvline(0, color='black', linewidth=0.8)
+    if most > 1:
+        ax.legend(frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
+    return figure
 
 
 def pictures(figure: Figure) -> Dict[str, bytes]:

@@ -8,6 +8,7 @@ import numpy
 from matplotlib.figure import Figure
 
 from ..drawing import COLORS, LABELS, STYLES, grid, panels, plot_median_and_range, table
+from ..drawing import bars as bars  # for the notebooks
 from . import Array
 from .activations import WEIGHTS, Layer, TrainingTrace, standardized_units, typical_shapes
 from .figures import NONE, OTHER

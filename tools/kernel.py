@@ -1,0 +1,56 @@
+"""Set up the running kernel where the package is missing, on Colab for example; each notebook begins with it.
+
+It installs what pyproject.toml lists and this Python lacks, lets Python find this copy of the project, and gives NumPy
+the names that MXNet needs. It replaces only another version of MXNet, of d2l or of a NumPy that they cannot use.
+"""
+
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def missing():
+    """Return the requirements that this Python lacks: (those to install without their own pins, the others)."""
+    from pip._vendor.packaging.requirements import Requirement
+
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.findall(r"^    ['\"](.+)['\"],", text.split("dependencies = [")[1].split("\n]")[0], re.MULTILINE)
+    pinned = ["mxnet==1.9.1", "d2l==1.0.3"]
+    found = [Requirement(line) for line in dict.fromkeys([*pinned, *listed, "ipywidgets"])]
+    lacking = []
+    for requirement in found:
+        if requirement.marker is None or requirement.marker.evaluate():
+            try:
+                version = importlib.metadata.version(requirement.name)
+            except importlib.metadata.PackageNotFoundError:
+                lacking.append(requirement)
+            else:
+                if requirement.name in ("mxnet", "d2l", "numpy") and version not in requirement.specifier:
+                    lacking.append(requirement)
+    bare = {"mxnet", "d2l"}
+    apart = sorted({str(one).split(";")[0] for one in lacking if one.name in bare})
+    return apart, sorted({str(one).split(";")[0] for one in lacking if one.name not in bare})
+
+
+def main():
+    apart, others = missing()
+    for options, names in (["--no-deps"], apart), ([], others):
+        if names:
+            print("installing", *names, flush=True)
+            subprocess.run([sys.executable, "-m", "pip", "install", "-q", *options, *names], check=True)
+    sys.path.insert(0, str(PROJECT))
+    importlib.invalidate_caches()
+    if sys.version_info >= (3, 12):
+        import setuptools  # noqa: F401  brings distutils, which MXNet imports
+
+        from gluon_bn.system.missing_names import give_names
+
+        give_names()
+
+
+main()
