@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def missing():
     """Return the requirements that this Python lacks: (those to install without their own pins, the others)."""
-    from pip._vendor.packaging.requirements import Requirement
+    from packaging.requirements import Requirement  # ipykernel needs it, so every kernel has it
 
     text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
     listed = re.findall(r"^    ['\"](.+)['\"],", text.split("dependencies = [")[1].split("\n]")[0], re.MULTILINE)
@@ -32,7 +32,7 @@ def missing():
             else:
                 if requirement.name in ("mxnet", "d2l", "numpy") and version not in requirement.specifier:
                     lacking.append(requirement)
-    bare = {"mxnet", "d2l"}
+    bare = {"mxnet", "d2l"} if sys.version_info >= (3, 12) else set()  # their pins rule out this Python
     apart = sorted({str(one).split(";")[0] for one in lacking if one.name in bare})
     return apart, sorted({str(one).split(";")[0] for one in lacking if one.name not in bare})
 
@@ -53,4 +53,5 @@ def main():
         give_names()
 
 
-main()
+if __name__ in ("__main__", "<run_path>"):
+    main()
