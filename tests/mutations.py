@@ -54,6 +54,7 @@ FURTHER = {
     "the term through the mean": {"dX"},
     "the term through the variance": {"dX"},
 }
+FURTHER["mode"] = {"X_hat", "scaled X_hat", "denominator", "scale and shift", *AVERAGES}  # the other branch runs
 FURTHER["count"] = FURTHER["axes"] = FURTHER["mean"]
 FURTHER["call"] = FURTHER["input"] = {"mean", "variance", "scale and shift", "gradient", *FURTHER["mean"], "dbeta"}
 

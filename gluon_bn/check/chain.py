@@ -122,9 +122,15 @@ class Chain:
 
     def _of_statistics(self) -> Optional[Place]:
         """The mean or the variance, if X was normalized by the same wrong value that went into the averages."""
-        if self.mode == 'prediction' or not all(map(_follows, self.views)):
+        if self.mode == 'prediction':
             return None
-        for i, (name, quantity) in enumerate((('mean', 'mean'), ('var', 'variance'))):
+        quantities = [('mean', 'mean'), ('var', 'variance')]
+        if not all(map(_follows, self.views)):
+            # with another mistake after it, the same wrong mean is still the centre
+            quantities = quantities[:1] if all(map(_centre_follows, self.plain)) else []
+            if quantities and all(_near(view.own[0], view.trial.moving_mean) for view in self.views):
+                return self._place('mode', [(view.right, view.X_hat) for view in self.views], '')
+        for i, (name, quantity) in enumerate(quantities):
             if not all(_near(view.own[i], view.right[name]) for view in self.views):
                 samples = [(view.right, view.own[i]) for view in self.views]
                 return self._place(quantity, samples, self._explain(quantity, samples))
@@ -231,6 +237,12 @@ def _follows(view: View) -> bool:
     with numpy.errstate(all='ignore'):
         expected = (view.trial.X - mean) / numpy.sqrt(var + view.trial.eps) + 0 * view.trial.X
     return same(view.X_hat, expected, rtol=2e-3, atol=2e-3, equal_nan=True)
+
+
+def _centre_follows(view: View) -> bool:
+    """Whether X is centred about the same mean that went into the averages."""
+    line = line_of(view)
+    return line is not None and same(view.own[0], line[0], rtol=2e-3, atol=2e-3 * float(view.right['std'].max()))
 
 
 def _near(actual: Any, expected: Array) -> bool:

@@ -19,6 +19,7 @@ from .backward import (
     GRADIENT_RTOL,
     MEAN,
     OTHER,
+    SCALE,
     VARIANCE,
     BackwardChain,
     RightGradients,
@@ -210,8 +211,8 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
         if better and names != list(slip.names):
             names, numbers = list(slip.names), ''
     found = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
-    # of two wrong terms, that through the variance may be all that is wrong
-    certain = names if slips or len(names) == 1 else [VARIANCE] * ('WrongGradientScale' not in names)
+    # one mistake may look like several: in the scale like one in each term, and through the variance like both ways
+    certain = names if slips else [name for name in (SCALE, VARIANCE, *names) if name in names][:1]
     return [finding(mistake, found, '' if mistake in certain else 'dX', _parts(slips)) for mistake in names]
 
 
