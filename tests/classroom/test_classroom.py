@@ -115,7 +115,7 @@ def submissions(released, solution):
     """{name: (notebook, bytes, or None for an empty folder; the points, or some words of why there are none)}"""
     right, quick = solve(released, solution), solve(released, solution, QUICK)
     partly = edit(
-        right, "averages", "momentum * moving_mean + (1 - momentum) *", "(1 - momentum) * moving_mean + momentum *"
+        quick, "averages", "momentum * moving_mean + (1 - momentum) *", "(1 - momentum) * moving_mean + momentum *"
     )
     partly = edit(partly, "backward", "- X_hat * dgamma / m", "")
     tampered = copy.deepcopy(released)
@@ -128,7 +128,7 @@ def submissions(released, solution):
     shortened.cells = [cell for cell in shortened.cells if label(cell) not in ("convolution", "convolution-test")]
     return {
         "right": (right, AUTOMATIC),
-        "partly": (partly, AUTOMATIC - 3 - 2 - 4),  # the averages, the layer that calls them, dX
+        "partly": (partly, QUICK_POINTS - 3 - 2 - 4),  # the averages, the layer that calls them, dX
         "unsolved": (released, 0),
         "typo": (edit(quick, "dense", "def batch_norm_dense(", "def batch_norm_dense["), QUICK_POINTS - 3 - 3),
         "elsewhere": (elsewhere, QUICK_POINTS),
