@@ -56,7 +56,12 @@ def bias(bias_effect: Callable[..., Any], seeds: Sequence[int]) -> Result:
 
 def rates(accuracies: Table, seeds: Sequence[int]) -> Result:
     """Exercise 9: {('none' or 'bn', lr): train accuracies}."""
-    chosen = {norm: sorted(lr for name, lr in accuracies if name == norm) for norm in ('none', 'bn')}
+    chosen: Dict[str, List[float]] = {'none': [], 'bn': []}
+    for key in accuracies:
+        if not (isinstance(key, tuple) and len(key) == 2 and key[0] in chosen and isinstance(key[1], (int, float))):
+            wrong = Finding('WrongReturn', f"a key should be like ('bn', 0.3), got {key!r}")
+            return Result('rates', [Row('the keys of accuracies', (wrong,))])
+        chosen[key[0]] = sorted([*chosen[key[0]], key[1]])
     nets = {'none': _mlp([None] * 3), 'bn': _mlp(['BatchNorm'] * 3)}
     cases = {(norm, lr): Setting(nets[norm], lr) for norm, lrs in chosen.items() for lr in lrs}
     result = check_experiment('accuracies', accuracies, cases, seeds, 'train_acc')

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import numbers
 import time
 from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -145,11 +146,14 @@ def check_experiment(
         if values is None:
             found[FILLED].append(Finding('NotWritten', f'{name!r} has no numbers yet'))
             continue
-        numbers = [values] if numpy.ndim(values) == 0 else list(values)
-        if len(numbers) != len(seeds):
-            found[FILLED].append(Finding('OneSeed', f'{name!r} has {len(numbers)} numbers, expected {len(seeds)}'))
-        for seed, number in zip(seeds, numbers):
+        given = list(values) if isinstance(values, (list, tuple, numpy.ndarray)) else [values]
+        if len(given) != len(seeds):
+            found[FILLED].append(Finding('OneSeed', f'{name!r} has {len(given)} numbers, expected {len(seeds)}'))
+        for seed, number in zip(seeds, given):
             of = f'{name!r}, seed {seed}'
+            if not isinstance(number, numbers.Real):
+                found[FILLED].append(Finding('WrongReturn', f'for {of}, a number is expected, got {number!r}'))
+                continue
             runs = [run for run in RUNS if abs(getattr(run, measure) - number) < ROUNDED]
             if not runs:
                 found[MEASURED].append(Finding('NotMeasured', f'for {of}, no training here had {measure} {number:.4g}'))

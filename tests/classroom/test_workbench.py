@@ -71,6 +71,8 @@ def test_a_number_that_no_training_gave_and_one_seed_alone_are_named(fair):
     assert judged({**fair, "bn": [0.123456, fair["bn"][1]]}).mistakes == ["NotMeasured"]
     assert judged({**fair, "bn": fair["bn"][:1]}).mistakes == ["OneSeed"]
     assert judged({**fair, "bn": fair["bn"][0]}).mistakes == ["OneSeed"]
+    assert judged({**fair, "bn": [fit(net(), 0.1, **SMALL), "0.2"]}).mistakes == ["WrongReturn"]
+    assert checks.rates({"bn": fair["bn"]}, SEEDS).mistakes == ["WrongReturn"]
     assert judged({}).blank
 
 
