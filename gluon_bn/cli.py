@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any, Dict, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
 
 from . import __version__
 from .errors import GluonBnError
@@ -13,6 +13,9 @@ from .system.interpreter import command_line
 from .system.settings import check_before_mxnet
 from .system.terminal import open_standard_files, output, terminated_as_interrupted, warnings_in_a_line
 from .system.unexpected import describe_and_keep
+
+if TYPE_CHECKING:
+    from .comparison.places import Part
 
 NORM_NAMES = (
     'none (no normalization), scratch (batch_norm), fused (fused_batch_norm), sync (sync_batch_norm), '
@@ -29,6 +32,8 @@ OPTIONS = {
     'norms': '--norms',
     'seeds': '--seeds',
     'jobs': '--jobs',
+    'workers': '--workers',
+    'hosts': '--hosts',
     'out': '--out',
     'root': '--data',
     'resume': '--resume',
@@ -93,6 +98,15 @@ def _parser() -> argparse.ArgumentParser:
         help='for initial weights and minibatches (default: 0)',
     )
     _add_training(command)
+    command.add_argument(
+        '--workers',
+        type=_whole,
+        metavar='N',
+        help='processes that share every minibatch; --norm sync also shares its statistics (default: 1)',
+    )
+    command.add_argument(
+        '--hosts', metavar='FILE', help='start all workers but the first by ssh on the hosts of this file, one a line'
+    )
     command.set_defaults(
         jobs=1,
         defaults={'norms': ('fused',), 'seeds': (0,)},
@@ -180,6 +194,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from . import compare
     from .comparison import RESULTS, Configuration, configuration_of
+    from .comparison.cluster import take_part
     from .comparison.report import beside, caption, failures, table
     from .comparison.summary import Summary
 
@@ -193,7 +208,22 @@ def _compare(arguments: argparse.Namespace) -> int:
     else:
         configuration = Configuration(**{**vars(arguments).get('defaults', {}), **given})
     _say_what_is_taken_instead(arguments)
-    content, out = compare(configuration, arguments.out, arguments.data, jobs=arguments.jobs, resume=arguments.resume)
+    workers, parts = getattr(arguments, 'workers', None), _parts(arguments)
+    if len(parts) == 1 and parts[0].role.rank != 0:
+        reason = take_part(configuration, parts[0], arguments.data)
+        if reason:
+            print('gluon_bn:', reason, file=sys.stderr)
+        return 1 if reason else 0
+    workers = parts[0].role.workers if parts else workers or 1
+    content, out = compare(
+        configuration,
+        arguments.out,
+        arguments.data,
+        jobs=arguments.jobs,
+        resume=arguments.resume,
+        workers=workers,
+        parts=parts,
+    )
     summary = Summary.of(content)
     failed, stopped = failures(summary), summary.interrupted
     if summary.results:
@@ -204,8 +234,22 @@ def _compare(arguments: argparse.Namespace) -> int:
     worth_another_try = [run for run in summary.runs if run.failed and not run.diverged]
     if stopped or worth_another_try:
         data = ['--data', arguments.data] if arguments.data else []
-        print('To continue:', command_line('compare', '--resume', str(out), *data))
+        command = ['train', '--workers', str(workers)] if workers > 1 else ['compare']
+        print('To continue:', command_line(*command, '--resume', str(out), *data))
     return 130 if stopped else 1 if failed else 0
+
+
+def _parts(arguments: argparse.Namespace) -> Sequence[Part]:
+    """Return the processes that the options or MXNet's environment variables name; () for those of --workers here."""
+    from .comparison.places import by_hand, on_hosts
+
+    if arguments.parser.prog.endswith('train'):
+        part = by_hand()
+        if part:
+            return [part]
+        if arguments.hosts:
+            return on_hosts(arguments.hosts, arguments.workers)
+    return ()
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -33,6 +33,10 @@ class OutputError(GluonBnError, OSError):
     """A result cannot be written."""
 
 
+class WorkersError(GluonBnError, RuntimeError):
+    """Workers that train together cannot start or go on."""
+
+
 class LoadError(GluonBnError, ImportError):
     """A required package, such as MXNet, is missing or does not work."""
 

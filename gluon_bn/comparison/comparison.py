@@ -23,7 +23,9 @@ from ..system.settings import check_path, new_folder
 from ..system.store import DISK_FULL, check_writable, store
 from ..training import Epoch
 from . import folder, report
+from .cluster import MODULE, check_workers, run_on_workers
 from .configuration import Configuration
+from .places import Part, on_this_machine
 from .plots import plot_curves
 from .progress import Progress
 from .summary import Run, SideBySide, Summary, time_left
@@ -41,6 +43,8 @@ def compare(
     progress: bool = True,
     jobs: Optional[int] = None,
     resume: Union[None, str, Path] = None,
+    workers: int = 1,
+    parts: Sequence[Part] = (),
 ) -> Tuple[Dict[str, Any], Path]:
     """Train LeNet with each norm from each seed, and write the results to a run folder.
 
@@ -59,6 +63,8 @@ def compare(
     epoch. A run that fails is marked, and the others continue. Ctrl-C ends the training, and
     what has finished is kept and summarized. resume: the folder of a comparison that was
     stopped or killed, to continue each run after its last epoch, to the same metrics.
+    workers: processes that share every minibatch of a run, and its threads; the runs then train one at a time.
+    parts: where these processes run; by default all run on this machine.
 
     Returns: (summary, out): the content of summary.json and the folder.
     Raises: InputError for a configuration that cannot be trained, an out that already holds results or
@@ -81,6 +87,8 @@ def compare(
         remedy = 'leave it out for a new one below runs/'
         out = new_folder(kind) if out is None else check_path('out', out, 'the folder for the results', remedy)
     jobs = check_count('jobs', threads.cores() if jobs is None else jobs)
+    check_workers(workers, configuration)
+    parts = parts or (on_this_machine(workers) if workers > 1 else ())
     find_files(root)  # fails on missing data before anything is written
     recorded = folder.environment_of(out) if resume is not None else {}
     environment = threads.policy(len(configuration.norms) * len(configuration.seeds) == 1, recorded)
@@ -91,7 +99,7 @@ def compare(
     with folder.locked(out) if resume is not None else folder.create(out, configuration, environment):
         try:
             progress_of_runs = Progress(progress, configuration.num_epochs)
-            return _run(out, configuration, root, progress_of_runs, jobs, environment).content(), out
+            return _run(out, configuration, root, progress_of_runs, jobs, environment, parts).content(), out
         except OSError as error:
             in_folder = error.filename is not None and out.resolve() in Path(str(error.filename)).resolve().parents
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and in_folder
@@ -111,6 +119,7 @@ def _run(
     progress: Progress,
     jobs: int,
     environment: Dict[str, str],
+    parts: Sequence[Part],
 ) -> Summary:
     """Train the runs that have not finished, write all results, and return the summary."""
     where, norms = (str(out), None if root is None else str(root)), configuration.norms
@@ -125,13 +134,21 @@ def _run(
     else:
         jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
         progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
-    summary = Summary(configuration, earlier_beside, False, versions(), {**machine(), **environment}, jobs_used, runs)
+    summary = Summary(
+        configuration,
+        earlier_beside,
+        False,
+        versions(),
+        {**machine(), **environment, **({'workers': parts[0].role.workers} if parts else {})},
+        jobs_used,
+        runs,
+    )
     pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]
     if not summary.beside and 'fused' in norms and 'scratch' not in norms and len(norms) > 1:
         pending.append((Task(configuration, None, configuration.seeds[0], *where, environment), None))
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
         try:
-            _train(out, pending, summary, metrics, progress, jobs, environment)
+            _train(out, pending, summary, metrics, progress, jobs, environment, parts)
         except KeyboardInterrupt:
             summary.interrupted = True
     _write(out, summary)
@@ -167,6 +184,7 @@ def _train(
     progress: Progress,
     jobs: int,
     environment: Dict[str, str],
+    parts: Sequence[Part],
 ) -> None:
     """Run the tasks, and fill in their runs as results arrive; the task without a run fills in the summary.
 
@@ -174,8 +192,12 @@ def _train(
     """
     start = time.perf_counter()
     measured: List[Tuple[str, float]] = []  # (norm, seconds) of each epoch
-    tasks = [dataclasses.asdict(task) for task, _ in pending]
-    messages = run_tasks('gluon_bn.comparison.run', tasks, jobs, environment)
+    tasks = [task for task, _ in pending]
+    messages = (
+        run_on_workers(MODULE, tasks, parts, environment)
+        if parts
+        else run_tasks(MODULE, [dataclasses.asdict(task) for task in tasks], jobs, environment)
+    )
     with contextlib.closing(progress), contextlib.closing(messages):
         for index, content in messages:
             run, message = pending[index][1], message_from(content)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Dict
 
+import numpy
 from mxnet import MXNetError
 from mxnet.gluon import Block
 
@@ -19,8 +21,11 @@ from ..system.processes import serve_task
 from ..system.store import store
 from ..system.unexpected import describe_and_keep
 from ..training import Diverged, blocks_of, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
+from ..workers import Alone, current, joined
+from ..workers.parameter_server import ParameterServer, Role, serve
+from .cluster import check_alike
 from .summary import SideBySide
-from .task import Failed, Finished, Message, Started, Task, Trained, content_of, task_from
+from .task import Failed, Finished, Joined, Message, Silent, Started, Task, Trained, content_of, task_from
 
 SIDE_BY_SIDE_BATCHES = 24  # a tenth of an epoch
 Send = Callable[[Message], None]
@@ -34,29 +39,55 @@ def run_task(task: Task, send: Send) -> None:
     try:
         if task.norm in ('fused', None):
             choose()  # compiles and loads the operator before the clock starts
-        send(train_one(task, task.norm, send) if task.norm else compare_with_scratch(task, send))
+        if task.role:
+            run_role(task, task.role, send)
+        else:
+            with joined(Alone()):
+                send(train_one(task, task.norm, send) if task.norm else compare_with_scratch(task, send))
     except Diverged as error:
         send(Failed(str(error), diverged=True))
     except GluonBnError as error:  # its message says what to do
         send(Failed(str(error)))
     except Exception as error:  # ends this run, but not the others
         send(Failed(describe_and_keep(error, task.log)))
+    if task.role:
+        os._exit(0)  # a normal end would wait for the other workers, which may be gone
+
+
+def run_role(task: Task, role: Role, send: Send) -> None:
+    """Be a scheduler, a server or a worker. All workers send, but only worker 0 gets to write."""
+    if role.name != 'worker':
+        serve(role, lambda number: send(Silent(number)))
+        return
+    group = ParameterServer(role, lambda number: send(Silent(number)))
+    send(Joined(group.number))
+    with joined(group):
+        assert task.norm
+        finished = train_one(task, task.norm, send)
+        group.gather(numpy.zeros(1))  # until worker 0 has written everything
+    send(finished)
 
 
 def train_one(task: Task, norm: str, send: Send) -> Finished:
     """Train with one norm from one seed, send the progress and each epoch, and return what was measured afterwards."""
     seed_everything(task.seed)
+    group = current() or Alone()
     what, checkpoint = task.configuration, task.checkpoint()
     train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=what.num_train)
+    if group.size > 1:
+        check_alike(group, task, train_iter)
     net = _compiled(lenet(norm, what.pool))
     _, results = checkpoint.peek()  # present if only the file of the net is missing
     how: Dict[str, Any] = {'progress': functools.partial(_ProgressSender, send), 'on_epoch': send, 'plot': False}
     history = train(net, train_iter, test_iter, what.num_epochs, what.lr, checkpoint=checkpoint, **how)
+    if group.rank > 0:
+        return Finished()
     if results is None:
         results = {}
         if NORMS[norm] is not None:
-            estimate_statistics(net, train_iter)
-            results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
+            with joined(Alone()):  # the other workers have finished
+                estimate_statistics(net, train_iter)
+                results['test_acc_estimated'] = evaluate_accuracy(net, test_iter)
     remedy = 'free some space or check its permissions, and continue with --resume'
     with explained(lambda why: OutputError(f'{task.net_file} cannot be written: {why}; {remedy}')):
         store(parameter_bytes(net), task.net_file)

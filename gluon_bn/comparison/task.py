@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional, Union, get_args
 
 from ..system.processes import Content, Crashed
 from ..training import Checkpoint, Epoch
+from ..workers.parameter_server import Role
 from .configuration import Configuration
 from .summary import SideBySide
 
@@ -17,6 +18,7 @@ class Task:
     """A net to train with one norm from one seed; without a norm, the chapter's maths beside the fused one.
 
     folder: the comparison's; root: the data's; environment: the variables that the comparison sets for its runs.
+    role: of the process, if several train together.
     """
 
     configuration: Configuration
@@ -25,6 +27,7 @@ class Task:
     folder: str
     root: Optional[str]
     environment: Dict[str, str]
+    role: Optional[Role] = None
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of the run, in the folder of its comparison."""
@@ -70,6 +73,20 @@ class Finished:
 
 
 @dataclasses.dataclass(frozen=True)
+class Joined:
+    """A worker has joined the others, as MXNet's process of this number."""
+
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Silent:
+    """MXNet's process of this number is stopped, or cannot be reached."""
+
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Failed:
     """The run ended without a result."""
 
@@ -77,13 +94,14 @@ class Failed:
     diverged: bool = False
 
 
-Message = Union[Started, Trained, Epoch, Finished, SideBySide, Failed]
+Message = Union[Started, Trained, Epoch, Finished, SideBySide, Joined, Silent, Failed]
 TYPES: Dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def task_from(content: Content) -> Task:
     """Rebuild a `Task` from the JSON of its `dataclasses.asdict`."""
-    return Task(**{**content, 'configuration': Configuration(**content['configuration'])})
+    role = content['role'] and Role(**content['role'])
+    return Task(**{**content, 'configuration': Configuration(**content['configuration']), 'role': role})
 
 
 def content_of(message: Message) -> Content:

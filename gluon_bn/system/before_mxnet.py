@@ -4,6 +4,7 @@ It raises InputError for a setting that would make MXNet abort, sets the thread 
 MXNet needs, and imports MXNet. It raises LoadError if MXNet is missing, does not run here, or is not version 1.9.1.
 """
 
+import os
 import sys
 
 from ..errors import LoadError
@@ -16,6 +17,8 @@ if 'mxnet' not in sys.modules:
     check_before_mxnet()
     settle()
     give_names()
+# With these, the import itself would become MXNet's server, which unpickles what it receives: see workers.
+role = os.environ.pop('DMLC_ROLE', None)
 try:
     import numpy
 
@@ -24,5 +27,8 @@ try:
     import mxnet
 except Exception as error:  # for example AttributeError, if NumPy is too new, or OSError, if a library is missing
     raise load_error('MXNet', error) from error
+finally:
+    if role is not None:
+        os.environ['DMLC_ROLE'] = role
 if mxnet.__version__ != '1.9.1':
     raise LoadError(f'MXNet must be 1.9.1, got {mxnet.__version__}; `{sys.executable} -m pip install mxnet==1.9.1`')

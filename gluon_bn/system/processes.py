@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,10 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, Optional, Sequ
 if TYPE_CHECKING:
     Lines = queue.SimpleQueue[Tuple[int, Optional[bytes]]]
 Content = Dict[str, Any]  # what a line of JSON holds
+# asks for no password, and notices within 15 seconds that the host is gone
+SSH_OPTIONS = [
+    f'-o{option}' for option in ('BatchMode=yes', 'ConnectTimeout=10', 'ServerAliveInterval=5', 'ServerAliveCountMax=3')
+]
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,13 @@ class Crashed:
 
 
 def run_tasks(
-    module: str, tasks: Sequence[Any], jobs: int, environment: Dict[str, str]
+    module: str, tasks: Sequence[Any], jobs: int, environment: Dict[str, str], hosts: Sequence[Optional[str]] = ()
 ) -> Generator[Tuple[int, Union[Content, Crashed]], None, None]:
     """Run `python -m module` once for each task, `jobs` at a time, and yield (index, message) as messages arrive.
 
     A process gets its task as a line of JSON on standard input, and sends messages as lines of JSON on standard
     output. Its input stays open as long as this process lives: see `serve_task`.
+    hosts: for each task, the host where it runs, over ssh, with this folder and this Python; None for this machine.
     A process that fails is reported as `Crashed`. Closing the generator kills all processes.
     """
     waiting = list(enumerate(tasks))
@@ -42,7 +48,7 @@ def run_tasks(
         while waiting or running:
             while waiting and len(running) < jobs:
                 index, task = waiting.pop(0)
-                running[index] = _start(module, task, environment)
+                running[index] = _start(module, task, environment, hosts[index] if hosts else None)
                 threading.Thread(target=_listen, args=(index, running[index], lines), daemon=True).start()
             index, line = lines.get()
             if line:
@@ -50,18 +56,21 @@ def run_tasks(
             else:
                 code = _reap(running.pop(index))
                 if code:
-                    yield (
-                        index,
-                        Crashed(
-                            'its process was killed by ' + signal.Signals(-code).name
-                            if code < 0
-                            else f'its process ended with exit code {code}'
-                        ),
-                    )
+                    yield index, Crashed(_reason(code, hosts[index] if hosts else None))
     finally:
         for process in running.values():
             process.kill()
             _reap(process)
+
+
+def _reason(code: int, host: Optional[str]) -> str:
+    if host and code == 255:
+        return 'ssh cannot reach it, or has lost it'
+    if host and code in (1, 2, 126, 127):
+        return f'{sys.executable} cannot run gluon_bn there; the lines above say why'
+    return (
+        f'its process {f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"}'
+    )
 
 
 def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> None:
@@ -80,15 +89,21 @@ def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> No
     work(task, lambda message: print(json.dumps(message, allow_nan=False), file=channel, flush=True))
 
 
-def _start(module: str, task: Any, environment: Dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(module: str, task: Any, environment: Dict[str, str], host: Optional[str]) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
+    command, environment = [sys.executable, '-m', module], {**environment, 'PYTHONPATH': path}
+    if host:
+        ours = {name: value for name, value in os.environ.items() if name.startswith('GLUON_BN_')}
+        settings = [f'{name}={value}' for name, value in {**ours, **environment}.items()]
+        remote = f'cd {shlex.quote(os.getcwd())} && exec {shlex.join(["env", *settings, *command])}'
+        command = ['ssh', *SSH_OPTIONS, '--', host, remote]
     # In its own session, so that Ctrl-C and other signals to the terminal's group reach only the parent, which decides.
     process = subprocess.Popen(
-        [sys.executable, '-m', module],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, **environment, 'PYTHONPATH': path},
+        env={**os.environ, **environment},
         start_new_session=True,
     )
     assert process.stdin

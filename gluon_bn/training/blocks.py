@@ -9,6 +9,8 @@ from mxnet.gluon import Block, HybridBlock, Parameter, nn
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.ndarray import NDArray
 
+from ..norm import sync_batch_norm
+
 GLUONS = (nn.BatchNorm, nn.BatchNormReLU, SyncBatchNorm)
 NAMES = (('moving_mean', 'moving_var'), ('running_mean', 'running_var'))  # the book's and ours; Gluon's
 Key = TypeVar('Key')
@@ -65,6 +67,11 @@ def norm_layers(net: Block) -> List[Block]:
         for block in blocks_of(net)
         if statistic_names(block) and not (isinstance(block, GLUONS) and block._kwargs['use_global_stats'])
     ]
+
+
+def is_sync(block: Block) -> bool:
+    """Return whether a layer takes its statistics from all workers."""
+    return getattr(block, 'fn', None) is sync_batch_norm
 
 
 def statistic_names(block: Block) -> Tuple[str, ...]:

@@ -16,7 +16,7 @@ from mxnet.ndarray import NDArray
 from ..data import Minibatches
 from ..errors import InputError
 from ..system.arguments import check_count
-from .blocks import axis_of, describe, inputs_seen, norm_layers, paths_of
+from .blocks import axis_of, describe, inputs_seen, is_sync, norm_layers, paths_of
 from .totals import check_labels, check_output
 
 MOVE = 'move net by net.collect_params().reset_ctx(device)'
@@ -198,13 +198,14 @@ def known_sizes(data_iter: Any) -> List[int]:
     return [examples % size or size]
 
 
-def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> None:
+def check_share(net: Block, X: Any, size: int, devices: List[mx.Context], workers: int = 1) -> None:
     """Raise InputError if a minibatch of this size gives a device no example, or a single one, and a layer needs two.
 
-    X: any minibatch.
+    X: any minibatch. workers: each has so many devices.
     """
-    share = size // len(devices)
-    got = f'got a minibatch of {size}' + (f' for {len(devices)} devices' if len(devices) > 1 else '')
+    share = size // (len(devices) * workers)
+    among = f' of each of {workers} workers' if workers > 1 else ''
+    got = f'got a minibatch of {size}' + (f' for {len(devices)} devices{among}' if len(devices) * workers > 1 else '')
     remedy = 'take another batch size, or drop that minibatch'
     if share == 0:
         raise InputError(f'must give each device an example, {got}; {remedy}', 'train_iter')
@@ -215,7 +216,7 @@ def check_share(net: Block, X: Any, size: int, devices: List[mx.Context]) -> Non
 
 
 def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:
-    """Describe the first batch normalization that gets only one value per channel from one example."""
+    """Describe the first batch normalization that gets only one value per channel from one example of a share."""
     layers, norms = dict(paths_of(net)) or {'': net}, norm_layers(net)
     found: List[str] = []
 
@@ -223,6 +224,8 @@ def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:
         if X.size == len(X) * X.shape[axis_of(layers[path])]:
             found.append(describe(path, layers))
 
-    with inputs_seen(net, {path: layer for path, layer in layers.items() if layer in norms}, look):
+    with inputs_seen(
+        net, {path: layer for path, layer in layers.items() if layer in norms and not is_sync(layer)}, look
+    ):
         run(net, X[:2], device)
     return found[0] if found else None

@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable, List, Optional, Tuple, Union
 import mxnet as mx
 import numpy
 from mxnet import autograd, gluon, init
+from mxnet.ndarray import NDArray
 from tqdm.auto import tqdm
 
 from ..devices import Device, check_devices
@@ -15,10 +16,13 @@ from ..errors import InputError
 from ..system.arguments import is_whole
 from ..system.interpreter import in_notebook, load_error
 from ..system.memory import keep_freed_memory
+from ..workers import Alone, Group, Threads, current
 from . import inputs
+from .blocks import blocks_of, is_sync
 from .checkpoint import Checkpoint
 from .divergence import DivergenceMonitor
 from .inputs import pairs
+from .together import share_parameters, share_start
 from .totals import Epoch, Totals
 
 Devices = List[mx.Context]
@@ -60,6 +64,9 @@ def train(
     Minibatches are pairs (X, y) of MXNet or NumPy arrays. Loss and train accuracy are means
     over the epoch, while the weights change; test accuracy is measured after it, in prediction mode.
 
+    Within `workers.joined`, this worker trains on its share of each minibatch, the gradients are added up over the
+    group, and worker 0's iterators, initial net and checkpoint count; only worker 0 saves.
+
     From the first step on, glibc keeps freed memory in the process for the next arrays, unless GLUON_BN_MALLOC is 0.
 
     Shapes: X (b, ...) as net takes it; y (b,), whole numbers from 0 to classes - 1; net's output (b, classes).
@@ -81,23 +88,26 @@ def train(
     if initialize:
         net.initialize(init.Xavier(), ctx=devices, force_reinit=True)
     inputs.check_net(net, devices)
-    history = checkpoint.load(net) if checkpoint else []
+    group = current() or Alone()
+    history = checkpoint.load(net) if checkpoint and group.rank == 0 else []
     order = numpy.random.get_state()
     X, y = next(pairs('test_iter', test_iter))
     numpy.random.set_state(order)  # so that this look at a shuffled iterator does not change the order of the others
     inputs.check_minibatch(net, X, y, devices)
     inputs.check_trainable(net, devices)
     for size in sizes:
-        inputs.check_share(net, X, size, devices)
+        inputs.check_share(net, X, size, devices, group.size)
+    history = share_start(net, history, group)
     keep_freed_memory()
 
     def sgd() -> gluon.Trainer:
-        return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr})
+        options = {'kvstore': group.store(), 'update_on_kvstore': False if group.size > 1 else None}
+        return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr}, **options)
 
     def replay_step(X: Any, y: Any) -> Totals:
         # a trainer for several devices keeps its own copy of the weights, so each step needs a new one
         totals = Totals()
-        train_batch(net, X, y, sgd(), devices, totals)
+        train_batch(net, X, y, sgd(), devices, totals, group)
         return totals
 
     trainer = sgd()
@@ -112,45 +122,65 @@ def train(
             for i, (X, y) in enumerate(pairs('train_iter', train_iter), 1):
                 if i == 1:
                     inputs.check_minibatch(net, X, y, devices)
-                if len(X) < 2 * len(devices):
-                    inputs.check_share(net, X, len(X), devices)
+                if len(X) < 2 * len(devices) * group.size:
+                    inputs.check_share(net, X, len(X), devices, group.size)
                 monitor.record_batch(X, y)
-                train_batch(net, X, y, trainer, devices, totals)
+                train_batch(net, X, y, trainer, devices, totals, group)
                 if i % CHECK_EVERY == 0:
-                    monitor.check_window(totals)
+                    window = totals.over(group)
+                    monitor.check_window(window)
                     # Reads the totals of a window ago, so that the device is never idle while Python waits.
                     if shown:
                         loss, train_acc = shown.means()
                         bar.set_postfix(epoch=f'{epoch}/{num_epochs}', loss=f'{loss:.3f}', train_acc=f'{train_acc:.3f}')
                         if curves and i % (num_batches // 5 // CHECK_EVERY * CHECK_EVERY or CHECK_EVERY) == 0:
                             curves.add(epoch - 1 + i / num_batches, (loss, train_acc, None))
-                    shown = totals.snapshot()
+                    shown = window
                     bar.update(CHECK_EVERY)
+            totals = totals.over(group)
             monitor.finish_epoch(totals)
             loss, train_acc = totals.means()
             bar.update(num_batches % CHECK_EVERY)
             seconds = time.perf_counter() - start
-            test_acc = _accuracy(net, pairs('test_iter', test_iter), devices)
+            share_parameters(net, group, 'null')
+            test_acc = _accuracy(net, pairs('test_iter', test_iter), devices, group)
             history.append(Epoch(epoch, loss, train_acc, test_acc, seconds, totals.count / seconds))
             if curves:
                 curves.add(epoch, (loss, train_acc, test_acc))
-            if checkpoint:
+            if checkpoint and group.rank == 0:
                 checkpoint.save(net, history)
             if on_epoch:
                 on_epoch(history[-1])
     return history
 
 
-def train_batch(net: gluon.Block, X: Any, y: Any, trainer: gluon.Trainer, devices: Devices, totals: Totals) -> None:
-    """Take one step of SGD on the minibatch (X, y), split over the devices, and add its results to totals."""
+def train_batch(
+    net: gluon.Block, X: Any, y: Any, trainer: gluon.Trainer, devices: Devices, totals: Totals, group: Group
+) -> None:
+    """Take one step of SGD on the minibatch (X, y), split over the workers and their devices; totals get this share."""
+    examples = len(X)
+    if group.size > 1:
+        X, y = X[group.share(examples)], y[group.share(examples)]
     shards = inputs.shares(net, X, y, devices)
-    with autograd.record():
-        outputs = [net(X_shard) for X_shard, _ in shards]
-        losses = [SOFTMAX_CROSS_ENTROPY(output, y_shard) for output, (_, y_shard) in zip(outputs, shards)]
-    autograd.backward(losses)
-    trainer.step(len(X))
+    if len(devices) > 1 and any(map(is_sync, blocks_of(net))):  # each device waits for the others in every layer
+        found = Threads.run(len(devices), lambda device: forward_backward(net, [shards[device.thread]]), group)
+        outputs, losses = [output for (output,), _ in found], [loss for _, (loss,) in found]
+    else:
+        outputs, losses = forward_backward(net, shards)
+    if group.size > 1:
+        mx.nd.waitall()  # its exchange of statistics, in another thread, must not meet that of the gradients
+    trainer.step(examples)
     for output, loss, (_, y_shard) in zip(outputs, losses, shards):
         totals.add(output, loss, y_shard)
+
+
+def forward_backward(net: gluon.Block, shards: List[Tuple[NDArray, NDArray]]) -> Tuple[List[NDArray], List[NDArray]]:
+    """Return the outputs and losses of shares (X, y), each on its device; leave the gradients in net."""
+    with autograd.record():
+        outputs = [net(X) for X, _ in shards]
+        losses = [SOFTMAX_CROSS_ENTROPY(output, y) for output, (_, y) in zip(outputs, shards)]
+    autograd.backward(losses)
+    return outputs, losses
 
 
 def evaluate_accuracy(net: gluon.Block, data_iter: Iterable[Tuple[Any, Any]], device: Device = None) -> float:
@@ -160,19 +190,23 @@ def evaluate_accuracy(net: gluon.Block, data_iter: Iterable[Tuple[Any, Any]], de
     """
     devices = check_devices(device)
     inputs.check_block(net)
-    return _accuracy(net, pairs('data_iter', data_iter), devices)
+    return _accuracy(net, pairs('data_iter', data_iter), devices, Alone())
 
 
-def _accuracy(net: gluon.Block, minibatches: Iterable[Tuple[Any, Any]], devices: Devices) -> float:
+def _accuracy(net: gluon.Block, minibatches: Iterable[Tuple[Any, Any]], devices: Devices, group: Group) -> float:
     totals = Totals()
     with autograd.predict_mode():
         for X, y in minibatches:
             if not totals.count:
                 inputs.check_net(net, devices)
                 inputs.check_minibatch(net, X, y, devices)
+            if group.size > 1:
+                X, y = X[group.share(len(X))], y[group.share(len(y))]
+                if not len(X):
+                    continue
             for X_shard, y_shard in inputs.shares(net, X, y, devices[: len(X)]):
                 totals.add(net(X_shard), None, y_shard)
-    return totals.means()[1]
+    return totals.over(group).means()[1]
 
 
 def _live_curves(num_epochs: int) -> Any:

@@ -11,6 +11,7 @@ import numpy
 from mxnet.ndarray import NDArray
 
 from ..errors import InputError
+from ..workers import Group
 
 
 @dataclass
@@ -56,6 +57,21 @@ class Totals:
         """Return a copy of the current sums, which later minibatches do not change."""
         found = copy.copy(self)
         found.loss, found.correct, found.invalid = dict(self.loss), dict(self.correct), dict(self.invalid)
+        return found
+
+    def over(self, group: Group) -> Totals:
+        """Return the sums over all workers, for which it blocks on the device, or a copy if there is one worker."""
+        if group.size == 1:
+            return self.snapshot()
+        sums = [
+            sum(total.asnumpy().item() for total in part.values()) for part in (self.loss, self.correct, self.invalid)
+        ]
+        *whole, count, classes = group.gather(numpy.array([*sums, self.count, self.classes], 'float64')).T
+        found, device = Totals(), mx.cpu()
+        found.loss, found.correct, found.invalid = (
+            {device: mx.nd.array([part.sum()], dtype='float64')} for part in whole
+        )
+        found.count, found.classes = int(count.sum()), int(classes.max())
         return found
 
     def means(self) -> Tuple[float, float]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, TypeV
 
 import numpy
 
+from .gradients import Gradients
+
 if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
 Result = TypeVar('Result')
@@ -33,6 +35,10 @@ class Group(ABC):
         """Return the values of member 0; the others give an array of the same shape."""
         first: Array = self.gather(values)[0]
         return first
+
+    def store(self) -> Any:
+        """Return the kvstore for a Trainer with update_on_kvstore=False, which adds up the members' gradients."""
+        return Gradients(self) if self.size > 1 else 'device'  # Trainer's default
 
     def share(self, examples: int) -> slice:
         """Return which of the examples of a minibatch are this member's: as many as the others', give or take one."""

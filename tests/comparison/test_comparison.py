@@ -227,7 +227,7 @@ def test_of_a_run_that_says_why_and_then_crashes_the_reason_is_kept(tmp_path, mo
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--norms", "batch"], "--norms must be one of 'none', 'scratch', 'fused', 'gluon'; got 'batch'\n"),
+        (["--norms", "batch"], "--norms must be one of 'none', 'scratch', 'fused', 'sync', 'gluon'; got 'batch'\n"),
         (["--data", "/no/where"], "--data must be an existing folder, got /no/where; leave it out"),
         (["--seeds", "1", "1"], r"--seeds must be non-empty, without duplicates, got \[1, 1\]"),
         (["--seeds", "-1"], "--seeds must be whole numbers from 0"),

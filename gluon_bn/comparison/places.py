@@ -1,0 +1,109 @@
+"""Where the processes of a training by several workers run: all here, some on other machines, or one of them here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from ..errors import InputError, explained
+from ..workers.parameter_server import LOOPBACK, Role
+
+VARIABLES = 'docs/several_machines.md lists what each process needs'
+
+
+@dataclass(frozen=True)
+class Part:
+    """A process that this one starts: here, or by ssh on a host."""
+
+    role: Role
+    host: Optional[str] = None
+
+
+def on_this_machine(workers: int) -> List[Part]:
+    """Scheduler, server and workers, on loopback only."""
+    return _parts(workers, LOOPBACK, [])
+
+
+def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
+    """Scheduler, server and worker 0 here; the other workers on the hosts of a file, a line each, in turn.
+
+    Raises: InputError if the file cannot be read, or a host has no address.
+    """
+    with explained(lambda why: InputError(f'must be a file with a host on each line, got {file}: {why}', 'hosts')):
+        lines = [line.split('#')[0].strip() for line in Path(file).read_text(encoding='utf-8').splitlines()]
+    hosts = [line for line in lines if line]
+    if not hosts:
+        raise InputError(f'must be a file with a host on each line, got {file}, which has none', 'hosts')
+    for host in hosts:
+        if not re.fullmatch(r'[\w.@:-]+', host) or host.startswith('-'):
+            raise InputError(f'must have a host or user@host on each line, got {host!r} in {file}', 'hosts')
+    # the address that this machine has on the way to the others; nothing is sent
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect((_address(hosts[0], file), 9))
+        here = way.getsockname()[0]
+    return _parts(workers or 1 + len(hosts), here, [(host, _address(host, file)) for host in hosts])
+
+
+def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
+    """The one process of MXNet's environment variables, as a cluster manager sets them; None without DMLC_ROLE.
+
+    Raises: InputError if another variable is missing or wrong, or the scheduler's port is in use.
+    """
+    name = os.environ.get('DMLC_ROLE')
+    if not name:
+        return None
+    if name not in ('scheduler', 'server', 'worker'):
+        raise InputError(f'must be scheduler, server or worker, got {name!r}; {VARIABLES}', 'DMLC_ROLE')
+    root, port, workers = os.environ.get('DMLC_PS_ROOT_URI'), _number('DMLC_PS_ROOT_PORT'), _number('DMLC_NUM_WORKER')
+    if not root:
+        raise InputError(f'must be the address of the scheduler, got nothing; {VARIABLES}', 'DMLC_PS_ROOT_URI')
+    rank = _number(rank_from, 0, workers - 1) if name == 'worker' else -1
+    host = os.environ.get('DMLC_NODE_HOST')
+    try:
+        address = socket.gethostbyname(root)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+            way.connect((address, port))
+            host = host or way.getsockname()[0]
+        if name == 'scheduler':
+            with socket.socket() as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                free.bind((address, port))
+    except socket.gaierror as error:
+        raise InputError(f'must be an address, got {root}: {error.strerror}', 'DMLC_PS_ROOT_URI') from error
+    except OSError as error:
+        remedy = 'take another port' if error.errno == errno.EADDRINUSE else 'start the scheduler on that machine'
+        got = f'got {root}:{port}: {error.strerror}; {remedy}'
+        raise InputError(f'must be where the scheduler can listen, {got}', 'DMLC_PS_ROOT_URI') from error
+    return Part(Role(name, rank, workers, address, port, host))
+
+
+def _number(name: str, least: int = 1, most: int = 65535) -> int:
+    text = os.environ.get(name, '')
+    if not re.fullmatch('[0-9]{1,5}', text) or not least <= int(text) <= most:
+        raise InputError(f'must be a whole number from {least} to {most}, got {text!r}; {VARIABLES}', name)
+    return int(text)
+
+
+def _address(host: str, file: str) -> str:
+    try:
+        return socket.gethostbyname(host.rpartition('@')[2])
+    except OSError as error:
+        got = f'got {host} in {file}: {error.strerror or error}; name its address, or correct the name'
+        raise InputError(f'must have hosts that can be found, {got}', 'hosts') from error
+
+
+def _parts(workers: int, here: str, hosts: List[Tuple[str, str]]) -> List[Part]:
+    with socket.socket() as free:
+        free.bind((here, 0))
+        port = free.getsockname()[1]
+
+    def part(name: str, rank: int = -1) -> Part:
+        host, address = hosts[(rank - 1) % len(hosts)] if hosts and rank > 0 else (None, here)
+        return Part(Role(name, rank, workers, here, port, address), host)
+
+    return [part('scheduler'), part('server'), *(part('worker', rank) for rank in range(workers))]

@@ -1,0 +1,58 @@
+"""What a Trainer takes as its kvstore, to add up the gradients of a group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, List
+
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
+
+# isort: split
+from mxnet import nd, np
+from mxnet.kvstore import KVStoreBase
+
+if TYPE_CHECKING:
+    from .group import Group
+
+
+class Gradients(KVStoreBase):
+    """Adds up gradients through `Group.gather`. The optimizer stays on the workers: none is ever pickled and sent."""
+
+    type = 'dist_sync'  # of this kind; the name of a kind is all that Trainer reads
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+
+    @property
+    def rank(self) -> int:
+        return self.group.rank
+
+    @property
+    def num_workers(self) -> int:
+        return self.group.size
+
+    @staticmethod
+    def is_capable(capability: str) -> bool:
+        return False  # of running an optimizer
+
+    def broadcast(self, key: int, value: Any, out: Any, priority: int = 0) -> None:
+        """Let all members have the value of member 0. It has arrived when this returns."""
+        values = self.group.broadcast(value.asnumpy().astype('float64'))
+        for array in as_list(out):
+            assign(array, values)
+
+    def pushpull(self, key: int, value: Any, out: Any = None, priority: int = 0) -> None:
+        """Let all members have the sum over all members and their devices."""
+        values = sum(array.asnumpy().astype('float64') for array in as_list(value))
+        total = self.group.gather(values).sum(axis=0)
+        for array in as_list(value if out is None else out):
+            assign(array, total)
+
+
+def assign(array: Any, values: Any) -> None:
+    """Set an MXNet array to NumPy's values, whatever layout a convolution has given it."""
+    front = np if isinstance(array, np.ndarray) else nd
+    array[:] = front.array(values, ctx=array.context, dtype=array.dtype)  # setting it to a NumPy array could fail
+
+
+def as_list(value: Any) -> List[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

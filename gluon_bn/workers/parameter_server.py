@@ -1,0 +1,203 @@
+"""A group of processes that meet at MXNet's parameter server: one scheduler, one server, and the workers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Set, Tuple
+
+from ..system import before_mxnet  # noqa: F401  must come first: see that module
+
+# isort: split
+import mxnet as mx
+import numpy
+from mxnet import nd
+from mxnet.base import _LIB, check_call
+
+from ..errors import InputError, WorkersError
+from .gradients import Gradients, as_list
+from .group import Group
+
+if TYPE_CHECKING:
+    Array = numpy.ndarray[Any, Any]
+
+SECONDS_OF_SILENCE = 8  # after which a process counts as gone; each sends a sign of life every second
+SECONDS_TO_CONNECT = 25
+LOOPBACK = '127.0.0.1'
+FIRST_KEY = 1000  # Trainer numbers the gradients from 0
+SCHEDULER, SERVER, FIRST_WORKER = 1, 8, 9  # MXNet's numbers of the processes; workers have 9, 11, 13, ...
+
+
+@dataclass(frozen=True)
+class Role:
+    """The part of one process: scheduler, server or worker.
+
+    rank: of a worker; workers: how many there are.
+    root, port: where the scheduler listens; host: the address on which this process listens.
+    """
+
+    name: str
+    rank: int
+    workers: int
+    root: str
+    port: int
+    host: str
+
+    def __str__(self) -> str:
+        where = 'this machine' if self.host == LOOPBACK else self.host
+        return f'{self.name} {self.rank} on {where}' if self.name == 'worker' else f'{self.name} on {where}'
+
+    def set_environment(self) -> None:
+        """Set MXNet's variables for this process. MXNet must have been imported without them: see `before_mxnet`."""
+        os.environ.update(
+            DMLC_ROLE=self.name,
+            DMLC_PS_ROOT_URI=self.root,
+            DMLC_PS_ROOT_PORT=str(self.port),
+            DMLC_NUM_WORKER=str(self.workers),
+            DMLC_NUM_SERVER='1',
+            DMLC_NODE_HOST=self.host,  # listens there only
+            PS_HEARTBEAT_INTERVAL='1',
+        )
+
+    def connect(self) -> None:
+        """Wait until the scheduler listens. Raises: WorkersError if it cannot be reached."""
+        give_up, why = time.monotonic() + SECONDS_TO_CONNECT, ''
+        while time.monotonic() < give_up:
+            try:
+                socket.create_connection((self.root, self.port), timeout=5).close()
+                return
+            except OSError as error:
+                why = error.strerror or str(error)
+                time.sleep(0.2)
+        raise WorkersError(f'the scheduler at {self.root}:{self.port} cannot be reached from {self.host}: {why}')
+
+
+def serve(role: Role, report: Callable[[int], None]) -> None:
+    """Be the scheduler or the server, until this process is killed.
+
+    report: called with MXNet's number of a process that has gone silent, by the scheduler, which alone knows.
+    """
+    role.set_environment()
+    if role.name == 'server':
+        role.connect()
+    kv = mx.kv.create('dist')
+    workers = [FIRST_WORKER + 2 * worker for worker in range(role.workers)]
+
+    def report_unless_all_have_ended(number: int) -> None:
+        time.sleep(2)
+        if all(_is_silent(kv, worker) for worker in workers):
+            os._exit(0)
+        report(number)
+
+    if role.name == 'scheduler':
+        _watch(kv, [SERVER, *workers], report_unless_all_have_ended)
+    else:
+        _watch(kv, [SCHEDULER], lambda _: os._exit(0))
+    # MXNet's own server unpickles whatever a command brings, as an optimizer; this one ignores all commands.
+    ignore = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda head, body, _: None)
+    check_call(_LIB.MXKVStoreRunServer(kv.handle, ignore, None))
+
+
+def _is_silent(kv: Any, number: int) -> bool:
+    count = ctypes.c_int()
+    check_call(_LIB.MXKVStoreGetNumDeadNode(kv.handle, number, ctypes.byref(count), SECONDS_OF_SILENCE))
+    return count.value > 0
+
+
+def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> None:
+    """Call report(number) once, in a thread, when one of these processes has been silent for too long."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(1)
+            for number in numbers:
+                if _is_silent(kv, number):
+                    report(number)
+                    return
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class ParameterServer(Group):
+    """The group of the worker processes. Only the main thread may create one, once in a process.
+
+    Each member pushes an array of zeros with its own values in its own place. The server adds up the arrays, so the
+    order in which they arrive changes no bit.
+    """
+
+    def __init__(self, role: Role, report: Callable[[int], None]) -> None:
+        self.rank, self.size, self.role = role.rank, role.workers, role
+        role.connect()
+        role.set_environment()
+        self.kv = mx.kv.create('dist_sync')
+        self.number = FIRST_WORKER + 2 * self.kv.rank
+        self.keys: Dict[Tuple[int, ...], int] = {}
+        self.lock = threading.Lock()  # backward runs in another thread than forward
+        _watch(self.kv, [SCHEDULER], report)
+
+    def gather(self, values: Array) -> Array:
+        words = numpy.zeros((self.size, values.size * 4), 'float32')
+        words[self.rank] = _words(values)
+        total = self._add_up(words).astype('uint16').view('float64')
+        gathered: Array = total.reshape((self.size, *values.shape))
+        return gathered
+
+    def broadcast(self, values: Array) -> Array:
+        words = _words(values) if self.rank == 0 else numpy.zeros(values.size * 4, 'float32')
+        first: Array = self._add_up(words).astype('uint16').view('float64').reshape(values.shape)
+        return first
+
+    def _add_up(self, words: Array) -> Array:
+        array = nd.array(words, dtype='float32')
+        with self.lock:
+            if words.shape not in self.keys:  # before the first backward: the barrier in init must be met in one order
+                self.keys[words.shape] = FIRST_KEY + len(self.keys)
+                self.kv.init(self.keys[words.shape], nd.zeros(words.shape))
+            key = self.keys[words.shape]
+            self.kv.push(key, array)
+            total = nd.zeros(words.shape)
+            self.kv.pull(key, out=total)
+            values: Array = total.asnumpy()
+        return values
+
+    def store(self) -> Gradients:
+        return _DistSync(self)
+
+
+class _DistSync(Gradients):
+    """MXNet's own store, without the race between a weight's broadcast and its first gradient.
+
+    The store pulls a broadcast in the background. Trainer broadcasts the weights in its first step, just before it
+    pushes the gradients, to the same keys: on some workers, the pull then brings a sum of gradients as the weight.
+    """
+
+    group: ParameterServer
+    known: Set[int] = set()  # to the server, for as long as this process lives
+
+    def broadcast(self, key: int, value: Any, out: Any, priority: int = 0) -> None:
+        if value.dtype != numpy.float32:
+            raise InputError(
+                f'must be float32 for several processes, got {numpy.dtype(value.dtype)}, which the parameter server '
+                "would round; net.cast('float32')",
+                'net',
+            )
+        if key not in self.known:
+            self.known.add(key)
+            self.group.kv.init(key, nd.zeros(value.shape))  # returns when all workers have called it
+        super().broadcast(key, value, out, priority)
+
+    def pushpull(self, key: int, value: Any, out: Any = None, priority: int = 0) -> None:
+        self.group.kv.pushpull(key, as_list(value), out=as_list(value if out is None else out), priority=priority)
+
+
+def _words(values: Array) -> Array:
+    """Return each float64 as four 16-bit numbers in float32.
+
+    MXNet 1.9.1's server rounds float64 to float32 in about every second run, by a flag that it never initializes.
+    """
+    words: Array = numpy.ascontiguousarray(values, 'float64').reshape(-1).view('uint16').astype('float32')
+    return words

@@ -1,0 +1,98 @@
+"""Two network namespaces, each with an address of its own, as two machines. They need root and iproute2."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+ADDRESSES = {"A": "10.77.0.1", "B": "10.77.0.2"}
+TRAIN = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--examples", "512", "--batch-size", "128"]
+
+
+@pytest.fixture
+def machines():
+    """Two namespaces joined by a cable: {name: the words that run a command in it}."""
+    if os.geteuid() or not shutil.which("ip"):
+        pytest.skip("needs root and iproute2")
+    names = {name: f"gluonbn{os.getpid()}{name}" for name in ADDRESSES}
+    cable = {name: f"gb{os.getpid()}{name}" for name in ADDRESSES}
+    try:
+        for name in names.values():
+            if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
+                pytest.skip("needs the right to make network namespaces")
+        ip("link", "add", cable["A"], "netns", names["A"], "type", "veth", "peer", cable["B"], "netns", names["B"])
+        for name, address in ADDRESSES.items():
+            ip("-n", names[name], "addr", "add", f"{address}/24", "dev", cable[name])
+            ip("-n", names[name], "link", "set", cable[name], "up")
+            ip("-n", names[name], "link", "set", "lo", "up")
+        yield {name: ["ip", "netns", "exec", names[name]] for name in ADDRESSES}
+    finally:
+        for name in names.values():
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 120
+    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("the cable between two machines that train together is cut", tries=1)
+def test_all_end_when_a_machine_cannot_be_reached(machines, tmp_path):
+    settings = {"DMLC_PS_ROOT_URI": ADDRESSES["A"], "DMLC_PS_ROOT_PORT": "9555", "DMLC_NUM_WORKER": "2"}
+
+    def start(machine, role, rank=""):
+        environment = {**os.environ, **settings, "DMLC_ROLE": role, "DMLC_TASK_ID": rank}
+        command = [*machines[machine], *TRAIN, "--epochs", "99", "--out", str(tmp_path / "run")]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    parts = [start("A", "scheduler"), start("A", "server"), start("A", "worker", "0"), start("B", "worker", "1")]
+    wait_for(tmp_path / "run" / "metrics.jsonl")
+    sockets = subprocess.run([*machines["A"], "ss", "-Hltn"], capture_output=True, text=True).stdout.splitlines()
+    assert sockets and all(line.split()[3].startswith(ADDRESSES["A"] + ":") for line in sockets), "no other interface"
+    ip("-n", machines["B"][-1], "link", "set", f"gb{os.getpid()}B", "down")
+    since = time.monotonic()
+    errors = [part.communicate(timeout=60)[1] for part in parts]
+    assert time.monotonic() - since < 30
+    assert "a worker, MXNet's process " in errors[0] and "is stopped, or cannot be reached" in errors[0]
+    for rank in (0, 1):
+        assert f"worker {rank} on {ADDRESSES['AB'[rank]]} has joined, as MXNet's process " in errors[2 + rank]
+        assert f"scheduler on {ADDRESSES['A']}: it is stopped, or cannot be reached" in errors[2 + rank]
+    assert "Traceback" not in "".join(errors)
+
+
+@pytest.mark.slow
+def test_hosts_start_the_other_workers_over_ssh(machines, tmp_path):
+    """A command in place of ssh enters the other namespace; what it starts there gets nothing but its arguments."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\n'
+        f'[ "$2" = {ADDRESSES["B"]} ] && exec env -i PATH="$PATH" HOME="$HOME" '
+        f'{" ".join(machines["B"])} sh -c "$3"\n'
+    )
+    ssh.chmod(0o755)
+    (tmp_path / "hosts").write_text(f"# the others\n{ADDRESSES['B']}\n")
+    command = [
+        *machines["A"],
+        *TRAIN,
+        "--epochs",
+        "1",
+        "--hosts",
+        str(tmp_path / "hosts"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    environment = {**os.environ, "PATH": f"{ssh.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr
+    assert "sync, seed 0: epoch 1/1" in done.stderr
+    assert '"workers": 2' in (tmp_path / "run" / "summary.json").read_text()

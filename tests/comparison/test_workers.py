@@ -1,0 +1,113 @@
+"""`train --workers`: the scheduler, the server and the workers, each a process of its own."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from gluon_bn import cli, compare
+from gluon_bn.comparison import Configuration
+
+SMALL = {"norms": ("sync",), "seeds": (0,), "num_epochs": 1, "lr": 0.1, "num_train": 1280, "batch_size": 64}
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_workers_have_the_losses_of_one(tmp_path):
+    """After 20 steps. At a higher rate, rounding would grow: fused_batch_norm's two paths then differ by 2e-3."""
+    found = {}
+    for workers in (1, 2, 4):
+        summary, out = compare(Configuration(**SMALL), tmp_path / str(workers), progress=False, workers=workers)
+        assert not summary["runs"][0]["failed"] and (out / "nets" / "sync-0.params").exists()
+        assert summary["machine"].get("workers", 1) == workers
+        (found[workers],) = losses(out)
+    assert found[2] == pytest.approx(found[1], abs=1e-4)
+    assert found[4] == pytest.approx(found[1], abs=1e-4)
+    assert not [
+        process for process in psutil.Process().children(recursive=True) if "gluon_bn" in str(process.cmdline())
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--workers", "0"], "--workers must be a whole number of at least 1, got 0"),
+        (
+            ["--workers", "9", "--examples", "100", "--batch-size", "92"],
+            "--workers must be at most the number of examples of the smallest minibatch, 8, got 9; take fewer workers",
+        ),
+    ],
+)
+@pytest.mark.fault("a number of workers that cannot share the minibatches", tries=1)
+def test_a_wrong_number_of_workers_is_refused(arguments, message, tmp_path, capsys):
+    assert cli.main(["train", *arguments, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gluon_bn: {message}") and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def start(out, *arguments):
+    """The command, when its first epoch is in the metrics: (process, [scheduler, server, worker 0, ...])."""
+    command = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--out", str(out), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and losses(out)):
+        time.sleep(0.1)
+    return process, sorted(psutil.Process(process.pid).children(), key=lambda child: (child.create_time(), child.pid))
+
+
+ENDLESS = ["--epochs", "99", "--examples", "512", "--batch-size", "128"]
+LONG = pytest.mark.long
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "part, signum, said",
+    [
+        (3, signal.SIGKILL, "worker 1 on this machine: its process was killed by SIGKILL"),
+        (1, signal.SIGSTOP, "server on this machine: it is stopped, or cannot be reached"),
+        pytest.param(1, signal.SIGKILL, "server on this machine: its process was killed by SIGKILL", marks=LONG),
+        pytest.param(2, signal.SIGSTOP, "worker 0 on this machine: it is stopped, or cannot be reached", marks=LONG),
+        pytest.param(0, signal.SIGSTOP, "scheduler on this machine: it is stopped, or cannot be reached", marks=LONG),
+    ],
+)
+@pytest.mark.fault("a worker, the server or the scheduler is killed or stopped", tries=1)
+def test_all_end_with_the_first_that_fails(tmp_path, part, signum, said):
+    out = tmp_path / "run"
+    process, parts = start(out, "--workers", "2", *ENDLESS)
+    since = time.monotonic()
+    parts[part].send_signal(signum)
+    printed, errors = process.communicate(timeout=60)
+    assert time.monotonic() - since < 30
+    assert process.returncode == 1 and "Traceback" not in errors
+    assert re.search(
+        f"^gluon_bn: sync_batch_norm, seed 0, failed after [0-9]+ epochs: {said}$", errors, re.MULTILINE
+    ), errors
+    assert f"gluon_bn train --workers 2 --resume {out}\n" in printed
+    assert not psutil.wait_procs(parts, timeout=10)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a training by several workers is killed", tries=1)
+def test_another_number_of_workers_resumes(tmp_path):
+    process, parts = start(tmp_path / "run", "--workers", "2", *ENDLESS)
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(parts, timeout=20)[1], "no orphans"
+    before = losses(tmp_path / "run")
+    command = [sys.executable, "-m", "gluon_bn", "train", "--resume", str(tmp_path / "run"), "--workers", "3"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    lines = [process.stderr.readline() for _ in range(2)]
+    process.terminate()
+    process.communicate(timeout=30)
+    number = int(re.search("epoch ([0-9]+)/99", lines[1])[1])
+    after = losses(tmp_path / "run")
+    assert number > len(before) - 1 > -1 and after[: len(before)] == before
