@@ -23,25 +23,9 @@ NORM_NAMES = (
 )
 
 # The package's name for an argument in its errors, and the option that sets it.
-OPTIONS = {
-    'num_epochs': '--epochs',
-    'batch_size': '--batch-size',
-    'num_train': '--examples',
-    'lr': '--lr',
-    'norm': '--norms',
-    'norms': '--norms',
-    'seeds': '--seeds',
-    'jobs': '--jobs',
-    'workers': '--workers',
-    'hosts': '--hosts',
-    'out': '--out',
-    'root': '--data',
-    'resume': '--resume',
-    'parts': '--parts',
-    'json': '--json',
-    'figure': '--figure',
-    'readme': '--readme',
-}
+SAME = ('lr', 'norms', 'seeds', 'jobs', 'workers', 'hosts', 'out', 'resume', 'parts', 'json', 'figure', 'readme')
+OTHERS = {'num_epochs': 'epochs', 'batch_size': 'batch-size', 'num_train': 'examples', 'norm': 'norms', 'root': 'data'}
+OPTIONS = {name: f'--{option}' for name, option in [*zip(SAME, SAME), *OTHERS.items()]}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

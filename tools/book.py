@@ -33,21 +33,9 @@ def main(argv=None):
                 (source / file).write_text(re.sub(r"\[([^\]]+)\]\([^)]+\.py\)", r"\1", text), encoding="utf-8")
         shutil.copy(str(assignment.release(Path(folder) / "assignment")), str(source / f"{ASSIGNMENT}.ipynb"))
         (source / "_toc.yml").write_text(contents())
-        jupyter_book = Path(sys.executable).with_name("jupyter-book")
-        done = subprocess.run(
-            [
-                str(jupyter_book),
-                "build",
-                str(source),
-                "--path-output",
-                folder,
-                "--warningiserror",
-                "--keep-going",
-                "--quiet",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        build = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", folder]
+        options = ["--warningiserror", "--keep-going", "--quiet"]
+        done = subprocess.run([*build, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode:
             sys.stderr.write(done.stdout.decode())
             return done.returncode

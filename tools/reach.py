@@ -43,16 +43,8 @@ def here(proof, setting="", emulated=False, commit=""):
     release = {name: value.strip("\"'") for name, value in release.items()}
     number = release.get("VERSION_ID") or release.get("VERSION_CODENAME", "")
     system = f"{release['ID'].capitalize()} {number}".strip() if "ID" in release else platform.system()
-    return Record(
-        system,
-        setting,
-        platform.python_version(),
-        platform.machine(),
-        emulated,
-        proof,
-        datetime.date.today().isoformat(),
-        commit or described_commit(),
-    )
+    python, machine, today = platform.python_version(), platform.machine(), datetime.date.today().isoformat()
+    return Record(system, setting, python, machine, emulated, proof, today, commit or described_commit())
 
 
 def described_commit():

@@ -13,49 +13,28 @@ import sys
 from pathlib import Path
 from typing import Callable, Sequence
 
-from .machine import (
-    CLONE,
-    Platform,
-    check_compiler,
-    check_folders,
-    check_libraries,
-    check_platform,
-    check_python,
-    check_settings,
-    check_setup,
-    check_threads,
-    this_platform,
-)
-from .packages import (
-    INSTALL,
-    Answer,
-    ask,
-    check_d2l,
-    check_data,
-    check_fused,
-    check_matplotlib,
-    check_mxnet,
-    check_numpy,
-)
+from . import machine, packages
+from .machine import CLONE, Platform, this_platform
+from .packages import INSTALL, Answer, ask
 from .result import Result
 
 __all__ = ["CHECKS", "INSTALL", "Answer", "Platform", "Result", "ask", "main", "this_platform"]
 
 CHECKS: dict[str, Callable[[], Result]] = {
-    "python": check_python,
-    "platform": check_platform,
-    "threads": check_threads,  # before the libraries: that check loads libgomp
-    "libraries": check_libraries,
-    "settings": check_settings,
-    "setup": check_setup,
-    "folders": check_folders,
-    "compiler": check_compiler,
-    "numpy": check_numpy,
-    "mxnet": check_mxnet,
-    "d2l": check_d2l,
-    "matplotlib": check_matplotlib,
-    "data": check_data,
-    "fused": check_fused,
+    "python": machine.check_python,
+    "platform": machine.check_platform,
+    "threads": machine.check_threads,  # before the libraries: that check loads libgomp
+    "libraries": machine.check_libraries,
+    "settings": machine.check_settings,
+    "setup": machine.check_setup,
+    "folders": machine.check_folders,
+    "compiler": machine.check_compiler,
+    "numpy": packages.check_numpy,
+    "mxnet": packages.check_mxnet,
+    "d2l": packages.check_d2l,
+    "matplotlib": packages.check_matplotlib,
+    "data": packages.check_data,
+    "fused": packages.check_fused,
 }
 
 

@@ -27,12 +27,8 @@ def draw(
     """(X, gamma, beta, dY) with a random upstream gradient dY; NumPy arrays, float64."""
     random = numpy.random.RandomState(seed)
     one = (1, shape[1]) + (1,) * (len(shape) - 2)
-    return (
-        offset + scale * random.randn(*shape),
-        random.uniform(0.5, 2, one),
-        random.randn(*one),
-        random.randn(*shape),
-    )
+    X, gamma, beta = offset + scale * random.randn(*shape), random.uniform(0.5, 2, one), random.randn(*one)
+    return X, gamma, beta, random.randn(*shape)
 
 
 def forward(X: Array, gamma: Array, beta: Array, eps: float) -> Dict[str, Array]:
@@ -57,17 +53,8 @@ def by_hand(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Dict[
     dcentred = dX_hat / f['std'] + 2 * f['centred'] * dvar / m  # through X_hat and through var
     dmean = -dcentred.sum(axes, keepdims=True)
     dX = dcentred + dmean / m  # through centred and through mean
-    return {
-        'X': dX,
-        'mean': dmean,
-        'centred': dcentred,
-        'var': dvar,
-        'std': dstd,
-        'X_hat': dX_hat,
-        'Y': dY,
-        'gamma': dgamma,
-        'beta': dbeta,
-    }
+    found = dict(X=dX, mean=dmean, centred=dcentred, var=dvar, std=dstd, X_hat=dX_hat, Y=dY)
+    return {**found, 'gamma': dgamma, 'beta': dbeta}
 
 
 def by_autograd(X: Array, gamma: Array, beta: Array, eps: float, dY: Array) -> Dict[str, Array]:

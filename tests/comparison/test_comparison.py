@@ -176,22 +176,8 @@ def test_processes_that_are_stopped_while_they_speak_end_in_silence(tmp_path, mo
 def test_a_run_that_fails_is_marked_and_the_others_go_on(tmp_path):
     out, data = tmp_path / "a run", tmp_path / "data"
     data.mkdir()
-    process, (child,) = start(
-        out,
-        "--jobs",
-        "1",
-        "--seeds",
-        "0",
-        "--epochs",
-        "4",
-        "--norms",
-        "none",
-        "gluon",
-        "--examples",
-        "4096",
-        "--data",
-        str(data),
-    )
+    arguments = "--jobs 1 --seeds 0 --epochs 4 --norms none gluon --examples 4096".split()
+    process, (child,) = start(out, *arguments, "--data", str(data))
     child.kill()
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 1

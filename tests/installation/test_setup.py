@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from rights import without
 
 import gluon_bn
-from gluon_bn.doctor import check_python
+from gluon_bn.doctor.machine import check_python
 
 try:
     import tomllib

@@ -19,7 +19,7 @@ TOP = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("version", [(3, 8, 0), (3, 9, 18), (3, 10, 1), (3, 11, 9), (3, 12, 1), (3, 13, 0), (3, 14, 2)])
 def test_pythons_from_3_8_to_3_14_are_ok(version):
-    assert doctor.check_python(version, "cpython") == ("Python", True, "cpython {}.{}.{}".format(*version), "")
+    assert doctor.machine.check_python(version, "cpython") == ("Python", True, "cpython {}.{}.{}".format(*version), "")
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_pythons_from_3_8_to_3_14_are_ok(version):
     ],
 )
 def test_another_python_is_named_with_the_reason(version, implementation, why):
-    result = doctor.check_python(version, implementation)
+    result = doctor.machine.check_python(version, implementation)
     assert not result.ok and why in result.text and "3.11" in result.remedy
 
 
 def test_a_free_threaded_python_is_refused():
-    result = doctor.check_python((3, 14, 0), "cpython", free_threaded=True)
+    result = doctor.machine.check_python((3, 14, 0), "cpython", free_threaded=True)
     assert not result.ok and "free-threaded" in result.text and "3.11" in result.remedy
 
 
@@ -44,7 +44,7 @@ def test_a_free_threaded_python_is_refused():
     "system, machine, libc", [("Linux", "x86_64", "glibc"), ("Linux", "aarch64", "glibc"), ("Darwin", "x86_64", "")]
 )
 def test_platforms_with_wheels_are_ok(system, machine, libc):
-    result = doctor.check_platform(Platform(system, machine, libc))
+    result = doctor.machine.check_platform(Platform(system, machine, libc))
     assert result.ok and not result.remedy
 
 
@@ -64,7 +64,7 @@ def test_platforms_with_wheels_are_ok(system, machine, libc):
     ],
 )
 def test_platforms_without_wheels_are_named_with_a_remedy(platform, why, remedy):
-    result = doctor.check_platform(platform)
+    result = doctor.machine.check_platform(platform)
     assert not result.ok and why in result.text and remedy in result.remedy
 
 
@@ -78,10 +78,10 @@ def test_musl_is_recognized_by_its_loader(tmp_path, monkeypatch, loader, libc):
 
 @pytest.mark.fault("a machine without libgomp")
 def test_all_missing_libraries_are_named_with_their_packages():
-    result = doctor.check_libraries(Platform("Linux", "x86_64", "glibc"), ["libgomp.so.1", "libquadmath.so.0"])
+    result = doctor.machine.check_libraries(Platform("Linux", "x86_64", "glibc"), ["libgomp.so.1", "libquadmath.so.0"])
     assert not result.ok and "libgomp.so.1, libquadmath.so.0" in result.text
     assert "apt-get install libgomp1 libquadmath0" in result.remedy
-    assert doctor.check_libraries(Platform("Darwin", "x86_64"), ["libgomp.so.1"]).ok
+    assert doctor.machine.check_libraries(Platform("Darwin", "x86_64"), ["libgomp.so.1"]).ok
 
 
 @pytest.fixture
@@ -93,26 +93,26 @@ def clone(tmp_path):
 def test_a_finished_venv_is_ok(clone):
     (clone / ".venv").mkdir()
     (clone / ".venv" / "ready").write_text("3.13.5\n")
-    result = doctor.check_setup(clone, packages=False)
+    result = doctor.machine.check_setup(clone, packages=False)
     assert result.ok and "is complete, with Python 3.13.5" in result.text
 
 
 def test_packages_installed_without_make_are_ok(clone, tmp_path):
-    assert doctor.check_setup(clone, packages=True).ok
-    assert doctor.check_setup(tmp_path / "not a clone", packages=False).ok
+    assert doctor.machine.check_setup(clone, packages=True).ok
+    assert doctor.machine.check_setup(tmp_path / "not a clone", packages=False).ok
 
 
 @pytest.mark.parametrize("made, what", [(False, "does not exist yet"), (True, "is unfinished")])
 def test_a_missing_or_unfinished_venv_is_reported(clone, made, what):
     if made:
         (clone / ".venv").mkdir()
-    result = doctor.check_setup(clone, packages=False, ensurepip=True)
+    result = doctor.machine.check_setup(clone, packages=False, ensurepip=True)
     assert not result.ok and what in result.text and "`make .venv/ready`" in result.remedy
 
 
 @pytest.mark.fault("a Python without ensurepip")
 def test_a_python_without_ensurepip_is_reported_with_the_package_that_provides_it(clone):
-    result = doctor.check_setup(clone, packages=False, ensurepip=False)
+    result = doctor.machine.check_setup(clone, packages=False, ensurepip=False)
     assert not result.ok and "ensurepip is missing" in result.text
     assert "apt-get install python{}.{}-venv".format(*sys.version_info[:2]) in result.remedy
 
@@ -120,7 +120,7 @@ def test_a_python_without_ensurepip_is_reported_with_the_package_that_provides_i
 def told(check, *prefix, **environment):
     """The output of a check in another process."""
     done = subprocess.run(
-        [*prefix, sys.executable, "-c", f"from gluon_bn import doctor; print(*doctor.{check}, sep='|')"],
+        [*prefix, sys.executable, "-c", f"from gluon_bn import doctor; print(*doctor.machine.{check}, sep='|')"],
         cwd=TOP,
         env={**os.environ, **environment},
         capture_output=True,
@@ -160,10 +160,10 @@ def test_a_missing_home_folder_is_reported():
 def test_without_a_compiler_the_doctor_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    result = doctor.check_compiler()
+    result = doctor.machine.check_compiler()
     assert result.ok and "portable path" in result.text and "apt-get install g++" in result.remedy
     monkeypatch.setenv("CXX", "'unclosed")
-    assert not doctor.check_compiler().ok
+    assert not doctor.machine.check_compiler().ok
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_without_a_compiler_the_doctor_says_what_to_install(monkeypatch, tmp_pat
     [("1.23.5", True), ("1.21.6", True), ("1.24.0", False), ("1.26.4", False), ("2.0.2", False), ("2.1.0rc1", False)],
 )
 def test_numpy_from_1_24_on_is_too_new_before_python_3_12(version, ok):
-    assert doctor.check_numpy(Answer(version), new_python=True).ok
-    result = doctor.check_numpy(Answer(version), new_python=False)
+    assert doctor.packages.check_numpy(Answer(version), new_python=True).ok
+    result = doctor.packages.check_numpy(Answer(version), new_python=False)
     assert result.ok == ok
     assert ok or ("np.bool" in result.text and "numpy==1.23.5" in result.remedy)
 
@@ -199,14 +199,14 @@ def test_numpy_from_1_24_on_is_too_new_before_python_3_12(version, ok):
     ],
 )
 def test_an_mxnet_that_cannot_be_imported_shows_its_error_and_a_remedy(error, remedy):
-    result = doctor.check_mxnet(Answer("", error))
+    result = doctor.packages.check_mxnet(Answer("", error))
     assert not result.ok and result.text == error and remedy in result.remedy
 
 
 def test_other_versions_of_mxnet_and_d2l_are_refused():
-    assert not doctor.check_mxnet(Answer("1.8.0")).ok
-    assert not doctor.check_d2l(Answer("0.17.6")).ok
-    assert doctor.check_mxnet(Answer("1.9.1")).ok and doctor.check_d2l(Answer("1.0.3")).ok
+    assert not doctor.packages.check_mxnet(Answer("1.8.0")).ok
+    assert not doctor.packages.check_d2l(Answer("0.17.6")).ok
+    assert doctor.packages.check_mxnet(Answer("1.9.1")).ok and doctor.packages.check_d2l(Answer("1.0.3")).ok
 
 
 @pytest.mark.fault("a package that crashes when imported")
@@ -232,7 +232,7 @@ def test_a_setting_that_asks_for_what_is_unavailable_is_wrong():
 def test_data_are_looked_for_and_never_downloaded(monkeypatch, tmp_path):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))
     monkeypatch.delenv("GLUON_BN_DATA", raising=False)
-    result = doctor.check_data()
+    result = doctor.packages.check_data()
     if "verified" in result.text:
         pytest.skip("the system has the data in its own place")
     assert result.ok and result.text.startswith("not here yet; the first run fetches it") and not result.remedy
@@ -245,7 +245,7 @@ def test_a_damaged_file_in_the_cache_is_wrong_even_where_the_others_are_not_here
     (cache / "train-labels-idx1-ubyte").write_bytes(b"not labels")
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))
     monkeypatch.delenv("GLUON_BN_DATA", raising=False)
-    result = doctor.check_data()
+    result = doctor.packages.check_data()
     assert str(cache / "train-labels-idx1-ubyte") in result.text
     if result.ok:
         pytest.skip("the system has the data in its own place")
@@ -255,7 +255,7 @@ def test_a_damaged_file_in_the_cache_is_wrong_even_where_the_others_are_not_here
 def test_a_wrong_data_file_is_told(monkeypatch, tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"not labels")
     monkeypatch.setenv("GLUON_BN_DATA", str(tmp_path))
-    result = doctor.check_data()
+    result = doctor.packages.check_data()
     assert not result.ok and "train-labels-idx1-ubyte" in result.text and "remove it" in result.remedy
 
 

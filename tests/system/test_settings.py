@@ -42,7 +42,7 @@ def test_a_setting_at_which_mxnet_would_abort_is_named(name, value, monkeypatch)
     monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=f"^{name} must be .*, got '{value}'; .*unset it$"):
         check_before_mxnet()
-    result = doctor.check_settings()
+    result = doctor.machine.check_settings()
     assert not result.ok and result.text.startswith(f"{name} must be ") and result.remedy.endswith("unset it")
 
 
@@ -63,7 +63,7 @@ def test_a_setting_at_which_mxnet_would_abort_is_named(name, value, monkeypatch)
 def test_a_setting_that_mxnet_takes_is_left_alone(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     check_before_mxnet()
-    assert doctor.check_settings().ok
+    assert doctor.machine.check_settings().ok
 
 
 @pytest.mark.parametrize("value", ["abc", "2,2"])
@@ -110,7 +110,7 @@ def test_a_folder_of_an_unknown_user_is_named(variable, monkeypatch):
         "such user here; write the whole path$",
     ):
         folder_from(variable)
-    assert not doctor.check_settings().ok
+    assert not doctor.machine.check_settings().ok
     monkeypatch.setenv(variable, "")
     assert folder_from(variable) is None
 
