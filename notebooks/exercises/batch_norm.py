@@ -610,10 +610,10 @@ checks.options(gluon_norm, slow_accuracies, seeds).assert_ok()
 # %% [markdown]
 # ## Exercise 14: other ways to normalize
 #
-# Write two others for `X` of shape (m, d), in training only, without gamma and beta. - `layer_norm(X, eps)`: each
-# *example* gets mean 0 and variance 1 over its own units. - `whiten(X, eps)`: units get mean 0 and, as a whole, the
-# identity matrix as their covariance, so that no two are   correlated. Add `eps` to the diagonal of the covariance.
-# NumPy may help: `numpy.linalg.eigh`. Return an `mx.nd` array.
+# Write two others for `X` of shape (m, d), in training only, without gamma and beta.
+# - `layer_norm(X, eps)`: each *example* gets mean 0 and variance 1 over its own units.
+# - `whiten(X, eps)`: units get mean 0 and, as a whole, the identity matrix as their covariance, so that no two are
+#   correlated. Add `eps` to the diagonal of the covariance. NumPy may help: `numpy.linalg.eigh`. Return an `mx.nd` array.
 
 # %% nbgrader={"grade": false, "grade_id": "others", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def layer_norm(X, eps):
