@@ -11,7 +11,7 @@ from typing import Any, Callable, ContextManager, Dict
 
 import numpy
 from mxnet import MXNetError
-from mxnet.gluon import Block
+from mxnet.gluon import Block, HybridBlock
 
 from ..data import DataWarning, load_data_fashion_mnist
 from ..errors import GluonBnError, InputError, OutputError, explained
@@ -100,7 +100,9 @@ def _compiled(net: Block) -> Block:
     for block in blocks_of(net):
         if isinstance(block, MaxPool2D):
             block.compiles = True
-    net.hybridize(static_alloc=True, static_shape=True)
+    # Gluon warns of a Sequential that holds hybrid blocks only; those that do not compile run eagerly
+    for block in [net] if isinstance(net, HybridBlock) else net._children.values():
+        block.hybridize(static_alloc=True, static_shape=True)
     return net
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from threading import get_ident
 from typing import Any, Dict, Tuple
 
 from mxnet import autograd, nd, np, sym
@@ -37,7 +38,7 @@ def batch_norm_in_place(
     Raises: MXNetError for arrays that do not fit together, before anything is changed.
     """
     is_np = isinstance(X, np.ndarray)
-    graph = _graph(is_np, autograd.is_training(), float(eps), float(momentum), X.shape)
+    graph = _graph(is_np, autograd.is_training(), float(eps), float(momentum), X.shape, get_ident())
     Y: NDArray = graph(_not_a_variable(X), gamma, beta, moving_mean, moving_var)[0]
     return Y
 
@@ -58,8 +59,11 @@ def _not_a_variable(array: NDArray) -> NDArray:
 
 
 @functools.lru_cache(maxsize=256)
-def _graph(is_np: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...]) -> Any:
-    """Return the operator with its attributes parsed; one per shape, because a new shape would be inferred again."""
+def _graph(is_np: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int) -> Any:
+    """Return the operator with its attributes parsed; one per shape, because a new shape would be inferred again.
+
+    And one per thread, because two threads must not run the same one.
+    """
     inputs = [sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var')]
     outputs = sym.gluon_bn(*inputs, training=int(training), eps=eps, momentum=momentum)
     return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs)
