@@ -1,6 +1,6 @@
 """Write the times and errors of the layers into docs/speed.md and README.md:  python tools/speed.py [--check]
 
-They come from the benchmark's page, docs/benchmark/README.md, which `python -m gluon_bn bench` writes, and go
+They come from the benchmark's records, docs/benchmark/avx2.json and avx512.json, one per instruction set, and go
 between <!-- speed --> and <!-- /speed -->: the tables into docs/speed.md, the ratios in words into README.md.
 
 --check writes nothing, and exits with 1 if a page is not up to date.
@@ -8,6 +8,7 @@ between <!-- speed --> and <!-- /speed -->: the tables into docs/speed.md, the r
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import textwrap
@@ -16,89 +17,125 @@ from pathlib import Path
 import block
 
 TOP = Path(__file__).resolve().parent.parent
+SETS = {"avx2": "AVX2", "avx512": "AVX-512"}
 COLUMNS = {
-    "batch_norm": "`batch_norm`",
+    "scratch": "`batch_norm`",
     "portable": "`fused_batch_norm`, portable",
     "native": "`fused_batch_norm`, native",
-    "Gluon": "Gluon",
-    "PyTorch": "PyTorch",
+    "gluon": "Gluon",
+    "torch": "PyTorch",
 }
 
 
 def main(argv=None):
     check = block.parser(__doc__).parse_args(argv).check
-    page = (TOP / "docs" / "benchmark" / "README.md").read_text(encoding="utf-8")
-    complaints = block.update(TOP / "docs" / "speed.md", "speed", summary(page), check)
-    complaints += block.update(TOP / "README.md", "speed", sentence(page), check)
-    return block.report(complaints, "The pages agree with the benchmark's page")
+    records = {name: read(name) for name in SETS}
+    complaints = block.update(TOP / "docs" / "speed.md", "speed", summary(records), check)
+    complaints += block.update(TOP / "README.md", "speed", sentences(records), check)
+    return block.report(complaints, "The pages agree with the benchmark's records")
 
 
-def summary(page):
-    """Return the layers' times, ratios in words, and errors, from the benchmark's page."""
-    times, errors = rows(page, "Layer, forward + backward"), rows(page, "Error against float64")
-    columns = [name for name in COLUMNS if times[0].get(name, "-") != "-"]
-    return f"""\
-{fill(f"Forward + backward of one layer in milliseconds, {where(page)}, each framework in its own process:")}
-
-{table("X", columns, [(row["X"], [row[name].split()[0] for name in columns]) for row in times])}
-
-{fill(in_words(page))}
-
-The relative error of Y against float64, by the mean of X in standard deviations:
-
-{table("mean", columns, [(row["mean"], [row[name] for name in columns]) for row in errors if row["of"] == "Y"])}
-"""
+def read(name):
+    """Return the record of an instruction set; None if there is none."""
+    path = TOP / "docs" / "benchmark" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def sentence(page):
-    """Return the ratios of the times in words, and where they were measured."""
-    return fill(f"Forward + backward of `fused_batch_norm`, {where(page)}. {in_words(page)}") + "\n"
+def summary(records):
+    """Return a section for each instruction set: the layers' times, ratios in words, and errors."""
+    return "\n".join(f"## {SETS[name]}\n\n{section(name, record)}" for name, record in records.items())
+
+
+def section(name, record):
+    if record is None:
+        arguments = f'"--json docs/benchmark/{name}.json --readme docs/benchmark/{name}.md"'
+        return fill(f"Not measured yet: `make bench ARGS={arguments}` on such a processor makes the record.") + "\n"
+    columns = [column for column in COLUMNS if column in record["columns"]]
+    where_and_how = (
+        f"Forward + backward of one layer in milliseconds, {where(record)}, each framework in its own process"
+    )
+    parts = [fill(f"{where_and_how}:")]
+    for count in counts(record):
+        rows = [
+            (shape(entry), [milliseconds(entry["both"][column]["median"]) for column in columns])
+            for entry in record["layers"]
+            if entry["threads"] == count
+        ]
+        parts += [f"With {threads(count)} each:", table("X", columns, rows)]
+    parts += [fill(in_words(record, count)) for count in counts(record)]
+    met = sum(goal["met"] for goal in record["goals"])
+    parts.append(f"Of {len(record['goals'])} goals, {met} are met: [the whole result](benchmark/{name}.md).")
+    errors = [
+        (f"{entry['mean']:,.0f}", [f"{entry['errors'][column]['Y']:.1e}" for column in columns])
+        for entry in record["accuracy"]
+        if entry["shape"] == record["accuracy"][0]["shape"]
+    ]
+    parts += ["The relative error of Y against float64, by the mean of X in standard deviations:"]
+    return "\n\n".join([*parts, table("mean", columns, errors)]) + "\n"
+
+
+def sentences(records):
+    """Return the ratios of the times in words, and where they were measured, for each instruction set."""
+    parts = []
+    for name, record in records.items():
+        if record is None:
+            parts.append(f"On processors with {SETS[name]}, this version was not measured.")
+        else:
+            count = counts(record)[0]
+            text = f"Forward + backward of `fused_batch_norm`, {where(record)}, {threads(count)} each."
+            parts.append(f"{text} {in_words(record, count)}")
+    return "\n\n".join(map(fill, parts)) + "\n"
+
+
+def counts(record):
+    return list(dict.fromkeys(entry["threads"] for entry in record["layers"]))
+
+
+def threads(count):
+    return f"{'one' if count == 1 else count} thread{'s' * (count > 1)}"
 
 
 def fill(text):
-    return textwrap.fill(text, 120)
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def where(page):
-    """Return the machine, the date and PyTorch's version from the benchmark's page."""
-    cores, date = (re.search(pattern, page).group(1) for pattern in (r"(\d+) cores", r"# The benchmark, (\S+)"))
-    machine = re.search(r"\n\n(.+?), \d+ cores", page).group(1)
-    torch = re.search(r"torch (\d+\.\d+)", page)
-    return f"on {machine} with {cores} cores, measured on {date}" + (f" with PyTorch {torch.group(1)}" if torch else "")
+def where(record):
+    """Say on which machine, when, and with which version of PyTorch a record was made."""
+    machine, torch = record["machine"], record["versions"].get("torch")
+    sets = " and ".join(machine["instruction_sets"])
+    built = "" if machine["GLUON_BN_ISA"] == "native" else f", compiled for {SETS[machine['GLUON_BN_ISA']]}"
+    text = f"on {machine['processor']} with {machine['cores']} cores ({sets}){built}, measured on {record['date']}"
+    return text + (f" with PyTorch {'.'.join(torch.split('.')[:2])}" if torch else "")
 
 
 def table(first, columns, lines):
     """Return a Markdown table with the lowest number of each line in bold; lines: (name, cells)."""
     rows = [f"| {first} | {' | '.join(COLUMNS[name] for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, cells in lines:
-        lowest = min(cells, key=number)
+        lowest = min(cells, key=lambda cell: float(cell.replace(",", "")))
         rows.append(f"| {name} | {' | '.join(f'**{cell}**' if cell == lowest else cell for cell in cells)} |")
     return "\n".join(rows)
 
 
-def rows(page, title):
-    """Return the table in a section of the page as a list of {heading: cell}."""
-    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    return [dict(zip(table[0], cells)) for cells in table[2:]]
+def shape(entry):
+    return f"({', '.join(map(str, entry['shape']))})"
 
 
-def number(text):
-    return float(text.replace(",", ""))
+def milliseconds(seconds):
+    return f"{seconds * 1e3:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f}"
 
 
-def in_words(page):
+def in_words(record, count):
     """Say how many times as fast as the others the native path is, for convolutions and for dense layers."""
-    measured = {row[""]: number(row["measured"]) for row in rows(page, "Ratios") if row[""].startswith("layer")}
     parts = []
-    for kind, shape in (("convolutions", r"\(\d+, \d+, .*\)"), ("dense layers", r"\(\d+, \d+\)")):
+    for kind, pattern in (("convolutions", r"\(\d+, \d+, .*\)"), ("dense layers", r"\(\d+, \d+\)")):
         times = []
         for other in ("Gluon", "PyTorch"):
-            pattern = f"layer {shape}: native / {other}"
-            values = [1 / ratio for text, ratio in measured.items() if re.fullmatch(pattern, text)]
+            whole = rf"layer {pattern}, {count} threads?: native / {other}"
+            values = [1 / goal["value"] for goal in record["goals"] if re.fullmatch(whole, goal["goal"])]
             times += [f"{min(values):.1f} to {max(values):.1f} times as fast as {other}"] if values else []
-        parts.append(f"On {kind}, native is {' and '.join(times)}.")
-    return " ".join(parts)
+        parts.append(f"{kind}, native is {' and '.join(times)}")
+    return f"With {threads(count)} each: on {parts[0]}; on {parts[1]}."
 
 
 if __name__ == "__main__":

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .copy_worker import COPIES
-from .results import AccuracyResult, EpochResult, LayerResult, ProfileResult, Shape
-from .rounds import PAUSE_SECONDS, EpochTurn, Measurement, Profiled, Worker, call_each, interleave, ratio, summary
+from .results import AccuracyResult, EpochResult, LayerResult, ProfileResult, Shape, with_threads
+from .rounds import (
+    MOST_LOAD,
+    PAUSE_SECONDS,
+    EpochTurn,
+    Measurement,
+    Profiled,
+    Watch,
+    Worker,
+    call_each,
+    interleave,
+    ratio,
+    summary,
+)
 
 SHAPES: Sequence[Shape] = (
     (256, 6, 24, 24),
@@ -20,7 +34,7 @@ SHAPES: Sequence[Shape] = (
     (64, 64, 56, 56),
     (32, 256, 14, 14),
 )
-LAYER_BUDGET = 20  # seconds per shape
+LAYER_BUDGET = 25  # seconds per shape and number of threads
 PLANE = (32, 28, 28)  # an example of 0.1 MB; the batch sets the size
 BATCHES = (1, 3, 10, 30, 100, 300, 1000, 2000)
 SLOW_UP_TO = 100  # the largest batch for batch_norm, which takes a second per 30 MB
@@ -28,7 +42,8 @@ MEANS = (0, 1e2, 1e4)
 
 NUM_TRAIN, BATCH_SIZE, LR = 60_000, 256, 1.0
 MIN_EXAMPLES = 10 * BATCH_SIZE
-EPOCH_BUDGET, MIN_EPOCH_ROUNDS = 300, 3  # seconds after which no round starts, except for the first three
+EPOCH_BUDGET, MIN_EPOCH_ROUNDS = 240, 3  # seconds after which no round starts, except for the first three
+COMPANY_EXAMPLES, COMPANY_ROUNDS = 40 * BATCH_SIZE, 5  # beside a busy core
 # The share of an epoch that slow columns train, in every second round.
 SHARES = {'scratch': 0.1, 'd2l scratch': 0.1, 'd2l gluon': 0.5}
 
@@ -38,6 +53,7 @@ PROFILED_EXAMPLES, PROFILED_RUNS = 30 * BATCH_SIZE, 200  # enough that Python an
 KINDS = {
     'Convolution': 'convolutions',
     'Pooling': 'pooling',
+    'gluon_bn_max_pool': 'pooling',
     'Activation': 'sigmoids',
     'FullyConnected': 'dense layers',
     'BatchNorm': 'normalization',
@@ -48,26 +64,28 @@ OTHER, BETWEEN = 'other operators', 'between operators'
 
 @dataclass(frozen=True)
 class Setup:
-    """What to measure, and with which workers. workers: by column. root: the folder of the Fashion-MNIST files."""
+    """What to measure, and with which workers. workers: by number of threads and column. root: of Fashion-MNIST."""
 
-    workers: Mapping[str, Worker]
+    workers: Mapping[int, Mapping[str, Worker]]
     columns: Sequence[str]
-    threads: int
     quick: bool = False
     root: Any = None
+    watch: Watch = dataclasses.field(default_factory=Watch)
 
     def measure_layer(
-        self, shape: Shape, rounds: int, columns: Sequence[str], modes: Sequence[str]
+        self, threads: int, shape: Shape, rounds: int, columns: Sequence[str], modes: Sequence[str]
     ) -> Dict[str, Dict[str, Measurement]]:
         """Return {mode: {column: its times}} for one shape, with the memory 'floor' from copies of an array."""
+        workers = self.workers[threads]
 
         def timed_call(column: str, mode: str) -> Callable[[int], float]:
-            return lambda repeat: float(self.workers[column].call('time_layer', column, mode, repeat))
+            return lambda repeat: float(workers[column].call('time_layer', column, mode, repeat))
 
-        call_each(self.workers, list(self.workers), 'prepare', shape, self.threads)
+        call_each(workers, list(workers), 'prepare', shape, threads)
         calls = {(name, mode): timed_call(name, mode) for name in columns for mode in modes}
         calls['copy', 'copy'] = timed_call('copy', 'copy')
-        times = interleave(calls, 2 if self.quick else rounds, LAYER_BUDGET)
+        rounds, budget = (min(rounds, 7), 4) if self.quick else (rounds, LAYER_BUDGET)
+        times = interleave(calls, rounds, budget, self.watch)
         found = {}
         for mode in modes:
             floor = summary([seconds and seconds * COPIES[mode] for seconds in times['copy', 'copy']])
@@ -79,69 +97,90 @@ class Setup:
         return found
 
 
-def measure_layers(setup: Setup) -> List[LayerResult]:
+def measure_layers(setup: Setup) -> Dict[str, Any]:
     """Measure forward, and forward + backward, for each shape."""
     entries = []
-    for shape in SHAPES[:3:2] if setup.quick else SHAPES:
-        say(f'layer {shape}')
-        entries.append(LayerResult(shape, None, **setup.measure_layer(shape, 21, setup.columns, ('forward', 'both'))))
-    return entries
+    for threads in setup.workers:
+        for shape in SHAPES[:4] if setup.quick else SHAPES:
+            say(with_threads(f'layer {shape}', threads))
+            times = setup.measure_layer(threads, shape, 21, setup.columns, ('forward', 'both'))
+            entries.append(LayerResult(shape, None, **times, threads=threads))
+    return {'layers': entries}
 
 
-def measure_sizes(setup: Setup) -> List[LayerResult]:
+def measure_sizes(setup: Setup) -> Dict[str, Any]:
     """Measure forward + backward for each size."""
     entries = []
-    for batch in BATCHES[2:4] if setup.quick else BATCHES:
-        shape = (batch, *PLANE)
-        megabytes = math.prod(shape) * 4 / 1e6
-        say(f'size {megabytes:.1f} MB')
-        fast = [name for name in setup.columns if name != 'scratch' or batch <= SLOW_UP_TO]
-        entries.append(LayerResult(shape, megabytes, None, **setup.measure_layer(shape, 9, fast, ('both',))))
-    return entries
+    for threads in setup.workers:
+        for batch in BATCHES[2:4] if setup.quick else BATCHES:
+            shape = (batch, *PLANE)
+            megabytes = math.prod(shape) * 4 / 1e6
+            say(with_threads(f'size {megabytes:.1f} MB', threads))
+            fast = [name for name in setup.columns if name != 'scratch' or batch <= SLOW_UP_TO]
+            times = setup.measure_layer(threads, shape, 9, fast, ('both',))
+            entries.append(LayerResult(shape, megabytes, None, **times, threads=threads))
+    return {'sizes': entries}
 
 
-def measure_accuracy(setup: Setup) -> List[AccuracyResult]:
+def measure_accuracy(setup: Setup) -> Dict[str, Any]:
     """Measure the relative errors of each result against float64, for each mean of X."""
-    entries, workers = [], setup.workers
+    entries: List[AccuracyResult] = []
+    threads, workers = next(iter(setup.workers.items()))
     for shape in SHAPES[:1] if setup.quick else SHAPES[:4]:
         say(f'accuracy {shape}')
         for mean in MEANS:
-            call_each(workers, setup.columns, 'prepare', shape, setup.threads, mean)
+            call_each(workers, setup.columns, 'prepare', shape, threads, mean)
             errors = {name: workers[name].call('measure_errors', name) for name in setup.columns}
             entries.append(AccuracyResult(shape, mean, errors))
-    return entries
+    return {'accuracy': entries}
 
 
-def measure_epochs(setup: Setup) -> Dict[str, EpochResult]:
+def measure_epochs(setup: Setup) -> Dict[str, Any]:
+    """Measure epochs for each number of threads; with the most, also in the book's loop and beside a busy core."""
+    one, most = min(setup.workers), max(setup.workers)
+    if one == most:
+        return {'epochs': _measure_epochs(setup, most, with_book=True)}
+    found = {'epochs_one_thread': _measure_epochs(setup, one, with_book=False)}
+    return {**found, 'epochs': _measure_epochs(setup, most, with_book=True), 'company': _measure_company(setup, most)}
+
+
+def _measure_epochs(setup: Setup, threads: int, with_book: bool) -> Dict[str, EpochResult]:
     """Measure the seconds of training and of the test after it, for a full epoch, by column.
 
-    Besides the layers' columns there are 'none' and, prefixed with 'd2l ', two norms in the book's loop. Slow columns
-    train on only a share of the examples, from `SHARES`.
+    Besides the layers' columns there are 'none' and, prefixed with 'd2l ', two norms in the book's loop, which runs
+    with MXNet's own threads. Slow columns train on only a share of the examples, from `SHARES`.
     """
     with Worker('d2l_worker', keep_memory=False) as book:
-        workers = {
-            'none': setup.workers['gluon'],
-            **{name: setup.workers[name] for name in setup.columns},
-            'd2l gluon': book,
-            'd2l scratch': book,
-        }
-        rounds, share = (1, 0.05) if setup.quick else (5, 1)
+        workers = {'none': setup.workers[threads]['gluon']}
+        workers.update((name, setup.workers[threads][name]) for name in setup.columns)
+        if with_book:
+            workers.update({'d2l gluon': book, 'd2l scratch': book})
+        rounds, share = (3, 0.08) if setup.quick else (5, 1)
+        slow = [name for name in workers if name in SHARES or setup.quick and name == 'portable']
         shares = {name: max(MIN_EXAMPLES / NUM_TRAIN, share * SHARES.get(name, 1)) for name in workers}
-        call_each(workers, list(workers), 'load_data', setup.root, BATCH_SIZE, setup.threads)
+        call_each(workers, list(workers), 'load_data', setup.root, BATCH_SIZE, threads)
         turns: Dict[str, List[Optional[EpochTurn]]] = {name: [] for name in workers}
         start = time.perf_counter()
         for i in range(-1, rounds):  # the first round is a warm-up of ten batches each
             if i >= MIN_EPOCH_ROUNDS and time.perf_counter() - start > EPOCH_BUDGET:
                 break
-            say('epochs, warming up' if i < 0 else f'epochs, round {i + 1} of {rounds}')
+            say(with_threads('epochs', threads) + (', warming up' if i < 0 else f', round {i + 1} of {rounds}'))
             for name, worker in workers.items():
-                if name in SHARES and i % 2 and i >= 0:
-                    turns[name].append(None)
+                if name in slow and (i < 0 and setup.quick or i > 0 and (i % 2 or setup.quick)):
+                    turns[name] += [None] * (i >= 0)
                     continue
                 num_train = MIN_EXAMPLES if i < 0 else round(NUM_TRAIN * shares[name])
-                time.sleep(PAUSE_SECONDS)
-                turn: EpochTurn = worker.call('time_epoch', name.replace('d2l ', ''), num_train, LR)
+                attempts: List[Tuple[float, EpochTurn]] = []
+                while not attempts or len(attempts) < 2 and i >= 0 and attempts[0][0] > MOST_LOAD:
+                    time.sleep(PAUSE_SECONDS)
+                    setup.watch.load()
+                    turn: EpochTurn = worker.call('time_epoch', name.replace('d2l ', ''), num_train, LR)
+                    # the book's loader has processes of its own, which would count as others
+                    attempts.append((0.0 if worker is book else setup.watch.load(), turn))
+                load, turn = min(attempts, key=lambda attempt: attempt[0])
                 if i >= 0:
+                    setup.watch.loads.append(load)
+                    setup.watch.discarded += len(attempts) - 1
                     turns[name].append(dataclasses.replace(turn, train=turn.train * NUM_TRAIN / num_train))
         return {name: _epoch_result(turns[name], shares[name]) for name in workers}
 
@@ -152,16 +191,38 @@ def _epoch_result(turns: Sequence[Optional[EpochTurn]], share: float) -> EpochRe
     return EpochResult(share, train, test, last.loss, last.train_acc, last.test_acc)
 
 
-def measure_profile(setup: Setup) -> ProfileResult:
+def _measure_company(setup: Setup, threads: int) -> Dict[str, Measurement]:
+    """Measure a part of an epoch in turn alone and beside a program that keeps one core busy."""
+    name = 'native' if 'native' in setup.columns else 'gluon'
+    worker, num_train = setup.workers[threads][name], COMPANY_EXAMPLES // (4 if setup.quick else 1)
+
+    def train(repeat: int) -> float:
+        turns: List[EpochTurn] = [worker.call('time_epoch', name, num_train, LR) for _ in range(repeat)]
+        return sum(turn.train for turn in turns) / repeat
+
+    def train_beside(repeat: int) -> float:
+        with subprocess.Popen([sys.executable, '-c', 'while True: pass']) as busy:
+            try:
+                return train(repeat)
+            finally:
+                busy.kill()
+
+    say(with_threads('epochs beside a busy core', threads))
+    times = interleave({'quiet': train, 'beside': train_beside}, COMPANY_ROUNDS, EPOCH_BUDGET)
+    return {which: summary(times[which]) for which in times}
+
+
+def measure_profile(setup: Setup) -> Dict[str, Any]:
     """Profile minibatches of LeNet's training, and a layer in a stack, forward and backward."""
     say('profile')
-    worker, layers = setup.workers['gluon'], [name for name in ('native', 'gluon') if name in setup.columns]
+    worker = setup.workers[min(setup.workers)]['gluon']
+    layers = [name for name in ('native', 'gluon') if name in setup.columns]
     num_train, repeat = (count // 10 if setup.quick else count for count in (PROFILED_EXAMPLES, PROFILED_RUNS))
     worker.call('load_data', setup.root, BATCH_SIZE, None)
     minibatch = {name: by_kind(worker.call('profile_epoch', name, num_train, LR)) for name in ['none', *layers]}
     worker.call('prepare', PROFILED_SHAPE, None)
     layer = {name: by_kind(worker.call('profile_layer', name, repeat)) for name in layers}
-    return ProfileResult(minibatch, layer, PROFILED_SHAPE)
+    return {'profile': ProfileResult(minibatch, layer, PROFILED_SHAPE)}
 
 
 def by_kind(profile: Profiled) -> Dict[str, float]:
@@ -177,7 +238,8 @@ def say(text: str) -> None:
     print(f'bench: {text}', flush=True)
 
 
-PARTS: Dict[str, Callable[[Setup], Any]] = {
+# each returns fields of the result
+PARTS: Dict[str, Callable[[Setup], Dict[str, Any]]] = {
     'layers': measure_layers,
     'sizes': measure_sizes,
     'accuracy': measure_accuracy,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy
@@ -11,8 +10,9 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ..drawing import COLORS, panels
+from ..system.threads import SPINS, policy
 from .parts import BATCH_SIZE, NUM_TRAIN
-from .results import LayerResult, Result
+from .results import LayerResult, Result, with_threads
 from .rounds import Measurement, present, ratio
 
 HEADERS = {
@@ -30,35 +30,30 @@ PAINT = {**COLORS, 'native': COLORS['fused'], 'floor': 'black'}
 FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm's bars would dwarf the others
 WIDEST = 4  # longer bars are cut off, but still show their number
 METHOD = (
-    'Columns take turns, round by round, and ratios are computed within each round. The tables show medians; the JSON '
-    'has quartiles and rounds too. A turn lasts about 40 ms, or at least one run, after a warm-up run. A column whose '
-    'run takes more than 0.3 s has three turns.',
-    'Each framework has its own process, which sleeps while another works; the copies have one too.',
-    'Threads: PyTorch is told to use {cores}, the number of cores; MXNet and the native path decide for themselves '
-    '(OMP_NUM_THREADS: {OMP_NUM_THREADS}). No other OpenMP setting is changed (OMP_WAIT_POLICY: '
-    '{OMP_WAIT_POLICY}, GOMP_SPINCOUNT: {GOMP_SPINCOUNT}).',
-    "glibc keeps freed memory in MXNet's process and in PyTorch's (GLUON_BN_MALLOC=0 turns this off), but not in "
-    "that of d2l's loop, which runs as it does for a reader of the book.",
-    'A layer is one of a stack of four, and is charged a quarter of its time: as in a network, its input is the output '
-    'of another layer, not a variable with its own gradient.',
-    'A layer is called in training mode with all its bookkeeping: X has a gradient, the upstream gradient is random, '
-    'the moving statistics are updated. MXNet runs asynchronously, and the clock waits for it only at the end of a '
-    "turn, because a training loop does not wait for each layer either. PyTorch's gradients are set to None before "
-    'each run, as zero_grad does.',
-    'The memory floor is the time to copy an array of the same size, with one core or all, whichever is faster, in the '
-    'same rounds. A copy makes two passes over memory. Forward needs at least two (read X, write Y), forward + '
-    'backward five (also read dY, read X, write dX). Small arrays fit in the cache, so launch overhead dominates.',
+    'Every table is measured with one thread and with a thread per core, the same number for MXNet, the native path '
+    'and PyTorch; OpenMP threads that wait spin {spins} times, as in a training run. Each framework has its own '
+    'process, which sleeps while another works.',
+    'Columns take turns of about 40 ms, or at least one run, round by round. Ratios are computed within each round. '
+    'The tables show medians; the JSON has quartiles and rounds too. A column with runs of more than 0.3 s has three '
+    'turns. A round during which other programs used more than a tenth of a core is measured again, if time allows.',
+    "glibc keeps freed memory in MXNet's process and in PyTorch's (GLUON_BN_MALLOC=0 turns this off). d2l's loop runs "
+    "as it does for a reader of the book, with MXNet's own memory, threads and pooling; ours pools by the compiled "
+    'operator.',
+    'A layer is one of a stack of four in training mode, with all its bookkeeping, and is charged a quarter of its '
+    "time. MXNet's clock stops only at the end of a turn, because a training loop does not wait for each layer either.",
+    'The memory floor is the time to copy an array of the same size with one thread or all, whichever is faster. A '
+    'copy makes two passes over memory. Forward needs at least two, forward + backward five. Small arrays fit in the '
+    'cache, so launch overhead dominates.',
     "An epoch trains a new LeNet; its time excludes the test after it. PyTorch's net has the same architecture, "
-    "batches in memory, shuffling, rate and metrics. d2l's is trained by `train_ch6` with d2l's data loader, but from "
-    'the verified files, and without drawing.',
+    "batches in memory, shuffling, rate and metrics. d2l's is trained by `train_ch6` from the verified files, without "
+    'drawing.',
 )
 
 
-def method(threads: int) -> List[str]:
+def method() -> List[str]:
     """Return how the benchmark measures, with the current settings."""
-    names = ('OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
-    settings = {name: os.environ.get(name, 'not set') for name in names}
-    return [line.format(cores=threads, **settings) for line in METHOD]
+    spins = policy().get(SPINS, 'as libgomp decides')
+    return [line.format(spins=spins) for line in METHOD]
 
 
 def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, str, str]]:
@@ -70,17 +65,16 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
     with_floor = [*result.columns, 'floor']
     heads = [HEADERS[name] for name in with_floor]
     for mode, title in (('both', 'Layer, forward + backward'), ('forward', 'Layer, forward')):
-        if result.layers:
+        for threads, entries in _by_threads(result.layers):
             note = 'Milliseconds, in training mode; in brackets, the multiple of the memory floor.'
-            times = [(entry.shape, getattr(entry, mode)) for entry in result.layers]
-            rows = [[str(shape), *(format_ms(by_column[name]) for name in with_floor)] for shape, by_column in times]
-            yield title, note, table(['X', *heads], rows)
-    if result.sizes:
+            rows = [
+                [str(each.shape), *(format_ms(getattr(each, mode)[name]) for name in with_floor)] for each in entries
+            ]
+            yield title + threads, note, table(['X', *heads], rows)
+    for threads, entries in _by_threads(result.sizes):
         note = 'Nanoseconds per value of X (m, 32, 28, 28), by the size of X in megabytes.'
-        rows = [
-            [f'{entry.megabytes:.1f}', *(ns_per_value(entry, name) for name in with_floor)] for entry in result.sizes
-        ]
-        yield 'Time against size, forward + backward', note, table(['MB', *heads], rows)
+        rows = [[f'{entry.megabytes:.1f}', *(ns_per_value(entry, name) for name in with_floor)] for entry in entries]
+        yield f'Time against size, forward + backward{threads}', note, table(['MB', *heads], rows)
     if result.accuracy:
         first = result.accuracy[0].shape
         note = f'X {first} with variance 1 and the given mean; |error| / |exact|, in Euclidean norms.'
@@ -91,24 +85,30 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
             for name in ('Y', 'dX')
         ]
         yield 'Error against float64', note, table(['mean', 'of', *heads[:-1]], rows)
-    if result.epochs:
+    for title, epochs in result.by_threads('One epoch of LeNet'):
         note = (
             'Seconds for 60,000 images in batches of 256 at learning rate 1.0, and for the test of 10,000 after it. '
             'If less than an epoch was trained, the time is scaled up; the loss is that of the examples trained.'
         )
         rows = []
-        for name, epoch in result.epochs.items():
+        for name, epoch in epochs.items():
             train, q1, q3, test = map(
                 three_digits, (epoch.train.median, epoch.train.q1, epoch.train.q3, epoch.test.median)
             )
             measured = f'{epoch.share:.3g} x {len(present(epoch.train.rounds))}'
             rows.append([HEADERS[name], train, f'{q1} to {q3}', test, measured, f'{epoch.loss:.2f}'])
         headers = ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']
-        yield 'One epoch of LeNet', note, table(headers, rows)
+        yield title, note, table(headers, rows)
+    if result.company:
+        seconds = [three_digits(result.company[which].median) for which in ('quiet', 'beside')]
+        note = 'Seconds for the same minibatches, alone and while another program keeps one core busy.'
+        title = with_threads('Beside a busy core', max(result.threads))
+        yield title, note, table(['alone', 'beside a busy core'], [seconds])
     if result.profile:
         note = "Milliseconds, measured by MXNet's profiler, which slows training a little."
-        if result.epochs and 'torch' in result.epochs:
-            batch = result.epochs['torch'].train.median * BATCH_SIZE / NUM_TRAIN
+        trained = result.epochs_one_thread or result.epochs
+        if trained and 'torch' in trained:
+            batch = trained['torch'].train.median * BATCH_SIZE / NUM_TRAIN
             note += f" PyTorch's whole minibatch takes {three_digits(batch * 1e3)}."
         yield 'Where the time of a minibatch of LeNet goes', note, table(*_kinds(result.profile.minibatch, 1e3))
         note = (
@@ -118,10 +118,23 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         yield 'Where the time of a dense layer goes', note, table(*_kinds(result.profile.layer, 1e6))
     if result.goals:
         rows = [
-            [goal.goal, three_digits(goal.value), f'{goal.sense} {goal.limit:g}', 'yes' if goal.met else 'NO']
+            [
+                goal.goal,
+                three_digits(goal.value),
+                f'{goal.sense} {goal.limit:g}',
+                'yes' if goal.met else 'NO',
+                goal.bound,
+            ]
             for goal in result.goals
         ]
-        yield 'Ratios', 'Medians of the ratios within each round.', table(['', 'measured', 'goal', 'met'], rows)
+        headers = ['', 'measured', 'goal', 'met', 'what bounds it']
+        yield 'Ratios', 'Medians of the ratios within each round.', table(headers, rows)
+
+
+def _by_threads(entries: Optional[Sequence[LayerResult]]) -> Iterator[Tuple[str, List[LayerResult]]]:
+    """Yield (', 1 thread', entries) and so on."""
+    for threads in dict.fromkeys(entry.threads for entry in entries or ()):
+        yield with_threads('', threads), [entry for entry in entries or () if entry.threads == threads]
 
 
 def _kinds(columns: Mapping[str, Mapping[str, float]], scale: float) -> Tuple[List[str], List[List[str]]]:
@@ -156,13 +169,17 @@ def three_digits(value: float) -> str:
 def markdown(result: Result, figure: Optional[str] = None) -> str:
     """Return the page of a result, which shows the picture beside it."""
     machine = result.machine
+    built = machine.get('GLUON_BN_ISA', 'native')
     lines = [
         f'# The benchmark, {result.date}',
         '',
-        f"{machine['processor']}, {machine['cores']} cores, {machine['platform']}; "
+        f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine.get('instruction_sets', ()))}, "
+        f"{machine['platform']}; "
         + ', '.join(f'{name} {version}' for name, version in result.versions.items())
-        + f'. Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before it: '
-        f'{result.load:.2f}; other programs slow down most what uses all cores.',
+        + f'. The native path was compiled for {"this processor" if built == "native" else built}. '
+        f'Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before it: '
+        f'{result.load:.2f}. Of {result.rounds} rounds, {result.loaded} had more than a tenth of a core used by other '
+        f'programs; {result.discarded} others were measured again.',
         '',
         '## How it is measured',
         '',
@@ -185,7 +202,9 @@ def draw(result: Result) -> Optional[Figure]:
         return None
     figure, *axes = panels(len(painted), 6 * len(painted), 4.4)
     for ax, (entries, paint) in zip(axes, painted):
-        paint(ax, entries, result.columns)
+        threads = entries[0].threads
+        paint(ax, [entry for entry in entries if entry.threads == threads], result.columns)
+        ax.set_title(with_threads(ax.get_title(), threads))
         ax.set_axisbelow(True)
     return figure
 

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
+import os
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from multiprocessing import active_children, get_context
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..system.memory import keep_freed_memory
 
 TURN_SECONDS = 0.04  # target length of a turn
 SLOW_CALL_SECONDS, TURNS_WHEN_SLOW = 0.3, 3  # a column whose single call takes longer has fewer turns
 MIN_ROUNDS = 5
+MOST_LOAD = 0.1  # of a core, by other programs
 PAUSE_SECONDS = 0.02  # libgomp's threads spin for some milliseconds after their last loop: let them go to sleep
 
 Times = List[Optional[float]]  # one per round, None if the column had no turn
@@ -31,16 +34,22 @@ Times = List[Optional[float]]  # one per round, None if the column had no turn
 class Worker(ProcessPoolExecutor):
     """A process with the `Framework` of one module: `Worker(module).call('name', *args)` calls its methods.
 
-    keep_memory: whether it keeps freed memory for the next array, see `keep_freed_memory`.
+    environment: variables to set before the framework loads. keep_memory: see `keep_freed_memory`.
     """
 
-    def __init__(self, module: str, keep_memory: bool = True) -> None:
-        super().__init__(1, get_context('spawn'), keep_freed_memory if keep_memory else None)
+    def __init__(self, module: str, environment: Mapping[str, str] = {}, keep_memory: bool = True) -> None:
+        super().__init__(1, get_context('spawn'), _prepare, (dict(environment), keep_memory))
         self.module = f'{__package__}.{module}'
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a method in the process, and return or raise its result."""
         return self.submit(_call, self.module, name, args).result()
+
+
+def _prepare(environment: Dict[str, str], keep_memory: bool) -> None:
+    os.environ.update(environment)
+    if keep_memory:
+        keep_freed_memory()
 
 
 def call_each(workers: Mapping[str, Worker], columns: Sequence[str], name: str, *args: Any) -> None:
@@ -114,10 +123,51 @@ def present(times: Times) -> List[float]:
     return [value for value in times if value is not None]
 
 
-def interleave(columns: Mapping[Any, Callable[[int], float]], rounds: int, budget: float) -> Dict[Any, Times]:
+class Watch:
+    """Measures how much of the processor programs other than this one and its child processes use.
+
+    The kernel counts in hundredths of a second, so the shortest time that can be judged is a round, not a turn.
+    """
+
+    def __init__(self) -> None:
+        self.loads: List[float] = []  # of the rounds that were kept
+        self.discarded = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.start, self.before = time.perf_counter(), self._others()
+
+    def load(self) -> float:
+        """Return the others' use since the last call, in cores."""
+        load = (self._others() - self.before) / (time.perf_counter() - self.start)
+        self._start()
+        return max(0.0, load)
+
+    @staticmethod
+    def _others() -> float:
+        """Return the seconds that others have used, with those that a hypervisor took; 0 where /proc does not say."""
+        try:
+            with open('/proc/stat') as file:
+                user, nice, system, _, _, irq, softirq, steal, *_ = map(int, file.readline().split()[1:])
+        except (OSError, ValueError):
+            return 0.0
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf('SC_CLK_TCK')
+        children = [child.pid for child in active_children() if child.pid]
+        # Linux has a clock of the processor time of each process
+        return busy - time.process_time() - sum(time.clock_gettime((~pid << 3) | 2) for pid in children)
+
+
+def interleave(
+    columns: Mapping[Any, Callable[[int], float]],
+    rounds: int,
+    budget: float,
+    watch: Optional[Watch] = None,
+    turn_seconds: float = TURN_SECONDS,
+) -> Dict[Any, Times]:
     """Measure {name: call} in turns; call(repeat) makes that many runs and returns the seconds per run.
 
-    After `budget` seconds no further round starts, but there are at least five.
+    A round during which other programs used more than a tenth of a core is measured again. After `budget` seconds no
+    further round starts, but there are at least five; if too few were quiet, the quietest ones count.
 
     Returns: {name: [seconds, ...]}, one value per round.
     """
@@ -126,17 +176,26 @@ def interleave(columns: Mapping[Any, Callable[[int], float]], rounds: int, budge
     for name, call in columns.items():
         call(1)  # warms up
         seconds = call(1)
-        repeats[name] = min(200, max(1, round(TURN_SECONDS / seconds)))
+        repeats[name] = min(200, max(1, round(turn_seconds / seconds)))
         turns[name] = min(rounds, TURNS_WHEN_SLOW) if seconds > SLOW_CALL_SECONDS else rounds
-    times: Dict[Any, Times] = {name: [] for name in columns}
     names = list(columns)
-    for i in range(rounds):
-        if i >= MIN_ROUNDS and time.perf_counter() - start > budget:
+    measured: List[Tuple[float, Dict[Any, float]]] = []  # the load during each round, and its times
+    if watch:
+        watch.load()
+    for i in itertools.count():
+        quiet = [times for load, times in measured if load <= MOST_LOAD]
+        if len(quiet) >= rounds or i >= min(rounds, MIN_ROUNDS) and time.perf_counter() - start > budget:
             break
+        times = {}
         for name in names[i % len(names) :] + names[: i % len(names)]:  # rotates the order from round to round
-            if i < turns[name]:
+            if sum(name in each for each in quiet) < turns[name] and (turns[name] == rounds or i < 2 * turns[name]):
                 time.sleep(PAUSE_SECONDS)
-                times[name].append(columns[name](repeats[name]))
-            else:
-                times[name].append(None)
-    return times
+                times[name] = columns[name](repeats[name])
+        measured.append((watch.load() if watch else 0.0, times))
+    measured.sort(key=lambda each: max(each[0], MOST_LOAD))  # the quiet ones first, in their order
+    kept = [each for each in measured if len(each[1]) == len(names)][:TURNS_WHEN_SLOW]  # with the slow columns
+    kept += [each for each in measured if all(each is not other for other in kept)][: rounds - len(kept)]
+    if watch:
+        watch.loads += [load for load, _ in kept]
+        watch.discarded += len(measured) - len(kept)
+    return {name: [times.get(name) for _, times in kept] for name in names}

@@ -7,19 +7,20 @@ import json as json_format
 import os
 import time
 from pathlib import Path
-from typing import Sequence, Union
+from typing import Dict, List, Sequence, Union
 
 from ..drawing import pictures
 from ..errors import InputError, OutputError
-from ..system.environment import machine, versions
+from ..system.environment import cpu_info, machine, versions
 from ..system.settings import check_path, new_folder
 from ..system.store import check_writable, store
-from ..system.threads import cores
+from ..system.threads import THREADS, given, policy
 from .parts import PARTS, Setup, say
 from .report import HEADERS, draw, markdown, method, sections
 from .results import Result, check, content
-from .rounds import Description, Worker
+from .rounds import MOST_LOAD, Description, Worker
 
+VECTORS = {'avx2': 'AVX2', 'avx512f': 'AVX-512', 'asimd': 'NEON'}
 File = Union[None, str, Path]
 
 
@@ -76,37 +77,56 @@ def main(
 
 
 def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File = None) -> Result:
-    """Measure the parts."""
-    start, threads, load = time.perf_counter(), cores(), os.getloadavg()[0]
+    """Measure the parts, with one thread each and with a thread per core each; OMP_NUM_THREADS chooses another number.
+
+    Each framework has the same number of threads, and the spin count of the thread policy.
+    """
+    start, load = time.perf_counter(), os.getloadavg()[0]
+    chosen = policy().get(THREADS, '1')
+    counts = [int(chosen)] if THREADS in given() else sorted({1, int(chosen)})
     if load > 0.5:
         say(
-            f'other programs are running (load average {load:.1f}) and will distort the times; '
+            f'other programs are running (load average {load:.1f}): rounds will be measured again, or be inaccurate; '
             'run this on a quiet machine'
         )
-    result = Result(time.strftime('%Y-%m-%d'), command(parts, quick), machine(), versions(), load, method(threads))
+    result = Result(time.strftime('%Y-%m-%d'), command(parts, quick), machine(), versions(), load, method(), counts)
+    result.machine.update(instruction_sets=instruction_sets(), GLUON_BN_ISA=os.environ.get('GLUON_BN_ISA') or 'native')
     with contextlib.ExitStack() as stack:
-        workers = {'copy': stack.enter_context(Worker('copy_worker'))}
-        for module in ('mxnet_worker', 'torch_worker'):
-            worker = stack.enter_context(Worker(module))
-            try:
-                about: Description = worker.call('describe')
-            except ImportError as error:  # PyTorch is optional
-                if module == 'mxnet_worker':
-                    raise
-                about = Description([], {}, {'torch': f'{error}; pip install -r requirements/torch.txt'})
-            workers.update(dict.fromkeys(about.columns, worker))
-            result.missing.update(about.missing)
-            result.versions.update(about.versions)
+        workers: Dict[int, Dict[str, Worker]] = {}
+        copy = stack.enter_context(Worker('copy_worker'))
+        for threads in counts:
+            workers[threads] = {'copy': copy}
+            environment = policy(recorded={THREADS: str(threads)})
+            for module in ('mxnet_worker', 'torch_worker'):
+                worker = stack.enter_context(Worker(module, environment))
+                try:
+                    about: Description = worker.call('describe')
+                except ImportError as error:  # PyTorch is optional
+                    if module == 'mxnet_worker':
+                        raise
+                    about = Description([], {}, {'torch': f'{error}; pip install -r requirements/torch.txt'})
+                workers[threads].update(dict.fromkeys(about.columns, worker))
+                result.missing.update(about.missing)
+                result.versions.update(about.versions)
         for name, reason in result.missing.items():
             say(f'no column {HEADERS[name]}: {reason}')
-        result.columns = [name for name in HEADERS if name in workers]
-        setup = Setup(workers, result.columns, threads, quick, root)
+        result.columns = [name for name in HEADERS if name in workers[counts[0]]]
+        setup = Setup(workers, result.columns, quick, root)
         for part, measure_part in PARTS.items():
             if part in parts:
-                setattr(result, part, measure_part(setup))
+                vars(result).update(measure_part(setup))
+    loads = setup.watch.loads
+    result.rounds, result.discarded = len(loads), setup.watch.discarded
+    result.loaded = sum(load > MOST_LOAD for load in loads)
     result.goals = check(result)
     result.seconds = time.perf_counter() - start
     return result
+
+
+def instruction_sets() -> List[str]:
+    """Return which of the vector instruction sets this processor has, where Linux lists them."""
+    flags = {word for line in cpu_info('flags', 'Features') for word in line.split()}
+    return [name for flag, name in VECTORS.items() if flag in flags]
 
 
 def command(parts: Sequence[str], quick: bool) -> str:
