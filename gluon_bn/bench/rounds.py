@@ -158,11 +158,7 @@ class Watch:
 
 
 def interleave(
-    columns: Mapping[Any, Callable[[int], float]],
-    rounds: int,
-    budget: float,
-    watch: Optional[Watch] = None,
-    turn_seconds: float = TURN_SECONDS,
+    columns: Mapping[Any, Callable[[int], float]], rounds: int, budget: float, watch: Optional[Watch] = None
 ) -> Dict[Any, Times]:
     """Measure {name: call} in turns; call(repeat) makes that many runs and returns the seconds per run.
 
@@ -176,7 +172,7 @@ def interleave(
     for name, call in columns.items():
         call(1)  # warms up
         seconds = call(1)
-        repeats[name] = min(200, max(1, round(turn_seconds / seconds)))
+        repeats[name] = min(200, max(1, round(TURN_SECONDS / seconds)))
         turns[name] = min(rounds, TURNS_WHEN_SLOW) if seconds > SLOW_CALL_SECONDS else rounds
     names = list(columns)
     measured: List[Tuple[float, Dict[Any, float]]] = []  # the load during each round, and its times

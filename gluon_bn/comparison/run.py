@@ -96,7 +96,9 @@ def train_one(task: Task, norm: str, send: Send) -> Finished:
 
 
 def _compiled(net: Block) -> Block:
-    """Hybridize a net: the same numbers bit for bit, with less Python for each minibatch."""
+    """Hybridize a net that can be: the same numbers bit for bit, with less Python for each minibatch."""
+    if not isinstance(net, HybridBlock):
+        return net
     for block in blocks_of(net):
         if isinstance(block, MaxPool2D):
             block.compiles = True
