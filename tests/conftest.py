@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from gluon_bn.data import minibatches
+from gluon_bn.norm import fused
 from gluon_bn.training import seed_everything
 
 TOP = Path(__file__).resolve().parents[1]
@@ -67,6 +68,21 @@ def found_once():
 def training_seeds(request):
     """The seeds from which a claim about training is asserted."""
     return request.param
+
+
+@pytest.fixture
+def undecided(monkeypatch, tmp_path):
+    """This process before fused_batch_norm has chosen its path: a function that sets environment variables."""
+
+    def setenv(**environment):
+        for name, value in {"GLUON_BN_CACHE": str(tmp_path), "GLUON_BN_FUSED": None, **environment}.items():
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    monkeypatch.delattr(mx.nd, "gluon_bn", raising=False)
+    fused.choose.cache_clear()
+    yield setenv
+    monkeypatch.undo()
+    fused.choose.cache_clear()
 
 
 @pytest.fixture(params=["nd", "np"])

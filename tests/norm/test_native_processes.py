@@ -283,21 +283,6 @@ def check():
 
 
 @pytest.fixture
-def undecided(monkeypatch, tmp_path):
-    """This process, with no path chosen and no library loaded: a function that sets environment variables."""
-
-    def setenv(**environment):
-        for name, value in {"GLUON_BN_CACHE": str(tmp_path), "GLUON_BN_FUSED": None, **environment}.items():
-            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-
-    monkeypatch.delattr(nd, "gluon_bn", raising=False)
-    fused.choose.cache_clear()
-    yield setenv
-    monkeypatch.undo()
-    fused.choose.cache_clear()
-
-
-@pytest.fixture
 def falls_back(undecided, capsys):
     def falls_back(says, **environment):
         undecided(**environment)
