@@ -7,7 +7,7 @@ from typing import Callable, Dict, Optional, Union
 from .system import before_mxnet  # noqa: F401  must come first: see that module
 
 # isort: split
-from mxnet.gluon import Block, nn
+from mxnet.gluon import Block, HybridBlock, nn
 
 from .errors import InputError
 from .norm import BatchNorm, MaxPool2D, batch_norm, choose, fused_batch_norm, sync_batch_norm
@@ -74,4 +74,15 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
         add(nn.Dense(120), 120, 2)
         add(nn.Dense(84), 84, 2)
         net.add(nn.Dense(num_classes))
+    return net
+
+
+def compiled(net: Block) -> Block:
+    """Hybridize a net of `lenet` that can be: the same numbers bit for bit, with less Python for each minibatch.
+
+    On the native path, an export of the net then needs the compiled operator.
+    """
+    if isinstance(net, HybridBlock):
+        net.apply(lambda block: setattr(block, 'compiles', True) if isinstance(block, MaxPool2D) else None)
+        net.hybridize(static_alloc=True, static_shape=True)
     return net

@@ -6,9 +6,9 @@ import pytest
 from mxnet import nd
 from mxnet.gluon import nn
 
-from gluon_bn import BatchNorm, batch_norm, fused_batch_norm, lenet
+from gluon_bn import BatchNorm, batch_norm, fused_batch_norm, lenet, train
 from gluon_bn.errors import InputError
-from gluon_bn.model import NORMS
+from gluon_bn.model import NORMS, compiled
 from gluon_bn.training import seed_everything
 
 X = nd.ones((2, 1, 28, 28))
@@ -130,3 +130,15 @@ def test_the_biases_draw_nothing_so_the_weights_do_not_depend_on_them():
         assert not use_bias or not any(layer.bias.data().asnumpy().any() for layer in net)
     for with_bias, without in zip(*weights):
         numpy.testing.assert_array_equal(with_bias, without)
+
+
+@pytest.mark.parametrize("norm", ["none", "fused", "gluon", "scratch"])
+def test_a_compiled_net_trains_to_the_same_loss_bit_for_bit(norm):
+    losses = []
+    X = nd.random.uniform(shape=(40, 1, 28, 28))
+    minibatches = [(X[:32], nd.arange(32) % 10), (X[32:], nd.arange(8))]
+    for net in (lenet(norm), compiled(lenet(norm))):
+        seed_everything(0)
+        history = train(net, minibatches, minibatches, 2, 1.0, plot=False, progress=False)
+        losses.append([epoch.loss for epoch in history])
+    assert losses[0] == losses[1]

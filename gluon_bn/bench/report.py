@@ -44,7 +44,8 @@ METHOD = (
     'The memory floor is the time to copy an array of the same size with one thread or all, whichever is faster. A '
     'copy makes two passes over memory. Forward needs at least two, forward + backward five. Small arrays fit in the '
     'cache, so launch overhead dominates.',
-    "An epoch trains a new LeNet; its time excludes the test after it. PyTorch's net has the same architecture, "
+    "An epoch trains a new LeNet as `compare` does, hybridized if it can be; its time excludes the test after it. "
+    "PyTorch's net has the same architecture, "
     "batches in memory, shuffling, rate and metrics. d2l's is trained by `train_ch6` from the verified files, without "
     'drawing.',
 )

@@ -11,16 +11,16 @@ from typing import Any, Callable, ContextManager, Dict
 
 import numpy
 from mxnet import MXNetError
-from mxnet.gluon import Block, HybridBlock
+from mxnet.gluon import Block
 
 from ..data import DataWarning, load_data_fashion_mnist
 from ..errors import GluonBnError, InputError, OutputError, explained
-from ..model import NORMS, lenet
-from ..norm import MaxPool2D, choose
+from ..model import NORMS, compiled, lenet
+from ..norm import choose
 from ..system.processes import serve_task
 from ..system.store import store
 from ..system.unexpected import describe_and_keep
-from ..training import Diverged, blocks_of, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
+from ..training import Diverged, estimate_statistics, evaluate_accuracy, params_file, seed_everything, train
 from ..workers import Alone, current, joined
 from ..workers.parameter_server import ParameterServer, Role, serve
 from .cluster import check_alike
@@ -76,7 +76,7 @@ def train_one(task: Task, norm: str, send: Send) -> Finished:
     train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=what.num_train)
     if group.size > 1:
         check_alike(group, task, train_iter)
-    net = _compiled(lenet(norm, what.pool))
+    net = compiled(lenet(norm, what.pool))
     _, results = checkpoint.peek()  # present if only the file of the net is missing
     how: Dict[str, Any] = {'progress': functools.partial(_ProgressSender, send), 'on_epoch': send, 'plot': False}
     history = train(net, train_iter, test_iter, what.num_epochs, what.lr, checkpoint=checkpoint, **how)
@@ -93,19 +93,6 @@ def train_one(task: Task, norm: str, send: Send) -> Finished:
         store(parameter_bytes(net), task.net_file)
     checkpoint.save(net, history, results)  # comes last, because a run with results counts as finished
     return Finished(**results)
-
-
-def _compiled(net: Block) -> Block:
-    """Hybridize a net that can be: the same numbers bit for bit, with less Python for each minibatch."""
-    if not isinstance(net, HybridBlock):
-        return net
-    for block in blocks_of(net):
-        if isinstance(block, MaxPool2D):
-            block.compiles = True
-    # Gluon warns of a Sequential that holds hybrid blocks only; those that do not compile run eagerly
-    for block in [net] if isinstance(net, HybridBlock) else net._children.values():
-        block.hybridize(static_alloc=True, static_shape=True)
-    return net
 
 
 def parameter_bytes(net: Block) -> bytes:
@@ -137,7 +124,7 @@ def compare_with_scratch(task: Task, send: Send) -> SideBySide:
         seed_everything(task.seed)
         train_iter, test_iter = load_data_fashion_mnist(what.batch_size, task.root, num_train=num_train, num_test=1)
         (epoch,) = train(
-            _compiled(lenet(norm, what.pool)), train_iter, test_iter, 1, what.lr, plot=False, progress=False
+            compiled(lenet(norm, what.pool)), train_iter, test_iter, 1, what.lr, plot=False, progress=False
         )
         losses[norm], seconds[norm] = epoch.loss, epoch.seconds / len(train_iter)
     return SideBySide(len(train_iter), losses, seconds)

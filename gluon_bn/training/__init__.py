@@ -1,7 +1,7 @@
 """Training: the loop, divergence, statistics for prediction, checkpoints, and saved nets."""
 
 from ..system import before_mxnet  # noqa: F401  must come first: see that module
-from .blocks import blocks_of, statistics_of
+from .blocks import statistics_of
 from .checkpoint import Checkpoint
 from .divergence import Diverged
 from .estimation import estimate_statistics
@@ -14,7 +14,6 @@ __all__ = [
     "Checkpoint",
     "Diverged",
     "Epoch",
-    "blocks_of",
     "check_schedule",
     "estimate_statistics",
     "evaluate_accuracy",
