@@ -198,7 +198,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         if reason:
             print('gluon_bn:', reason, file=sys.stderr)
         return 1 if reason else 0
-    workers = parts[0].role.workers if parts else workers or 1
+    workers = parts[0].role.workers if parts else 1 if workers is None else workers
     content, out = compare(
         configuration,
         arguments.out,

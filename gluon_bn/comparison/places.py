@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from ..errors import InputError, explained
+from ..system.arguments import check_count
 from ..workers.parameter_server import LOOPBACK, Role
 
 VARIABLES = 'docs/several_machines.md lists what each process needs'
@@ -46,7 +47,11 @@ def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
         way.connect((_address(hosts[0], file), 9))
         here = way.getsockname()[0]
-    return _parts(workers or 1 + len(hosts), here, [(host, _address(host, file)) for host in hosts])
+    return _parts(
+        1 + len(hosts) if workers is None else check_count('workers', workers),
+        here,
+        [(host, _address(host, file)) for host in hosts],
+    )
 
 
 def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
