@@ -31,7 +31,8 @@ def lenet(bn_lenet: Callable[[], Block], accuracies: Any, seeds: Sequence[int], 
     trained = check_experiment('accuracies', {'bn': accuracies or None}, {'bn': case}, seeds, 'train_acc')
     low = [value for value in accuracies or () if not value > learned]
     found = [Finding('TooLow', f'a train accuracy is {min(low):.3f}, expected more than {learned:g}')] if low else []
-    return Result('LeNet', [*net.rows, *trained.rows, Row('LeNet has learned', tuple(found))], net.printed)
+    learned_row = Row('LeNet has learned', tuple(found), '' if accuracies else 'no numbers to judge')
+    return Result('LeNet', [*net.rows, *trained.rows, learned_row], net.printed)
 
 
 def bias(bias_effect: Callable[..., Any], seeds: Sequence[int]) -> Result:
