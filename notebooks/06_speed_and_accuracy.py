@@ -249,8 +249,8 @@ assert max(errors['fused_batch_norm'][2], errors['fused_batch_norm, portable'][2
 figures.errors_by_mean(errors, means)
 
 # %% [markdown]
-# What does `batch_norm` lose? Its *mean* is rounded to float32, whose numbers near 10,000 are 0.001 apart, and every $X
-# - \mu$ inherits its error. The portable path subtracts such a mean first, too (see `D` in `by_products`), but then
+# What does `batch_norm` lose? Its *mean* is rounded to float32, whose numbers near 10,000 are 0.001 apart, and every
+# $X - \mu$ inherits its error. The portable path subtracts such a mean first, too (see `D` in `by_products`), but then
 # takes the mean of the small differences and subtracts that as well. **Check**: the rounding of the exact mean, by
 # itself, is about as large as the error of $Y$ in the table.
 

@@ -79,6 +79,13 @@ def test_prose_comes_before_every_code_cell(notebook):
     assert kinds[0] == "markdown" and ("code", "code") not in list(zip(kinds, kinds[1:]))
 
 
+def test_no_line_inside_a_formula_looks_like_a_list(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for formula in re.findall(r"\$[^$]+\$", cell.source):
+                assert not re.search(r"\n\s*[-+*] ", formula), formula
+
+
 def test_it_asks_to_predict_checks_and_ends_with_what_was_not_shown(notebook):
     prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     assert any("predict" in text.lower() for text in prose)
