@@ -5,10 +5,14 @@ They are written from the descriptions of the mistakes, independently of the che
 
 import mxnet as mx
 import numpy
+import pytest
 from mxnet import autograd, gluon, nd, npx
 from mxnet.gluon import nn
 
 from gluon_bn.norm.definition import sqrt
+
+# for tests of every mistake: on the front of the chapter in the fast tests, on the other in the slow ones
+A_FRONT_AT_A_TIME = pytest.mark.parametrize("front", ["nd", pytest.param("np", marks=pytest.mark.slow)], indirect=True)
 
 
 def batch_norm(*mistakes):

@@ -23,6 +23,7 @@ def combined(mistakes, exclusive):
     return [pytest.param(pair, marks=[pytest.mark.long] * (i % 3 > 0)) for i, pair in enumerate(pairs)]
 
 
+@students.A_FRONT_AT_A_TIME
 @pytest.mark.parametrize("mistake", students.FUNCTION)
 def test_every_mistake_is_named_and_no_other(front, mistake):
     result = check.batch_norm(students.batch_norm(mistake))

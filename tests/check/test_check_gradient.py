@@ -10,6 +10,7 @@ from mxnet import autograd
 from gluon_bn import check
 
 
+@students.A_FRONT_AT_A_TIME
 @pytest.mark.parametrize("mistake", students.GRADIENT)
 def test_every_mistake_is_named_and_no_other(front, mistake):
     assert check.gradient(students.backward(mistake)).mistakes == [mistake]

@@ -25,6 +25,7 @@ def expected(*mistakes):
     return {"WritesWhileRecording" if name == "MutatesInput" else name for name in told}
 
 
+@students.A_FRONT_AT_A_TIME
 @pytest.mark.parametrize("mistake", students.LAYER + students.FUNCTION)
 def test_every_mistake_is_named_and_no_other(front, mistake):
     result = check.layer(students.layer(mistake))
