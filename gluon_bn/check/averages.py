@@ -8,7 +8,7 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, 
 import numpy
 
 from . import variants
-from .formulas import SLIPS, momentum, variable
+from .formulas import SLIPS, Memory, momentum, variable
 from .grammar import GRAMMAR, gives
 from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
@@ -65,7 +65,8 @@ def judge(
     """The mistakes that lead to these `differences`; variant: how the batch itself was normalized, None if unknown."""
     text = next(iter(texts.values()))
     turned = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in observed]
-    if explain(trials, turned, variant, known) == []:
+    own = Variant() if variant is None else variant
+    if _follow(trials, turned, own) or _of_usual(trials, turned, own, known) == []:
         return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
     causes = explain(trials, observed, variant, known)
     if causes is None or (variant is None and not causes):
@@ -160,16 +161,18 @@ def _of_slips(
         own_mean, own_var = batch_statistics(variant, trial)
         right_mean, right_var = batch_statistics(RIGHT['batch'], trial)
         named.append(
-            {
-                **trial._asdict(),
-                **dimensions(trial.X),
-                'mean': right_mean,
-                'var': right_var,
-                'own mean': own_mean,
-                'own var': own_var,
-                'std': (right_var + trial.eps) ** 0.5,
-                'new_mean': moved.moving_mean,
-            }
+            Memory(
+                {
+                    **trial._asdict(),
+                    **dimensions(trial.X),
+                    'mean': right_mean,
+                    'var': right_var,
+                    'own mean': own_mean,
+                    'own var': own_var,
+                    'std': (right_var + trial.eps) ** 0.5,
+                    'new_mean': moved.moving_mean,
+                }
+            )
         )
     causes: List[Cause] = []
     for quantity in QUANTITIES:

@@ -13,7 +13,7 @@ import numpy
 
 from .chain import Chain, View, around, centred, line_of, plain
 from .formulas import SIGNS, Formula, axis_slips, constant, edits, named, renamed, sqrt, total, variable
-from .grammar import MAXIMUM, MEDIAN, c, h, right_values, w
+from .grammar import COUNTS, MAXIMUM, MEDIAN, right_values
 from .result import Array, Place, same
 from .trials import Trial
 from .variants import RIGHT, Variant, batch_statistics, dimensions, forward, other_axes, spread
@@ -115,14 +115,7 @@ def dX_slips() -> List[Slip]:
             made.setdefault(whole.text, Slip((way.name,), part, whole))
     scale, of_mean, of_variance, common = map(named, (OF_SCALE, OF_MEAN, OF_VARIANCE, COMMON_VARIANCE))
     wholes = scale * (dY - of_mean - of_variance), (m * named(H) - named(total(H)) - common) / (m * STD)
-    counts = (
-        constant(1),
-        n,
-        size,
-        m - 1,
-        m + 1,
-        *(one for way in (size / c, n * h * w) for one in edits(way, ()).values()),
-    )
+    counts = constant(1), n, size, m - 1, m + 1, *COUNTS
     counted = _chapter(OF_SCALE, *(functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE)))
     for whole, count in itertools.product((counted, wholes[1], DIRECT + BY_MEAN + BY_VARIANCE), counts):
         one = renamed(whole, {'m': count})

@@ -66,8 +66,11 @@ class Chain:
         chosen = [worked, moved, tried[3], *([worked._replace(eps=4.0, momentum=0.25)] if free else [])]
         self.full = [self._view(observe, trial) for trial in chosen]
         # tried[2] is so small that eps counts, and would be lost beside beta
-        self.plain = [self._view(observe, plain(trial)) for trial in (*chosen, tried[2])]
+        others = tried[2], _of_size(worked, 2), _of_size(worked, 1000)
+        self.plain = [self._view(observe, plain(trial)) for trial in (*chosen, *others)]
         self.views = self.full + self.plain
+        weights = (0.0, 0.5, 1.0) if free and mode == 'training' else ()
+        self.blends = [self._view(observe, worked._replace(momentum=weight)) for weight in weights]
 
     def _view(self, observe: Callable[[Trial, str], Observed], trial: Trial) -> View:
         seen = observe(trial, self.mode)
@@ -153,7 +156,7 @@ class Chain:
 
     def _of_average(self, i: int) -> List[Place]:
         quantity, old = (('moving mean', 'moving_mean'), ('moving variance', 'moving_var'))[i]
-        samples = [(view.right, view.averages[i]) for view in self.views]
+        samples = [(view.right, view.averages[i]) for view in (*self.views, *self.blends)]
         right = GRAMMAR[quantity].right if self.mode == 'training' else variable(old)
         if all(_near(value, right.compute(values)) for values, value in samples):
             return []
@@ -189,6 +192,13 @@ class Chain:
 
     def _place(self, quantity: str, samples: Sequence[Sample], known: str, right: Optional[Formula] = None) -> Place:
         return Place(quantity, self.mode, numbers(quantity, right or GRAMMAR[quantity].right, samples), known)
+
+
+def _of_size(trial: Trial, m: int) -> Trial:
+    """The trial with m random values in each channel."""
+    shape = (m, *trial.X.shape[1:]) if trial.X.ndim == 2 else (m // 2, trial.X.shape[1], 1, 2)
+    X, dY = numpy.random.RandomState(m).randn(2, *shape)
+    return trial._replace(X=3 * X + 1, dY=dY)
 
 
 def plain(trial: Trial) -> Trial:

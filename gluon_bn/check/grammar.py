@@ -25,6 +25,8 @@ CENTRED, STD = X - mean, Formula('sqrt(var + eps)', lambda values: values['std']
 SQUARES = total((X - mean) ** 2)
 ARGUMENTS = X, gamma, beta, eps, moving_mean, moving_var, momentum, m, n, size
 NAMES = (mean, var, *ARGUMENTS)
+# m = size / c = n * h * w taken for something else
+COUNTS = tuple(one for way in (size / c, n * h * w) for one in edits(way, ()).values())
 CONSTANTS = tuple(map(constant, (0, 1, 2, 0.1, 0.5, 0.9, 0.99, 1e-3, 1e-5, 1e-6, 1e-8)))
 FUNCTIONS: Dict[str, Callable[[Any], Any]] = {
     'exp': numpy.exp,
@@ -87,9 +89,10 @@ MAXIMUM, MINIMUM, MEDIAN = (
     for name, function in (('max', numpy.max), ('min', numpy.min), ('median', numpy.median))
 )
 BATCH_MEAN = Quantity(
-    (total(X) / m, total(X) / (size / c), total(X) / (n * h * w)),
+    (total(X) / m,),
     ARGUMENTS,
     (
+        *(total(X) / count for count in COUNTS),
         MAXIMUM(X),
         MINIMUM(X),
         MEDIAN(X),
@@ -99,9 +102,10 @@ BATCH_MEAN = Quantity(
     ),
 )
 BATCH_VARIANCE = Quantity(
-    (SQUARES / m, SQUARES / (size / c), SQUARES / (n * h * w), total(X**2) / m - mean**2),
+    (SQUARES / m, total(X**2) / m - mean**2),
     (mean, *ARGUMENTS),
     (
+        *(SQUARES / count for count in COUNTS),
         MAXIMUM(X) - MINIMUM(X),
         MAXIMUM(X),
         MAXIMUM(absolute(CENTRED)),
@@ -119,7 +123,8 @@ BATCH_VARIANCE = Quantity(
 
 def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[Formula]) -> Quantity:
     """A moving average: the same rule in three ways, and other values that may be blended."""
-    values = (*edits(batch, NAMES).values(), *statistic.candidates(), *extra)
+    changed = edits(statistic.right, (*statistic.names, *([new_mean] if batch is var else [])))
+    values = (*edits(batch, NAMES).values(), *changed.values(), *statistic.others, *extra)
     rules = [momentum * old + (1 - momentum) * value for value in values]
     ways = (
         momentum * old + (1 - momentum) * batch,
