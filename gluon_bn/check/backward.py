@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 import numpy
 
 from .chain import Chain, View, around, centred, line_of, plain
-from .formulas import SIGNS, Formula, axis_slips, constant, edits, named, renamed, sqrt, total, variable
+from .formulas import SIGNS, Formula, Memory, axis_slips, constant, edits, named, renamed, sqrt, total, variable
 from .grammar import COUNTS, MAXIMUM, MEDIAN, right_values
 from .result import Array, Place, same
 from .trials import Trial
@@ -169,7 +169,7 @@ class RightGradients:
 
     def __init__(self, trial: Trial, variant: Variant = RIGHT['batch']) -> None:
         mean, var = batch_statistics(variant, trial)
-        self.values: Dict[str, Any] = {**trial._asdict(), **dimensions(trial.X), 'mean': mean, 'var': var}
+        self.values = Memory({**trial._asdict(), **dimensions(trial.X), 'mean': mean, 'var': var})
         axes, m, std = self['axes'], self['m'], spread(variant).compute(self.values)
         X_hat = (trial.X - mean) / std
         dgamma, dbeta = ((trial.dY * factor).sum(axes, keepdims=True) for factor in (X_hat, 1))
@@ -212,7 +212,9 @@ class BackwardChain(Chain):
                 dY[index] = 1
                 X_hat[index] = backward(trial._replace(dY=dY))['dgamma'].ravel()
             Y = trial.gamma * X_hat + trial.beta
-            right = {**right_values(trial, 'training'), **{f'own {name}': one for name, one in backward(trial).items()}}
+            right = Memory(
+                {**right_values(trial, 'training'), **{f'own {name}': one for name, one in backward(trial).items()}}
+            )
             self.views.append(View(trial, right, Y, (trial.moving_mean, trial.moving_var)))
 
     def consistent(self, view: View) -> bool:

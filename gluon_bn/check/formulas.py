@@ -76,7 +76,14 @@ class Formula:
 
 
 class Memory(Dict[str, Any]):
-    """Values by name, and those of the formulas computed from them, by their text."""
+    """Values by name, and those of the formulas computed from them, by their text.
+
+    Numbers are NumPy's, which may be divided by 0.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        numbers = {name: numpy.float64(one) for name, one in values.items() if isinstance(one, (int, float))}
+        super().__init__({**values, **numbers})
 
 
 Operand = Union[Formula, float]
