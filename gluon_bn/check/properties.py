@@ -50,7 +50,7 @@ class Properties(TrialRunner):
             place for place in self._places[rank, mode] if place.quantity.startswith('moving') == bool(quantities)
         ]
         first = self._places[rank, mode][:1] if quantities and not places else places[:1]
-        return [findings[0]._replace(place=place) for place in first[:1]] + findings[len(first) :]
+        return [_named(findings[0]._replace(place=place)) for place in first[:1]] + findings[len(first) :]
 
     def variant(self, rank: int) -> Variant:
         """How the code normalizes in training, as far as it is understood. Raises: NotJudgeable if it is not."""
@@ -247,6 +247,14 @@ class Properties(TrialRunner):
             text = 'after a training batch the moving averages still belong to the autograd graph'
             return [Finding('StatsKeptInGraph', text)]
         return []
+
+
+def _named(finding: Finding) -> Finding:
+    """A finding without a name of its own gets that of the mean or the variance, if one of them is the first wrong."""
+    name = {'mean': 'WrongMean', 'variance': 'WrongVariance'}.get(finding.place.quantity if finding.place else '')
+    if name is None or finding.name not in ('WrongOutput', 'WrongStatistics'):
+        return finding
+    return finding._replace(name=name, text=finding.text.split(', which ')[0])
 
 
 def _exchanged(where: str) -> Finding:
