@@ -84,7 +84,7 @@ class Setup:
         call_each(workers, list(workers), 'prepare', shape, threads)
         calls = {(name, mode): timed_call(name, mode) for name in columns for mode in modes}
         calls['copy', 'copy'] = timed_call('copy', 'copy')
-        rounds, budget = (min(rounds, 7), 3) if self.quick else (rounds, LAYER_BUDGET)
+        rounds, budget = (min(rounds, 5), 3) if self.quick else (rounds, LAYER_BUDGET)
         times = interleave(calls, rounds, budget, self.watch)
         found = {}
         for mode in modes:
@@ -112,7 +112,7 @@ def measure_sizes(setup: Setup) -> Dict[str, Any]:
     """Measure forward + backward for each size."""
     entries = []
     for threads in setup.workers:
-        for batch in BATCHES[2:3] if setup.quick else BATCHES:
+        for batch in BATCHES[1:2] if setup.quick else BATCHES:
             shape = (batch, *PLANE)
             megabytes = math.prod(shape) * 4 / 1e6
             say(with_threads(f'size {megabytes:.1f} MB', threads))
@@ -155,7 +155,7 @@ def _measure_epochs(setup: Setup, threads: int, with_book: bool) -> Dict[str, Ep
         workers.update((name, setup.workers[threads][name]) for name in setup.columns)
         if with_book:
             workers.update({'d2l gluon': book, 'd2l scratch': book})
-        rounds, share = (3, 0.06) if setup.quick else (5, 1)
+        rounds, share = (2, 0.06) if setup.quick else (5, 1)
         slow = [name for name in workers if name in SHARES or setup.quick and name == 'portable']
         shares = {name: max(MIN_EXAMPLES / NUM_TRAIN, share * SHARES.get(name, 1)) for name in workers}
         call_each(workers, list(workers), 'load_data', setup.root, BATCH_SIZE, threads)
