@@ -24,6 +24,7 @@ dY, X_hat, dgamma, dbeta = map(variable, 'dY X_hat dgamma dbeta'.split())
 ROOT, CENTRED = sqrt(var + eps), named(X - mean)
 STD, INVERSE = named(ROOT), named(1 / ROOT)
 NAMES = dY, X_hat, X, mean, var, dgamma, dbeta, gamma, eps, m, n, size, CENTRED, STD, INVERSE
+FACTORS = gamma, m, n, eps, STD, X_hat  # the names that are inserted, not only confused
 NONE = Formula('0', lambda values: 0)
 OTHER = {'dgamma': 'dbeta', 'dbeta': 'dgamma'}
 SCALE, MEAN, VARIANCE = 'WrongGradientScale', 'WrongGradientThroughMean', 'WrongGradientThroughVariance'
@@ -55,7 +56,7 @@ class Way(NamedTuple):
             for sign in '+-*/'.replace(self.sign, ''):
                 yield self.part, functools.partial(_joined, sign, self.part)
             yield NONE, lambda rest: rest
-        for other in edits(self.part, () if structure else NAMES, structure, () if structure else PARTS).values():
+        for other in edits(self.part, FACTORS, structure, (*NAMES, *PARTS)).values():
             yield other, other if self.name == SCALE else functools.partial(_joined, self.sign, other)
 
 

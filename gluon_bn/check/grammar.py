@@ -57,8 +57,10 @@ class Quantity:
         """What the quantity may equal instead; in prediction nothing is known of averages beside mean and variance."""
         names = [name for name in self.names if not prediction or not name.text.startswith('moving')]
         constants = () if structure else self.constants
-        changed = [list(edits(way, names, structure, constants).values()) for way in self.ways]
-        functions = [one for way in self.ways for one in everywhere(way, _of_functions)]
+        # names are inserted into the first way alone, which is how most write it
+        changed = [list(edits(way, names, structure, constants).values()) for way in self.ways[:1]]
+        changed += [list(edits(way, (), structure, constants).values()) for way in self.ways[1:]]
+        functions = everywhere(self.right, _of_functions)
         others = [] if structure else [*self.others, *functions]
         # the first way of writing and the simplest first
         ranked = sorted([*others, *changed[0]], key=lambda one: len(one.text))
@@ -123,7 +125,8 @@ BATCH_VARIANCE = Quantity(
 
 def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[Formula]) -> Quantity:
     """A moving average: the same rule in three ways, and other values that may be blended."""
-    changed = edits(statistic.right, (*statistic.names, *([new_mean] if batch is var else [])))
+    instead = (*statistic.names, *([new_mean] if batch is var else []))
+    changed = edits(statistic.right, (), instead=instead)  # names are inserted around the statistic, not in it
     values = (*edits(batch, NAMES).values(), *changed.values(), *statistic.others, *extra)
     rules = [momentum * old + (1 - momentum) * value for value in values]
     ways = (
