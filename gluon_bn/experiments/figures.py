@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..drawing import COLORS, LABELS, STYLES, grid, panels, plot_median_and_range
 from ..drawing import bars as bars  # for the notebooks
-from ..drawing import table as table  # for the notebooks
+from ..drawing import table as table
 from . import Array
 from .alternatives import PenaltyResult, StepDecomposition
 from .chain import Training
@@ -22,9 +22,21 @@ OTHER = '#882255'  # a penalty, renormalizing, whitening, dropout: what replaces
 ByWeight = Dict[float, Sequence[float]]
 
 
-def _shade(weight: float) -> Any:
-    """The colour of chains of one weight, 0.8 to 1.2; no norm has it."""
-    return colormaps['magma'](1.75 * (weight - 0.8))
+def _plot_by_weight(ax: Axes, depths: Sequence[int], by_weight: ByWeight) -> None:
+    """Draw a line for chains of each weight, 0.8 to 1.2, in a colour that no norm has."""
+    for weight, values in by_weight.items():
+        color = colormaps['magma'](1.75 * (weight - 0.8))
+        ax.plot(depths, values, 'o-', markersize=3, color=color, label=f'{weight}')
+
+
+def _lines(x: Any, curves: Dict[str, Any], styles: Sequence[str], colors: Sequence[str], **settings: Any) -> Figure:
+    """Return a figure with a line for each labelled curve, over a logarithmic y."""
+    figure, ax = panels(1, 6)
+    for (label, values), style, color in zip(curves.items(), styles, colors):
+        ax.plot(x, values, style, color=color, label=label)
+    ax.set(yscale='log', **settings)
+    ax.legend(frameon=False)
+    return figure
 
 
 def _capped(values: Any) -> Array:
@@ -61,8 +73,7 @@ def changes_over_depth(depths: Sequence[int], changes: Dict[float, List[Tuple[fl
 def intended_over_depth(depths: Sequence[int], equal: ByWeight, random: Sequence[Sequence[float]]) -> Figure:
     """The decrease by a step chosen for 0.1, with equal weights and with random ones (seeds, depths)."""
     figure, left, right = panels(2, 10)
-    for weight, actual in equal.items():
-        left.plot(depths, actual, 'o-', markersize=3, color=_shade(weight), label=f'{weight}')
+    _plot_by_weight(left, depths, equal)
     left.set(title='equal weights', xlabel='layers', ylabel='decrease of y', ylim=(0, 0.115))
     left.legend(title='all weights', frameon=False, loc='lower left')
     for actual in random:
@@ -79,12 +90,9 @@ def intended_over_depth(depths: Sequence[int], equal: ByWeight, random: Sequence
 def second_order(depths: Sequence[int], fixed: ByWeight, chosen: ByWeight) -> Figure:
     """One term of second order, for a fixed step and for a step chosen for each depth."""
     figure, left, right = panels(2, 10)
-    for ax, terms, title in (
-        (left, fixed, 'one step for all depths: 0.01'),
-        (right, chosen, 'the step chosen for a decrease of 0.1'),
-    ):
-        for weight, sizes in terms.items():
-            ax.plot(depths, sizes, 'o-', markersize=3, color=_shade(weight), label=f'{weight}')
+    titles = 'one step for all depths: 0.01', 'the step chosen for a decrease of 0.1'
+    for ax, terms, title in zip((left, right), (fixed, chosen), titles):
+        _plot_by_weight(ax, depths, terms)
         ax.set(yscale='log', xlabel='layers', title=title, xticks=range(5, max(depths) + 1, 5))
     left.set_ylabel('a second-order term')
     left.legend(title='all weights', frameon=False)
@@ -123,13 +131,8 @@ def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List
             ax.plot(spots, values, '.', markersize=3, color=color)
     ax.plot([], [], 'o', color=NONE, label='no normalization')
     ax.plot([], [], 'o', color=OURS, label='batch_norm')
-    ax.set(
-        yscale='log',
-        xticks=range(len(sizes)),
-        xticklabels=sizes,
-        xlabel='size of the update of each lower weight',
-        ylabel='variance of h(l-1)',
-    )
+    ax.set(yscale='log', xlabel='size of the update of each lower weight', ylabel='variance of h(l-1)')
+    ax.set_xticks(range(len(sizes)), sizes)
     ax.legend(frameon=False, loc='lower left')
     return figure
 
@@ -154,33 +157,22 @@ def penalties(weights: Sequence[float], rests: List[List[PenaltyResult]], leaves
     for key, ideal, marker, label in (('mean', 0, 'o', 'mean'), ('var', 1, 's', 'variance - 1')):
         rest = numpy.array([[numpy.sqrt(((getattr(run, key) - ideal) ** 2).mean()) for run in runs] for runs in rests])
         _over_weights(left, weights, rest, marker, label)
-        left.axhline(
-            numpy.abs(getattr(leaves, key) - ideal).max(),
-            color=OURS,
-            linestyle='-' if ideal else '--',
-            label=f'batch_norm: {label}',
-        )
+        largest, dashes = numpy.abs(getattr(leaves, key) - ideal).max(), '-' if ideal else '--'
+        left.axhline(largest, color=OURS, linestyle=dashes, label=f'batch_norm: {label}')
     left.set(yscale='log', title='what is left, root mean square over the units')
     left.legend(frameon=False, fontsize=9, loc='center left')
     _over_weights(right, weights, numpy.array([[run.cost for run in runs] for runs in rests]), 'o', None)
     right.set(title='cost without the penalty', yscale='log')
     for ax in (left, right):
-        ax.set(xlabel="the penalty's weight", xticks=range(len(weights)), xticklabels=weights)
+        ax.set_xlabel("the penalty's weight")
+        ax.set_xticks(range(len(weights)), weights)
     return figure
 
 
 def _over_weights(ax: Axes, weights: Sequence[float], values: Array, marker: str, label: Optional[str]) -> None:
-    middle = numpy.median(values, axis=1)
-    ax.errorbar(
-        range(len(weights)),
-        middle,
-        (middle - values.min(1), values.max(1) - middle),
-        fmt=f'{marker}-',
-        color=OTHER,
-        capsize=3,
-        label=label,
-        markerfacecolor='white' if marker == 's' else OTHER,
-    )
+    middle, face = numpy.median(values, axis=1), 'white' if marker == 's' else OTHER
+    reach, style = (middle - values.min(1), values.max(1) - middle), {'fmt': f'{marker}-', 'markerfacecolor': face}
+    ax.errorbar(range(len(weights)), middle, reach, color=OTHER, capsize=3, label=label, **style)
 
 
 def wastes(renormalizing: List[StepDecomposition], with_bn: List[StepDecomposition]) -> Figure:
@@ -203,19 +195,10 @@ def wastes(renormalizing: List[StepDecomposition], with_bn: List[StepDecompositi
 
 def times(widths: Sequence[int], milliseconds: Dict[str, List[float]]) -> Figure:
     """Forward and backward over the width of the layer."""
-    figure, ax = panels(1, 6)
-    for (name, values), color, marker in zip(milliseconds.items(), (OTHER, OURS, GLUON), 'so^'):
-        ax.plot(widths, values, f'{marker}-', color=color, label=name)
-    ax.set(
-        xscale='log',
-        yscale='log',
-        xlabel='units in the layer',
-        ylabel='ms, forward + backward',
-        xticks=widths,
-        xticklabels=widths,
-    )
-    ax.minorticks_off()
-    ax.legend(frameon=False)
+    ticks = {'xscale': 'log', 'xticks': widths, 'xticklabels': widths, 'xlabel': 'units in the layer'}
+    styles, colors = ('s-', 'o-', '^-'), (OTHER, OURS, GLUON)
+    figure = _lines(widths, milliseconds, styles, colors, ylabel='ms, forward + backward', **ticks)
+    figure.axes[0].minorticks_off()
     return figure
 
 
@@ -230,15 +213,8 @@ def parametrizations(
         right.plot(lrs, numpy.where(last < 10, last, 10), marker, color=color, alpha=0.8)
     left.set(yscale='log', xlabel='step', title=f'loss at rate {lrs[1]}, inputs of mean {offset:g}')
     left.legend(frameon=False)
-    right.set(
-        xscale='log',
-        yscale='log',
-        ylim=(None, 18),
-        xlabel='learning rate',
-        title='last loss, one mark a seed',
-        xticks=lrs,
-        xticklabels=lrs,
-    )
+    right.set(xscale='log', yscale='log', ylim=(None, 18), xlabel='learning rate', title='last loss, one mark a seed')
+    right.set_xticks(lrs, lrs)
     right.minorticks_off()
     right.text(lrs[0], 10, 'diverged', va='center', fontsize=9)
     return figure
@@ -261,12 +237,9 @@ def cosines(with_gradient: Tuple[Array, Array], without: Tuple[Array, Array]) ->
 
 def root_slopes(variances: Array, slopes: Dict[float, Array]) -> Figure:
     """The slope of sqrt(var + eps) over var. slopes: {eps: array}."""
-    figure, ax = panels(1, 6)
-    for style, color, (eps, values) in zip(('-', '--', ':'), (NONE, OURS, OURS), slopes.items()):
-        ax.plot(variances, values, style, color=color, label=f'eps = {eps:g}')
-    ax.set(xscale='log', yscale='log', xlabel='variance of the unit', ylabel='slope of the root')
-    ax.legend(frameon=False)
-    return figure
+    named = {f'eps = {eps:g}': values for eps, values in slopes.items()}
+    settings = {'xscale': 'log', 'xlabel': 'variance of the unit', 'ylabel': 'slope of the root'}
+    return _lines(variances, named, ('-', '--', ':'), (NONE, OURS, OURS), **settings)
 
 
 def feature_maps(columns: Dict[str, Array], num_examples: int = 3) -> Figure:
@@ -284,16 +257,7 @@ def feature_maps(columns: Dict[str, Array], num_examples: int = 3) -> Figure:
 def errors_by_mean(errors: Dict[str, List[float]], means: Sequence[int]) -> Figure:
     """Relative error of Y over the mean of the input; errors: {name as in drawing.LABELS: [error, ...]}."""
     norms = {label: norm for norm, label in LABELS.items()}
-    figure, ax = panels(1, 6)
-    for name, values in errors.items():
-        norm = norms[name]
-        ax.plot(range(len(means)), values, STYLES.get(norm, '-'), marker='o', color=COLORS[norm], label=name)
-    ax.set(
-        yscale='log',
-        xlabel='mean of the input, in standard deviations',
-        ylabel='relative error of Y',
-        xticks=range(len(means)),
-        xticklabels=[f'{mean:,}' for mean in means],
-    )
-    ax.legend(frameon=False)
-    return figure
+    styles, colors = zip(*((f'o{STYLES.get(norms[name], "-")}', COLORS[norms[name]]) for name in errors))
+    ticks = {'xticks': range(len(means)), 'xticklabels': [f'{mean:,}' for mean in means]}
+    settings = {'xlabel': 'mean of the input, in standard deviations', 'ylabel': 'relative error of Y', **ticks}
+    return _lines(range(len(means)), errors, styles, colors, **settings)
