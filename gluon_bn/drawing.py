@@ -34,7 +34,7 @@ LABELS = {
     'gluon': 'gluon.nn.BatchNorm',
     'torch': 'PyTorch',
 }
-STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--'}  # else solid; overlapping curves stay visible
+STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--', 'sync': '.-'}  # else solid; overlapping curves stay visible
 
 
 def grid(rows: int, columns: int, width: float, height: float, **shared: Any) -> Tuple[Figure, Any]:

@@ -119,7 +119,7 @@ def test_a_run_that_fails_leaves_its_traceback_in_its_log_and_one_line(tmp_path,
     monkeypatch.setattr(run, "train", train)
     sent = []
     configuration = Configuration(norms=["none"], seeds=[3], num_epochs=1, batch_size=64, num_train=128)
-    run.run_task(Task(configuration, "none", 3, str(tmp_path), None), sent.append)
+    run.run_task(Task(configuration, "none", 3, str(tmp_path), None, {}), sent.append)
     (message,) = sent
     log = tmp_path / "none-3.log"
     assert re.fullmatch(

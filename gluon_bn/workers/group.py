@@ -76,9 +76,9 @@ class Threads(Group):
             try:
                 with joined(member):
                     return work(member)
-            except BaseException as error:
+            except BaseException as error:  # whatever ends this thread must end the others
                 meeting.errors.append(error)
-                meeting.barrier.abort()  # the others would wait for ever
+                meeting.barrier.abort()
                 raise
 
         with ThreadPoolExecutor(threads) as pool:
