@@ -26,7 +26,7 @@ TERMS = {"scale of dX", "term through the mean", "term through the variance", "c
 AVERAGES = {"moving mean", "moving variance"}
 # What a check may say about a mistake in each place. A doubled X_hat looks like a doubled gamma: `scaled X_hat`.
 LOCALIZED = {
-    "axes": {"mean", "variance", "dgamma", "dbeta"},
+    "axes": {"mean", "variance", "dgamma", "dbeta", "WrongShape"},
     "count": {"mean", "variance", *TERMS},
     "returned": {"scale and shift", "mode", "dgamma", "dbeta", *TERMS, *AVERAGES},
     "denominator": {"denominator", "scaled X_hat"},
@@ -361,6 +361,9 @@ def judged(kind, places, source):
         quantity = true.replace(" in prediction", "")
         there = [one for one in told if "in prediction" not in true or one.mode == "prediction"]
         hits = [one for one in [*there, *named] if one.quantity in LOCALIZED.get(quantity, {quantity})]
+        if kind == "backward" and quantity == "variance":
+            # no average shows the variance: a denominator that is explained is the same function of X
+            hits += [one for one in there if one.quantity == "denominator" and one.equals]
         first += hits
         allowed += hits + [one for one in there if one.quantity in FURTHER.get(quantity, ())]
     return bool(first), any(one.equals for one in first), [str(one) for one in told if one not in allowed]
