@@ -149,7 +149,7 @@ class Watch:
         try:
             with open('/proc/stat') as file:
                 user, nice, system, _, _, irq, softirq, steal, *_ = map(int, file.readline().split()[1:])
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return 0.0
         busy = (user + nice + system + irq + softirq + steal) / os.sysconf('SC_CLK_TCK')
         children = [child.pid for child in active_children() if child.pid]
