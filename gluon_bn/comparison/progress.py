@@ -39,8 +39,8 @@ class Progress:
             total, initial = message.total, message.initial
             self.bars[name] = tqdm(desc=name, total=total, initial=initial, unit='batch', leave=False)
         elif isinstance(message, Trained):
-            all_left = minutes(self.left) if self.left else 'not yet known'
-            self.bars[name].set_postfix({**message.shown, 'all runs': f'{all_left} left'}, refresh=False)
+            shown = {**message.shown, 'all_runs_left': minutes(self.left) if self.left else '?'}
+            self.bars[name].set_postfix(shown, refresh=False)
             self.bars[name].update(message.minibatches)
 
     def say(self, text: str) -> None:
