@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Tuple
 
 from ..system import before_mxnet  # noqa: F401  must come first: see that module
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 SECONDS_OF_SILENCE = 8  # after which a process counts as gone; each sends a sign of life every second
 SECONDS_TO_CONNECT = 25
 LOOPBACK = '127.0.0.1'
-FIRST_KEY = 1000  # Trainer numbers the gradients from 0
 SCHEDULER, SERVER, FIRST_WORKER = 1, 8, 9  # MXNet's numbers of the processes; workers have 9, 11, 13, ...
 
 
@@ -135,7 +134,7 @@ class ParameterServer(Group):
         role.set_environment()
         self.kv = mx.kv.create('dist_sync')
         self.number = FIRST_WORKER + 2 * self.kv.rank
-        self.keys: Dict[Tuple[int, ...], int] = {}
+        self.keys: Dict[Tuple[int, Tuple[int, ...]], int] = {}
         self.lock = threading.Lock()  # backward runs in another thread than forward
         _watch(self.kv, [SCHEDULER], report)
 
@@ -154,15 +153,22 @@ class ParameterServer(Group):
     def _add_up(self, words: Array) -> Array:
         array = nd.array(words, dtype='float32')
         with self.lock:
-            if words.shape not in self.keys:  # before the first backward: the barrier in init must be met in one order
-                self.keys[words.shape] = FIRST_KEY + len(self.keys)
-                self.kv.init(self.keys[words.shape], nd.zeros(words.shape))
-            key = self.keys[words.shape]
+            key = self.key(-1, words.shape)
             self.kv.push(key, array)
             total = nd.zeros(words.shape)
             self.kv.pull(key, out=total)
             values: Array = total.asnumpy()
         return values
+
+    def key(self, number: int, shape: Tuple[int, ...]) -> int:
+        """Return the server's key for arrays of this shape: Trainer's by their number, all others by -1.
+
+        A new key makes the workers wait for one another, so they must need it in the same order, and before backward.
+        """
+        if (number, shape) not in self.keys:
+            self.keys[number, shape] = len(self.keys)
+            self.kv.init(self.keys[number, shape], nd.zeros(shape))
+        return self.keys[number, shape]
 
     def store(self) -> Gradients:
         return _DistSync(self)
@@ -176,7 +182,6 @@ class _DistSync(Gradients):
     """
 
     group: ParameterServer
-    known: Set[int] = set()  # to the server, for as long as this process lives
 
     def broadcast(self, key: int, value: Any, out: Any, priority: int = 0) -> None:
         if value.dtype != numpy.float32:
@@ -185,13 +190,13 @@ class _DistSync(Gradients):
                 "would round; net.cast('float32')",
                 'net',
             )
-        if key not in self.known:
-            self.known.add(key)
-            self.group.kv.init(key, nd.zeros(value.shape))  # returns when all workers have called it
+        self.group.key(key, value.shape)
         super().broadcast(key, value, out, priority)
 
     def pushpull(self, key: int, value: Any, out: Any = None, priority: int = 0) -> None:
-        self.group.kv.pushpull(key, as_list(value), out=as_list(value if out is None else out), priority=priority)
+        arrays = as_list(value)
+        number = self.group.key(key, arrays[0].shape)
+        self.group.kv.pushpull(number, arrays, out=arrays if out is None else as_list(out), priority=priority)
 
 
 def _words(values: Array) -> Array:

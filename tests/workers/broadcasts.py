@@ -28,8 +28,9 @@ for key in range(STARTS):
     loss.backward()
     nd.waitall()
     group.kv._barrier()
-    store.broadcast(key, weight, [weight])
-    store.pushpull(key, [weight.grad])
+    number = key + 1000 if race else key  # apart from those of gather
+    store.broadcast(number, weight, [weight])
+    store.pushpull(number, [weight.grad])
     nd.waitall()
     wrong += not ((weight.asnumpy() == 7).all() and (weight.grad.asnumpy() == 3).all())
 values = numpy.array([[1 / 3, 1e300, numpy.nan], [-0.0, 5e-324, numpy.inf]])  # one row for each worker
