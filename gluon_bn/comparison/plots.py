@@ -27,8 +27,11 @@ def plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
             # Runs that were stopped early are omitted if there is a longer one.
             length = max(map(len, histories))
             histories = [history for history in histories if len(history) == length]
-            look: Dict[str, Any] = {'color': COLORS.get(norm, 'black'), 'marker': 'o', 'markersize': 3}
-            plot_median_and_range(ax, histories, STYLES.get(norm, '-'), label=LABELS.get(norm, norm), **look)
+            style = STYLES.get(norm, '-')
+            look: Dict[str, Any] = {'color': COLORS.get(norm, 'black'), 'markersize': 3}
+            if not style.startswith('.'):  # that one has a marker of its own
+                look['marker'] = 'o'
+            plot_median_and_range(ax, histories, style, label=LABELS.get(norm, norm), **look)
         ax.set(title=title, xlabel='epoch', xlim=(0.5, longest + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = ax.get_legend_handles_labels()
