@@ -302,3 +302,31 @@ def test_a_quick_run_measures_every_part_and_writes_it(tmp_path, capsys, monkeyp
     assert '(bench.svg)' in page and result['date'] in page and str(tmp_path) not in page
     for title, _, table in report.sections(measured[0]):
         assert title in printed and table in printed and f'## {title}' in page
+
+
+def test_epochs_have_a_table_and_goals_for_each_number_of_threads():
+    def epochs(native):
+        times = {'none': 10.0, 'native': native, 'gluon': 20.0}
+        return {
+            name: results.EpochResult(1, measurement(seconds), measurement(1.0), 0.5, 0.8, 0.8)
+            for name, seconds in times.items()
+        }
+
+    company = {'quiet': measurement(1.0), 'beside': measurement(3.0)}
+    result = Result('', '', {}, {}, 0, [], [1, 4], epochs_one_thread=epochs(15.0), epochs=epochs(18.0), company=company)
+    result.goals = results.check(result)
+    assert {goal.goal: (goal.value, goal.met) for goal in result.goals} == {
+        'epoch, 1 thread: native / Gluon': (0.75, True),
+        'epoch, 1 thread: native / no normalization': (1.5, False),
+        'epoch, 4 threads: native / Gluon': (0.9, False),
+        'epoch, 4 threads: native / no normalization': (1.8, False),
+        'epoch, 4 threads: beside a busy core / alone': (3.0, False),
+    }
+    tables = {title: table for title, _, table in report.sections(result)}
+    assert list(tables) == [
+        'One epoch of LeNet, 1 thread',
+        'One epoch of LeNet, 4 threads',
+        'Beside a busy core, 4 threads',
+        'Ratios',
+    ]
+    assert re.search(r'native +15\.0 ', tables['One epoch of LeNet, 1 thread'])
