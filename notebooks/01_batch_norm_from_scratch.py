@@ -20,7 +20,8 @@
 # %% tags=["hide-input"]
 import importlib.util, pathlib, runpy
 
-if not all(map(importlib.util.find_spec, ('gluon_bn', 'mxnet'))):
+found = map(importlib.util.find_spec, ('gluon_bn', 'mxnet'))
+if not all(spec and spec.origin for spec in found):  # a folder gluon_bn without __init__.py has no origin
     here = pathlib.Path.cwd()
     found = [place / 'tools/kernel.py' for place in (here, *here.parents, *here.iterdir())]
     project = [path for path in found if path.exists()]

@@ -39,7 +39,7 @@ def missing():
 
 def main():
     apart, others = missing()
-    for options, names in (["--no-deps"], apart), ([], others):
+    for options, names in ([], others), (["--no-deps"], apart):  # in this order, pip does not complain of the pins
         if names:
             print("installing", *names, flush=True)
             subprocess.run([sys.executable, "-m", "pip", "install", "-q", *options, *names], check=True)
