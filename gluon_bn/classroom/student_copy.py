@@ -18,7 +18,7 @@ from . import assignment
 from .assignment import NAME, TOP
 
 OUT = TOP / "build" / "gluon_bn-students.zip"
-ROOMS = ("check", "data", "doctor", "system", "training")
+ROOMS = ("check", "data", "doctor", "system", "training", "workers")
 FILES = (
     *(f"gluon_bn/{name}.py" for name in ("__init__", "__main__", "cli", "devices", "drawing", "errors")),
     *(f"gluon_bn/classroom/{name}.py" for name in ("__init__", "checks", "workbench")),
