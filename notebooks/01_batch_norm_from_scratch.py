@@ -15,7 +15,7 @@
 # such as C04, refers to a row in the [table](../docs/claims.md) of what the chapter claims.
 
 # %% [markdown]
-# The next cell sets up a kernel that lacks the package, on Colab for example. Elsewhere it does nothing.
+# The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
 
 # %% tags=["hide-input"]
 import importlib.util, pathlib, runpy

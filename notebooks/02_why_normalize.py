@@ -244,8 +244,8 @@ figures.surfaces(lower, last, without, with_bn)
 #
 # </details>
 #
-# **Check:** the loss is $(w_l - 2)^2$ in every column, and the shape of the unit, its skewness and excess kurtosis (both 0
-# for a Gaussian), stays that of $x$ after any update. (Batch normalization does not *make* a unit Gaussian: it sets two moments. Here the others
+# **Check:** the loss is $(w_l - 2)^2$ in every column. The shape of the unit's distribution, that is, its skewness and
+# excess kurtosis (both 0 for a Gaussian), stays that of $x$ after any update. (Batch normalization does not *make* a unit Gaussian: it sets two moments. Here the others
 # are right because $x$'s are.)
 
 # %%
@@ -392,8 +392,8 @@ assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][3] > 1 
 # ## 8. Before: a penalty
 #
 # *Claim C08.* Why not let the cost ask for normalized units? We add
-# $\lambda\,\mathrm{mean}_j\big(\mu_j^2 + (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen hidden ReLU units, and train. **Predict** what is left of $\mu_j$ and
-# $\sigma_j^2 - 1$ at each $\lambda$.
+# $\lambda\,\mathrm{mean}_j\big(\mu_j^2 + (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen
+# hidden ReLU units, and train. **Predict** how large $\mu_j$ and $\sigma_j^2 - 1$ still are at each $\lambda$.
 
 # %% tags=["hide-output"]
 def train_with_penalty(weight, seed):
@@ -468,7 +468,8 @@ def share(change, H):  # of a change's squared length, what shifts or stretches 
 
 # %% [markdown]
 # Shifts and stretches count in full; a change orthogonal to both does not count. `alternatives.train_renormalizing` is a
-# loop like those above; at each step it records the share that is `proposed` and the share by which $H$ is `moved`.
+# loop like those above. At each step it records this share for the `proposed` change of $H$ and for the change by which
+# $H$ then `moved`.
 
 # %% tags=["hide-output"]
 (X, _), p = alternatives.regression(0), alternatives.initial(0)

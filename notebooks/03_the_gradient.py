@@ -18,7 +18,7 @@
 # **You need** notebook 01 and the chain rule. Reading takes about 20 minutes; running takes a few seconds.
 
 # %% [markdown]
-# The next cell sets up a kernel that lacks the package, on Colab for example. Elsewhere it does nothing.
+# The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
 
 # %% tags=["hide-input"]
 import importlib.util, pathlib, runpy
@@ -60,7 +60,7 @@ std = np.sqrt(var + eps)
 X_hat = centred / std
 Y = gamma * X_hat + beta
 
-# Figure: The mean and the variance of each of five units, of X and of X_hat.
+# Figure: The mean and variance of five units, in X and in X_hat.
 expected = (var / (var + eps))[0]
 figures.bars([f'unit {i}' for i in range(5)], {
     'X': {'mean': mean[0], 'variance': var[0]},

@@ -1,22 +1,23 @@
 # %% [markdown]
 # # Several workers
 #
-# Large nets are trained by several machines, each with a share of every minibatch; the gradients are added up. For most
-# layers that changes nothing but rounding, because the gradient of a sum is the sum of the gradients. Batch
-# normalization is the exception: each share has statistics of its own. Here we measure what that costs, and let the
-# workers share their statistics, too. No cluster is needed: the workers are threads of this process.
+# Large nets are trained on several machines. Each gets a share of every minibatch, and the gradients are added up. For
+# most layers, only rounding changes, because the gradient of a sum is the sum of the gradients. Batch normalization is
+# the exception: each share has its own statistics. Here we measure what that costs, and let the workers share their
+# statistics, too. You need no cluster: the workers are threads of this process.
 #
 # **Afterwards you can** say how small a share may be, which numbers the workers must exchange, and how often.
 #
 # **You need** notebook 01. Reading takes about 6 minutes; running takes about one on two cores.
 
 # %% [markdown]
-# The next cell sets up a kernel that lacks the package, on Colab for example. Elsewhere it does nothing.
+# The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
 
 # %% tags=["hide-input"]
 import importlib.util, pathlib, runpy
 
-if not all(map(importlib.util.find_spec, ('gluon_bn', 'mxnet'))):
+found = map(importlib.util.find_spec, ('gluon_bn', 'mxnet'))
+if not all(spec and spec.origin for spec in found):  # a folder gluon_bn without __init__.py has no origin
     here = pathlib.Path.cwd()
     found = [place / 'tools/kernel.py' for place in (here, *here.parents, *here.iterdir())]
     project = [path for path in found if path.exists()]
@@ -42,9 +43,9 @@ data = train_iter, test_iter = load_data_fashion_mnist(batch_size=256, num_train
 # %% [markdown]
 # ## 1. Statistics of a share
 #
-# A layer that sees only its worker's share computes the mean and variance of that share. The same numbers come out of one
-# process, if the shares lie side by side as if they were channels; that is faster than a worker for each. (It is
-# section 6 of notebook 05 again, now with a minibatch of 256 in each step.)
+# A layer that sees only its worker's share computes the mean and variance of that share. One process can compute the same
+# numbers if we lay the shares side by side, like channels; that is faster than a worker for each. (Section 6 of notebook
+# 05 did the same; here, every step has a minibatch of 256.)
 
 # %%
 def in_groups_of(size):
@@ -62,8 +63,8 @@ def in_groups_of(size):
 
 
 # %% [markdown]
-# **Predict** how the training loss and the test accuracy depend on the share: 1 worker with all 256 examples, up to 64
-# workers with 4 each. The net is LeNet with ReLUs, at a rate of 0.3, after 32 steps.
+# **Predict** how the training loss and the test accuracy depend on the share, from 1 worker with all 256 examples to 64
+# workers with 4 each. The net is LeNet with ReLUs, trained for 32 steps at a rate of 0.3.
 
 # %% tags=["hide-output"]
 nets = {f'{256 // size} x {size}': lambda size=size: with_activation(lenet(norm_by(in_groups_of(size))), 'relu')
@@ -74,9 +75,9 @@ figures.strips(by_share)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Shares of 128 and 64 train about as the whole does. From 32 on, the loss is higher the smaller the share, and with four
-# examples the test accuracy is lower, too: the mean and variance of few examples are noisy, and in prediction mode the
-# net sees other statistics than those it was trained with.
+# Shares of 128 and 64 train about as well as the whole minibatch. From 32 down, the smaller the share, the higher the
+# loss. With four examples, the test accuracy is lower, too: the mean and variance of few examples are noisy, and in
+# prediction mode the net uses other statistics than in training.
 #
 # </details>
 #
@@ -92,7 +93,7 @@ assert all(abs(a - b) < 0.06 for a, b in zip(loss['1 x 256'], loss['2 x 128']))
 figures.table(rates.table(by_share), ['workers x share', 'train loss', 'train accuracy', 'test accuracy'])
 
 # %% [markdown]
-# **Try it.** Take a rate of 0.1. Do the shares part as far?
+# **Try it.** Take a rate of 0.1. Are the losses as far apart?
 #
 # ## 2. Shared statistics
 #
@@ -101,8 +102,9 @@ figures.table(rates.table(by_share), ['workers x share', 'train loss', 'train ac
 #
 # $$\mu = \frac 1n \sum_i n_i \mu_i, \qquad \sigma^2 = \frac 1n \sum_i n_i \left(\sigma_i^2 + (\mu_i - \mu)^2\right)$$
 #
-# The second term is the distance between the shares; without it, the variance would be too small. The worked example of
-# notebook 01 has means (4, 4) and variances (5, 4). One worker gets its first row, another the other three:
+# The second term is due to the distances between the shares' means; without it, the variance would be too small. The
+# worked example of notebook 01 has means (4, 4) and variances (5, 4). One worker gets its first row, another the other
+# three:
 
 # %%
 X = nd.array([[1, 2], [3, 2], [5, 6], [7, 6]]).asnumpy()
@@ -112,9 +114,9 @@ print(n, mean.round(5), var.round(5))
 assert abs(mean - (4, 4)).max() < 1e-5 and abs(var - (5, 4)).max() < 1e-5
 
 # %% [markdown]
-# So each layer needs one exchange forward. It needs another backward: $\mu$ and $\sigma^2$ depend on the examples of all
-# workers, so the gradients that arrive at them must be added up before they flow back into each share. This is
-# `sync_batch_norm`, one more function for the layer. On several machines, the same numbers
+# So each layer needs one exchange in the forward pass. It needs another in the backward pass: $\mu$ and $\sigma^2$ depend
+# on the examples of all workers, so their gradients must be summed over the workers before they flow back into each share.
+# This is what `sync_batch_norm` does, one more function for the layer. On several machines, the same numbers
 # [go through MXNet's parameter server](../docs/several_machines.md). Here are ten steps at a rate of 0.3:
 
 # %%
@@ -122,7 +124,7 @@ minibatches = [pair for pair, _ in zip(train_iter, range(10))]  # threads must n
 def ten_steps(workers, norm):
     seed_everything(0)
     nets = [lenet(norm) for _ in range(workers)]
-    for net in nets:  # the first counts: the others start from its weights
+    for net in nets:  # train gives the others the weights of the first
         net.initialize(init.Xavier())
         net(minibatches[0][0][:1])
     Threads.run(workers, lambda worker: train(nets[worker.rank], minibatches, test_iter, 1, 0.3, initialize=False,
@@ -131,8 +133,8 @@ def ten_steps(workers, norm):
 
 
 # %% [markdown]
-# **Predict** how far the weights of 2 and of 4 workers are from those of one, with statistics of each share and with
-# shared ones.
+# **Predict** how far the weights of 2 and of 4 workers are from those of one worker, when each share has its own
+# statistics and when the workers share them.
 
 # %% tags=["hide-output"]
 one = ten_steps(1, 'fused')
@@ -145,8 +147,8 @@ figures.table([(name, apart[norm, 2], apart[norm, 4]) for name, norm in
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# With shared statistics, the weights are those of one worker up to rounding, which the steps let grow. With statistics
-# of each share, it is another training: its weights are dozens of times as far away, or more.
+# With shared statistics, the weights are those of one worker up to rounding errors, which grow with each step. With
+# statistics of each share, the weights are at least dozens of times as far away: this is a different training.
 #
 # </details>
 #
@@ -156,13 +158,15 @@ figures.table([(name, apart[norm, 2], apart[norm, 4]) for name, norm in
 assert 24 * max(apart['sync', 2], apart['sync', 4]) < min(apart['fused', 2], apart['fused', 4])
 
 # %% [markdown]
-# **Try it.** Give the shares different sizes, by minibatches of 250 and 4 workers. Is the result still that of one?
+# **Try it.** Give the shares different sizes: take minibatches of 250 and 4 workers. Is the result still that of one
+# worker?
 #
 # ## What we saw, and what we did not show
 #
-# - Workers that normalize by their own shares train worse the smaller these are: in these 32 steps from 32 examples on.
-# - Count, mean and variance of each share give the statistics of the whole, and one exchange forward and one backward per
-#   layer make several workers train as one does, up to rounding.
+# - If each worker normalizes by its own share, small shares train worse: in these 32 steps, shares of 32 examples or
+#   fewer.
+# - The count, mean and variance of each share give the statistics of the whole minibatch. With one exchange forward and
+#   one backward per layer, several workers train as one does, up to rounding.
 #
-# We did not show how long the exchanges take: that depends on the network, and on how much there is to compute between
-# them. We trained briefly, with one net and one rate.
+# We did not show how much time the exchanges cost: that depends on the network, and on how much there is to compute
+# between them. We trained briefly, with one net and one rate.
