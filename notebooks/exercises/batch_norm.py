@@ -34,8 +34,8 @@ seeds = {{seeds}}  # of each experiment
 #
 # $$Y = \gamma \, \frac{X - \mathrm{mean}}{\sqrt{\mathrm{var} + \epsilon}} + \beta$$
 #
-# `gamma`, `beta`, `moving_mean` and `moving_var` have the shape (1, d). The moving averages come back as they came, for
-# now.
+# `gamma`, `beta`, `moving_mean` and `moving_var` have the shape (1, d). For now, return the moving averages
+# unchanged.
 
 # %% nbgrader={"grade": false, "grade_id": "dense", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def batch_norm_dense(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -59,7 +59,7 @@ check.batch_norm(batch_norm_dense, only=('dense',)).assert_ok()
 # ## Exercise 2: a convolution
 #
 # Now `X` has the shape (m, c, h, w), and the other arrays (1, c, 1, 1). A convolution treats all places of an image
-# alike, and so should its norm: all numbers of one channel, from all images and all places, share one mean and one
+# alike, and so should its norm: all values of one channel, from all images and all places, share one mean and one
 # variance.
 
 # %% nbgrader={"grade": false, "grade_id": "convolution", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -84,8 +84,8 @@ check.batch_norm(batch_norm_conv, only=('convolution',)).assert_ok()
 # ## Exercise 3: training or prediction
 #
 # A prediction must work for one example alone, which has no variance. So in prediction mode the two moving averages
-# take the place of the minibatch's mean and variance. `autograd.is_training()` tells the mode. In training mode, call
-# what you wrote above: `X.ndim` is 2 or 4.
+# take the place of the minibatch's mean and variance. `autograd.is_training()` says which mode it is. In training mode,
+# call what you wrote above: `X.ndim` is 2 or 4.
 
 # %% nbgrader={"grade": false, "grade_id": "modes", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def batch_norm_modes(X, gamma, beta, moving_mean, moving_var, eps, momentum):
@@ -114,7 +114,7 @@ check.batch_norm(batch_norm_modes, only=('prediction', 'modes')).assert_ok()
 #
 # $$\text{new} = \text{momentum} \cdot \text{old} + (1 - \text{momentum}) \cdot \text{batch}$$
 #
-# Return new arrays and leave those that came in as they are. The memory is no part of the gradient: cut it from the
+# Return new arrays and leave the input arrays unchanged. The averages take no part in the gradient: detach them from the
 # graph.
 
 # %% nbgrader={"grade": false, "grade_id": "averages", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -200,7 +200,7 @@ check.layer(BatchNorm, only=('parameters', 'device')).assert_ok()
 ### BEGIN HIDDEN TESTS
 result = check.layer(BatchNorm, only=('start',))
 result.assert_ok()
-assert 'VarInitZero' not in result.notes, 'in prediction mode, a new layer multiplies by about 316'
+assert 'VarInitZero' not in result.notes, 'in prediction mode, a new layer multiplies X by about 316'
 ### END HIDDEN TESTS
 
 # %% nbgrader={"grade": true, "grade_id": "layer-forward-test", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -221,8 +221,8 @@ assert 'StatsNotSaved' not in result.notes, 'save_parameters leaves the averages
 # ## Exercise 6: backward by hand
 #
 # `dY` is the gradient of the loss with respect to `Y`, in training. Return those with respect to `X`, `gamma` and
-# `beta`, without autograd. Mind that `X` reaches `Y` on three ways: directly, through the mean and through the
-# variance. `X` is (m, d) or (m, c, h, w). Begin with `dgamma` and `dbeta`: they are graded by themselves.
+# `beta`, without autograd. Note that `X` reaches `Y` in three ways: directly, through the mean and through the
+# variance. `X` is (m, d) or (m, c, h, w). Begin with `dgamma` and `dbeta`: they are graded separately.
 
 # %% nbgrader={"grade": false, "grade_id": "backward", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def batch_norm_backward(dY, X, gamma, eps):
@@ -257,16 +257,17 @@ check.gradient(batch_norm_backward).assert_ok()
 # %% [markdown]
 # ## The workbench of exercises 7 to 13
 #
-# These questions are answered by experiments. In an experiment *one* thing differs: the nets start from the same
-# weights and see the same minibatches. One training may be chance, so each net is trained from several seeds.
+# You answer these questions by experiments. In an experiment, only *one* thing differs: the nets start from the same
+# weights and see the same minibatches. The result of one training may be chance, so you train each net with several
+# seeds.
 #
-# `fit(net, lr, num_epochs=4, num_train=3000, seed=0)` draws new weights, trains on so many images in minibatches of
-# 100, tests on 2,000 others, and returns `train_acc` and `loss` (of the last epoch, while training), `test_acc`
-# (afterwards, in prediction mode), and `gap`, the train minus the test accuracy, both in prediction mode. If a training
-# diverges, its loss is nan. A training of `mlp` takes about a second, one of LeNet up to ten, and an exercise less than
-# a minute.
+# `fit(net, lr, num_epochs=4, num_train=3000, seed=0)` draws new weights, trains on `num_train` images in minibatches of
+# 100, and tests on 2,000 others. It returns `train_acc` and `loss`, measured during the last epoch; `test_acc`, measured
+# afterwards in prediction mode; and `gap`, the train accuracy minus the test accuracy, both in prediction mode. If
+# training diverges, the loss is nan. Training `mlp` takes about a second, LeNet up to ten seconds, and an exercise less
+# than a minute.
 #
-# Your tables hold a list of numbers for each net, one from each of the `seeds`. `mlp` is the net of exercises 9 to 13.
+# Your tables hold a list of numbers for each net, one per seed in `seeds`. `mlp` is the net of exercises 9 to 13.
 
 # %% nbgrader={"grade": false, "grade_id": "workbench", "locked": true, "schema_version": 3, "solution": false, "task": false}
 def mlp(norm=None, dropout=0):
@@ -296,8 +297,8 @@ def mlp(norm=None, dropout=0):
 # | dense, norm, sigmoid | 84 units |
 # | dense | 10 units |
 #
-# Use your own `BatchNorm`. If it does not work yet, take `nn.BatchNorm()`: that costs no points here. Then choose `lr`
-# and `num_epochs` (at most 4) so that `train_acc` is above {{learned}} with each seed.
+# Use your own `BatchNorm`. If it does not work yet, use `nn.BatchNorm()`: that costs no points here. Then choose `lr`
+# and `num_epochs` (at most 4) so that `train_acc` is above {{learned}} for each seed.
 
 # %% nbgrader={"grade": false, "grade_id": "lenet", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def bn_lenet():
@@ -332,7 +333,7 @@ assert result.rows[0].status == 'ok', result
 ### END HIDDEN TESTS
 
 # %% nbgrader={"grade": true, "grade_id": "lenet-training-test", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# graded: exercise 7, {{points}} for a network that has learned, from each seed
+# graded: exercise 7, {{points}} for a network that learns, with each seed
 ### BEGIN HIDDEN TESTS
 assert num_epochs <= 4
 checks.lenet(bn_lenet, [run.train_acc for run in lenet_runs], seeds, {{learned}}).assert_ok()
@@ -343,10 +344,10 @@ checks.lenet(bn_lenet, [run.train_acc for run in lenet_runs], seeds, {{learned}}
 # the seeds? Which statistics does each of the two use, and why does that matter after so few steps?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "lenet-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# After two epochs at a rate of 1, train accuracy is 0.68 to 0.70, nearly the same for each seed, and test accuracy 0.56
-# to 0.65: it is lower, and the seeds are further apart. While training, each minibatch is normalized by its own mean
-# and variance. The test uses the moving averages, in which momentum 0.9 keeps about the last ten minibatches. The
-# weights move fast at this rate, so the averages describe a net that is gone. (The test images are others, too, but
+# After two epochs at a rate of 1, train accuracy is 0.68 to 0.70, nearly the same for each seed. Test accuracy is 0.56
+# to 0.65: it is lower, and the seeds are further apart. In training, each minibatch is normalized by its own mean and
+# variance. The test uses the moving averages, which with momentum 0.9 average about the last ten minibatches. The
+# weights move fast at this rate, so the averages describe an earlier net. (The test images are different ones, too, but
 # after 60 steps there is hardly any overfitting.)
 
 # %% [markdown]
@@ -386,16 +387,16 @@ checks.bias(bias_effect, seeds).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Can the bias be left out before a norm? Show it by the formula for $\hat X$. Which parameter takes over its task? A
-# trained net is used in prediction mode: what happens to its output if (a) someone changes a bias now, and (b) the bias
+# Can the bias before a norm be left out? Show it with the formula for $\hat X$. Which parameter takes over its task? A
+# trained net is used in prediction mode: how does a bias affect its output (a) if someone changes it now, and (b) if it
 # was there during the whole training?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "bias-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Yes. A bias moves all examples of a unit by the same amount b. The mean moves by b too, so X - mean stays the same,
-# and the variance does not change: nothing of b is left, and its gradient is 0. What measured change there is, is
-# rounding. The shift of a unit is now beta's task. In prediction mode the moving mean is fixed, so (a) a bias changed
-# *now* shows in full, divided by the deviation; but (b) one that was there during training is in the moving mean and
-# drops out again.
+# and the variance does not change: b cancels, and its gradient is 0. The small change that we measure is rounding. Now
+# beta shifts the unit. In prediction mode the moving mean is fixed, so (a) a bias changed *now* shifts the output, by its
+# change times gamma over the standard deviation; but (b) one that was there during training is in the moving mean, too,
+# and cancels.
 
 # %% [markdown]
 # ## Exercise 9: learning rates, with and without
@@ -423,16 +424,16 @@ checks.rates(accuracies, seeds).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# For each net: up to which of your rates is every seed above {{learned}}? What is the ratio of the two? What happens at
-# the next larger rate, to the loss and to the accuracy? Name one thing that one might conclude from this table and that
-# it does not show.
+# For each net: what is the largest of your rates at which every seed is above {{learned}}? What is the ratio of the two
+# rates? What happens to the loss and the accuracy at the next larger rate? Name one thing that one might conclude from
+# this table, but that it does not show.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "rates-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# Without a norm up to 0.3, with one up to 3: ten times as far. Beyond, the net without a norm hardly learns (1) or
-# diverges, so that its loss is nan and its accuracy that of guessing, 0.1; the normalized one guesses at 10. A larger
-# step changes the spread of each layer's output more, and the norm takes that change away, which may be why. Not shown:
-# that the larger rate gives a better net in the end (the best train accuracy with a norm is at 0.3, not at 3); other
-# nets, more images, longer training; test accuracy.
+# Up to 0.3 without a norm, up to 3 with one: a ratio of ten. Beyond, the net without a norm hardly learns (at 1) or
+# diverges (from 3 on): its loss is nan, and it guesses, with an accuracy of 0.1. The net with a norm guesses at 10. A
+# possible reason: a larger step changes the spread of each layer's output more, and the norm removes that change. Not
+# shown: that the larger rate gives a better net in the end (with a norm, the best train accuracy is at 0.3, not at 3);
+# other nets, more images, longer training; test accuracy.
 
 # %% [markdown]
 # ## Exercise 10: a norm in every layer?
@@ -471,13 +472,13 @@ checks.places(mlp_with, place_accuracies, seeds).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# How much train accuracy does one norm add, and how much do the other two add to that (means over the seeds)? Does the
-# place of a single norm matter? Compare the differences between the places with those between the seeds.
+# How much does one norm add to the train accuracy, and how much do the other two add to that (means over the seeds)?
+# Does the place of a single norm matter? Compare the differences between places with those between seeds.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "places-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # One norm adds about 0.14, wherever it is (from 0.70 to about 0.83), and the other two together 0.03. So the first
-# brings most of the gain. The means of the three single places differ by less than 0.01, and the seeds of one place by
-# up to 0.02: which place is best cannot be told from three seeds.
+# brings most of the gain. The means of the three places differ by less than 0.01, but the seeds of one place by up to
+# 0.02: three seeds cannot tell which place is best.
 
 # %% [markdown]
 # ## Exercise 11: instead of dropout?
@@ -506,23 +507,23 @@ checks.dropout(gaps, seeds).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Which net has the smallest gap, and which the best test accuracy? Does batch normalization reduce overfitting here? An
-# example's output is noisy in training, with dropout as with batch normalization: what is random in each case, and what
-# becomes of each noise if the minibatch holds all 500 images?
+# Which net has the smallest gap, and which the best test accuracy? Does batch normalization reduce overfitting here? In
+# training, both dropout and batch normalization make an example's output noisy: what is random in each case, and what
+# happens to the noise if the minibatch holds all 500 images?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "dropout-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # Dropout alone has the smallest gap (0.03 to 0.08), batch normalization alone the best test accuracy (0.77 to 0.78),
-# with the largest gap (0.22 to 0.23; neither has 0.10 to 0.12). So it does not reduce overfitting here: the net learns
-# faster and better. Batch normalization's noise comes from the other examples that happen to be in the minibatch, which
-# move the mean and the variance; with all 500 images in one minibatch they are always the same, and the noise is gone.
-# Dropout draws a mask for each unit and example, by a rate that one chooses, whatever the minibatch: its noise stays.
+# with the largest gap (0.22 to 0.23; neither has 0.10 to 0.12). So it does not reduce overfitting here, but the net
+# learns faster and better. Batch normalization's noise comes from the other examples that happen to be in the
+# minibatch, which move the mean and the variance; with all 500 images in one minibatch they are always the same, and
+# the noise is gone. Dropout draws a mask for each unit and example, at a rate that we choose, whatever the minibatch
+# is: its noise stays.
 
 # %% [markdown]
 # ## Exercise 12: gamma and beta left out
 #
-# Build the network with a norm in all three layers whose gamma stays 1 and whose beta stays 0, by Gluon's own
-# `nn.BatchNorm`. Everything else still learns. Then compare the train accuracies at a rate of 0.3, `'learned'` and
-# `'fixed'`.
+# Build the network with Gluon's own `nn.BatchNorm` in all three layers, but with gamma fixed at 1 and beta at 0.
+# Everything else still learns. Then compare the train accuracies at a rate of 0.3, `'learned'` and `'fixed'`.
 
 # %% nbgrader={"grade": false, "grade_id": "fixed", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def mlp_fixed():
@@ -548,16 +549,16 @@ checks.fixed(mlp_fixed, fixed_accuracies, seeds).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# By how much do the two differ, and by how much do the seeds? Behind each norm comes a ReLU and a dense layer: how can
-# that dense layer do gamma's task, and why can it not quite do beta's? Would your answer for gamma hold with a sigmoid
-# in place of the ReLU?
+# How much do the two nets differ, and how much do the seeds? Each norm is followed by a ReLU and a dense layer: how can
+# that dense layer take over gamma's task, and why can it not quite take over beta's? Would your answer for gamma hold
+# with a sigmoid instead of the ReLU?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "fixed-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# Hardly: train accuracy is 0.86 to 0.87 learned and 0.85 to 0.87 fixed, and the seeds differ as much. A ReLU passes a
-# positive factor on, ReLU(g x) = g ReLU(x), so the next weights can hold it (and the next norm takes it away again; the
-# last dense layer sets the scale of the output). beta chooses which share of the examples a ReLU passes, which no later
-# layer can change; fixed at 0 it is about half, a good choice. With a sigmoid the answer for gamma does not hold:
-# sigmoid(g x) is no multiple of sigmoid(x), because gamma decides between the straight middle and the flat ends.
+# They hardly differ: train accuracy is 0.86 to 0.87 learned and 0.85 to 0.87 fixed, and the seeds differ as much. A ReLU
+# passes a positive factor on, ReLU(g x) = g ReLU(x), so the next weights can absorb it. (The next norm removes it again;
+# the last dense layer sets the scale of the output.) beta decides which share of the examples a ReLU passes, and no later
+# layer can change that; with beta 0 it is about half, a good choice. With a sigmoid, the answer for gamma does not hold:
+# sigmoid(g x) is not a multiple of sigmoid(x); gamma decides between the straight middle and the flat ends.
 
 # %% [markdown]
 # ## Exercise 13: what Gluon's layer can do
@@ -595,17 +596,17 @@ checks.options(gluon_norm, slow_accuracies, seeds).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The training takes 120 steps. Which share of the `'slow'` average is then still the value at which it started, and
-# which share with the default momentum of 0.9? How does that show in your test accuracies, and why not in the train
-# accuracies? When would one want the slow average all the same, and when the frozen layer?
+# The training takes 120 steps. At its end, what fraction of the `'slow'` average is still the initial value? What
+# fraction is it with the default momentum of 0.9? How does that show in your test accuracies, and why not in the train
+# accuracies? When would you still want the slow average, and when the frozen layer?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "options-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# 0.99^120 = 0.30, so nearly a third of the average is still the first 0 or 1; with 0.9 it is 0.9^120, three in a
-# million. Test accuracy is 0.71 to 0.74 with the slow averages and 0.76 to 0.77 with the default: the prediction uses a
-# mean and a variance that are not the net's. Training never uses the averages, so the train accuracies are the same to
-# the last digit. One wants it in long trainings with small minibatches, whose means are noisy: a slow average smooths
-# them, once the weights move little. Frozen: for fine-tuning a trained network with minibatches too small, or too
-# unlike the first data, for statistics of their own.
+# 0.99^120 = 0.30, so nearly a third of the average is still the initial 0 or 1; with 0.9 it is 0.9^120, three in a
+# million. Test accuracy is 0.71 to 0.74 with the slow averages and 0.76 to 0.77 with the default: prediction uses a mean
+# and variance that do not match the net. Training never uses the averages, so the train accuracies are the same to the
+# last digit. The slow average suits long training with small minibatches, whose means are noisy: it smooths them, once
+# the weights change little. The frozen layer suits fine-tuning, if the minibatches are too small for statistics of their
+# own, or too unlike the original data.
 
 # %% [markdown]
 # ## Exercise 14: other ways to normalize
@@ -636,9 +637,9 @@ def whiten(X, eps):
 checks.layer_norm(layer_norm)
 
 # %% [markdown]
-# `checks.correlated(m, seed)` is a minibatch of `m` examples and 16 correlated units. Whiten one with `eps` 1e-5, for
-# 100 and for 8 examples, and count the directions that are left: the eigenvalues above 0.5 of the output's covariance
-# (divide by m).
+# `checks.correlated(m, seed)` is a minibatch of `m` examples with 16 correlated units. With each seed, whiten one of 100
+# and one of 8 examples with `eps` 1e-5. Count the directions that are left: the eigenvalues of the output's covariance
+# (divide by m) that are above 0.5.
 
 # %% nbgrader={"grade": false, "grade_id": "directions", "locked": false, "schema_version": 3, "solution": true, "task": false}
 directions = {100: None, 8: None}
@@ -665,14 +666,14 @@ checks.whitening(whiten, directions, seeds).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Why are 8 examples not enough for 16 directions, and what would `whiten` do to a small change of `X` along one that is
-# lost? How many multiplications does each of batch normalization, layer normalization and whitening take for (m, d),
-# roughly? What does each return for a minibatch of one example?
+# Why are 8 examples not enough for 16 directions, and what would `whiten` do to a small change of `X` along a lost
+# direction? Roughly how many multiplications do batch normalization, layer normalization and whitening take for an `X` of
+# (m, d)? What does each return for a minibatch of one example?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "others-answer", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# 8 examples minus their mean span at most 7 directions, so the covariance has rank 7, and 7 are left (with 100 examples
-# all 16). Along a lost direction the variance is 0, so a change is divided by sqrt(eps): with 1e-5 it is blown up 316
-# times. Batch and layer normalization take about 3 m d multiplications; whitening m d^2 for the covariance and some d^3
-# for its eigenvectors, in every layer and step. With one example, batch normalization and whitening return zeros,
-# whatever the example; layer normalization uses the example's own units and works as always.
+# 8 examples minus their mean span at most 7 directions, so the covariance has rank 7, and 7 are left (with 100
+# examples, all 16). Along a lost direction the variance is 0, so a change is divided by sqrt(eps): with 1e-5 it grows
+# 316 times. Batch and layer normalization take about 3 m d multiplications; whitening takes m d^2 for the covariance
+# and a few d^3 for its eigenvectors, in every layer and step. With one example, batch normalization and whitening
+# return zeros, whatever the example; layer normalization uses the example's own units and works as always.
 

@@ -53,7 +53,7 @@ def test_exercises_points_and_seeds_are_those_of_the_file(edited):
     marked = {label(cell): cell.metadata["nbgrader"].get("points") for cell in cells if label(cell)}
     assert marked["bias-test"] == 1.5 and "dropout-test" not in marked
     text = "\n".join(cell.source for cell in cells)
-    assert "seeds = (5, 6)" in text and "every seed above 0.7" in text and "{{" not in text
+    assert "seeds = (5, 6)" in text and "every seed is above 0.7" in text and "{{" not in text
 
 
 @pytest.mark.fault("a mistake in course.toml")
