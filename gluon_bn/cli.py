@@ -146,7 +146,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         '--resume',
         metavar='DIR',
         help='continue what was stopped or killed, in its run folder, after the last epoch of each run; '
-        'needs no other option, except --data if that was given',
+        'needs no other option, except --data and --workers if they were given',
     )
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)

@@ -60,8 +60,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 def release(out: Path) -> Path:
     """Make FOLDER/batch_norm.ipynb and FOLDER/course, and return the notebook's path."""
     course = out / "course"
-    if out.exists() and any(out.iterdir()) and not course.exists():
-        raise SystemExit(f"{out} holds other files; name a new or empty folder")
+    if out.exists() and not course.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SystemExit(f"{out} {'holds other files' if out.is_dir() else 'is a file'}; name a new or empty folder")
     solution, settings = solved(), SOURCE.with_name(SETTINGS)
     shutil.rmtree(out, ignore_errors=True)
     (course / "source" / NAME).mkdir(parents=True)

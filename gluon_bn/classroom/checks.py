@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy
@@ -16,7 +17,7 @@ from mxnet.ndarray import NDArray
 
 from ..check.result import Finding, Result, Row, StudentError, difference, same
 from ..check.student_code import TimeLimitedRunner
-from .workbench import Setting, check_experiment, described
+from .workbench import Setting, check_experiment, described, listed
 
 SECONDS = 10
 CONV = 'BatchNorm', 'Activation sigmoid', 'MaxPool2D'
@@ -28,10 +29,11 @@ def lenet(bn_lenet: Callable[[], Block], accuracies: Any, seeds: Sequence[int], 
     """Exercise 7: the net, and its train accuracies, one from each seed, with the same rate and epochs."""
     net = _function(bn_lenet, {'the blocks of LeNet': lambda: _blocks(bn_lenet(), LENET, (2, 1, 28, 28))})
     case = Setting(LENET, num_epochs=None)
-    trained = check_experiment('accuracies', {'bn': accuracies or None}, {'bn': case}, seeds, 'train_acc')
-    low = [value for value in accuracies or () if not value > learned]
+    given = listed(accuracies)
+    trained = check_experiment('accuracies', {'bn': given or None}, {'bn': case}, seeds, 'train_acc')
+    low = [value for value in given if isinstance(value, numbers.Real) and not float(value) > learned]
     found = [Finding('TooLow', f'a train accuracy is {min(low):.3f}, expected more than {learned:g}')] if low else []
-    learned_row = Row('LeNet has learned', tuple(found), '' if accuracies else 'no numbers to judge')
+    learned_row = Row('LeNet has learned', tuple(found), '' if given else 'no numbers to judge')
     return Result('LeNet', [*net.rows, *trained.rows, learned_row], net.printed)
 
 
@@ -58,7 +60,7 @@ def bias(bias_effect: Callable[..., Any], seeds: Sequence[int]) -> Result:
 def rates(accuracies: Table, seeds: Sequence[int]) -> Result:
     """Exercise 9: {('none' or 'bn', lr): train accuracies}."""
     chosen: Dict[str, List[float]] = {'none': [], 'bn': []}
-    for key in accuracies:
+    for key in accuracies if isinstance(accuracies, Mapping) else ():
         if not (isinstance(key, tuple) and len(key) == 2 and key[0] in chosen and isinstance(key[1], (int, float))):
             wrong = Finding('WrongReturn', f"a key should be like ('bn', 0.3), got {key!r}")
             return Result('rates', [Row('the keys of accuracies', (wrong,))])
@@ -182,7 +184,7 @@ def _function(fn: Callable[..., Any], judges: Mapping[str, Judge]) -> Result:
             rows.append(Row(words, tuple(runner.run(judge))))
         except StudentError as error:
             rows.append(Row(words, (error.finding,)))
-    return Result(fn.__name__, rows, runner.printed)
+    return Result(getattr(fn, '__name__', repr(fn)), rows, runner.printed)
 
 
 def _both(function: Result, experiment: Result) -> Result:

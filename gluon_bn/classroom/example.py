@@ -16,6 +16,7 @@ from typing import Optional, Sequence, Tuple
 import nbformat
 from nbformat import NotebookNode
 
+from ..errors import InputError
 from . import assignment, grade, summary
 from .hand_in import label_of
 
@@ -29,11 +30,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--unconfined", action="store_true", help="run them without bubblewrap, see `make grade`")
     arguments = parser.parse_args(argv)
     out = arguments.out.resolve()
-    if out.exists() and any(out.iterdir()) and not (out / "release" / "course").is_dir():
+    if out.exists() and not (out / "release" / "course").is_dir() and (not out.is_dir() or any(out.iterdir())):
         parser.error(f"--out must be a new folder or that of an earlier example, got {out}; name another")
+    try:
+        solution = assignment.solved()
+    except InputError as error:
+        parser.error(str(error))
     shutil.rmtree(out, ignore_errors=True)
     released = nbformat.read(str(assignment.release(out / "release")), as_version=4)
-    hand_in(released, assignment.solved(), out / "handed in")
+    hand_in(released, solution, out / "handed in")
     said = ["--unconfined"] * arguments.unconfined
     code = grade.main(
         [str(out / "handed in"), "--out", str(out / "grades"), "--release", str(out / "release"), "--jobs", "2", *said]

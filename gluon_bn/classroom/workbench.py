@@ -139,6 +139,9 @@ def check_experiment(
     cases: the setting that each name stands for. measure: the field of a `Run` that the numbers should be.
     """
     found: Dict[str, List[Finding]] = {words: [] for words in ROWS}
+    if not isinstance(table, Mapping):
+        found[FILLED].append(Finding('WrongReturn', f'{title or "the table"} should be a dict, got {table!r}'))
+        table, cases = {}, {}
     starts: Dict[int, Tuple[str, Run]] = {}
     chosen: Dict[str, Any] = {}  # what the first run has, where the cases leave the choice
     for name, case in cases.items():
@@ -146,7 +149,7 @@ def check_experiment(
         if values is None:
             found[FILLED].append(Finding('NotWritten', f'{name!r} has no numbers yet'))
             continue
-        given = list(values) if isinstance(values, (list, tuple, numpy.ndarray)) else [values]
+        given = listed(values)
         if len(given) != len(seeds):
             found[FILLED].append(Finding('OneSeed', f'{name!r} has {len(given)} numbers, expected {len(seeds)}'))
         for seed, number in zip(seeds, given):
@@ -176,6 +179,13 @@ def check_experiment(
             for words, findings in found.items()
         ],
     )
+
+
+def listed(values: Any) -> List[Any]:
+    """Return the numbers from all seeds, or the one number, as a list; [] for None."""
+    if values is None:
+        return []
+    return list(values) if isinstance(values, (list, tuple)) or getattr(values, 'ndim', 0) > 0 else [values]
 
 
 FILLED = 'each net has a number from each seed'

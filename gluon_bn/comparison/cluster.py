@@ -11,7 +11,7 @@ import socket
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Generator, Optional, Sequence, Tuple, Union
+from typing import Dict, Generator, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet
 import numpy
@@ -27,6 +27,7 @@ from .configuration import Configuration
 from .places import Part
 from .task import Failed, Finished, Joined, Silent, Task, content_of, message_from
 
+WORKERS = 'DMLC_NUM_WORKER'  # MXNet's name, under which a comparison records the number
 MODULE = 'gluon_bn.comparison.run'
 
 
@@ -38,6 +39,21 @@ def check_workers(workers: int, configuration: Configuration) -> None:
         raise InputError(
             f'must be at most the number of examples of the smallest minibatch, {least}, got {workers}; '
             'take fewer workers, or another batch size',
+            'workers',
+        )
+
+
+def check_same_workers(workers: int, configuration: Configuration, recorded: Mapping[str, str]) -> None:
+    """Refuse another number of workers than before where it changes more than rounding.
+
+    recorded: the variables of the comparison to resume, if it is one.
+    """
+    before = recorded.get(WORKERS, '1') if recorded else str(workers)
+    by_share = sorted(set(configuration.norms) - {'none', 'sync'})
+    if before != str(workers) and by_share:
+        raise InputError(
+            f'must be {before}, as the training was started with, got {workers}: each worker has statistics of its '
+            f'own share with {", ".join(by_share)}; resume with {before}, or start anew in another folder',
             'workers',
         )
 
@@ -95,7 +111,7 @@ def take_part(configuration: Configuration, part: Part, root: Optional[str]) -> 
 
 def check_alike(group: Group, task: Task, train_iter: Minibatches, package: Path = Path(__file__).parents[1]) -> None:
     """Raise WorkersError, on every worker, if the code, data or configuration of one is not that of worker 0."""
-    sources = sorted(path for path in package.rglob('*') if path.suffix in ('.py', '.cc'))
+    sources = sorted(path for path in package.rglob('*') if path.suffix in ('.py', '.cc', '.h'))
     parts = {
         'code': b''.join(path.read_bytes() for path in sources) + mxnet.__version__.encode(),
         'data': train_iter.X.asnumpy().tobytes() + train_iter.y.asnumpy().tobytes(),

@@ -23,7 +23,7 @@ from ..system.settings import check_path, new_folder
 from ..system.store import DISK_FULL, check_writable, store
 from ..training import Epoch
 from . import folder, report
-from .cluster import MODULE, check_workers, run_on_workers
+from .cluster import MODULE, WORKERS, check_same_workers, check_workers, run_on_workers
 from .configuration import Configuration
 from .places import Part, on_this_machine
 from .plots import plot_curves
@@ -89,9 +89,13 @@ def compare(
     jobs = check_count('jobs', threads.cores() if jobs is None else jobs)
     check_workers(workers, configuration)
     parts = parts or (on_this_machine(workers) if workers > 1 else ())
+    jobs = 1 if parts else jobs
     find_files(root)  # fails on missing data before anything is written
     recorded = folder.environment_of(out) if resume is not None else {}
+    check_same_workers(workers, configuration, recorded)
     environment = threads.policy(len(configuration.norms) * len(configuration.seeds) == 1, recorded)
+    if workers > 1:
+        environment[WORKERS] = str(workers)
     if 'fused' in configuration.norms:
         environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once for all runs, before the clock starts
         if environment['GLUON_BN_FUSED'] == 'native' and (resume is None or ISA in recorded):

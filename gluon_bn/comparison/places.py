@@ -14,6 +14,7 @@ from ..errors import InputError, explained
 from ..system.arguments import check_count
 from ..workers.parameter_server import LOOPBACK, Role
 
+NOT_FOUND = (socket.gaierror, UnicodeError)  # UnicodeError: a name with an empty label, as a..b
 VARIABLES = 'docs/several_machines.md lists what each process needs'
 
 
@@ -41,17 +42,13 @@ def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
     if not hosts:
         raise InputError(f'must be a file with a host on each line, got {file}, which has none', 'hosts')
     for host in hosts:
-        if not re.fullmatch(r'[\w.@:-]+', host) or host.startswith('-'):
+        if not re.fullmatch(r'([\w.-]+@)?[\w.:-]+', host) or host.startswith('-'):
             raise InputError(f'must have a host or user@host on each line, got {host!r} in {file}', 'hosts')
-    # the address that this machine has on the way to the others; nothing is sent
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-        way.connect((_address(hosts[0], file), 9))
-        here = way.getsockname()[0]
-    return _parts(
-        1 + len(hosts) if workers is None else check_count('workers', workers),
-        here,
-        [(host, _address(host, file)) for host in hosts],
-    )
+    addresses = [_address(host, file) for host in hosts]
+    with explained(lambda why: InputError(f'must have hosts that can be reached, got {hosts[0]}: {why}', 'hosts')):
+        here = _address_towards(addresses[0], 9)
+    workers = 1 + len(hosts) if workers is None else check_count('workers', workers)
+    return _parts(workers, here, list(zip(hosts, addresses)))
 
 
 def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
@@ -71,15 +68,13 @@ def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
     host = os.environ.get('DMLC_NODE_HOST')
     try:
         address = socket.gethostbyname(root)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-            way.connect((address, port))
-            host = host or way.getsockname()[0]
+        host = host or _address_towards(address, port)
         if name == 'scheduler':
             with socket.socket() as free:
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 free.bind((address, port))
-    except socket.gaierror as error:
-        raise InputError(f'must be an address, got {root}: {error.strerror}', 'DMLC_PS_ROOT_URI') from error
+    except NOT_FOUND as error:
+        raise InputError(f'must be an address, got {root}: {_why(error)}', 'DMLC_PS_ROOT_URI') from error
     except OSError as error:
         remedy = 'take another port' if error.errno == errno.EADDRINUSE else 'start the scheduler on that machine'
         got = f'got {root}:{port}: {error.strerror}; {remedy}'
@@ -94,11 +89,23 @@ def _number(name: str, least: int = 1, most: int = 65535) -> int:
     return int(text)
 
 
+def _address_towards(address: str, port: int) -> str:
+    """Return the address that this machine has on the way to another; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect((address, port))
+        here: str = way.getsockname()[0]
+    return here
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, 'strerror', None) or str(error)
+
+
 def _address(host: str, file: str) -> str:
     try:
         return socket.gethostbyname(host.rpartition('@')[2])
-    except OSError as error:
-        got = f'got {host} in {file}: {error.strerror or error}; name its address, or correct the name'
+    except NOT_FOUND as error:
+        got = f'got {host} in {file}: {_why(error)}; name its address, or correct the name'
         raise InputError(f'must have hosts that can be found, {got}', 'hosts') from error
 
 

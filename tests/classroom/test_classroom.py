@@ -12,7 +12,7 @@ import pytest
 from handing_in import edit, label, named, save, small_source, solve, table_of
 from nbclient import NotebookClient
 
-from gluon_bn.classroom import assignment, grade, sandbox
+from gluon_bn.classroom import assignment, example, grade, sandbox
 from gluon_bn.classroom.feedback import offline
 
 NEEDS_BUBBLEWRAP = pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")
@@ -52,7 +52,11 @@ def test_release_refuses_a_folder_of_other_things(tmp_path):
     (tmp_path / "thesis.txt").write_text("the only copy")
     with pytest.raises(SystemExit, match="other files"):
         assignment.release(tmp_path)
-    assert (tmp_path / "thesis.txt").exists()
+    with pytest.raises(SystemExit, match="thesis.txt is a file"):
+        assignment.release(tmp_path / "thesis.txt")
+    with pytest.raises(SystemExit):
+        example.main(["--out", str(tmp_path / "thesis.txt")])
+    assert (tmp_path / "thesis.txt").read_text() == "the only copy"
 
 
 def test_the_unsolved_notebook_says_at_the_first_exercise_what_is_missing(released, tmp_path):

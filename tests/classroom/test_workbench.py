@@ -143,3 +143,16 @@ def test_lenet_is_compared_block_by_block():
     result = checks.lenet(short, [], SEEDS, 0.6)
     assert "block 3 should be MaxPool2D, is Dense 10" in str(result) and result.mistakes[0] == "OtherNet"
     assert workbench.described(short()) == ("Conv2D 6", "BatchNorm", "Activation sigmoid", "Dense 10")
+
+
+@pytest.mark.fault("what should be a table of an experiment is something else", tries=1)
+@pytest.mark.parametrize("other", [None, [], 0.8, {"none": numpy.array(0.8), "bn": "abc"}])
+def test_what_is_no_table_is_named(other):
+    rates = checks.rates(other, SEEDS)
+    assert judged(other).mistakes[0] in ("WrongReturn", "OneSeed")
+    assert not rates.ok and not checks.dropout(other, SEEDS).ok
+
+
+@pytest.mark.parametrize("accuracies", [0.8, numpy.array([0.8, 0.9]), ["x", "y"], "abc", {0: 1}, None])
+def test_accuracies_that_are_no_list_of_numbers_are_named(accuracies):
+    assert not checks.lenet(None, accuracies, SEEDS, 0.6).ok

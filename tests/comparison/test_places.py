@@ -31,6 +31,9 @@ VARIABLES = {
         ("", "--hosts must be a file with a host on each line, got .*, which has none"),
         ("-oProxyCommand=x", "--hosts must have a host or user@host on each line, got '-oProxyCommand=x'"),
         ("no-such-host.invalid", "--hosts must have hosts that can be found, got no-such-host.invalid in .*; name its"),
+        ("user@a..b", "--hosts must have hosts that can be found, got user@a..b in .*: .*label"),
+        ("255.255.255.255", "--hosts must have hosts that can be reached, got 255.255.255.255: Permission denied"),
+        ("user@", "--hosts must have a host or user@host on each line, got 'user@'"),
         (None, "--hosts must be a file with a host on each line, got .*: No such file"),
     ],
 )
@@ -50,6 +53,7 @@ def test_wrong_hosts_are_refused(content, message, tmp_path):
         ("DMLC_ROLE", "boss", "DMLC_ROLE must be scheduler, server or worker, got 'boss'"),
         ("DMLC_PS_ROOT_URI", "", "DMLC_PS_ROOT_URI must be the address of the scheduler, got nothing"),
         ("DMLC_PS_ROOT_URI", "no-such-host.invalid", "DMLC_PS_ROOT_URI must be an address, got no-such-host.invalid"),
+        ("DMLC_PS_ROOT_URI", "a..b", "DMLC_PS_ROOT_URI must be an address, got a..b: .*label"),
         ("DMLC_PS_ROOT_PORT", "eighty", "DMLC_PS_ROOT_PORT must be a whole number from 1 to 65535, got 'eighty'"),
         ("DMLC_NUM_WORKER", "0", "DMLC_NUM_WORKER must be a whole number from 1 to 65535, got '0'"),
         ("DMLC_TASK_ID", "2", "DMLC_TASK_ID must be a whole number from 0 to 1, got '2'"),
@@ -82,9 +86,11 @@ def assert_message(error, message):
     assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("part", ["code", "data", "configuration"])
+@pytest.mark.parametrize(
+    "part, file", [("code", "a.py"), ("code", "kernels/a.h"), ("data", "a.py"), ("configuration", "a.py")]
+)
 @pytest.mark.fault("a worker has other code, data or another configuration", tries=1)
-def test_an_unlike_worker_is_refused_by_all(part, tmp_path):
+def test_an_unlike_worker_is_refused_by_all(part, file, tmp_path):
     configuration = Configuration(norms=("sync",), seeds=(0,))
     errors = []
 
@@ -94,8 +100,8 @@ def test_an_unlike_worker_is_refused_by_all(part, tmp_path):
         task = Task(dataclasses.replace(configuration, lr=lr), "sync", 0, str(tmp_path), None, {})
         X = nd.ones((2, 1, 2, 2)) * (2 if other and part == "data" else 1)
         package = tmp_path / str(member.rank)
-        package.mkdir()
-        Path(package, "a.py").write_text(str(other and part == "code"))
+        Path(package, file).parent.mkdir(parents=True)
+        Path(package, file).write_text(str(other and part == "code"))
         try:
             check_alike(member, task, Minibatches(X, nd.ones(2), 2, True), package)
         except WorkersError as error:

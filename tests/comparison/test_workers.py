@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from gluon_bn import cli, compare
-from gluon_bn.comparison import Configuration
+from gluon_bn.comparison import Configuration, folder
+from gluon_bn.comparison.cluster import check_same_workers
 
 SMALL = {"norms": ("sync",), "seeds": (0,), "num_epochs": 1, "lr": 0.1, "num_train": 1280, "batch_size": 64}
 
@@ -62,6 +63,20 @@ def start(out, *arguments):
     while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and losses(out)):
         time.sleep(0.1)
     return process, sorted(psutil.Process(process.pid).children(), key=lambda child: (child.create_time(), child.pid))
+
+
+@pytest.mark.parametrize("before, workers", [(2, 1), (1, 2)])
+@pytest.mark.fault("a resumed training has workers with other shares", tries=1)
+def test_other_shares_are_refused_where_they_change_the_statistics(before, workers, tmp_path, capsys):
+    recorded = {"OMP_NUM_THREADS": "1", **({"DMLC_NUM_WORKER": "2"} if before > 1 else {})}
+    for norm in ("gluon", "sync"):
+        configuration = Configuration(**{**SMALL, "norms": (norm,)})
+        with folder.create(tmp_path / norm, configuration, recorded):
+            (tmp_path / norm / "nets").mkdir()
+    check_same_workers(workers, configuration, recorded)
+    assert cli.main(["train", "--resume", str(tmp_path / "gluon"), "--workers", str(workers)]) == 2
+    error = capsys.readouterr().err
+    assert f"--workers must be {before}, as the training was started with, got {workers}: " in error
 
 
 ENDLESS = ["--epochs", "99", "--examples", "512", "--batch-size", "128"]
