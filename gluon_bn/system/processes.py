@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, Optional, Sequence, Tuple, Union
 
+from .threads import SETTLED
+
 if TYPE_CHECKING:
     Lines = queue.SimpleQueue[Tuple[int, Optional[bytes]]]
 Content = Dict[str, Any]  # what a line of JSON holds
@@ -92,7 +94,7 @@ def serve_task(work: Callable[[Content, Callable[[Content], None]], None]) -> No
 def _start(module: str, task: Any, environment: Dict[str, str], host: Optional[str]) -> subprocess.Popen[bytes]:
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
-    command, environment = [sys.executable, '-m', module], {**environment, 'PYTHONPATH': path}
+    command, environment = [sys.executable, '-m', module], {**environment, SETTLED: '', 'PYTHONPATH': path}
     if host:
         ours = {name: value for name, value in os.environ.items() if name.startswith('GLUON_BN_')}
         settings = [f'{name}={value}' for name, value in {**ours, **environment}.items()]

@@ -22,14 +22,15 @@ from typing import Dict, Iterator, Mapping
 
 THREADS, SPINS = "OMP_NUM_THREADS", "GOMP_SPINCOUNT"
 SPIN_COUNT = "500"
-_set_here: Dict[str, str] = {}  # what `settle` has set, so that it does not count as the reader's
+SETTLED = "GLUON_BN_SETTLED"  # what `settle` has set: it does not count as the reader's, in child processes neither
 _settled = False
 
 
 def given() -> Dict[str, str]:
     """Return what the reader has set in the environment."""
     found = {name: os.environ.get(name, "") for name in (THREADS, SPINS, "OMP_WAIT_POLICY")}
-    return {name: value for name, value in found.items() if value and value != _set_here.get(name)}
+    ours = os.environ.get(SETTLED, "").split()
+    return {name: value for name, value in found.items() if value and f"{name}={value}" not in ours}
 
 
 def policy(alone: bool = True, recorded: Mapping[str, str] = {}) -> Dict[str, str]:
@@ -52,8 +53,9 @@ def settle() -> None:
     global _settled
     if not is_loaded():
         _settled = True
-        _set_here.update({name: value for name, value in policy().items() if not os.environ.get(name)})
-        os.environ.update(_set_here)
+        theirs = given()
+        ours = {name: value for name, value in policy().items() if name not in theirs}
+        os.environ.update(ours, **{SETTLED: " ".join(f"{name}={value}" for name, value in ours.items())})
 
 
 def is_left_alone() -> bool:

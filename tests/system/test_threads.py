@@ -11,14 +11,14 @@ from gluon_bn.doctor.machine import check_threads
 from gluon_bn.system import threads
 
 TOP = Path(__file__).resolve().parents[2]
-SETTINGS = (threads.THREADS, threads.SPINS, "OMP_WAIT_POLICY")
+SETTINGS = (threads.THREADS, threads.SPINS, threads.SETTLED, "OMP_WAIT_POLICY")
 
 
 @pytest.fixture
 def unset(monkeypatch):
     for name in SETTINGS:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "_set_here", {})
+        monkeypatch.setenv(name, "")  # so that what `settle` sets is undone, too
+        monkeypatch.delenv(name)
     monkeypatch.setattr(threads, "_settled", False)
     monkeypatch.setattr(threads, "cores", lambda: 4)
 
@@ -57,6 +57,10 @@ def test_what_the_package_has_set_itself_is_not_taken_for_the_readers(unset, mon
     monkeypatch.setattr(threads, "is_loaded", lambda: False)
     threads.settle()
     assert os.environ["OMP_NUM_THREADS"] == "4" and threads.policy(alone=False) == {"OMP_NUM_THREADS": "1"}
+    code = "from gluon_bn.system.threads import given; print(given())"
+    environment = {**os.environ, "PYTHONPATH": str(TOP)}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout == "{}\n", "of a command in a notebook that has imported gluon_bn"
 
 
 @pytest.mark.parametrize(
