@@ -75,6 +75,8 @@ class Chain:
     def _view(self, observe: Callable[[Trial, str], Observed], trial: Trial) -> View:
         seen = observe(trial, self.mode)
         moved = trial.moved(seen.moving_mean, seen.moving_var)
+        if seen.Y.shape != trial.X.shape:
+            raise NotJudgeable('cannot be judged before Y has the shape of X')
         if not moved.broadcasts:
             raise NotJudgeable('cannot be judged before the averages have the shape of the old ones')
         return View(trial, right_values(trial, self.mode), seen.Y, (moved.moving_mean, moved.moving_var))

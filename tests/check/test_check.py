@@ -89,6 +89,14 @@ UNUSUAL = {
     "the gradient doubled": (lambda Y, mean, var: (2 * Y - Y.detach(), mean, var), {"WrongGradient"}),
     "the gradient lost": (lambda Y, mean, var: (Y.detach(), mean, var), {"NoGradient"}),
     "a row too few": (lambda Y, mean, var: (Y[1:], mean, var), {"WrongShape"}),
+    "no row, and a wrong variance": (
+        lambda Y, mean, var: (Y[:0], mean, 2 * var),
+        {"WrongShape", "WrongAverage", "UpdatesAtPredict"},
+    ),
+    "a column, and a wrong variance": (
+        lambda Y, mean, var: (Y.mean(axis=1), mean, 2 * var),
+        {"WrongShape", "WrongAverage", "UpdatesAtPredict"},
+    ),
     "the averages flat": (lambda Y, mean, var: (Y, mean.reshape((-1,)), var.reshape((-1, 1))), {"WrongShape"}),
     "the averages flat in a convolution": (
         lambda Y, mean, var: (Y, mean.reshape((-1,)), var) if Y.ndim == 4 else (Y, mean, var),
