@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         help='processes that share every minibatch; --norm sync also shares its statistics (default: 1)',
     )
     command.add_argument(
-        '--hosts', metavar='FILE', help='start all workers but the first by ssh on the hosts of this file, one a line'
+        '--hosts',
+        metavar='FILE',
+        help='start all workers but the first over ssh, on the hosts in this file, one per line',
     )
     command.set_defaults(
         jobs=1,
@@ -224,7 +226,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _parts(arguments: argparse.Namespace) -> Sequence[Part]:
-    """Return the processes that the options or MXNet's environment variables name; () for those of --workers here."""
+    """Return the processes that --hosts or MXNet's environment variables describe; () if all run on this machine."""
     from .comparison.places import by_hand, on_hosts
 
     if arguments.parser.prog.endswith('train'):

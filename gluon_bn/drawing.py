@@ -34,7 +34,7 @@ LABELS = {
     'gluon': 'gluon.nn.BatchNorm',
     'torch': 'PyTorch',
 }
-STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--', 'sync': '.-'}  # else solid; overlapping curves stay visible
+STYLES = {'none': ':', 'scratch': '-.', 'gluon': '--', 'sync': '.-'}  # others solid; overlapping curves stay visible
 
 
 def grid(rows: int, columns: int, width: float, height: float, **shared: Any) -> Tuple[Figure, Any]:
@@ -60,7 +60,7 @@ def plot_median_and_range(ax: Axes, curves: Any, style: str = '-', first: int = 
 
 
 def bars(names: Sequence[str], titles: Mapping[str, Mapping[str, Sequence[float]]], log: bool = False) -> Figure:
-    """A panel for each title; in it a group of horizontal bars for each name, with one bar for each series."""
+    """A panel for each title, with a group of horizontal bars for each name, one bar per series."""
     most = max(map(len, titles.values()))
     figure, *axes = panels(len(titles), 9, 0.8 + len(names) * (0.12 + 0.16 * most), sharey=True)
     colors = [COLORS[name] for name in ('scratch', 'portable', 'none', 'sync', 'torch')]

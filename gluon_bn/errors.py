@@ -34,7 +34,7 @@ class OutputError(GluonBnError, OSError):
 
 
 class WorkersError(GluonBnError, RuntimeError):
-    """Workers that train together cannot start or go on."""
+    """Workers that train together cannot start or continue."""
 
 
 class LoadError(GluonBnError, ImportError):

@@ -78,9 +78,9 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
 
 
 def compiled(net: Block) -> Block:
-    """Hybridize a net of `lenet` that can be: the same numbers bit for bit, with less Python for each minibatch.
+    """Hybridize a net of `lenet` if possible: the same results, bit for bit, with less Python overhead per minibatch.
 
-    On the native path, an export of the net then needs the compiled operator.
+    If the compiled operator is loaded, an export of the net needs it, too.
     """
     if isinstance(net, HybridBlock):
         net.apply(lambda block: setattr(block, 'compiles', True) if isinstance(block, MaxPool2D) else None)

@@ -5,7 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on every core at a time; libgomp reads it when it loads
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests use all cores in parallel; libgomp reads this when it loads
 
 import mxnet as mx
 import pytest
@@ -66,13 +66,13 @@ def found_once():
     ],
 )
 def training_seeds(request):
-    """The seeds from which a claim about training is asserted."""
+    """The seeds for which a claim about training is asserted."""
     return request.param
 
 
 @pytest.fixture
 def undecided(monkeypatch, tmp_path):
-    """This process before fused_batch_norm has chosen its path: a function that sets environment variables."""
+    """A function that sets environment variables and makes fused_batch_norm choose its path again."""
 
     def setenv(**environment):
         for name, value in {"GLUON_BN_CACHE": str(tmp_path), "GLUON_BN_FUSED": None, **environment}.items():

@@ -36,7 +36,7 @@ LOCALIZED = {
     "the term through the mean": {"term through the mean", "count in dX"},
     "the term through the variance": {"term through the variance", "count in dX"},
     "dX": TERMS,
-    # what a layer does beside the maths, and a written input, has a name and no place on the way
+    # mistakes in a layer's bookkeeping, and writing to an input, have a name but belong to no quantity
     "start": {"WrongStart", "VarInitZero"},
     "constants": {"denominator", *AVERAGES},
     "call": {"ExchangedArguments", "NeverUpdates", "WrongReturn", "WrongName", "mode", *AVERAGES},
@@ -199,7 +199,7 @@ def _parents(tree):
 
 
 def _place(marked, node, parents):
-    """The quantity that a node belongs to: within a root or a divisor of X_hat, the denominator."""
+    """The quantity to which a node belongs: within a root or a divisor of X_hat, the denominator."""
     while "X_hat" in marked and not isinstance(node, ast.stmt):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "sqrt":
             return marked.replace("X_hat", "denominator")
@@ -355,14 +355,14 @@ def judged(kind, places, source):
     checks = {"function": check.batch_norm, "layer": check.layer, "backward": check.gradient}
     result = checks[kind](code, seconds=60)
     told = result.places
-    named = [Place(name, "", "", name) for name in result.mistakes + result.notes]  # a name says what is there instead
+    named = [Place(name, "", "", name) for name in result.mistakes + result.notes]  # a name alone says what is wrong
     first, allowed = [], []
     for true in places:
         quantity = true.replace(" in prediction", "")
         there = [one for one in told if "in prediction" not in true or one.mode == "prediction"]
         hits = [one for one in [*there, *named] if one.quantity in LOCALIZED.get(quantity, {quantity})]
         if kind == "backward" and quantity == "variance":
-            # no average shows the variance: a denominator that is explained is the same function of X
+            # no average shows the variance, so explaining the denominator is as good
             hits += [one for one in there if one.quantity == "denominator" and one.equals]
         first += hits
         allowed += hits + [one for one in there if one.quantity in FURTHER.get(quantity, ())]

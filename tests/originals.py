@@ -1,4 +1,4 @@
-"""Right implementations in three styles of writing, and wrong expressions for their parts."""
+"""Right implementations in three styles, and wrong expressions for their parts."""
 
 # "#: mean" marks a line that computes the mean; code inside a square root belongs to the denominator
 CHAPTER = """
@@ -142,7 +142,7 @@ SOURCES = {
     ("backward", "own"): OWN_BACKWARD,
 }
 
-# Other expressions for a quantity, by place. {k} are the arguments of the reduction, {n} is the count.
+# Wrong expressions for a quantity. {k}: the arguments of the reduction; {n}: the count.
 INSTEAD = {
     "mean": [
         "({X}.max({k}) + {X}.min({k})) / 2",

@@ -1,4 +1,4 @@
-"""A process, or this thread for a while, without root's rights."""
+"""Run a process, or this thread for a while, without root's rights."""
 
 import contextlib
 import ctypes
@@ -21,7 +21,7 @@ def without(*rights):
 
 @contextlib.contextmanager
 def deprived(*rights):
-    """This thread without these rights, which it gets back at the end."""
+    """Take these rights from this thread, and give them back at the end."""
     libc = ctypes.CDLL(None)
     header, rows = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3; this thread
     if libc.capget(header, rows):

@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 
 from gluon_bn.norm.definition import sqrt
 
-# for tests of every mistake: on the front of the chapter in the fast tests, on the other in the slow ones
+# for tests of every mistake: fast with nd, the chapter's front end; slow with np
 A_FRONT_AT_A_TIME = pytest.mark.parametrize("front", ["nd", pytest.param("np", marks=pytest.mark.slow)], indirect=True)
 
 

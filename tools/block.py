@@ -35,5 +35,5 @@ def update(page, name, content, check=False):
 
 
 def current(page, name):
-    """Return what stands between the marks."""
+    """Return the text between the marks."""
     return page.read_text(encoding="utf-8").split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0]

@@ -148,7 +148,7 @@ def try_out(name, tests, notebooks, record):
     commit = reach.described_commit().replace("-dirty", "")  # which is cloned
 
     def step(column, command, proof="", result=lambda: "ok"):
-        """Run a command in the clone, put its result in a column, and record what it proved."""
+        """Run a command in the clone, fill a column with its result, and record what it proved."""
         nonlocal outcome
         outcome = replace(outcome, **{column: "FAILED"})
         system.inside(command, command)
@@ -199,7 +199,7 @@ def check_losses(clone):
 
 
 def passed(log):
-    """Return what pytest says at its end, the last time in a log."""
+    """Return the last summary line of pytest in a log."""
     return re.findall(r"^=+ (.*\d passed.*) in .*=$", log.read_text(errors="replace"), re.MULTILINE)[-1]
 
 

@@ -1,4 +1,4 @@
-"""This machine's settings for apt and pip, which a system made on it needs, too."""
+"""This machine's settings for apt and pip, which a system installed on it needs, too."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def pip_settings():
     for name, value in os.environ.items():
         if name.startswith("PIP_") or name.lower().endswith("_proxy") or name == "SSL_CERT_FILE":
             settings[name] = value
-    # the links of a local index lead to files beside it
+    # the links of a local index point to files beside it
     files = {re.sub("^file://(.*?)(/simple)?/?$", r"\1", word) for value in settings.values() for word in value.split()}
     return settings, sorted(file for file in files if file.startswith("/") and Path(file).exists())

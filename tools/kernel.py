@@ -1,7 +1,7 @@
-"""Set up the running kernel where the package is missing, on Colab for example; each notebook begins with it.
+"""Set up the running kernel if the package is missing, for example on Colab; several notebooks begin with this.
 
-It installs what pyproject.toml lists and this Python lacks, lets Python find this copy of the project, and gives NumPy
-the names that MXNet needs. It replaces only another version of MXNet, of d2l or of a NumPy that they cannot use.
+It installs the requirements in pyproject.toml that this Python lacks, puts this copy of the project on the path, and
+gives NumPy the names that MXNet needs. It replaces only other versions of MXNet and d2l, or an unusable NumPy.
 """
 
 import importlib
@@ -32,14 +32,14 @@ def missing():
             else:
                 if requirement.name in ("mxnet", "d2l", "numpy") and version not in requirement.specifier:
                     lacking.append(requirement)
-    bare = {"mxnet", "d2l"} if sys.version_info >= (3, 12) else set()  # their pins rule out this Python
+    bare = {"mxnet", "d2l"} if sys.version_info >= (3, 12) else set()  # their own pins exclude this Python
     apart = sorted({str(one).split(";")[0] for one in lacking if one.name in bare})
     return apart, sorted({str(one).split(";")[0] for one in lacking if one.name not in bare})
 
 
 def main():
     apart, others = missing()
-    for options, names in ([], others), (["--no-deps"], apart):  # in this order, pip does not complain of the pins
+    for options, names in ([], others), (["--no-deps"], apart):  # in this order, pip does not complain about the pins
         if names:
             print("installing", *names, flush=True)
             subprocess.run([sys.executable, "-m", "pip", "install", "-q", *options, *names], check=True)

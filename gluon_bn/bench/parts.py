@@ -16,9 +16,9 @@ from .rounds import (
     MOST_LOAD,
     PAUSE_SECONDS,
     EpochTurn,
+    LoadMonitor,
     Measurement,
     Profiled,
-    Watch,
     Worker,
     call_each,
     interleave,
@@ -42,7 +42,7 @@ MEANS = (0, 1e2, 1e4)
 
 NUM_TRAIN, BATCH_SIZE, LR = 60_000, 256, 1.0
 MIN_EXAMPLES = 10 * BATCH_SIZE
-EPOCH_BUDGET, MIN_EPOCH_ROUNDS = 240, 3  # seconds after which no round starts, except for the first three
+EPOCH_BUDGET, MIN_EPOCH_ROUNDS = 240, 3  # no round starts after so many seconds, except the first three
 COMPANY_EXAMPLES, COMPANY_ROUNDS = 40 * BATCH_SIZE, 5  # beside a busy core
 # The share of an epoch that slow columns train, in every second round.
 SHARES = {'scratch': 0.1, 'd2l scratch': 0.1, 'd2l gluon': 0.5}
@@ -64,13 +64,16 @@ OTHER, BETWEEN = 'other operators', 'between operators'
 
 @dataclass(frozen=True)
 class Setup:
-    """What to measure, and with which workers. workers: by number of threads and column. root: of Fashion-MNIST."""
+    """What to measure, and with which workers.
+
+    workers: by number of threads, then by column. root: the folder of Fashion-MNIST.
+    """
 
     workers: Mapping[int, Mapping[str, Worker]]
     columns: Sequence[str]
     quick: bool = False
     root: Any = None
-    watch: Watch = dataclasses.field(default_factory=Watch)
+    watch: LoadMonitor = dataclasses.field(default_factory=LoadMonitor)
 
     def measure_layer(
         self, threads: int, shape: Shape, rounds: int, columns: Sequence[str], modes: Sequence[str]
@@ -136,7 +139,7 @@ def measure_accuracy(setup: Setup) -> Dict[str, Any]:
 
 
 def measure_epochs(setup: Setup) -> Dict[str, Any]:
-    """Measure epochs for each number of threads; with the most, also in the book's loop and beside a busy core."""
+    """Measure epochs with each number of threads; with the highest, also in the book's loop and beside a busy core."""
     one, most = min(setup.workers), max(setup.workers)
     if one == most:
         return {'epochs': _measure_epochs(setup, most, with_book=True)}
@@ -175,7 +178,7 @@ def _measure_epochs(setup: Setup, threads: int, with_book: bool) -> Dict[str, Ep
                     time.sleep(PAUSE_SECONDS)
                     setup.watch.load()
                     turn: EpochTurn = worker.call('time_epoch', name.replace('d2l ', ''), num_train, LR)
-                    # the book's loader has processes of its own, which would count as others
+                    # the book's loader starts processes, which would count as other programs
                     attempts.append((0.0 if worker is book else setup.watch.load(), turn))
                 load, turn = min(attempts, key=lambda attempt: attempt[0])
                 if i >= 0:
@@ -192,7 +195,7 @@ def _epoch_result(turns: Sequence[Optional[EpochTurn]], share: float) -> EpochRe
 
 
 def _measure_company(setup: Setup, threads: int) -> Dict[str, Measurement]:
-    """Measure a part of an epoch in turn alone and beside a program that keeps one core busy."""
+    """Time part of an epoch, alternately alone and beside a program that keeps one core busy."""
     name = 'native' if 'native' in setup.columns else 'gluon'
     worker, num_train = setup.workers[threads][name], COMPANY_EXAMPLES // (4 if setup.quick else 1)
 

@@ -30,30 +30,30 @@ PAINT = {**COLORS, 'native': COLORS['fused'], 'floor': 'black'}
 FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm's bars would dwarf the others
 WIDEST = 4  # longer bars are cut off, but still show their number
 METHOD = (
-    'Every table is measured with one thread and with a thread per core, the same number for MXNet, the native path '
-    'and PyTorch; OpenMP threads that wait spin {spins} times, as in a training run. Each framework has its own '
+    'Every table is measured with one thread and with one thread per core; MXNet, the native path and PyTorch always '
+    'have the same number. Waiting OpenMP threads spin {spins}, as in a training run. Each framework has its own '
     'process, which sleeps while another works.',
     'Columns take turns of about 40 ms, or at least one run, round by round. Ratios are computed within each round. '
     'The tables show medians; the JSON has quartiles and rounds too. A column with runs of more than 0.3 s has three '
-    'turns. A round during which other programs used more than a tenth of a core is measured again, if time allows.',
+    'turns. If other programs used more than a tenth of a core during a round, it is repeated, if time allows.',
     "glibc keeps freed memory in MXNet's process and in PyTorch's (GLUON_BN_MALLOC=0 turns this off). d2l's loop runs "
-    "as it does for a reader of the book, with MXNet's own memory, threads and pooling; ours pools by the compiled "
+    "as it does for a reader of the book, with MXNet's own memory, threads and pooling; ours pools with the compiled "
     'operator.',
     'A layer is one of a stack of four in training mode, with all its bookkeeping, and is charged a quarter of its '
     "time. MXNet's clock stops only at the end of a turn, because a training loop does not wait for each layer either.",
     'The memory floor is the time to copy an array of the same size with one thread or all, whichever is faster. A '
     'copy makes two passes over memory. Forward needs at least two, forward + backward five. Small arrays fit in the '
     'cache, so launch overhead dominates.',
-    "An epoch trains a new LeNet as `compare` does, hybridized if it can be; its time excludes the test after it. "
-    "PyTorch's net has the same architecture, "
-    "batches in memory, shuffling, rate and metrics. d2l's is trained by `train_ch6` from the verified files, without "
-    'drawing.',
+    "An epoch trains a new LeNet as `compare` does, hybridized where possible; its time excludes the test that "
+    "follows. PyTorch's net has the same architecture, batches in memory, shuffling, rate and metrics. d2l's is "
+    'trained by `train_ch6` from the verified files, without drawing.',
 )
 
 
 def method() -> List[str]:
     """Return how the benchmark measures, with the current settings."""
-    spins = policy().get(SPINS, 'as libgomp decides')
+    count = policy().get(SPINS)
+    spins = f'{count} times' if count else 'as long as libgomp decides'
     return [line.format(spins=spins) for line in METHOD]
 
 
@@ -128,7 +128,7 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
             ]
             for goal in result.goals
         ]
-        headers = ['', 'measured', 'goal', 'met', 'what bounds it']
+        headers = ['', 'measured', 'goal', 'met', 'what limits it']
         yield 'Ratios', 'Medians of the ratios within each round.', table(headers, rows)
 
 
@@ -178,9 +178,9 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
         f"{machine['platform']}; "
         + ', '.join(f'{name} {version}' for name, version in result.versions.items())
         + f'. The native path was compiled for {"this processor" if built == "native" else built}. '
-        f'Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before it: '
-        f'{result.load:.2f}. Of {result.rounds} rounds, {result.loaded} had more than a tenth of a core used by other '
-        f'programs; {result.discarded} others were measured again.',
+        f'Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before the start: '
+        f'{result.load:.2f}. Other programs used more than a tenth of a core during {result.loaded} of the '
+        f'{result.rounds} rounds; {result.discarded} more such rounds were repeated.',
         '',
         '## How it is measured',
         '',

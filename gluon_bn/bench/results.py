@@ -33,7 +33,7 @@ COMPANY: RatioGoal = ('beside a busy core / alone', 'beside', 'quiet', '<=', 2.2
 class LayerResult:
     """The times of one layer by column, with the memory 'floor'; forward is None in measurements by size.
 
-    threads: of every framework.
+    threads: the same number for every framework.
     """
 
     shape: Shape
@@ -80,16 +80,16 @@ class Goal:
     sense: str
     limit: float
     met: bool
-    bound: str = ''  # what bounds it, if it is not met
+    bound: str = ''  # what limits it, if it is not met
 
 
 @dataclass
 class Result:
     """The whole result; a part is None if it was not measured.
 
-    load: the load average before; discarded: the rounds measured again, because other programs used more than a tenth
-    of a core; loaded: those that were kept although they did. epochs has the most threads; company: a part of an epoch,
-    alone and beside a program that keeps one core busy.
+    load: the load average before the start. loaded: the rounds during which other programs used more than a tenth of a
+    core; discarded: more such rounds, which were repeated. epochs: with the highest number of threads. company: part
+    of an epoch, alone and beside a program that keeps one core busy.
     """
 
     date: str
@@ -142,7 +142,7 @@ def check(result: Result) -> List[Goal]:
 
 
 def bound(goal: str, result: Result) -> str:
-    """Say what bounds a ratio, from the profile and the memory floor; '' if the result does not tell."""
+    """Say what limits a ratio, from the profile and the memory floor; '' if these were not measured."""
     dense = any(str(shape) in goal for shape in DENSE)
     if result.profile and (dense or goal.startswith('epoch')):
         times = (result.profile.layer if dense else result.profile.minibatch).get('native', {})

@@ -123,10 +123,10 @@ def present(times: Times) -> List[float]:
     return [value for value in times if value is not None]
 
 
-class Watch:
-    """Measures how much of the processor programs other than this one and its child processes use.
+class LoadMonitor:
+    """Measures the processor time of all programs other than this one and its child processes.
 
-    The kernel counts in hundredths of a second, so the shortest time that can be judged is a round, not a turn.
+    The kernel counts in hundredths of a second, so a round is long enough to judge, but a turn is not.
     """
 
     def __init__(self) -> None:
@@ -138,14 +138,14 @@ class Watch:
         self.start, self.before = time.perf_counter(), self._others()
 
     def load(self) -> float:
-        """Return the others' use since the last call, in cores."""
+        """Return how many cores the other programs used since the last call."""
         load = (self._others() - self.before) / (time.perf_counter() - self.start)
         self._start()
         return max(0.0, load)
 
     @staticmethod
     def _others() -> float:
-        """Return the seconds that others have used, with those that a hypervisor took; 0 where /proc does not say."""
+        """Return the processor seconds of other programs and of the hypervisor; 0 without /proc/stat."""
         try:
             with open('/proc/stat') as file:
                 user, nice, system, _, _, irq, softirq, steal, *_ = map(int, file.readline().split()[1:])
@@ -153,17 +153,17 @@ class Watch:
             return 0.0
         busy = (user + nice + system + irq + softirq + steal) / os.sysconf('SC_CLK_TCK')
         children = [child.pid for child in active_children() if child.pid]
-        # Linux has a clock of the processor time of each process
+        # the number of Linux's clock for a process's processor time
         return busy - time.process_time() - sum(time.clock_gettime((~pid << 3) | 2) for pid in children)
 
 
 def interleave(
-    columns: Mapping[Any, Callable[[int], float]], rounds: int, budget: float, watch: Optional[Watch] = None
+    columns: Mapping[Any, Callable[[int], float]], rounds: int, budget: float, watch: Optional[LoadMonitor] = None
 ) -> Dict[Any, Times]:
     """Measure {name: call} in turns; call(repeat) makes that many runs and returns the seconds per run.
 
-    A round during which other programs used more than a tenth of a core is measured again. After `budget` seconds no
-    further round starts, but there are at least five; if too few were quiet, the quietest ones count.
+    If other programs used more than a tenth of a core during a round, the round is repeated. After `budget` seconds, no
+    round starts, except the first five; if too few rounds were quiet, the quietest count.
 
     Returns: {name: [seconds, ...]}, one value per round.
     """

@@ -77,16 +77,16 @@ def main(
 
 
 def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File = None) -> Result:
-    """Measure the parts, with one thread each and with a thread per core each; OMP_NUM_THREADS chooses another number.
+    """Measure the parts with one thread and with one thread per core, or with OMP_NUM_THREADS threads.
 
-    Each framework has the same number of threads, and the spin count of the thread policy.
+    Every framework gets the same number of threads and the spin count of the thread policy.
     """
     start, load = time.perf_counter(), os.getloadavg()[0]
     chosen = policy().get(THREADS, '1')
     counts = [int(chosen)] if THREADS in given() else sorted({1, int(chosen)})
     if load > 0.5:
         say(
-            f'other programs are running (load average {load:.1f}): rounds will be measured again, or be inaccurate; '
+            f'other programs are running (load average {load:.1f}): rounds will be repeated, or inaccurate; '
             'run this on a quiet machine'
         )
     result = Result(time.strftime('%Y-%m-%d'), command(parts, quick), machine(), versions(), load, method(), counts)
@@ -124,7 +124,7 @@ def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File
 
 
 def instruction_sets() -> List[str]:
-    """Return which of the vector instruction sets this processor has, where Linux lists them."""
+    """Return the vector instruction sets of this processor, as Linux lists them."""
     flags = {word for line in cpu_info('flags', 'Features') for word in line.split()}
     return [name for flag, name in VECTORS.items() if flag in flags]
 

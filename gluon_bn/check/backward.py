@@ -1,4 +1,4 @@
-"""The quantities of a backward pass by hand: what they may equal, and where the first wrong one is.
+"""Finds the first wrong quantity of a backward pass by hand, and what it equals instead.
 
 X_hat -> dgamma, dbeta -> dX = scale * (dY - a term through the mean - a term through the variance)
 """
@@ -18,13 +18,13 @@ from .result import Array, Place, same
 from .trials import Trial
 from .variants import RIGHT, Variant, batch_statistics, dimensions, forward, other_axes, spread
 
-GRADIENT_RTOL = 1e-3  # float32 in any order, on a few dozen values; a missing way is off by far more
+GRADIENT_RTOL = 1e-3  # sums of a few dozen float32 values in any order; a missing term is off by far more
 X, mean, var, gamma, eps, m, n, size = map(variable, 'X mean var gamma eps m n size'.split())
 dY, X_hat, dgamma, dbeta = map(variable, 'dY X_hat dgamma dbeta'.split())
 ROOT, CENTRED = sqrt(var + eps), named(X - mean)
 STD, INVERSE = named(ROOT), named(1 / ROOT)
 NAMES = dY, X_hat, X, mean, var, dgamma, dbeta, gamma, eps, m, n, size, CENTRED, STD, INVERSE
-FACTORS = gamma, m, n, eps, STD, X_hat  # the names that are inserted, not only confused
+FACTORS = gamma, m, n, eps, STD, X_hat  # names that a mistake may insert, not only confuse
 NONE = Formula('0', lambda values: 0)
 OTHER = {'dgamma': 'dbeta', 'dbeta': 'dgamma'}
 SCALE, MEAN, VARIANCE = 'WrongGradientScale', 'WrongGradientThroughMean', 'WrongGradientThroughVariance'
@@ -36,13 +36,13 @@ class Slip(NamedTuple):
     names: Tuple[str, ...]
     part: Formula
     whole: Formula
-    quantity: str = ''  # that the part is of, if the names do not tell
+    quantity: str = ''  # to which the part belongs, if the names do not say
 
 
 class Way(NamedTuple):
-    """A part of dX in one way of writing, the name of a mistake in it, and dX made of another part.
+    """One part of a way to write dX: the mistake that it may contain, and how to make dX with another part.
 
-    A term is given to `make` as a function that subtracts it, or does something else with it.
+    `make` takes a factor as it is, and a term as a function that subtracts it, or combines it in another way.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Way(NamedTuple):
     sign: str = '-'  # before the term
 
     def changed(self, structure: bool = False) -> Iterator[Tuple[Formula, Any]]:
-        """Pairs of a wrong part and what `make` takes for it."""
+        """Pairs of a wrong part and the argument for `make`."""
         if self.name != SCALE:
             for sign in '+-*/'.replace(self.sign, ''):
                 yield self.part, functools.partial(_joined, sign, self.part)
@@ -85,7 +85,7 @@ PARTS = D_MEAN, D_VAR, *map(named, (H, OF_SCALE, OF_MEAN, OF_VARIANCE, total(H),
 
 
 def _ways() -> List[Way]:
-    """The parts of three right ways: the chapter's, over a common denominator, and step by step."""
+    """The parts of dX in three right ways: the chapter's, over a common denominator, and step by step."""
     less_mean, less_variance = (functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE))
     return [
         Way(SCALE, OF_SCALE, lambda part: _chapter(part, less_mean, less_variance)),
@@ -100,7 +100,7 @@ def _ways() -> List[Way]:
         Way(SCALE, H * INVERSE, lambda part: part + BY_MEAN + BY_VARIANCE),
         Way(MEAN, BY_MEAN, lambda more: more(DIRECT) + BY_VARIANCE, '+'),
         Way(VARIANCE, BY_VARIANCE, lambda more: more(DIRECT + BY_MEAN), '+'),
-        # the gradients of mean and variance as names
+        # the same, with the gradients of mean and variance as names
         Way(MEAN, D_MEAN / m, lambda more: more(DIRECT) + BY_VARIANCE, '+'),
         Way(VARIANCE, D_VAR * 2 * CENTRED / m, lambda more: more(DIRECT + BY_MEAN), '+'),
     ]
@@ -108,7 +108,7 @@ def _ways() -> List[Way]:
 
 @functools.lru_cache(maxsize=None)
 def dX_slips() -> List[Slip]:
-    """What dX may be instead, with one wrong part."""
+    """The formulas of dX with one wrong part."""
     made: Dict[str, Slip] = {}
     for way in _ways():
         for part, changed in way.changed():
@@ -128,7 +128,7 @@ def dX_slips() -> List[Slip]:
 
 @functools.lru_cache(maxsize=None)
 def dX_slips_of_two() -> List[Slip]:
-    """What dX may be instead, with two wrong parts, each changed in its structure."""
+    """The formulas of dX with two wrong parts, each changed in its structure."""
     ways = _ways()[:3]
     right: List[Any] = [OF_SCALE, *(functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE))]
     made: List[Slip] = []
@@ -136,7 +136,7 @@ def dX_slips_of_two() -> List[Slip]:
         for (_, first), (_, second) in itertools.product(ways[i].changed(True), ways[j].changed(True)):
             whole = _chapter(*(first if k == i else second if k == j else right[k] for k in range(3)))
             made.append(Slip((ways[i].name, ways[j].name), whole, whole))
-    for whole in (  # other parentheses
+    for whole in (  # misplaced parentheses
         (gamma * dY - OF_MEAN - OF_VARIANCE) / ROOT,
         gamma / ROOT * dY - OF_MEAN - OF_VARIANCE,
         gamma * dY - (OF_MEAN + OF_VARIANCE) / ROOT,
@@ -147,7 +147,7 @@ def dX_slips_of_two() -> List[Slip]:
 
 @functools.lru_cache(maxsize=None)
 def parameter_slips(name: str) -> List[Slip]:
-    """What dgamma or dbeta may be instead."""
+    """The formulas of dgamma or dbeta with one mistake."""
     names = [leaf for leaf in NAMES if leaf not in (dgamma, dbeta)]
     others = MAXIMUM(dY), MEDIAN(dY), total(dY * X_hat) if name == 'dbeta' else total(dY)
     mistake = (f'WrongGradient{name[1:].title()}',)
@@ -183,7 +183,7 @@ class RightGradients:
         return self.values[name]
 
     def factors(self, dX: Array) -> Optional[Array]:
-        """(channels, 3): the factors of the three parts in a dX; None if it is no sum of them."""
+        """(channels, 3): the factors of the three parts in a dX; None if it is not a sum of them."""
         rows = []
         for channel in range(dX.shape[1]):
             basis = numpy.stack([part[:, channel].ravel() for part in self.parts], axis=1)
@@ -198,7 +198,7 @@ class RightGradients:
 
 
 class BackwardChain(Chain):
-    """The X_hat that a backward pass by hand uses: if dY is 1 in one place and 0 elsewhere, dgamma is X_hat there."""
+    """The X_hat inside a backward pass by hand: if dY is 1 in one place and 0 elsewhere, dgamma is X_hat there."""
 
     def __init__(self, backward: Callable[[Trial], Dict[str, Any]], tried: Sequence[Trial]) -> None:
         self.mode, self.free = 'training', True
@@ -219,7 +219,7 @@ class BackwardChain(Chain):
             self.views.append(View(trial, right, Y, (trial.moving_mean, trial.moving_var)))
 
     def consistent(self, view: View) -> bool:
-        """Whether dX comes from the same X_hat as dgamma: dX = s * dY + a + b * X_hat, whatever its terms are."""
+        """Whether dX uses the same X_hat as dgamma: dX = s * dY + a + b * X_hat, whatever s, a and b are."""
         right, line = view.right, line_of(view)
         factors = []
         for channel in range(view.trial.X.shape[1]):
@@ -251,7 +251,7 @@ class BackwardChain(Chain):
             centres = [(view.right, line[0]) for view, line in pairs]
             of_mean = self._explain('mean', centres)
             still = all(same(line[1], view.right['std'], 5e-3, 5e-3) for view, line in pairs)
-            # another centre, but not in the variance
+            # X_hat has a wrong centre, but the variance does not
             if still or not (of_mean or all(around(*pair) for pair in pairs)):
                 return [self._place('X_hat', samples, self._explain('X_hat', samples))]
             return [self._place('mean', centres, of_mean)]
@@ -267,7 +267,7 @@ class BackwardChain(Chain):
         return [self._place('denominator', spreads, of_spread)]
 
     def _over_other_axes(self) -> Optional[Place]:
-        """The mean or the variance, if X_hat is that of other axes."""
+        """The mean or the variance, if X_hat is right for wrong axes."""
         for axes in other_axes(self.views[0].trial.X.ndim):
             of_mean, of_var = (Variant(slips=(slip,)) for slip in axis_slips(axes))
             for what, variant in (('mean', Variant(axes)), ('mean', of_mean), ('variance', of_var)):

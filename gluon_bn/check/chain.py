@@ -116,7 +116,7 @@ class Chain:
             if known or (alone and (_right_statistics(self.views) or not _right_statistics(self.plain))):
                 return self._place('scale and shift', samples, known)
             first = self._of_X_hat()
-            # gamma and beta changed X_hat: a wrong use of them, unless they are in X_hat itself
+            # X_hat depends on gamma and beta: they are used wrongly, unless X_hat itself contains them
             upstream = first.equals or (self.mode == 'training' and not _right_statistics(self.full))
             upstream = upstream or not all(numpy.isfinite(view.Y).all() for view in self.views)
             return first if upstream else self._place('scale and shift', samples, '')
@@ -131,7 +131,7 @@ class Chain:
             return None
         quantities = [('mean', 'mean'), ('var', 'variance')]
         if not all(map(_follows, self.views)):
-            # with another mistake after it, the same wrong mean is still the centre
+            # if another mistake follows, the wrong mean is still the centre
             quantities = quantities[:1] if all(map(_centre_follows, self.plain)) else []
             if quantities and all(_near(view.own[0], view.trial.moving_mean) for view in self.views):
                 return self._place('mode', [(view.right, view.X_hat) for view in self.views], '')

@@ -31,7 +31,7 @@ class Formula:
         self.text, self._compute, self.binding, self.parts, self.make = text, compute, binding, parts, make
 
     def compute(self, values: Mapping[str, Any]) -> Any:
-        """The value; a `Memory` keeps it for other formulas with the same part."""
+        """The value; a `Memory` caches it for other formulas with the same part."""
         if not isinstance(values, Memory) or not self.parts:
             return self._compute(values)
         if self.text not in values:
@@ -43,7 +43,7 @@ class Formula:
 
     @property
     def number(self) -> Optional[float]:
-        """The value of a constant; None for all else."""
+        """The value of a constant; None for any other formula."""
         return float(self.text) if re.fullmatch(r'-?[\d.]+(e-?\d+)?', self.text) else None
 
     def __add__(self, other: Operand) -> Formula:
@@ -76,9 +76,9 @@ class Formula:
 
 
 class Memory(Dict[str, Any]):
-    """Values by name, and those of the formulas computed from them, by their text.
+    """Values by name, and a cache of the formulas computed from them, by their text.
 
-    Numbers are NumPy's, which may be divided by 0.
+    Numbers become NumPy's, which allow division by 0.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -161,7 +161,7 @@ def absolute(argument: Formula) -> Formula:
 
 
 def named(formula: Formula) -> Formula:
-    """The formula as one name, within which nothing changes."""
+    """The formula as a single name, whose inside is never changed."""
     return Formula(formula.text, formula.compute, formula.binding)
 
 
@@ -170,8 +170,8 @@ def edits(
 ) -> Dict[str, Formula]:
     """The formulas that one change at one node gives, by their text; the simplest first.
 
-    names: what may be inserted, or replace another name; instead: what may only replace one, there or everywhere.
-    structure: neither change nor insert names.
+    names: formulas that may be inserted or replace a name, in one place or everywhere. instead: those that may only
+    replace one. structure: neither replace nor insert names.
     """
     others = (*names, *instead)
     made = itertools.chain(

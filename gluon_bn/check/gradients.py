@@ -205,13 +205,13 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
     words = ''
     for slip in slips:
         words = f'dX = {slip.whole}{where(str(slip.whole))}'
-        # a different term may look like several of the right ones
+        # a wrong term may look like several right ones with other factors
         of_term = len(names) == len(slip.names) == 1 and slip.names[0] in (*TERMS, 'WrongGradientFactorM')
         better = len(slip.names) < len(names) or names == ['WrongGradientX'] or of_term
         if better and names != list(slip.names):
             names, numbers = list(slip.names), ''
     found = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
-    # one mistake may look like several: in the scale like one in each term, and through the variance like both ways
+    # one mistake may look like several: a wrong scale like a mistake in each term, a wrong variance term like both
     certain = names if slips else [name for name in (SCALE, VARIANCE, *names) if name in names][:1]
     return [finding(mistake, found, '' if mistake in certain else 'dX', _parts(slips)) for mistake in names]
 
@@ -261,8 +261,8 @@ def _diagnose_dX(
         for name in ('dbeta', 'dgamma')
     )
     numbers = (
-        f'; your dX holds the direct way {_times(direct)}, that through the mean {_times(mean)}, '
-        f'that through the variance {_times(var)}'
+        f'; your dX is {_times(direct)} the direct term, plus {_times(mean)} the term through the mean, '
+        f'plus {_times(var)} the term through the variance'
     )
     if _all(direct, 0):
         return ['WrongGradientX'], numbers

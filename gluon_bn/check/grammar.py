@@ -25,7 +25,7 @@ CENTRED, STD = X - mean, Formula('sqrt(var + eps)', lambda values: values['std']
 SQUARES = total((X - mean) ** 2)
 ARGUMENTS = X, gamma, beta, eps, moving_mean, moving_var, momentum, m, n, size
 NAMES = (mean, var, *ARGUMENTS)
-# m = size / c = n * h * w taken for something else
+# mistakes in m = size / c = n * h * w
 COUNTS = tuple(one for way in (size / c, n * h * w) for one in edits(way, ()).values())
 CONSTANTS = tuple(map(constant, (0, 1, 2, 0.1, 0.5, 0.9, 0.99, 1e-3, 1e-5, 1e-6, 1e-8)))
 FUNCTIONS: Dict[str, Callable[[Any], Any]] = {
@@ -41,7 +41,7 @@ FUNCTIONS: Dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """The right ways to write a quantity, what a slip may insert, and wrong ones that are more than one change away."""
+    """The right ways to write a quantity, the names a mistake may insert, and formulas more than one change away."""
 
     ways: Tuple[Formula, ...]
     names: Tuple[Formula, ...] = ()
@@ -54,15 +54,15 @@ class Quantity:
 
     @functools.lru_cache(maxsize=None)  # noqa: B019  there are nine quantities
     def candidates(self, structure: bool = False, prediction: bool = False) -> Tuple[Formula, ...]:
-        """What the quantity may equal instead; in prediction nothing is known of averages beside mean and variance."""
+        """The formulas that the quantity may equal; in prediction, moving averages are called mean and variance."""
         names = [name for name in self.names if not prediction or not name.text.startswith('moving')]
         constants = () if structure else self.constants
-        # names are inserted into the first way alone, which is how most write it
+        # names are inserted only into the first way, which is the most common one
         changed = [list(edits(way, names, structure, constants).values()) for way in self.ways[:1]]
         changed += [list(edits(way, (), structure, constants).values()) for way in self.ways[1:]]
         functions = everywhere(self.right, _of_functions)
         others = [] if structure else [*self.others, *functions]
-        # the first way of writing and the simplest first
+        # first the formulas from the first way, sorted by length
         ranked = sorted([*others, *changed[0]], key=lambda one: len(one.text))
         made: Dict[str, Formula] = {}
         for one in (*ranked, *(one for way in changed[1:] for one in way)):
@@ -124,7 +124,7 @@ BATCH_VARIANCE = Quantity(
 
 
 def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[Formula]) -> Quantity:
-    """A moving average: the same rule in three ways, and other values that may be blended."""
+    """A moving average: three ways to write the rule, and other values that it may blend."""
     instead = (*statistic.names, *([new_mean] if batch is var else []))
     changed = edits(statistic.right, (), instead=instead)  # names are inserted around the statistic, not in it
     values = (*edits(batch, NAMES).values(), *changed.values(), *statistic.others, *extra)
@@ -195,9 +195,9 @@ def fitting(
     elsewhere: Values,
     through: Callable[[Formula], Formula] = lambda one: one,
 ) -> Optional[Formula]:
-    """The only formula that, seen `through` a function, gives all values.
+    """The only formula that gives all values, after `through` is applied to it.
 
-    It is None if no formula does, or if several do that differ on the inputs `elsewhere`.
+    None if no formula does, or if several do and they differ on the inputs `elsewhere`.
     """
     with numpy.errstate(all='ignore'):
         found = [one for one in tried if all(gives(through(one), values, value) for values, value in samples)]
@@ -211,7 +211,7 @@ def trial_of(values: Values) -> Trial:
 
 
 def another(values: Values, free: bool) -> Trial:
-    """A random trial of the same shape; free: also with another eps and momentum."""
+    """A random trial of the same shape. free: with another eps and momentum, too."""
     trial = trial_of(values)
     random = numpy.random.RandomState(9)
     return trial._replace(
@@ -233,7 +233,7 @@ def gives(formula: Formula, values: Values, value: Array) -> bool:
     if not finite.any():
         return True
     expected = numpy.broadcast_to(expected, value.shape)
-    rounding = 1e-6 * abs(values['X']).max()  # all that is left of a 0
+    rounding = 1e-6 * abs(values['X']).max()  # what rounding may leave of a 0
     return same(value[finite], expected[finite], rtol=1e-3, atol=max(rounding, 1e-3 * min(1, abs(value[finite]).max())))
 
 

@@ -85,11 +85,11 @@ MISTAKES = {
         'How does Y change if one beta grows a little? Sum that, times dY, over every number that this beta '
         'shifts.',
     'WrongGradientThroughMean':
-        'X reaches Y on three ways: directly, through the mean and through the variance. Look at the way '
-        'through the mean: is it there, its sign, its factor?',
+        'X reaches Y in three ways: directly, through the mean and through the variance. Look at the term '
+        'through the mean: is it there? Are its sign and its factor right?',
     'WrongGradientThroughVariance':
-        'X reaches Y on three ways: directly, through the mean and through the variance. Look at the way '
-        'through the variance: is it there, its sign, its factor?',
+        'X reaches Y in three ways: directly, through the mean and through the variance. Look at the term '
+        'through the variance: is it there? Are its sign and its factor right?',
     'WrongGradientFactorM':
         'A mean of m numbers: by how much does it move when one of them grows by 1? And what is m, when a '
         'channel has h x w numbers for each example?',
@@ -118,13 +118,15 @@ MISTAKES = {
         'array into it?',
     # an experiment
     'OneSeed':
-        'One number cannot tell an effect from chance. Which seeds are asked for, and where is the loop over them?',
+        'One number cannot tell an effect from chance. Which seeds should you use, and where is your loop over them?',
     'NotMeasured':
-        'Which training gave this number? Was it overwritten, or was the net changed after it was measured? Run the '
-        'cell again.',
-    'OtherNet': 'Print the net. Which block is missing, or too many, or has another setting?',
+        'Which training gave this number? Was the number overwritten, or did the net change after it was measured? Run '
+        'the cell again.',
+    'OtherNet': 'Print the net. Which block is missing or extra, or has the wrong setting?',
     'OtherSetting': 'If two things differ, which of them made the difference? Change only one.',
-    'OtherStart': 'Two nets can be compared from the same weights and on the same minibatches. Who drew new ones?',
+    'OtherStart':
+        'Two nets can only be compared if they start from the same weights and see the same minibatches. Which line '
+        'of your code draws other random numbers?',
     'TooLow': 'Print the loss. Does it fall too slowly, or not at all? What can you choose to change that?',
     # the code as such
     'NotWritten':

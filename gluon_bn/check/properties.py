@@ -250,7 +250,7 @@ class Properties(TrialRunner):
 
 
 def _named(finding: Finding) -> Finding:
-    """A finding without a name of its own gets that of the mean or the variance, if one of them is the first wrong."""
+    """Name an unspecific finding after the mean or the variance, if that is the first wrong quantity."""
     name = {'mean': 'WrongMean', 'variance': 'WrongVariance'}.get(finding.place.quantity if finding.place else '')
     if name is None or finding.name not in ('WrongOutput', 'WrongStatistics'):
         return finding

@@ -186,7 +186,7 @@ def _wrapped(text: str, indent: str) -> List[str]:
 
 
 class Difference(str):
-    """A sentence about the first number that is clearly off; numbers: 'Y[0, 1] should be 2, yours is 3' of it."""
+    """A sentence about the first number that is clearly off; numbers: its part 'Y[0, 1] should be 2, yours is 3'."""
 
     numbers: str
 

@@ -138,7 +138,7 @@ def channel_axes(rank: int) -> Tuple[int, ...]:
 def dimensions(X: Array, axes: Optional[Tuple[int, ...]] = None) -> Dict[str, Any]:
     """X and what formulas need to know of its shape; axes: those that the sums run over, if not the channel's."""
     axes = channel_axes(X.ndim) if axes is None else axes
-    # as NumPy's numbers, which may be divided by 0
+    # NumPy's numbers allow division by 0
     n, c, h, w = map(numpy.float64, (*X.shape, 1, 1)[:4])
     m = numpy.float64(math.prod(X.shape[axis] for axis in axes))
     return {'X': X, 'axes': axes, 'm': m, 'n': n, 'c': c, 'h': h, 'w': w, 'size': n * c * h * w}
@@ -207,7 +207,7 @@ def forward(
 
 
 def gradients(variant: Variant, trial: Trial, cut: Collection[str] = ()) -> Tuple[Array, Array, Array]:
-    """(dX, dgamma, dbeta) by central differences; `cut` names where the gradient does not flow: mean, var, direct."""
+    """(dX, dgamma, dbeta) by central differences; `cut` names the paths that are blocked: mean, var, direct."""
     fixed: Dict[str, Any] = {f'X_{path}': trial.X for path in cut}
 
     def slope(name: str) -> Array:

@@ -96,7 +96,7 @@ def solved() -> NotebookNode:
 
 
 def stamp_of(sources: Iterable[str]) -> str:
-    """Return the release that a notebook's cells name, or ""."""
+    """Return the release named in these cells, or ""."""
     return next((found[1] for source in sources for found in [STAMP.search(source)] if found), "")
 
 
@@ -110,7 +110,7 @@ def leaks(notebook: NotebookNode, solution: NotebookNode) -> List[str]:
 
 
 def secrets(solution: NotebookNode) -> Set[str]:
-    """Return the lines that stand in solutions, model answers or hidden tests only."""
+    """Return the lines that occur only in solutions, model answers or hidden tests."""
     secret: Set[str] = set()
     public: Set[str] = set()
     for cell in solution.cells:

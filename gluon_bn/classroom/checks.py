@@ -1,4 +1,4 @@
-"""The checks of exercises 7 to 14: they judge the student's experiment, or compare a function with the formula."""
+"""The checks of exercises 7 to 14: they judge the student's experiments and functions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Table = Mapping[Any, Any]
 
 
 def lenet(bn_lenet: Callable[[], Block], accuracies: Any, seeds: Sequence[int], learned: float) -> Result:
-    """Exercise 7: the net, and its train accuracies, one from each seed, with the same rate and epochs."""
+    """Exercise 7: the net, and its train accuracies with the same rate and epochs, one per seed."""
     net = _function(bn_lenet, {'the blocks of LeNet': lambda: _blocks(bn_lenet(), LENET, (2, 1, 28, 28))})
     case = Setting(LENET, num_epochs=None)
     given = listed(accuracies)
     trained = check_experiment('accuracies', {'bn': given or None}, {'bn': case}, seeds, 'train_acc')
     low = [value for value in given if isinstance(value, numbers.Real) and not float(value) > learned]
-    found = [Finding('TooLow', f'a train accuracy is {min(low):.3f}, expected more than {learned:g}')] if low else []
+    found = [Finding('TooLow', f'one train accuracy is {min(low):.3f}, expected more than {learned:g}')] if low else []
     learned_row = Row('LeNet has learned', tuple(found), '' if given else 'no numbers to judge')
     return Result('LeNet', [*net.rows, *trained.rows, learned_row], net.printed)
 
@@ -50,7 +50,7 @@ def bias(bias_effect: Callable[..., Any], seeds: Sequence[int]) -> Result:
             net[0].bias.set_data(nd.arange(5))
             found += _equal('a shift of 2.5', 'bias_effect', expected, bias_effect(net, X, 2.5), 1e-3)
             if (net[0].bias.data() - nd.arange(5)).abs().max().asscalar():
-                found.append(Finding('MutatesInput', 'after the call, the bias of net is not what it was before'))
+                found.append(Finding('MutatesInput', 'the call should leave the bias of net unchanged'))
         return found
 
     judges = {'a dense layer alone': lambda: effect([], 2.5), 'a norm after it': lambda: effect([nn.BatchNorm()], 0)}
@@ -79,7 +79,7 @@ def rates(accuracies: Table, seeds: Sequence[int]) -> Result:
 
 
 def places(mlp_with: Callable[[Any], Block], accuracies: Table, seeds: Sequence[int]) -> Result:
-    """Exercise 10: {places: train accuracies}, for five choices of the places."""
+    """Exercise 10: {places: train accuracies}, for five choices of places."""
     nets = {chosen: _mlp(['BatchNorm' if i in chosen else None for i in (1, 2, 3)]) for chosen in PLACES}
     judges = {
         f'the blocks of mlp_with({chosen})': lambda chosen=chosen, net=net: _blocks(mlp_with(chosen), net, (2, 9))
@@ -108,7 +108,7 @@ def fixed(mlp_fixed: Callable[[], Block], accuracies: Table, seeds: Sequence[int
 
 
 def options(gluon_norm: Callable[[str], Block], accuracies: Table, seeds: Sequence[int]) -> Result:
-    """Exercise 13: three layers by Gluon, and {'default' or 'slow': test accuracies}."""
+    """Exercise 13: three of Gluon's layers, and {'default' or 'slow': test accuracies}."""
     images, rows = (nd.array(numpy.random.RandomState(0).randn(*shape) * 2 + 3) for shape in ((6, 4, 5, 7), (200, 5)))
     channel_means = images.mean(axis=(0, 1, 2)).asnumpy()
 
@@ -144,7 +144,7 @@ def correlated(m: int, seed: int) -> NDArray:
 
 
 def layer_norm(fn: Callable[..., Any]) -> Result:
-    """Exercise 14: each example by itself."""
+    """Exercise 14: each example is normalized by itself."""
     X = correlated(4, 0)
     D = X.asnumpy() - X.asnumpy().mean(1, keepdims=True)
     expected = D / numpy.sqrt((D**2).mean(1, keepdims=True) + 0.1)
@@ -177,7 +177,7 @@ Judge = Callable[[], List[Finding]]
 
 
 def _function(fn: Callable[..., Any], judges: Mapping[str, Judge]) -> Result:
-    """Try a student's function: a row for each judge; what it raises becomes a finding."""
+    """Run each judge of a student's function, one row each; an exception becomes a finding."""
     runner, rows = TimeLimitedRunner(fn, SECONDS), []
     for words, judge in judges.items():
         try:
@@ -201,13 +201,17 @@ def _mlp(norms: Sequence[Any], drops: bool = False) -> Tuple[str, ...]:
 
 def _blocks(net: Any, expected: Sequence[str], shape: Tuple[int, ...]) -> List[Finding]:
     if not isinstance(net, Block):
-        return [Finding('ReturnsNone' if net is None else 'WrongReturn', f'a net is expected, got {net!r}')]
+        return [Finding('ReturnsNone' if net is None else 'WrongReturn', f'expected a net, got {net!r}')]
     net.initialize(init.Xavier(), force_reinit=True)
     if described(net):
         net(nd.zeros(shape))
     got, wanted = [*described(net), 'nothing'], [*expected, 'nothing']
     place = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), None)
-    return [] if place is None else [Finding('OtherNet', f'block {place} should be {wanted[place]}, is {got[place]}')]
+    return (
+        []
+        if place is None
+        else [Finding('OtherNet', f'block {place} should be {wanted[place]}, yours is {got[place]}')]
+    )
 
 
 def _equal(description: str, quantity: str, expected: Any, actual: Any, tolerance: float = 1e-2) -> List[Finding]:

@@ -1,4 +1,4 @@
-"""What a course hands out: course.toml, which lies beside the source of the exercises."""
+"""The settings of a course: course.toml, in the folder of the exercises' source."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-NEEDS = {3: (1, 2), 5: (4,), 7: (5,)}  # an exercise, and those whose code its solution calls
+NEEDS = {3: (1, 2), 5: (4,), 7: (5,)}  # exercise: the exercises whose code its solution calls
 WORKBENCH = {7, 9, 10, 11, 12, 13}  # the exercises that need the section "The workbench"
 HEADING = re.compile(r"## (?:Exercise (\d+)|(The workbench))")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """The settings of a course, see the comments in course.toml."""
+    """The settings of a course; course.toml explains them."""
 
     course: str
     exercises: Tuple[int, ...]
@@ -55,14 +55,17 @@ def read(path: Path) -> Configuration:
             r"letters, digits, _ and -",
             lambda v: isinstance(v, str) and bool(re.fullmatch(r"[\w-]+", v, re.A)),
         ),
-        "exercises": ("a list of numbers from 1", lambda v: _distinct(v) and all(whole(n, 1) for n in v)),
+        "exercises": (
+            "a list of different whole numbers from 1",
+            lambda v: _distinct(v) and all(whole(n, 1) for n in v),
+        ),
         "seeds": (
-            "a list of at least two whole numbers from 0 to 2**31 - 1",
+            "a list of at least two different whole numbers from 0 to 2**31 - 1",
             lambda v: _distinct(v) and len(v) > 1 and all(whole(n, 0) and n < 2**31 for n in v),
         ),
         "learned": ("a number between 0.1 and 1", lambda v: type(v) in (int, float) and 0.1 < v < 1),
         "points": (
-            "a table of numbers from 0",
+            "a table of numbers of at least 0",
             lambda v: isinstance(v, dict) and all(type(n) in (int, float) and 0 <= n < 1000 for n in v.values()),
         ),
     }
@@ -72,7 +75,7 @@ def read(path: Path) -> Configuration:
     for exercise in values["exercises"]:
         lacking = [str(needed) for needed in NEEDS.get(exercise, ()) if needed not in values["exercises"]]
         if lacking:
-            raise _wrong(path, "exercises", f"must hold {' and '.join(lacking)}, which {exercise} needs")
+            raise _wrong(path, "exercises", f"must include {' and '.join(lacking)}, which {exercise} needs")
     lists = {name: tuple(values[name]) for name in ("exercises", "seeds")}
     return Configuration(**{**values, **lists})
 
@@ -81,10 +84,10 @@ def apply(settings: Configuration, cells: List[NotebookNode], path: Path) -> Lis
     """Return the cells of the chosen exercises, with points and settings filled in. path: of course.toml."""
     graded = [_mark(cell)["grade_id"] for cell in cells if _mark(cell).get("grade")]
     for name in sorted(settings.points.keys() ^ set(graded)):
-        said = "is missing" if name in graded else f"is no graded cell; these are {', '.join(graded)}"
+        said = "is missing" if name in graded else f"is not a graded cell; these are {', '.join(graded)}"
         raise _wrong(path, f"points.{name}", said)
     sections: Dict[int, List[NotebookNode]] = {}
-    number = 0  # of the exercise; 0 for what belongs to none, -1 for the workbench
+    number = 0  # of the exercise; 0 for cells outside all exercises, -1 for the workbench
     for cell in cells:
         heading = HEADING.match(cell.source) if cell.cell_type == "markdown" else None
         if heading:

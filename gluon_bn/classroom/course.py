@@ -91,7 +91,7 @@ class Course:
     def begin(self, submissions: Path, handed_out: Path) -> None:
         """Copy the release into a new folder, or continue in a folder of the same submissions.
 
-        handed_out: the folder of `make assignment`; if there is none, the assignment is released anew.
+        handed_out: the folder that `make assignment` wrote; if it does not exist, the assignment is released again.
 
         Raises: InputError if the folder holds something else.
         """

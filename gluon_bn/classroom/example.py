@@ -1,7 +1,7 @@
-"""A class of five hand-ins, made and graded:  python -m gluon_bn.classroom.example [--out FOLDER]
+"""Make and grade a class of five hand-ins:  python -m gluon_bn.classroom.example [--out FOLDER]
 
-FOLDER (default runs/grade-example) gets the release, the hand-ins, and what `make grade` makes of them, with a summary.
-It is made anew each time. `solve` and `edit` write hand-ins; the tests use them, too.
+FOLDER (default runs/grade-example) gets the release, the hand-ins, their grades and a summary. Each run replaces it.
+`solve` and `edit` write hand-ins; the tests use them, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     arguments = parser.parse_args(argv)
     out = arguments.out.resolve()
     if out.exists() and not (out / "release" / "course").is_dir() and (not out.is_dir() or any(out.iterdir())):
-        parser.error(f"--out must be a new folder or that of an earlier example, got {out}; name another")
+        parser.error(f"--out must be a new folder, or the folder of an earlier example, got {out}; name another")
     try:
         solution = assignment.solved()
     except InputError as error:
@@ -47,7 +47,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def hand_in(released: NotebookNode, solution: NotebookNode, folder: Path) -> None:
-    """Write what five students hand in: all of it, two mistakes, half of it, a cell that never ends, another file."""
+    """Write the hand-ins of five students: all right, two mistakes, half done, an endless loop, a wrong file."""
     folder.mkdir(parents=True)
     mistaken = edit(
         solve(released, solution, (*MATHS, "bias", "bias-answer", "others", "fixed", "fixed-training")),
@@ -70,7 +70,7 @@ def hand_in(released: NotebookNode, solution: NotebookNode, folder: Path) -> Non
 
 
 def solve(released: NotebookNode, solution: NotebookNode, only: Optional[Sequence[str]] = None) -> NotebookNode:
-    """Return what a student hands in who has solved all exercises, or those with these grade ids."""
+    """Return the hand-in of a student who has solved all exercises, or those with these grade ids."""
     notebook = copy.deepcopy(released)
     for cell in notebook.cells:
         name = label_of(cell)
@@ -80,7 +80,7 @@ def solve(released: NotebookNode, solution: NotebookNode, only: Optional[Sequenc
 
 
 def edit(notebook: NotebookNode, grade_id: str, old: str, new: str) -> NotebookNode:
-    """Return another notebook, in which a cell has `new` in place of `old`."""
+    """Return a copy of the notebook in which `new` replaces `old` in a cell."""
     notebook = copy.deepcopy(notebook)
     _, cell = named(notebook, grade_id)
     assert old in cell.source, f"{grade_id} has no {old}"
@@ -89,7 +89,7 @@ def edit(notebook: NotebookNode, grade_id: str, old: str, new: str) -> NotebookN
 
 
 def named(notebook: NotebookNode, grade_id: str) -> Tuple[int, NotebookNode]:
-    """Return the place of a cell, and the cell."""
+    """Return the index of a cell, and the cell."""
     return next((i, cell) for i, cell in enumerate(notebook.cells) if label_of(cell) == grade_id)
 
 

@@ -51,7 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "--release",
         type=Path,
         metavar="FOLDER",
-        help="what was handed out, as `make assignment` wrote it (default build/assignment; released anew if missing)",
+        help="the folder that `make assignment` wrote (default build/assignment; if missing, released again)",
     )
     parser.add_argument("--again", action="store_true", help="only update table and feedback, after grading by hand")
     parser.add_argument(

@@ -39,7 +39,7 @@ class Grader:
 
     @property
     def stamp(self) -> str:
-        """The release against which this grades."""
+        """The release that this grader uses."""
         return stamp_of(cell.source for cell in self.released.cells)
 
     def grade(self, submission: Submission) -> Result:
@@ -52,7 +52,7 @@ class Grader:
             theirs, ours = stamp_of(cell.source for cell in submission.cells), self.stamp
             if theirs not in ("", ours):
                 raise InputError(
-                    f"it is of release {theirs} of the assignment, but these grades are of release {ours}; grade it "
+                    f"it belongs to release {theirs} of the assignment, but these grades to release {ours}; grade it "
                     "with another --release, into another --out"
                 )
             graded = build(submission.cells, self.solution, self.released)

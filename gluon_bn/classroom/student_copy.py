@@ -1,8 +1,8 @@
 """Make the copy of the project that students get:  python -m gluon_bn.classroom.student_copy [--out FILE]
 
-It releases the assignment, as `make assignment` does. FILE (default build/gluon_bn-students.zip) holds the notebook,
-what set-up needs, and the rooms of the package that the exercises need: no norm, no net with one, no experiment and no
-notebook of the chapter. It is not written if a file contains a line of a solution, a model answer or a hidden test.
+It releases the assignment, as `make assignment` does. FILE (default build/gluon_bn-students.zip) contains the notebook
+and the files that set-up and the exercises need. It leaves out the chapter's layers, nets, experiments and notebooks.
+It is not written if any file contains a line of a solution, a model answer or a hidden test.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILES = (
     *("tools/make_venv.sh", "tools/mxnet.pth", "tools/wheelhouse.py"),
 )
 TARGETS = ("help", "lab", "doctor", "clean")  # of the Makefile
-LONG = 30  # characters: a shorter line, such as `return Y`, proves nothing
+LONG = 30  # characters; a shorter line, such as `return Y`, may occur anywhere
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -48,7 +48,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 def files(notebook: Path) -> Dict[str, str]:
-    """Return the text of each file of the copy. notebook: the assignment as released."""
+    """Return the text of each file of the copy. notebook: the released assignment."""
     paths = [TOP / name for name in FILES] + sorted((TOP / "requirements").iterdir())
     for room in ROOMS:
         paths += sorted((TOP / "gluon_bn" / room).glob("*.py"))
@@ -62,7 +62,7 @@ def files(notebook: Path) -> Dict[str, str]:
 
 
 def leaks(found: Dict[str, str]) -> List[str]:
-    """Return the lines of these files that belong to solutions, model answers or hidden tests only."""
+    """Return the lines of these files that occur only in solutions, model answers or hidden tests."""
     secret = {line for line in assignment.secrets(assignment.solved()) if len(line) >= LONG}
     lines = [(name, line.strip()) for name, text in found.items() for line in text.splitlines()]
     return [f"{name}: {line}" for name, line in lines if line in secret]

@@ -1,7 +1,7 @@
-"""The workbench of the exercises: trainings that can be compared, and a check of what a table compares.
+"""The workbench of the exercises: it trains nets in comparable ways, and checks tables of their results.
 
-`fit` keeps a `Run` of each training. `check_experiment` finds the run behind each number of a student's table, and says
-whether the right nets were trained, from each seed, and whether only one thing differs between them.
+`fit` records a `Run` of each training. `check_experiment` finds the run behind each number of a student's table, and
+checks that the right nets were trained with each seed, and that only one thing differs between them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ..data import Minibatches, load_data_fashion_mnist
 from ..training import Diverged, evaluate_accuracy, seed_everything, train
 from ..training.blocks import blocks_of
 
-RUNS: List[Run] = []  # of this notebook
-ROUNDED = 6e-4  # three decimals of an accuracy are enough
+RUNS: List[Run] = []  # of this kernel
+ROUNDED = 6e-4  # so that three decimals of an accuracy are enough
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a training depends on. net: its blocks, as `described` names them; None in a case stands for any value."""
+    """The settings of a training. net: its blocks, as `described` names them. In a case, None allows any value."""
 
     net: Tuple[str, ...]
     lr: Optional[float] = None
@@ -64,8 +64,8 @@ class Run(Setting):
 def fit(net: Block, lr: float, num_epochs: int = 4, num_train: int = 3000, seed: int = 0) -> Run:
     """Train a net from new weights on num_train images, in minibatches of 100, and test it on 2,000 others.
 
-    A seed gives all nets the same weights where they have the same layers, and the same minibatches. All weights are
-    drawn before the first step, because dropout draws from the same generator.
+    With the same seed, all nets see the same minibatches and start from the same weights in the layers that they share.
+    All weights are drawn before the first step, because dropout draws from the same generator.
     """
     start, (train_iter, test_iter) = time.perf_counter(), _data(num_train)
     seed_everything(seed)
@@ -76,7 +76,9 @@ def fit(net: Block, lr: float, num_epochs: int = 4, num_train: int = 3000, seed:
     for block in blocks_of(net):
         if hasattr(block, 'weight'):
             digest.update(block.weight.data().asnumpy().tobytes())
-    few = Minibatches(test_iter.X[:100], test_iter.y[:100], 100, shuffle=False)  # to test each epoch takes time
+    few = Minibatches(
+        test_iter.X[:100], test_iter.y[:100], 100, shuffle=False
+    )  # testing on all images after each epoch takes too long
     loss, train_acc = numpy.nan, None
     try:
         last = train(net, train_iter, few, num_epochs, lr, initialize=False, plot=False, progress=False)[-1]
@@ -136,14 +138,14 @@ def check_experiment(
 ) -> Result:
     """Check a student's table {name: [a number from each seed]} against the runs of `fit`.
 
-    cases: the setting that each name stands for. measure: the field of a `Run` that the numbers should be.
+    cases: the setting for each name. measure: the field of `Run` that the numbers should come from.
     """
     found: Dict[str, List[Finding]] = {words: [] for words in ROWS}
     if not isinstance(table, Mapping):
         found[FILLED].append(Finding('WrongReturn', f'{title or "the table"} should be a dict, got {table!r}'))
         table, cases = {}, {}
     starts: Dict[int, Tuple[str, Run]] = {}
-    chosen: Dict[str, Any] = {}  # what the first run has, where the cases leave the choice
+    chosen: Dict[str, Any] = {}  # the first run's settings, where the cases leave a choice
     for name, case in cases.items():
         values = table.get(name)
         if values is None:
@@ -155,7 +157,7 @@ def check_experiment(
         for seed, number in zip(seeds, given):
             of = f'{name!r}, seed {seed}'
             if not isinstance(number, numbers.Real):
-                found[FILLED].append(Finding('WrongReturn', f'for {of}, a number is expected, got {number!r}'))
+                found[FILLED].append(Finding('WrongReturn', f'for {of}, expected a number, got {number!r}'))
                 continue
             runs = [run for run in RUNS if abs(getattr(run, measure) - number) < ROUNDED]
             if not runs:
@@ -182,15 +184,15 @@ def check_experiment(
 
 
 def listed(values: Any) -> List[Any]:
-    """Return the numbers from all seeds, or the one number, as a list; [] for None."""
+    """Return the numbers, or the single number, as a list; [] for None."""
     if values is None:
         return []
     return list(values) if isinstance(values, (list, tuple)) or getattr(values, 'ndim', 0) > 0 else [values]
 
 
-FILLED = 'each net has a number from each seed'
-MEASURED = 'each number is that of a training'
-NETS = 'the nets are those asked for'
+FILLED = 'each net has a number for each seed'
+MEASURED = 'each number comes from a training'
+NETS = 'the nets are the right ones'
 ALONE = 'nothing else differs: seed, rate, epochs, images, weights, minibatches'
 ROWS = (FILLED, MEASURED, NETS, ALONE)
 
@@ -204,5 +206,5 @@ def _differences(run: Run, case: Setting, seed: int) -> Dict[str, Tuple[Any, Any
     if 'net' in pairs:  # only the first difference
         got, wanted = (list(blocks) + ['nothing'] for blocks in pairs['net'])
         place = next(i for i, (a, b) in enumerate(zip(got, wanted)) if a != b)
-        pairs['net'] = f'{got[place]} in place {place}', wanted[place]
+        pairs['net'] = f'{got[place]} as block {place}', wanted[place]
     return pairs

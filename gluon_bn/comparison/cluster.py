@@ -1,4 +1,4 @@
-"""Runs whose minibatches are shared among workers: starts the scheduler, the server and the workers of each."""
+"""Runs by several workers: starts the scheduler, the server and the workers of each run."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ MODULE = 'gluon_bn.comparison.run'
 
 
 def check_workers(workers: int, configuration: Configuration) -> None:
-    """Raise InputError unless workers is a count, and each gets an example of every minibatch."""
+    """Raise InputError unless workers is a count, and each worker gets an example of every minibatch."""
     examples = configuration.num_train or 60_000
     least = examples % configuration.batch_size or configuration.batch_size
     if check_count('workers', workers) > least:
         raise InputError(
             f'must be at most the number of examples of the smallest minibatch, {least}, got {workers}; '
-            'take fewer workers, or another batch size',
+            'use fewer workers, or another batch size',
             'workers',
         )
 
@@ -61,9 +61,9 @@ def check_same_workers(workers: int, configuration: Configuration, recorded: Map
 def run_on_workers(
     module: str, tasks: Sequence[Task], parts: Sequence[Part], environment: Dict[str, str]
 ) -> Generator[Tuple[int, Union[Content, Crashed]], None, None]:
-    """Run tasks like `run_tasks`, one after the other, each by these processes.
+    """Run tasks like `run_tasks`, but one after the other, each in these processes.
 
-    The messages are those of worker 0. The first process that fails ends all others of its task.
+    Only worker 0's messages are passed on. If a process fails, all others of its task end.
     """
     root = parts[0].role
     beside = max(Counter(part.host for part in parts if part.role.name == 'worker').values(), default=1)
@@ -78,7 +78,7 @@ def run_on_workers(
                 role, message = parts[number].role, message_from(content)
                 if isinstance(message, Joined):
                     names[message.number] = str(role)
-                    if len(parts) == 1:  # started by hand: the scheduler knows this number only
+                    if len(parts) == 1:  # started by hand: the scheduler will name the worker by this number
                         print(f"{role} has joined, as MXNet's process {message.number}", file=sys.stderr)
                 elif isinstance(message, (Failed, Silent)):
                     yield index, content_of(_failed(role, message, names))
@@ -97,7 +97,7 @@ def _failed(role: Role, message: Union[Failed, Silent], names: Dict[int, str]) -
 
 
 def take_part(configuration: Configuration, part: Part, root: Optional[str]) -> Optional[str]:
-    """Be the scheduler, the server or a worker other than 0, which writes; return why it failed, or None."""
+    """Be the scheduler, the server or a worker other than worker 0; return why it failed, or None."""
     check_workers(part.role.workers, configuration)
     find_files(root)
     environment = policy()
@@ -110,7 +110,7 @@ def take_part(configuration: Configuration, part: Part, root: Optional[str]) -> 
 
 
 def check_alike(group: Group, task: Task, train_iter: Minibatches, package: Path = Path(__file__).parents[1]) -> None:
-    """Raise WorkersError, on every worker, if the code, data or configuration of one is not that of worker 0."""
+    """Raise WorkersError on every worker if one has other code, other data or another configuration than worker 0."""
     sources = sorted(path for path in package.rglob('*') if path.suffix in ('.py', '.cc', '.h'))
     parts = {
         'code': b''.join(path.read_bytes() for path in sources) + mxnet.__version__.encode(),

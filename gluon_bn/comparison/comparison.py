@@ -49,7 +49,7 @@ def compare(
     """Train LeNet with each norm from each seed, and write the results to a run folder.
 
     For each seed, all norms have the same initial weights, minibatches, pooling and rate.
-    Each run has its own process. One of several has one thread, and a single one a thread per core, unless
+    Each run has its own process. A single run uses a thread per core, each of several runs one thread, unless
     OMP_NUM_THREADS is set: see `system.threads`. `jobs` of them train at a time (by default, the number of
     cores that this process may use), which affects only the seconds. configuration: a
     `Configuration`; None is the chapter's.
@@ -63,8 +63,8 @@ def compare(
     epoch. A run that fails is marked, and the others continue. Ctrl-C ends the training, and
     what has finished is kept and summarized. resume: the folder of a comparison that was
     stopped or killed, to continue each run after its last epoch, to the same metrics.
-    workers: processes that share every minibatch of a run, and its threads; the runs then train one at a time.
-    parts: where these processes run; by default all run on this machine.
+    workers: the number of processes that share the minibatches and threads of a run; runs then train one at a time.
+    parts: where these processes run; by default, all on this machine.
 
     Returns: (summary, out): the content of summary.json and the folder.
     Raises: InputError for a configuration that cannot be trained, an out that already holds results or

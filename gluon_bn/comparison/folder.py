@@ -23,7 +23,7 @@ NAME_IT = 'name the folder that the comparison said it writes to'
 
 @contextlib.contextmanager
 def create(out: Path, configuration: Configuration, environment: Mapping[str, str] = {}) -> Iterator[None]:
-    """Create the folder `out` for a new comparison, and lock it. environment: the variables set for its runs.
+    """Create the folder `out` for a new comparison, and lock it. environment: the variables to set for its runs.
 
     Raises: InputError if it cannot be written, is locked, or already has a file that would be overwritten.
     """
@@ -48,7 +48,7 @@ def configuration_of(folder: Union[str, Path]) -> Configuration:
 
 
 def environment_of(folder: Path) -> Dict[str, str]:
-    """Return the variables that the comparison set for its runs. Version 0.1.0 had one thread, and kept no record."""
+    """Return the variables set for the runs of a comparison. Version 0.1.0 used one thread and did not record it."""
     return _read(folder)[1] or {'OMP_NUM_THREADS': '1'}
 
 

@@ -1,4 +1,4 @@
-"""Where the processes of a training by several workers run: all here, some on other machines, or one of them here."""
+"""Where the processes of several workers run: all on this machine, some on other hosts, or one started by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIABLES = 'docs/several_machines.md lists what each process needs'
 
 @dataclass(frozen=True)
 class Part:
-    """A process that this one starts: here, or by ssh on a host."""
+    """A process to start: on this machine, or on a host over ssh."""
 
     role: Role
     host: Optional[str] = None
@@ -32,7 +32,7 @@ def on_this_machine(workers: int) -> List[Part]:
 
 
 def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
-    """Scheduler, server and worker 0 here; the other workers on the hosts of a file, a line each, in turn.
+    """Scheduler, server and worker 0 on this machine; the other workers on the hosts listed in a file, in turn.
 
     Raises: InputError if the file cannot be read, or a host has no address.
     """
@@ -40,19 +40,19 @@ def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
         lines = [line.split('#')[0].strip() for line in Path(file).read_text(encoding='utf-8').splitlines()]
     hosts = [line for line in lines if line]
     if not hosts:
-        raise InputError(f'must be a file with a host on each line, got {file}, which has none', 'hosts')
+        raise InputError(f'must be a file with a host on each line, got {file}, which lists none', 'hosts')
     for host in hosts:
         if not re.fullmatch(r'([\w.-]+@)?[\w.:-]+', host) or host.startswith('-'):
-            raise InputError(f'must have a host or user@host on each line, got {host!r} in {file}', 'hosts')
+            raise InputError(f'must list a host or user@host on each line, got {host!r} in {file}', 'hosts')
     addresses = [_address(host, file) for host in hosts]
-    with explained(lambda why: InputError(f'must have hosts that can be reached, got {hosts[0]}: {why}', 'hosts')):
+    with explained(lambda why: InputError(f'must list hosts that can be reached, got {hosts[0]}: {why}', 'hosts')):
         here = _address_towards(addresses[0], 9)
     workers = 1 + len(hosts) if workers is None else check_count('workers', workers)
     return _parts(workers, here, list(zip(hosts, addresses)))
 
 
 def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
-    """The one process of MXNet's environment variables, as a cluster manager sets them; None without DMLC_ROLE.
+    """The process that MXNet's environment variables describe, as a cluster manager sets them; None without DMLC_ROLE.
 
     Raises: InputError if another variable is missing or wrong, or the scheduler's port is in use.
     """
@@ -76,9 +76,9 @@ def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
     except NOT_FOUND as error:
         raise InputError(f'must be an address, got {root}: {_why(error)}', 'DMLC_PS_ROOT_URI') from error
     except OSError as error:
-        remedy = 'take another port' if error.errno == errno.EADDRINUSE else 'start the scheduler on that machine'
+        remedy = 'use another port' if error.errno == errno.EADDRINUSE else 'start the scheduler on that machine'
         got = f'got {root}:{port}: {error.strerror}; {remedy}'
-        raise InputError(f'must be where the scheduler can listen, {got}', 'DMLC_PS_ROOT_URI') from error
+        raise InputError(f'must be an address on which the scheduler can listen, {got}', 'DMLC_PS_ROOT_URI') from error
     return Part(Role(name, rank, workers, address, port, host))
 
 
@@ -106,7 +106,7 @@ def _address(host: str, file: str) -> str:
         return socket.gethostbyname(host.rpartition('@')[2])
     except NOT_FOUND as error:
         got = f'got {host} in {file}: {_why(error)}; name its address, or correct the name'
-        raise InputError(f'must have hosts that can be found, {got}', 'hosts') from error
+        raise InputError(f'must list hosts that can be found, {got}', 'hosts') from error
 
 
 def _parts(workers: int, here: str, hosts: List[Tuple[str, str]]) -> List[Part]:

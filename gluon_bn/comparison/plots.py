@@ -29,7 +29,7 @@ def plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
             histories = [history for history in histories if len(history) == length]
             style = STYLES.get(norm, '-')
             look: Dict[str, Any] = {'color': COLORS.get(norm, 'black'), 'markersize': 3}
-            if not style.startswith('.'):  # that one has a marker of its own
+            if not style.startswith('.'):  # this style already has a marker
                 look['marker'] = 'o'
             plot_median_and_range(ax, histories, style, label=LABELS.get(norm, norm), **look)
         ax.set(title=title, xlabel='epoch', xlim=(0.5, longest + 0.5))

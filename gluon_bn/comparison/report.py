@@ -63,12 +63,12 @@ def beside(summary: Summary) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """Return an estimate of a time in words: about 40 s, about 12 min."""
+    """Return a rough time in words: about 40 s, about 12 min."""
     return f'about {seconds / 60:.0f} min' if seconds >= 90 else f'about {max(10, round(seconds, -1)):.0f} s'
 
 
 def partial(summary: Summary, finished: int, out: Path, left: Optional[float]) -> str:
-    """Return the table of the runs that have finished, to show while the others train."""
+    """Return the table of the finished runs, to show while the others train."""
     ends = f'; {minutes(left)} left' if left else ''
     title = f'Partial result, {finished} of {len(summary.runs)} runs{ends}. Curves so far: {out / "curves.png"}'
     return f'\n{title}\n{table(summary.results)}\n'
@@ -79,7 +79,7 @@ def markdown(summary: Summary, is_partial: bool = False) -> str:
     configuration, machine = summary.configuration, summary.machine
     lines = ['# LeNet on Fashion-MNIST, with and without batch normalization', '']
     if is_partial:
-        lines += ['Partial result: the comparison is still running; this page shows what has finished.', '']
+        lines += ['Partial result: the comparison is still running; this page shows the finished runs.', '']
     elif summary.interrupted:
         lines += ['The comparison was stopped; this page shows what had finished.', '']
     lines += [

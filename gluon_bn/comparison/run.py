@@ -37,8 +37,8 @@ def run_task(task: Task, send: Send) -> None:
     The traceback of an unexpected error goes to the log of the run, a file in the comparison's folder.
     """
     try:
-        if 'GLUON_BN_FUSED' in task.environment:  # one of the norms is fused_batch_norm
-            choose()  # loads the operator before the clock starts, for every norm: it also does the pooling
+        if 'GLUON_BN_FUSED' in task.environment:  # at least one norm is fused_batch_norm
+            choose()  # loads the operator before the clock starts; every net then pools with it
         if task.role:
             run_role(task, task.role, send)
         else:
@@ -51,11 +51,11 @@ def run_task(task: Task, send: Send) -> None:
     except Exception as error:  # ends this run, but not the others
         send(Failed(describe_and_keep(error, task.log)))
     if task.role:
-        os._exit(0)  # a normal end would wait for the other workers, which may be gone
+        os._exit(0)  # a normal exit would wait for the other workers, which may be gone
 
 
 def run_role(task: Task, role: Role, send: Send) -> None:
-    """Be a scheduler, a server or a worker. All workers send, but only worker 0 gets to write."""
+    """Be a scheduler, a server or a worker. All workers send messages, but only worker 0 writes files."""
     if role.name != 'worker':
         serve(role, lambda number: send(Silent(number)))
         return
@@ -64,7 +64,7 @@ def run_role(task: Task, role: Role, send: Send) -> None:
     with joined(group):
         assert task.norm
         finished = train_one(task, task.norm, send)
-        group.gather(numpy.zeros(1))  # until worker 0 has written everything
+        group.gather(numpy.zeros(1))  # waits until worker 0 has written everything
     send(finished)
 
 

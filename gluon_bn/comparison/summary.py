@@ -119,7 +119,7 @@ def summarize(runs: Sequence[Run]) -> List[Result]:
 def time_left(runs: Sequence[Run], num_epochs: int, measured: Sequence[Tuple[str, float]], elapsed: float) -> float:
     """Estimate the seconds until all runs have finished, from the epochs measured in the last `elapsed` seconds.
 
-    measured: (norm, seconds of training) per epoch. An epoch of a norm that has none counts as their mean.
+    measured: (norm, seconds of training) per epoch. A norm without an epoch so far counts with the mean of all.
     """
     seconds = [value for _, value in measured]
     per_epoch = {norm: statistics.mean(value for name, value in measured if name == norm) for norm, _ in measured}

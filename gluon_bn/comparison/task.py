@@ -33,7 +33,7 @@ class Task:
         """The checkpoint of the run, in the folder of its comparison."""
         configuration = {'norm': self.norm, 'seed': self.seed, **dataclasses.asdict(self.configuration)}
         del configuration['norms'], configuration['seeds']
-        # Threads split a sum, and each build of the operator adds in another order: the rounding differs.
+        # These change the order of additions, and so the rounding.
         names = ['OMP_NUM_THREADS', *(('GLUON_BN_FUSED', 'GLUON_BN_ISA') if self.norm == 'fused' else ())]
         configuration.update({name: self.environment[name] for name in names if name in self.environment})
         return Checkpoint(Path(self.folder, 'nets', f'{self.norm}-{self.seed}.checkpoint'), configuration)
@@ -74,14 +74,14 @@ class Finished:
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """A worker has joined the others, as MXNet's process of this number."""
+    """A worker has joined the others; MXNet gave its process this number."""
 
     number: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Silent:
-    """MXNet's process of this number is stopped, or cannot be reached."""
+    """The process to which MXNet gave this number is stopped, or cannot be reached."""
 
     number: int
 

@@ -123,12 +123,12 @@ def check_settings() -> Result:
 
 
 def check_threads(left_alone: bool | None = None) -> Result:
-    """Report the thread policy; left_alone: whether libgomp had read its settings before gluon_bn could make them."""
+    """Report the thread policy. left_alone: whether libgomp was loaded before gluon_bn could set its variables."""
     if is_left_alone() if left_alone is None else left_alone:
-        text = "libgomp was loaded before gluon_bn, with other settings, and is left alone"
-        return Result("threads", True, text, "for the settings of gluon_bn, import it before MXNet and PyTorch")
+        text = "libgomp was loaded before gluon_bn, so the thread policy does not apply"
+        return Result("threads", True, text, "to apply it, import gluon_bn before MXNet and PyTorch")
     alone, several = (" ".join(f"{name}={value}" for name, value in policy(one).items()) for one in (True, False))
-    return Result("threads", True, f"one run alone: {alone}; each of several: {several}")
+    return Result("threads", True, f"a single run: {alone}; each of several: {several}")
 
 
 def check_setup(clone: Path = CLONE, packages: bool | None = None, ensurepip: bool | None = None) -> Result:

@@ -30,7 +30,7 @@ def _plot_by_weight(ax: Axes, depths: Sequence[int], by_weight: ByWeight) -> Non
 
 
 def _lines(x: Any, curves: Dict[str, Any], styles: Sequence[str], colors: Sequence[str], **settings: Any) -> Figure:
-    """Return a figure with a line for each labelled curve, over a logarithmic y."""
+    """Return a figure with a line for each labelled curve, on a logarithmic y axis."""
     figure, ax = panels(1, 6)
     for (label, values), style, color in zip(curves.items(), styles, colors):
         ax.plot(x, values, style, color=color, label=label)

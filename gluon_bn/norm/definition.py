@@ -82,7 +82,7 @@ def check_input(
     Raises: InputError if X is not an MXNet float array of rank 2 or 4, is empty, or has too few
     values per channel in training; if another array does not match X's channels, dtype or
     front; if eps or momentum is out of range (`check_constants`).
-    least: the least number of values per channel in training; 1 for a share of a minibatch.
+    least: the minimum number of values per channel in training; 1 for a share of a minibatch.
     """
     check_array(X)
     shape, dtype = X.shape, numpy.dtype(X.dtype)

@@ -1,4 +1,4 @@
-"""Gluon's max pooling of 2 x 2 values, by the compiled operator. MXNet's own takes 40 % of a step of LeNet on AVX2."""
+"""Gluon's 2 x 2 max pooling with the compiled operator. MXNet's own takes 40 % of a step of LeNet on AVX2."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TWO_BY_TWO = {'kernel': (2, 2), 'stride': (2, 2), 'pad': (0, 0), 'layout': 'NCHW
 class MaxPool2D(nn.MaxPool2D):
     """`nn.MaxPool2D(2, 2)`, with the same results for finite values, bit for bit, in a twentieth of the time.
 
-    It uses the compiled operator if that is loaded, on the CPU, in float32 or float64, for even heights and widths.
-    compiles: whether a hybridized net uses the operator, too. An exported net then needs it, and float32 or float64.
+    It uses the compiled operator if it is loaded, on the CPU, in float32 or float64, for even heights and widths.
+    compiles: whether a hybridized net uses the operator, too. An exported net then needs it and one of these types.
     """
 
     compiles = False

@@ -44,7 +44,7 @@ def batch_norm_in_place(
 
 
 def max_pool_native(X: NDArray) -> NDArray:
-    """Max pooling of 2 x 2 values with stride 2 by the compiled operator; X (m, c, h, w) on the CPU, h and w even."""
+    """2 x 2 max pooling with stride 2 by the compiled operator. X: (m, c, h, w) on the CPU, h and w even."""
     Y: NDArray = nd.gluon_bn_max_pool(_not_a_variable(X).as_nd_ndarray())
     return Y.as_np_ndarray() if isinstance(X, np.ndarray) else Y
 
@@ -60,9 +60,8 @@ def _not_a_variable(array: NDArray) -> NDArray:
 
 @functools.lru_cache(maxsize=256)
 def _graph(is_np: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int) -> Any:
-    """Return the operator with its attributes parsed; one per shape, because a new shape would be inferred again.
-
-    And one per thread, because two threads must not run the same one.
+    """Return the operator with its attributes parsed: one per shape, because MXNet infers again for a new shape, and
+    one per thread, because two threads must not run the same one.
     """
     inputs = [sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var')]
     outputs = sym.gluon_bn(*inputs, training=int(training), eps=eps, momentum=momentum)
@@ -76,7 +75,7 @@ def trace_max_pool(X: Any) -> Any:
 
 
 def _own() -> Dict[str, str]:
-    """Return an attribute that keeps MXNet from merging a copy with others of the same array."""
+    """Return an attribute that keeps MXNet from merging this copy with other copies of the same array."""
     return {'__of__': str(next(_traced))}
 
 

@@ -10,7 +10,7 @@ from mxnet.ndarray import NDArray
 
 from .definition import blend
 
-# (n, K, mean - K, var) of a share -> (mean, mean - K, var) of the whole minibatch; arrays of shape (1, c)
+# (n, K, mean - K, var) of a share -> (mean, mean - K, var) of the whole minibatch; the arrays are (1, c)
 Merge = Callable[[int, NDArray, NDArray, NDArray], Tuple[NDArray, NDArray, NDArray]]
 
 
@@ -37,7 +37,7 @@ def batch_norm_portable(
     measures it on a CPU). Here such products sum over a channel and spread one value over
     a channel: each is the gradient of the other.
 
-    merge: replaces the minibatch's mean and variance, for `sync_batch_norm`.
+    merge: turns the mean and variance of a share into those of the whole minibatch, for `sync_batch_norm`.
 
     Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
     """

@@ -1,4 +1,4 @@
-"""`sync_batch_norm`: the statistics of a minibatch of which each worker has a share."""
+"""`sync_batch_norm`: statistics of a whole minibatch that several workers share."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from .portable import batch_norm_portable
 def sync_batch_norm(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
 ) -> Tuple[NDArray, NDArray, NDArray]:
-    """`batch_norm` over the whole minibatch, of which X is this worker's share.
+    """`batch_norm` by the statistics of the whole minibatch; X is this worker's share of it.
 
-    In training mode, the workers exchange (count, mean, variance) of their shares, once forward and once backward,
-    and merge them in float64 in the order of their ranks, so that all get the same statistics, bit for bit. The
-    gradient is exact: it flows through the shared statistics into every share. Shares may differ in size.
-    A group of one gets the results of `fused_batch_norm`; prediction mode needs no group.
+    In training mode, forward exchanges (count, mean, variance) of the shares. Every worker merges them in float64, in
+    the order of the ranks, so all get the same statistics, bit for bit. Backward exchanges their gradients, so the
+    gradient is exact: it flows through the shared statistics into every share. Shares may differ in size. A group of
+    one gets the results of `fused_batch_norm`; prediction mode needs no group.
 
-    The group is that of `workers.joined`: `train --workers` joins one, and `workers.Threads` makes one of threads.
-    Gradients of gamma and beta are this share's part: sum them over the workers, like those of other parameters.
+    The group is the one that this thread has joined: `train --workers` joins one, and `workers.Threads` forms one.
+    The gradients of gamma and beta are this share's part: sum them over the workers, like those of other parameters.
 
     Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
-    Raises: InputError as `batch_norm`; in training also without a group, or if all shares together hold one value
-    per channel.
+    Raises: InputError as `batch_norm`; in training, also without a group, or if all shares together have only one
+    value per channel.
     """
     group = current()
     if group is None and autograd.is_training():
         raise InputError(
-            'sync_batch_norm needs the workers of which it merges the statistics, got none; train by '
-            '`python -m gluon_bn train --norm sync --workers 2`, or let gluon_bn.workers.Threads.run start '
-            'threads, or take fused_batch_norm'
+            'sync_batch_norm needs workers whose statistics it can merge, got none; train with '
+            '`python -m gluon_bn train --norm sync --workers 2`, start threads with '
+            'gluon_bn.workers.Threads.run, or use fused_batch_norm'
         )
     arrays = (X, gamma, beta, moving_mean, moving_var)
     if group is None or group.size == 1 or not autograd.is_training():
@@ -47,7 +47,7 @@ def sync_batch_norm(
         check_input(*arrays, eps, momentum, least=1)
     except InputError as error:
         if isinstance(X, NDArray) and 0 in X.shape:
-            where = f'; it is the share of worker {group.rank} of {group.size}: each needs an example'
+            where = f'; this is the share of worker {group.rank} of {group.size}, and every worker needs an example'
             raise InputError(f'{error.text}{where}', error.argument) from None
         raise
     return batch_norm_portable(*arrays, eps, momentum, functools.partial(_merge_shares, group))
@@ -64,7 +64,7 @@ def merge_statistics(shares: Any) -> Tuple[float, Any, Any]:
 
         mean = sum(n_i * mean_i) / n,    var = sum(n_i * (var_i + (mean_i - mean)^2)) / n
 
-    One share after the other, by the differences of their means, so that nothing cancels.
+    It adds one share after the other, by the difference of the means, to avoid cancellation.
 
     Shapes: shares (k, 1 + 2c) in float64: a count, c means and c variances each. Returns a count, (c,) and (c,).
     Source: Chan, Golub and LeVeque (1983).
@@ -100,11 +100,11 @@ class _Merge(autograd.Function):
                 'X',
             )
         self.part, self.offset = self.n / count, K + mean64 - whole_mean
-        self.mean = _like(mean, whole_mean)  # K + (mean - K) would be rounded differently by each worker
+        self.mean = _like(mean, whole_mean)  # K differs between workers, so K + (mean - K) would be rounded differently
         return _like(mean, whole_mean - K), _like(var, whole_var)
 
     def backward(self, dmean: NDArray, dvar: NDArray) -> Tuple[NDArray, NDArray]:
-        # This runs on a thread of MXNet's: it must not read a parameter, which may be waiting for this very gradient.
+        # MXNet runs this in a thread of its own. Do not read a parameter here: it may be waiting for this gradient.
         given = numpy.r_[0.0, dmean.asnumpy()[0], dvar.asnumpy()[0]]  # as many values as forward: see Group.gather
         dmean64, dvar64 = numpy.split(self.group.gather(given).sum(axis=0)[1:], 2)
         return _like(dmean, self.part * (dmean64 + 2 * self.offset * dvar64)), _like(dvar, self.part * dvar64)

@@ -17,7 +17,7 @@ if 'mxnet' not in sys.modules:
     check_before_mxnet()
     settle()
     give_names()
-# With these, the import itself would become MXNet's server, which unpickles what it receives: see workers.
+# With DMLC_ROLE=server, the import would run MXNet's own server, which unpickles what it receives: see workers.
 role = os.environ.pop('DMLC_ROLE', None)
 try:
     import numpy

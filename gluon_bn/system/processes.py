@@ -20,7 +20,7 @@ from .threads import SETTLED
 if TYPE_CHECKING:
     Lines = queue.SimpleQueue[Tuple[int, Optional[bytes]]]
 Content = Dict[str, Any]  # what a line of JSON holds
-# asks for no password, and notices within 15 seconds that the host is gone
+# never asks for a password, and notices within 15 seconds that the host is gone
 SSH_OPTIONS = [
     f'-o{option}' for option in ('BatchMode=yes', 'ConnectTimeout=10', 'ServerAliveInterval=5', 'ServerAliveCountMax=3')
 ]
@@ -40,7 +40,7 @@ def run_tasks(
 
     A process gets its task as a line of JSON on standard input, and sends messages as lines of JSON on standard
     output. Its input stays open as long as this process lives: see `serve_task`.
-    hosts: for each task, the host where it runs, over ssh, with this folder and this Python; None for this machine.
+    hosts: for each task, the host on which it runs over ssh, with the same folder and Python; None for this machine.
     A process that fails is reported as `Crashed`. Closing the generator kills all processes.
     """
     waiting = list(enumerate(tasks))
@@ -67,7 +67,7 @@ def run_tasks(
 
 def _reason(code: int, host: Optional[str]) -> str:
     if host and code == 255:
-        return 'ssh cannot reach it, or has lost it'
+        return 'ssh cannot reach its host, or lost the connection'
     if host and code in (1, 2, 126, 127):
         return f'{sys.executable} cannot run gluon_bn there; the lines above say why'
     return (

@@ -1,14 +1,14 @@
-"""The thread policy: how many OpenMP threads a process has, and how long they spin while they wait.
+"""The thread policy: how many OpenMP threads a process uses, and how long they spin while they wait.
 
-libgomp reads both from the environment when it loads, so they are decided before MXNet is imported:
+libgomp reads both from the environment when it loads, so they must be set before MXNet is imported:
 
-- One run alone has a thread on each free core. On two cores, LeNet then trains about 1.5 times as fast.
-- Each of several runs has one thread. Threads wait for one another at barriers; runs do not.
-- Waiting threads spin 500 times, then sleep. By default they spin for milliseconds: if another program takes one of two
-  cores, training is up to 28 times as slow, because the others spin for a thread that does not run; with 500, it is
-  twice as slow. If they slept at once, training would be slower than with one thread.
+- A single run uses a thread per available core. On two cores, LeNet then trains about 1.5 times as fast.
+- Each of several runs uses one thread. Threads wait for one another at barriers; runs do not.
+- Waiting threads spin 500 times, then sleep. By default they spin for milliseconds: if another program keeps one of two
+  cores busy, training takes up to 28 times as long, because threads spin while they wait for one that is not running.
+  With 500, it takes twice as long. If threads slept at once, training would be slower than with one thread.
 
-What the reader has set in the environment wins. `make bench ARGS="--parts company"` measures the last point.
+Variables that the reader has set take precedence. `make bench ARGS="--parts company"` measures the last point.
 
 Imports only the standard library, because the doctor reports the policy even where nothing else works.
 """
@@ -22,19 +22,19 @@ from typing import Dict, Iterator, Mapping
 
 THREADS, SPINS = "OMP_NUM_THREADS", "GOMP_SPINCOUNT"
 SPIN_COUNT = "500"
-SETTLED = "GLUON_BN_SETTLED"  # what `settle` has set: it does not count as the reader's, in child processes neither
+SETTLED = "GLUON_BN_SETTLED"  # what `settle` has set; it does not count as set by the reader, even in child processes
 _settled = False
 
 
 def given() -> Dict[str, str]:
-    """Return what the reader has set in the environment."""
+    """Return the OpenMP variables that the reader has set."""
     found = {name: os.environ.get(name, "") for name in (THREADS, SPINS, "OMP_WAIT_POLICY")}
     ours = os.environ.get(SETTLED, "").split()
     return {name: value for name, value in found.items() if value and f"{name}={value}" not in ours}
 
 
 def policy(alone: bool = True, recorded: Mapping[str, str] = {}) -> Dict[str, str]:
-    """Return the OpenMP settings of a process that runs alone, or as one of several.
+    """Return the OpenMP settings of a single run, or of one of several.
 
     recorded: the settings of a run to resume, which keeps its number of threads.
     """
@@ -46,9 +46,9 @@ def policy(alone: bool = True, recorded: Mapping[str, str] = {}) -> Dict[str, st
 
 
 def settle() -> None:
-    """Set the policy of one run alone in this process, before MXNet loads libgomp.
+    """Set the policy of a single run for this process, before MXNet loads libgomp.
 
-    If libgomp is loaded already, it has read its settings, and is left alone.
+    If libgomp is already loaded, it has read its settings, so nothing is set.
     """
     global _settled
     if not is_loaded():
@@ -59,7 +59,7 @@ def settle() -> None:
 
 
 def is_left_alone() -> bool:
-    """Return whether libgomp has read its settings before `settle` could make them."""
+    """Return whether libgomp read its settings before `settle` could set them."""
     return is_loaded() and not _settled
 
 
@@ -79,7 +79,7 @@ def cores() -> int:
 
 
 def quotas(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[float]:
-    """Yield each limit in cores on this process's control group or one above it, of version 1 or 2."""
+    """Yield the limits, in cores, of this process's control group and its parents, in versions 1 and 2."""
     with contextlib.suppress(OSError):  # not Linux
         for line in groups.read_text().splitlines():
             _, controllers, path = line.split(":", 2)

@@ -68,7 +68,7 @@ def norm_layers(net: Block) -> List[Block]:
 
 
 def is_sync(block: Block) -> bool:
-    """Return whether a layer takes its statistics from all workers."""
+    """Return whether a layer uses the statistics of all workers."""
     # by its module's name, because the copy for students has no norm to import
     return getattr(getattr(block, 'fn', None), '__module__', None) == 'gluon_bn.norm.sync'
 

@@ -201,7 +201,7 @@ def known_sizes(data_iter: Any) -> List[int]:
 def check_share(net: Block, X: Any, size: int, devices: List[mx.Context], workers: int = 1) -> None:
     """Raise InputError if a minibatch of this size gives a device no example, or a single one, and a layer needs two.
 
-    X: any minibatch. workers: each has so many devices.
+    X: any minibatch. workers: their number; each has all of these devices.
     """
     share = size // (len(devices) * workers)
     among = f' of each of {workers} workers' if workers > 1 else ''

@@ -64,8 +64,8 @@ def train(
     Minibatches are pairs (X, y) of MXNet or NumPy arrays. Loss and train accuracy are means
     over the epoch, while the weights change; test accuracy is measured after it, in prediction mode.
 
-    Within `workers.joined`, this worker trains on its share of each minibatch, the gradients are added up over the
-    group, and worker 0's iterators, initial net and checkpoint count; only worker 0 saves.
+    Within `workers.joined`, this worker trains on its share of each minibatch, and the gradients are summed over the
+    group. All start from worker 0's net and checkpoint, in its order of examples; only worker 0 saves.
 
     From the first step on, glibc keeps freed memory in the process for the next arrays, unless GLUON_BN_MALLOC is 0.
 
@@ -157,25 +157,28 @@ def train(
 def train_batch(
     net: gluon.Block, X: Any, y: Any, trainer: gluon.Trainer, devices: Devices, totals: Totals, group: Group
 ) -> None:
-    """Take one step of SGD on the minibatch (X, y), split over the workers and their devices; totals get this share."""
+    """Take one step of SGD on the minibatch (X, y), split among the workers and their devices.
+
+    totals: of this worker's share.
+    """
     examples = len(X)
     if group.size > 1:
         X, y = X[group.share(examples)], y[group.share(examples)]
     shards = inputs.shares(net, X, y, devices)
-    if len(devices) > 1 and any(map(is_sync, blocks_of(net))):  # each device waits for the others in every layer
+    if len(devices) > 1 and any(map(is_sync, blocks_of(net))):  # in every layer, each device waits for the others
         found = Threads.run(len(devices), lambda device: forward_backward(net, [shards[device.thread]]), group)
         outputs, losses = [output for (output,), _ in found], [loss for _, (loss,) in found]
     else:
         outputs, losses = forward_backward(net, shards)
     if group.size > 1:
-        mx.nd.waitall()  # its exchange of statistics, in another thread, must not meet that of the gradients
+        mx.nd.waitall()  # backward's exchange of statistics, in another thread, must end before that of the gradients
     trainer.step(examples)
     for output, loss, (_, y_shard) in zip(outputs, losses, shards):
         totals.add(output, loss, y_shard)
 
 
 def forward_backward(net: gluon.Block, shards: List[Tuple[NDArray, NDArray]]) -> Tuple[List[NDArray], List[NDArray]]:
-    """Return the outputs and losses of shares (X, y), each on its device; leave the gradients in net."""
+    """Return the outputs and losses of the shares (X, y), each on its device; leave the gradients in net."""
     with autograd.record():
         outputs = [net(X) for X, _ in shards]
         losses = [SOFTMAX_CROSS_ENTROPY(output, y) for output, (_, y) in zip(outputs, shards)]

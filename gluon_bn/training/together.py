@@ -1,4 +1,4 @@
-"""What the workers of a group share, besides the gradients: where they start from, and their moving statistics."""
+"""What the workers of a group share besides gradients: the start, and the moving statistics."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def share_start(net: Block, history: List[Epoch], group: Group) -> List[Epoch]:
 
 
 def share_parameters(net: Block, group: Group, grad_req: str = '') -> None:
-    """Give all workers the parameters of worker 0; with grad_req='null', only those that no gradient moves.
+    """Give all workers the parameters of worker 0; with grad_req='null', only those without a gradient.
 
-    These are the moving statistics: those of `sync_batch_norm` are equal already, but others saw one share only.
+    These are the moving statistics. Those of `sync_batch_norm` are already equal; others come from one share only.
     """
     if group.size == 1:
         return

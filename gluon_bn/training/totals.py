@@ -60,7 +60,7 @@ class Totals:
         return found
 
     def over(self, group: Group) -> Totals:
-        """Return the sums over all workers, for which it blocks on the device, or a copy if there is one worker."""
+        """Return the sums over all workers, which blocks on the device; with one worker, a copy."""
         if group.size == 1:
             return self.snapshot()
         sums = [

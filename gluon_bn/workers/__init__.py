@@ -1,4 +1,4 @@
-"""Workers that train together: each has a share of every minibatch, and they exchange a few numbers per layer."""
+"""Workers that train together: each gets a share of every minibatch, and they exchange a few numbers per layer."""
 
 from .gradients import assign
 from .group import Alone, Group, Threads, current, joined

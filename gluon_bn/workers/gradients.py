@@ -1,4 +1,4 @@
-"""What a Trainer takes as its kvstore, to add up the gradients of a group."""
+"""A kvstore for Trainer that adds up the gradients of a group."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Gradients(KVStoreBase):
-    """Adds up gradients through `Group.gather`. The optimizer stays on the workers: none is ever pickled and sent."""
+    """Adds up gradients with `Group.gather`. The optimizer stays on the workers: it is never pickled and sent."""
 
-    type = 'dist_sync'  # of this kind; the name of a kind is all that Trainer reads
+    type = 'dist_sync'  # Trainer reads only this name
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -32,16 +32,16 @@ class Gradients(KVStoreBase):
 
     @staticmethod
     def is_capable(capability: str) -> bool:
-        return False  # of running an optimizer
+        return False  # it cannot run an optimizer
 
     def broadcast(self, key: int, value: Any, out: Any, priority: int = 0) -> None:
-        """Let all members have the value of member 0. It has arrived when this returns."""
+        """Give all members the value of member 0, before this returns."""
         values = self.group.broadcast(value.asnumpy().astype('float64'))
         for array in as_list(out):
             assign(array, values)
 
     def pushpull(self, key: int, value: Any, out: Any = None, priority: int = 0) -> None:
-        """Let all members have the sum over all members and their devices."""
+        """Give all members the sum over all members and their devices."""
         values = sum(array.asnumpy().astype('float64') for array in as_list(value))
         total = self.group.gather(values).sum(axis=0)
         for array in as_list(value if out is None else out):
@@ -51,7 +51,7 @@ class Gradients(KVStoreBase):
 def assign(array: Any, values: Any) -> None:
     """Set an MXNet array to NumPy's values, whatever layout a convolution has given it."""
     front = np if isinstance(array, np.ndarray) else nd
-    array[:] = front.array(values, ctx=array.context, dtype=array.dtype)  # setting it to a NumPy array could fail
+    array[:] = front.array(values, ctx=array.context, dtype=array.dtype)  # assigning a NumPy array could fail
 
 
 def as_list(value: Any) -> List[Any]:

@@ -1,4 +1,4 @@
-"""A group of workers and its one operation, in which each member learns the values of all."""
+"""A group of workers and its one operation: each member gets the values of all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _of_this_thread = threading.local()
 
 
 class Group(ABC):
-    """A member of a group of `size` workers, which is number `rank` of them, from 0."""
+    """A member of a group of `size` workers, with the number `rank`, from 0."""
 
     rank: int
     size: int
 
     @abstractmethod
     def gather(self, values: Array) -> Array:
-        """Return the values (float64) of all members, in the order of their ranks: one round trip.
+        """Return the values (float64) of all members, in the order of their ranks, after one round trip.
 
-        Every member must call this equally often, with arrays of the same shape.
+        All members must call this the same number of times, with arrays of the same shape.
         """
 
     def broadcast(self, values: Array) -> Array:
@@ -41,12 +41,12 @@ class Group(ABC):
         return Gradients(self) if self.size > 1 else 'device'  # Trainer's default
 
     def share(self, examples: int) -> slice:
-        """Return which of the examples of a minibatch are this member's: as many as the others', give or take one."""
+        """Return which examples of a minibatch are this member's; the shares of two members differ by at most one."""
         return slice(self.rank * examples // self.size, (self.rank + 1) * examples // self.size)
 
 
 class Alone(Group):
-    """A group of one: its member has the whole of every minibatch."""
+    """A group of one, whose member gets the whole of every minibatch."""
 
     rank, size = 0, 1
 
@@ -58,7 +58,7 @@ class Alone(Group):
 class Threads(Group):
     """A group whose members are threads of this process: `Threads.run(4, work)` calls work(member) in four threads.
 
-    outer: the group of which this process is itself a member; ranks then count the threads of all its processes.
+    outer: the group of processes to which this process belongs; ranks then count the threads of all processes.
     """
 
     def __init__(self, thread: int, meeting: _Meeting, outer: Optional[Group]) -> None:
@@ -68,7 +68,7 @@ class Threads(Group):
 
     @staticmethod
     def run(threads: int, work: Callable[[Threads], Result], outer: Optional[Group] = None) -> List[Result]:
-        """Call work(member) in so many threads, and return their results. Raises: the first error of a thread."""
+        """Call work(member) in this many threads, and return the results. Raises: the first error of a thread."""
         meeting = _Meeting(threads, outer)
 
         def joined_work(thread: int) -> Result:
@@ -76,7 +76,7 @@ class Threads(Group):
             try:
                 with joined(member):
                     return work(member)
-            except BaseException as error:  # whatever ends this thread must end the others
+            except BaseException as error:  # even an interrupt must end the other threads
                 meeting.errors.append(error)
                 meeting.barrier.abort()
                 raise
@@ -96,7 +96,7 @@ class Threads(Group):
 
 
 class _Meeting:
-    """Where the threads of a process meet. A thread can give new values only after all have read the old ones."""
+    """Where threads exchange values. The next exchange starts only after all have read the result of the last."""
 
     def __init__(self, threads: int, outer: Optional[Group]) -> None:
         self.threads, self.outer = threads, outer
@@ -106,13 +106,13 @@ class _Meeting:
         self.barrier = threading.Barrier(threads, self.exchange)
 
     def exchange(self) -> None:
-        # a new array each time: a thread may still hold the one before
+        # a new array each time: a thread may still hold the previous one
         mine = numpy.array(self.given, 'float64')
         self.gathered = mine if self.outer is None else self.outer.gather(mine).reshape((-1, *mine.shape[1:]))
 
 
 def current() -> Optional[Group]:
-    """Return the group that this thread has joined; None outside any."""
+    """Return the group that this thread has joined, or None."""
     group: Optional[Group] = getattr(_of_this_thread, 'group', None)
     return group
 

@@ -1,4 +1,4 @@
-"""A group of processes that meet at MXNet's parameter server: one scheduler, one server, and the workers."""
+"""A group of processes that exchange values through MXNet's parameter server: scheduler, server and workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .group import Group
 if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
 
-SECONDS_OF_SILENCE = 8  # after which a process counts as gone; each sends a sign of life every second
+SECONDS_OF_SILENCE = 8  # after which a process counts as gone; each sends a heartbeat every second
 SECONDS_TO_CONNECT = 25
 LOOPBACK = '127.0.0.1'
 SCHEDULER, SERVER, FIRST_WORKER = 1, 8, 9  # MXNet's numbers of the processes; workers have 9, 11, 13, ...
@@ -33,10 +33,10 @@ SCHEDULER, SERVER, FIRST_WORKER = 1, 8, 9  # MXNet's numbers of the processes; w
 
 @dataclass(frozen=True)
 class Role:
-    """The part of one process: scheduler, server or worker.
+    """The role of one process: scheduler, server or worker.
 
-    rank: of a worker; workers: how many there are.
-    root, port: where the scheduler listens; host: the address on which this process listens.
+    rank: of a worker, else -1. workers: how many there are.
+    root, port: where the scheduler listens. host: the address on which this process listens.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Role:
             DMLC_PS_ROOT_PORT=str(self.port),
             DMLC_NUM_WORKER=str(self.workers),
             DMLC_NUM_SERVER='1',
-            DMLC_NODE_HOST=self.host,  # listens there only
+            DMLC_NODE_HOST=self.host,  # listens only there
             PS_HEARTBEAT_INTERVAL='1',
         )
 
@@ -78,7 +78,7 @@ class Role:
 def serve(role: Role, report: Callable[[int], None]) -> None:
     """Be the scheduler or the server, until this process is killed.
 
-    report: called with MXNet's number of a process that has gone silent, by the scheduler, which alone knows.
+    report: called with MXNet's number of a process that has gone silent; only the scheduler knows and calls it.
     """
     role.set_environment()
     if role.name == 'server':
@@ -96,7 +96,7 @@ def serve(role: Role, report: Callable[[int], None]) -> None:
         _watch(kv, [SERVER, *workers], report_unless_all_have_ended)
     else:
         _watch(kv, [SCHEDULER], lambda _: os._exit(0))
-    # MXNet's own server unpickles whatever a command brings, as an optimizer; this one ignores all commands.
+    # MXNet's own server unpickles an optimizer from the commands that it receives; this one ignores all commands.
     ignore = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda head, body, _: None)
     check_call(_LIB.MXKVStoreRunServer(kv.handle, ignore, None))
 
@@ -122,10 +122,10 @@ def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> No
 
 
 class ParameterServer(Group):
-    """The group of the worker processes. Only the main thread may create one, once in a process.
+    """The group of worker processes. Only the main thread may create it, once per process.
 
-    Each member pushes an array of zeros with its own values in its own place. The server adds up the arrays, so the
-    order in which they arrive changes no bit.
+    To gather, each member pushes an array that has its own values in its own row, and zeros elsewhere. The server adds
+    up the arrays, so the order in which they arrive does not matter.
     """
 
     def __init__(self, role: Role, report: Callable[[int], None]) -> None:
@@ -163,7 +163,7 @@ class ParameterServer(Group):
     def key(self, number: int, shape: Tuple[int, ...]) -> int:
         """Return the server's key for arrays of this shape: Trainer's by their number, all others by -1.
 
-        A new key makes the workers wait for one another, so they must need it in the same order, and before backward.
+        A new key makes the workers wait for one another, so all must create keys in the same order, before backward.
         """
         if (number, shape) not in self.keys:
             self.keys[number, shape] = len(self.keys)
@@ -177,8 +177,8 @@ class ParameterServer(Group):
 class _DistSync(Gradients):
     """MXNet's own store, without the race between a weight's broadcast and its first gradient.
 
-    The store pulls a broadcast in the background. Trainer broadcasts the weights in its first step, just before it
-    pushes the gradients, to the same keys: on some workers, the pull then brings a sum of gradients as the weight.
+    MXNet's store pulls a broadcast in the background. In its first step, Trainer broadcasts the weights and then pushes
+    the gradients to the same keys, so some workers may pull a sum of gradients as their weight.
     """
 
     group: ParameterServer
@@ -187,7 +187,7 @@ class _DistSync(Gradients):
         if value.dtype != numpy.float32:
             raise InputError(
                 f'must be float32 for several processes, got {numpy.dtype(value.dtype)}, which the parameter server '
-                "would round; net.cast('float32')",
+                "would round; call net.cast('float32')",
                 'net',
             )
         self.group.key(key, value.shape)
@@ -202,7 +202,7 @@ class _DistSync(Gradients):
 def _words(values: Array) -> Array:
     """Return each float64 as four 16-bit numbers in float32.
 
-    MXNet 1.9.1's server rounds float64 to float32 in about every second run, by a flag that it never initializes.
+    MXNet 1.9.1's server rounds float64 to float32 in about half of all runs, because it never initializes a flag.
     """
     words: Array = numpy.ascontiguousarray(values, 'float64').reshape(-1).view('uint16').astype('float32')
     return words

@@ -62,7 +62,7 @@ def test_the_budget_ends_the_rounds_but_not_before_five(monkeypatch):
 
 
 class Loads:
-    """A watch that reports these loads, one per round."""
+    """A monitor that reports these loads, one per round."""
 
     def __init__(self, *loads):
         self.next, self.loads, self.discarded = iter([0.0, *loads]), [], 0
@@ -85,13 +85,13 @@ def test_if_it_is_never_quiet_the_quietest_rounds_count(monkeypatch):
     columns = {'a': lambda repeat: next(times) + 0.1, 'slow': lambda repeat: 1}
     found = rounds.interleave(columns, 5, 0, watch)  # 0 seconds: no round is measured again
     assert sorted(watch.loads) == [0.2, 0.3, 0.4, 0.8, 0.9] and watch.loads[0] == 0.2
-    assert rounds.ratio(rounds.summary(found['slow']), rounds.summary(found['a'])) > 0  # they share rounds
+    assert rounds.ratio(rounds.summary(found['slow']), rounds.summary(found['a'])) > 0  # they have rounds in common
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
 def test_the_watch_sees_another_program():
     with subprocess.Popen([sys.executable, '-c', 'while True: pass']) as busy:
-        watch = rounds.Watch()
+        watch = rounds.LoadMonitor()
         time.sleep(0.4)
         load = watch.load()
         busy.kill()

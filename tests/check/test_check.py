@@ -18,7 +18,7 @@ def names(result):
 
 
 def combined(mistakes, exclusive):
-    """All pairs of mistakes that one implementation can make at once; two of three are tested with --long alone."""
+    """All pairs of mistakes that one implementation can make; two thirds of them are tested only with --long."""
     pairs = [pair for pair in itertools.combinations(mistakes, 2) if not any(set(pair) <= group for group in exclusive)]
     return [pytest.param(pair, marks=[pytest.mark.long] * (i % 3 > 0)) for i, pair in enumerate(pairs)]
 

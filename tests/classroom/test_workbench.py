@@ -1,4 +1,4 @@
-"""The checks of experiments: a fair one passes, and each way in which one is unfair is named. All nets are trained."""
+"""The checks of experiments: a fair one passes, and the check names what is unfair. All nets are really trained."""
 
 import numpy
 import pytest
@@ -51,7 +51,7 @@ def changed(what):
         ({"fit": {"seed": 2}}, "OtherSetting", "seed should be 1, yours is 2"),
         ({"fit": {"num_train": 300}}, "OtherSetting", "num_train should be 200, yours is 300"),
         ({"norms": [nn.BatchNorm(momentum=0.5, epsilon=1)]}, "OtherNet", "yours is BatchNorm eps=1 momentum=0.5"),
-        ({"dropout": [nn.Dropout(0.5)]}, "OtherNet", "net should be Dense 10, yours is Dropout 0.5 in place 3"),
+        ({"dropout": [nn.Dropout(0.5)]}, "OtherNet", "net should be Dense 10, yours is Dropout 0.5 as block 3"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -83,7 +83,7 @@ def test_dropout_changes_neither_the_first_weights_nor_the_minibatches():
     assert fit(net(), 0.1, seed=4, **SMALL).start != starts[0]
 
 
-# exercises 8, 13 and 14: wrong functions, and what is said of them
+# exercises 8, 13 and 14: wrong functions, and the mistakes that the checks name
 
 
 def bias_kept(net, X, shift):
@@ -141,7 +141,7 @@ def test_lenet_is_compared_block_by_block():
         return made
 
     result = checks.lenet(short, [], SEEDS, 0.6)
-    assert "block 3 should be MaxPool2D, is Dense 10" in str(result) and result.mistakes[0] == "OtherNet"
+    assert "block 3 should be MaxPool2D, yours is Dense 10" in str(result) and result.mistakes[0] == "OtherNet"
     assert workbench.described(short()) == ("Conv2D 6", "BatchNorm", "Activation sigmoid", "Dense 10")
 
 

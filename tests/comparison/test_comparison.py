@@ -430,7 +430,7 @@ def test_curves_are_drawn_of_whatever_there_is(tmp_path):
 def test_the_time_left_comes_from_the_epochs_measured():
     history = [Epoch(1, 2.3, 0.1, 0.1, 5.0, 1)]
     runs = [Run("none", 0, history), Run("fused", 0, []), Run("none", 1, [], failed="no room")]
-    # 2 of 3 epochs of none at 5 s, 3 of fused at 5 s as nothing else is known; 8 s passed for 5 s of training
+    # left: 2 epochs of none at 5 s, and 3 of fused, also at 5 s for want of a measurement; 5 s of training took 8 s
     assert time_left(runs, 3, [("none", 5.0)], 8.0) == (2 * 5 + 3 * 5) * 8 / 5
     assert time_left(runs, 3, [("none", 5.0), ("fused", 10.0)], 8.0) == pytest.approx((2 * 5 + 3 * 10) * 8 / 15)
 

@@ -14,7 +14,7 @@ TRAIN = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--example
 
 @pytest.fixture
 def machines():
-    """Two namespaces joined by a cable: {name: the words that run a command in it}."""
+    """Two namespaces joined by a cable: {name: the prefix that runs a command in it}."""
     if os.geteuid() or not shutil.which("ip"):
         pytest.skip("needs root and iproute2")
     names = {name: f"gluonbn{os.getpid()}{name}" for name in ADDRESSES}
@@ -71,7 +71,7 @@ def test_all_end_when_a_machine_cannot_be_reached(machines, tmp_path):
 
 @pytest.mark.slow
 def test_hosts_start_the_other_workers_over_ssh(machines, tmp_path):
-    """A command in place of ssh enters the other namespace; what it starts there gets nothing but its arguments."""
+    """A script named ssh enters the other namespace; the command that it starts there gets no other environment."""
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
     ssh.write_text(

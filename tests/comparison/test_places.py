@@ -28,12 +28,12 @@ VARIABLES = {
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("", "--hosts must be a file with a host on each line, got .*, which has none"),
-        ("-oProxyCommand=x", "--hosts must have a host or user@host on each line, got '-oProxyCommand=x'"),
-        ("no-such-host.invalid", "--hosts must have hosts that can be found, got no-such-host.invalid in .*; name its"),
-        ("user@a..b", "--hosts must have hosts that can be found, got user@a..b in .*: .*label"),
-        ("255.255.255.255", "--hosts must have hosts that can be reached, got 255.255.255.255: Permission denied"),
-        ("user@", "--hosts must have a host or user@host on each line, got 'user@'"),
+        ("", "--hosts must be a file with a host on each line, got .*, which lists none"),
+        ("-oProxyCommand=x", "--hosts must list a host or user@host on each line, got '-oProxyCommand=x'"),
+        ("no-such-host.invalid", "--hosts must list hosts that can be found, got no-such-host.invalid in .*; name its"),
+        ("user@a..b", "--hosts must list hosts that can be found, got user@a..b in .*: .*label"),
+        ("255.255.255.255", "--hosts must list hosts that can be reached, got 255.255.255.255: Permission denied"),
+        ("user@", "--hosts must list a host or user@host on each line, got 'user@'"),
         (None, "--hosts must be a file with a host on each line, got .*: No such file"),
     ],
 )
@@ -78,7 +78,7 @@ def test_a_port_in_use_is_refused(monkeypatch, tmp_path, capsys):
             monkeypatch.setenv(name, value)
         assert cli.main(["train", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "in use; take another port" in error and error.count("\n") == 1
+    assert "in use; use another port" in error and error.count("\n") == 1
 
 
 def assert_message(error, message):

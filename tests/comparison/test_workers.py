@@ -23,7 +23,7 @@ def losses(out):
 
 @pytest.mark.slow
 def test_workers_have_the_losses_of_one(tmp_path):
-    """After 20 steps. At a higher rate, rounding would grow: fused_batch_norm's two paths then differ by 2e-3."""
+    """At a low rate, after 20 steps. At a higher rate, rounding grows: fused_batch_norm's paths differ by 2e-3."""
     found = {}
     for workers in (1, 2, 4):
         summary, out = compare(Configuration(**SMALL), tmp_path / str(workers), progress=False, workers=workers)
@@ -43,7 +43,7 @@ def test_workers_have_the_losses_of_one(tmp_path):
         (["--workers", "0"], "--workers must be a whole number of at least 1, got 0"),
         (
             ["--workers", "9", "--examples", "100", "--batch-size", "92"],
-            "--workers must be at most the number of examples of the smallest minibatch, 8, got 9; take fewer workers",
+            "--workers must be at most the number of examples of the smallest minibatch, 8, got 9; use fewer workers",
         ),
     ],
 )
@@ -56,7 +56,7 @@ def test_a_wrong_number_of_workers_is_refused(arguments, message, tmp_path, caps
 
 
 def start(out, *arguments):
-    """The command, when its first epoch is in the metrics: (process, [scheduler, server, worker 0, ...])."""
+    """Start the command and wait for its first epoch; return (process, [scheduler, server, worker 0, ...])."""
     command = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--out", str(out), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

@@ -240,5 +240,5 @@ def memory_growth(warm_up, iterations):
 @pytest.mark.slow
 @pytest.mark.parametrize("iterations", [4000, pytest.param(20000, marks=pytest.mark.long)])
 def test_memory_does_not_grow_over_thousands_of_iterations(iterations):
-    # statistics left on the graph would keep 5.7 KB an iteration: 23 or 114 MB
+    # statistics left on the graph would hold 5.7 KB per iteration: 23 or 114 MB
     assert memory_growth(warm_up=iterations // 4, iterations=iterations) < 2

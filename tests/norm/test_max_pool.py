@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(choose()[0] != "native", reason="needs the compi
 
 
 def pooled(block, X, dY, front=mx.nd):
-    """Return Y and dX; the pooling's input is not a variable itself, as in a network."""
+    """Return Y and dX; as in a network, the input of the pooling is not itself a variable."""
     X, dY = front.array(X), front.array(dY)
     X.attach_grad()
     with autograd.record():
@@ -42,7 +42,7 @@ def test_the_results_are_gluons(shape, flags, front):
 
 
 def test_by_hand():
-    X = [[[[1, 3, 3, 3], [2, 3, 3, 4]]]]  # of equal values the first counts
+    X = [[[[1, 3, 3, 3], [2, 3, 3, 4]]]]  # of equal values, the first gets the gradient
     Y, dX = pooled(MaxPool2D(2, 2), X, [[[[10, 20]]]])
     assert Y.tolist() == [[[[3, 4]]]] and dX.tolist() == [[[[0, 10, 0, 0], [0, 0, 0, 20]]]]
 

@@ -239,7 +239,7 @@ def fake_compiler(folder, lines):
 
 
 def copying_compiler(folder, seconds=0):
-    """A command that takes this long to "compile" the library that there is already."""
+    """A "compiler" that copies the existing library, after this many seconds."""
     copy = f'while [ "$1" != -o ]; do shift || exit 0; done; sleep {seconds}; cp "{native.build()}" "$2"'
     return fake_compiler(folder, copy)
 

@@ -45,13 +45,13 @@ def test_any_split_merges_into_the_statistics_of_the_whole(sizes, offset, seed):
     n, mean, var = merge_statistics(shares)
     X = X.astype("longdouble")
     assert n == len(X)
-    scale = 1 + abs(offset)  # a mean is rounded to its own size, which moves the variance by the square of that
+    scale = 1 + abs(offset)  # the rounding error of a mean grows with it, and that of the variance with its square
     assert numpy.abs(mean - X.mean(0)).max() <= 1e-12 * scale
     assert numpy.abs(var - X.var(0)).max() <= 1e-12 * max(1, X.var(0).max()) + (1e-15 * scale) ** 2 + 4e-16 * scale
 
 
 def test_two_shares_by_hand():
-    # (1, 3) and (8): means 2 and 8, variances 1 and 0; of the whole 4, and (9 + 1 + 16) / 3
+    # (1, 3) and (8): means 2 and 8, variances 1 and 0; the whole: mean 4, variance (9 + 1 + 16) / 3
     assert merge_statistics(numpy.array([[2, 2, 1], [1, 8, 0.0]])) == (3, 4, pytest.approx(26 / 3, rel=1e-15))
 
 
@@ -102,14 +102,14 @@ def test_prediction_needs_nobody():
 def test_training_without_workers_is_refused():
     layer = BatchNorm(3, num_dims=2, fn=sync_batch_norm)
     layer.initialize()
-    with pytest.raises(InputError, match="sync_batch_norm needs the workers .* got none; train by"):
+    with pytest.raises(InputError, match="sync_batch_norm needs workers .* got none; train with"):
         with autograd.record():
             layer(nd.ones((4, 3)))
 
 
 def test_an_empty_share_is_refused_by_name():
     def work(member):
-        with mx.util.np_shape(True), autograd.train_mode():  # without it, MXNet has no empty arrays
+        with mx.util.np_shape(True), autograd.train_mode():  # otherwise, MXNet has no empty arrays
             sync_batch_norm(nd.ones((4 - 4 * member.rank, 3)), *(nd.ones((1, 3)) for _ in range(4)), 1e-5, 0.9)
 
     with pytest.raises(InputError, match="X must hold at least one example .* the share of worker 1 of 2"):
@@ -123,7 +123,7 @@ def test_a_minibatch_of_one_value_is_refused_by_all():
 
 
 class _Two(Alone):
-    size = 2  # of which the other has sent nothing
+    size = 2  # the other worker has sent nothing
 
 
 def test_processes_of_threads_count_as_one_group():

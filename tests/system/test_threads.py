@@ -1,4 +1,4 @@
-"""The thread policy: what is free, what the reader has set, and a libgomp that is loaded already."""
+"""The thread policy: free cores, the reader's own settings, and a libgomp that is already loaded."""
 
 import os
 import subprocess
@@ -97,7 +97,7 @@ from gluon_bn.system import before_mxnet
 from gluon_bn.doctor.machine import check_threads
 from mxnet import nd
 nd.dot(nd.ones((999, 999)), nd.ones((999, 999))).wait_to_read()
-print(os.environ.get("OMP_NUM_THREADS"), os.environ.get("GOMP_SPINCOUNT"), "left alone" in check_threads().text)
+print(os.environ.get("OMP_NUM_THREADS"), os.environ.get("GOMP_SPINCOUNT"), "does not apply" in check_threads().text)
 """
 
 
@@ -120,6 +120,6 @@ def test_the_policy_is_set_before_mxnet_loads_libgomp_and_never_later(first, set
 
 def test_the_doctor_reports_the_policy(unset):
     assert check_threads(left_alone=False).text == (
-        "one run alone: OMP_NUM_THREADS=4 GOMP_SPINCOUNT=500; each of several: OMP_NUM_THREADS=1"
+        "a single run: OMP_NUM_THREADS=4 GOMP_SPINCOUNT=500; each of several: OMP_NUM_THREADS=1"
     )
     assert "libgomp was loaded before gluon_bn" in check_threads(left_alone=True).text

@@ -1,4 +1,4 @@
-"""The first cell of the notebooks: it installs what is missing, and nothing where all is there."""
+"""The notebooks' set-up cell: it installs what is missing, and nothing if all is there."""
 
 import importlib.metadata
 import sys

@@ -230,7 +230,7 @@ def test_bad_input_is_refused_by_name():
 
 
 @pytest.mark.slow
-@pytest.mark.long  # test_claims_training.py shows the same of a smaller training
+@pytest.mark.long  # test_claims_training.py shows the same with a shorter training
 def test_the_estimate_predicts_better_than_the_moving_average():
     """The moving average lags weights that move fast; the estimate is never worse by more than noise."""
     from gluon_bn import evaluate_accuracy, load_data_fashion_mnist, train

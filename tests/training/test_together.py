@@ -1,4 +1,4 @@
-"""Training by several workers, here threads: the same losses as by one, whatever their shares."""
+"""Training by several workers, here threads: the losses are those of one worker, whatever the shares."""
 
 import mxnet as mx
 import numpy
@@ -22,7 +22,7 @@ def trained(workers, norm="sync", sizes=(32, 32, 17), epochs=2, device=None, **o
     """Return the (history, parameters) of each worker."""
     data = minibatches(*sizes)
     nets = [lenet(norm) for _ in range(workers)]
-    for net in nets:  # in different states: that of the first counts
+    for net in nets:  # they start differently: all must take over the first one's state
         net.initialize(init.Xavier(), ctx=device)
         net(data[0][0][:1].as_in_context(device[0] if device else mx.cpu()))
 

@@ -28,7 +28,7 @@ for key in range(STARTS):
     loss.backward()
     nd.waitall()
     group.kv._barrier()
-    number = key + 1000 if race else key  # apart from those of gather
+    number = key + 1000 if race else key  # other keys than those of gather
     store.broadcast(number, weight, [weight])
     store.pushpull(number, [weight.grad])
     nd.waitall()

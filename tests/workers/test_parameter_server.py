@@ -28,7 +28,7 @@ def wrong_starts(*race):
 
 @pytest.mark.slow
 def test_no_weight_is_overwritten_by_a_gradient_in_fifty_starts():
-    """It also sends each float64 bit by bit."""
+    """Every bit of each float64 arrives, too."""
     assert wrong_starts() == 0
 
 
