@@ -17,7 +17,7 @@
 # section 7; running takes about one on two cores. Each section asks for a prediction, runs, and then checks it.
 
 # %% [markdown]
-# The next cell sets up a kernel that lacks the package, on Colab for example. Elsewhere it does nothing.
+# The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
 
 # %% tags=["hide-input"]
 import importlib.util, pathlib, runpy
@@ -261,8 +261,8 @@ figures.surfaces(lower, last, without, with_bn)
 #
 # </details>
 #
-# **Check:** the loss is $(w_l - 2)^2$ in every column, and the shape of the unit, its skewness and excess kurtosis (both 0
-# for a Gaussian), stays that of $x$ after any update. (Batch normalization does not *make* a unit Gaussian: it sets two moments. Here the others
+# **Check:** the loss is $(w_l - 2)^2$ in every column. The shape of the unit's distribution, that is, its skewness and
+# excess kurtosis (both 0 for a Gaussian), stays that of $x$ after any update. (Batch normalization does not *make* a unit Gaussian: it sets two moments. Here the others
 # are right because $x$'s are.)
 
 # %%
@@ -409,8 +409,8 @@ assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][2] > 1 
 # ## 8. Before: a penalty
 #
 # *Claim C08.* Why not let the cost ask for normalized units? We add
-# $\lambda\,\mathrm{mean}_j\big(\mu_j^2 + (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen hidden ReLU units, and train. **Predict** what is left of $\mu_j$ and
-# $\sigma_j^2 - 1$ at each $\lambda$.
+# $\lambda\,\mathrm{mean}_j\big(\mu_j^2 + (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen
+# hidden ReLU units, and train. **Predict** how large $\mu_j$ and $\sigma_j^2 - 1$ still are at each $\lambda$.
 
 # %% tags=["hide-output"]
 def train_with_penalty(weight, seed):
@@ -485,7 +485,8 @@ def share(change, H):  # of a change's squared length, what shifts or stretches 
 
 # %% [markdown]
 # Shifts and stretches count in full; a change orthogonal to both does not count. `alternatives.train_renormalizing` is a
-# loop like those above; at each step it records the share that is `proposed` and the share by which $H$ is `moved`.
+# loop like those above. At each step it records this share for the `proposed` change of $H$ and for the change by which
+# $H$ then `moved`.
 
 # %% tags=["hide-output"]
 (X, _), p = alternatives.regression(0), alternatives.initial(0)
@@ -544,9 +545,9 @@ assert np.allclose(*zip(*ends), rtol=0.1)
 # ## 10. Why not whiten?
 #
 # *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor
-# $LL^\top = \mathrm{cov}(H)$ that is $(H - \mu)L^{-\top}$. For $m$ rows it takes about $md^2/2$ multiplications for the
-# covariance, which is symmetric, $d^3/6$ for $L$, and $md^2/2$ to divide by it; in all about $md^2 + d^3/6$, where
-# standardizing takes $3md$. **Predict** the time over the width $d$, for $m = 1024$ rows, against
+# $L$ of the covariance, $LL^\top = \mathrm{cov}(H)$, the whitened units are $(H - \mu)L^{-\top}$. For $m$ rows, this takes
+# about $md^2/2$ multiplications for the covariance, which is symmetric, $d^3/6$ for $L$, and $md^2/2$ to divide by $L$: in
+# all about $md^2 + d^3/6$. Standardizing takes only $3md$. **Predict** the time over the width $d$, for $m = 1024$ rows, against
 # our `batch_norm` and Gluon's compiled layer.
 
 # %% tags=["hide-output"]
@@ -647,9 +648,9 @@ assert np.allclose(normalized[:, 1], 1.5, rtol=1e-2) and np.ptp(raw[:, 0]) > 10
 #
 # ## 12. The same functions learn differently
 #
-# *Claim C19.* Write *the same function* of the data in two ways, as a network with three hidden layers: once with
-# weights and biases, once with $\gamma(XW)' + \beta$, where the prime means standardized. First one layer, on
-# inputs with mean 3:
+# *Claim C19.* We write *the same function* of the data in two ways, as a network with three hidden layers: once
+# with weights and biases, and once with $\gamma(XW)' + \beta$, where the prime means standardized. We begin with one
+# layer, on inputs with mean 3:
 
 # %%
 random = np.random.RandomState(0)

@@ -13,7 +13,7 @@
 # at the *ratios*.
 
 # %% [markdown]
-# The next cell sets up a kernel that lacks the package, on Colab for example. Elsewhere it does nothing.
+# The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
 
 # %% tags=["hide-input"]
 import importlib.util, pathlib, runpy
@@ -65,7 +65,7 @@ with autograd.train_mode():
 
 # %% [markdown]
 # `speed.time_layers` times it with $\gamma$ and $\beta$, beside the others. **Predict**: how much of the time does compiling
-# take away?
+# save?
 
 # %% tags=["hide-output"]
 # Figure: Milliseconds for forward and backward of each layer, as bars on a logarithmic scale.

@@ -44,16 +44,16 @@ def check_workers(workers: int, configuration: Configuration) -> None:
 
 
 def check_same_workers(workers: int, configuration: Configuration, recorded: Mapping[str, str]) -> None:
-    """Refuse another number of workers than before where it changes more than rounding.
+    """Refuse to resume with another number of workers if that changes more than rounding.
 
-    recorded: the variables of the comparison to resume, if it is one.
+    recorded: the variables of the comparison to resume; empty for a new one.
     """
     before = recorded.get(WORKERS, '1') if recorded else str(workers)
     by_share = sorted(set(configuration.norms) - {'none', 'sync'})
     if before != str(workers) and by_share:
         raise InputError(
-            f'must be {before}, as the training was started with, got {workers}: each worker has statistics of its '
-            f'own share with {", ".join(by_share)}; resume with {before}, or start anew in another folder',
+            f'must be {before}, as when the training started, got {workers}: with {", ".join(by_share)}, each worker '
+            f'uses the statistics of its own share; resume with {before}, or start again in another folder',
             'workers',
         )
 

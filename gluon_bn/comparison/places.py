@@ -90,7 +90,7 @@ def _number(name: str, least: int = 1, most: int = 65535) -> int:
 
 
 def _address_towards(address: str, port: int) -> str:
-    """Return the address that this machine has on the way to another; nothing is sent."""
+    """Return the address from which this machine reaches another; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
         way.connect((address, port))
         here: str = way.getsockname()[0]

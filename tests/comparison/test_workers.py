@@ -76,7 +76,7 @@ def test_other_shares_are_refused_where_they_change_the_statistics(before, worke
     check_same_workers(workers, configuration, recorded)
     assert cli.main(["train", "--resume", str(tmp_path / "gluon"), "--workers", str(workers)]) == 2
     error = capsys.readouterr().err
-    assert f"--workers must be {before}, as the training was started with, got {workers}: " in error
+    assert f"--workers must be {before}, as when the training started, got {workers}: " in error
 
 
 ENDLESS = ["--epochs", "99", "--examples", "512", "--batch-size", "128"]
