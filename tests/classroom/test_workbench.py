@@ -116,7 +116,7 @@ def test_whitening_needs_its_own_counts():
     assert not checks.whitening(lambda X, eps: X, {100: [16, 16], 8: [7, 7]}, SEEDS).ok
 
 
-def test_each_exercise_that_is_not_begun_is_to_do():
+def test_an_exercise_that_is_not_begun_is_reported_as_to_do():
     def empty(*arguments):
         raise NotImplementedError("not written yet")
 

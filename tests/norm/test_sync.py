@@ -70,7 +70,7 @@ def test_shares_give_the_results_of_the_whole_minibatch(shape, bounds, dtype, of
         assert oracle.relative_error(a, b) <= tolerance, name
 
 
-def test_on_both_fronts_and_in_float16(front):
+def test_nd_np_and_float16_agree(front):
     *arrays, dY = oracle.draw((8, 3))
     expected = oracle.run(batch_norm, nd, arrays, dY, dtype="float64")
     for dtype, tolerance in (("float32", 2e-6), ("float16", 4e-3)):
@@ -92,7 +92,7 @@ def test_alone_it_is_fused_batch_norm():
     assert all((a == b).all() for a, b in zip(found, oracle.run(fused_batch_norm, nd, arrays, dY)))
 
 
-def test_prediction_needs_nobody():
+def test_prediction_needs_no_group():
     *arrays, dY = oracle.draw((4, 3))
     found = oracle.run(sync_batch_norm, nd, arrays, dY, train_mode=False)
     expected = oracle.run(batch_norm, nd, arrays, dY, train_mode=False)

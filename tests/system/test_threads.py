@@ -53,7 +53,7 @@ def test_a_resumed_run_keeps_its_threads_unless_the_reader_sets_others(unset, mo
     assert threads.policy(recorded=recorded)["OMP_NUM_THREADS"] == "3"
 
 
-def test_what_the_package_has_set_itself_is_not_taken_for_the_readers(unset, monkeypatch):
+def test_variables_set_by_the_package_do_not_count_as_the_readers(unset, monkeypatch):
     monkeypatch.setattr(threads, "is_loaded", lambda: False)
     threads.settle()
     assert os.environ["OMP_NUM_THREADS"] == "4" and threads.policy(alone=False) == {"OMP_NUM_THREADS": "1"}

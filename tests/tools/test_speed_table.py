@@ -94,7 +94,7 @@ processor makes the record.
     )
 
 
-def test_a_build_by_the_switch_is_said_to_be_one():
+def test_a_build_for_a_chosen_instruction_set_is_named():
     machine = {**RECORD["machine"], "instruction_sets": ["AVX2", "AVX-512"], "GLUON_BN_ISA": "avx2"}
     assert "4 cores (AVX2 and AVX-512), compiled for AVX2, measured" in speed.where({**RECORD, "machine": machine})
 

@@ -53,7 +53,7 @@ def test_workers_train_as_one_does(alone):
     assert all(numpy.allclose(a, b, atol=1e-4) for a, b in zip(values, found[0][1]))
 
 
-def test_local_statistics_do_not(alone):
+def test_workers_with_local_statistics_train_differently(alone):
     mx.random.seed(5)
     (losses, *_), *_ = trained(2, "fused")
     assert abs(losses[0] - alone[0][0]) > 1e-3
