@@ -197,8 +197,10 @@ def fitting(
 ) -> Optional[Formula]:
     """The only formula that gives all values, after `through` is applied to it.
 
-    None if no formula does, or if several do and they differ on the inputs `elsewhere`.
+    None if no formula does, if several do and they differ on the inputs `elsewhere`, or if all values are NaN.
     """
+    if all(numpy.isnan(value).all() for _, value in samples):
+        return None
     with numpy.errstate(all='ignore'):
         found = [one for one in tried if all(gives(through(one), values, value) for values, value in samples)]
         others = [one.compute(elsewhere) + 0 * elsewhere['X'] for one in found]
@@ -228,7 +230,8 @@ def gives(formula: Formula, values: Values, value: Array) -> bool:
     if abs(first - value.flat[0]) > 0.01 * (1 + abs(first)):  # most formulas end here
         return False
     finite = numpy.isfinite(value)
-    if not _fits(expected, value) or (numpy.isfinite(expected) != finite).any():
+    kinds = [numpy.isfinite(expected) != finite, numpy.isnan(expected) != numpy.isnan(value)]
+    if not _fits(expected, value) or any(kind.any() for kind in kinds):
         return False
     if not finite.any():
         return True

@@ -265,8 +265,10 @@ def explain(
 ) -> Optional[Variant]:
     """The variant with the fewest mistakes not yet known that gives every Y; None if none or several do.
 
-    Among variants with as many mistakes, those without slips come first.
+    Among variants with as many mistakes, those without slips come first. Numbers that are all NaN fit none.
     """
+    if not any(numpy.isfinite(Y).any() for Y in Ys):
+        return None
     ranked: Dict[Tuple[int, int], List[Named]] = {}
     for variant, names in candidates(trials[0].X.ndim, source, frozenset(trial.eps for trial in trials)):
         if variant.slips and not slips:

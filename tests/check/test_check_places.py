@@ -130,6 +130,30 @@ def test_averages_of_another_shape_are_told(shape, change):
     assert places == ["2 * (momentum * moving_mean + (1 - momentum) * mean)"] * (shape == (-1,)), result
 
 
+@pytest.mark.parametrize(
+    "X_hat, equals",
+    [
+        (lambda D, var, eps: D / (-var - eps).sqrt(), ""),  # many formulas are NaN everywhere
+        (lambda D, var, eps: D / (0 * var), "0"),
+    ],
+)
+def test_infinity_is_not_taken_for_nan(X_hat, equals):
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        mean = X.mean(axis=0, keepdims=True)
+        var = ((X - mean) ** 2).mean(axis=0, keepdims=True)
+        averages = [momentum * old + (1 - momentum) * new for old, new in ((moving_mean, mean), (moving_var, var))]
+        return gamma * X_hat(X - mean, var, eps) + beta, *(average.detach() for average in averages)
+
+    result = check.batch_norm(fn, only=("dense",))
+    assert result.mistakes == ["WrongOutput"] and [place.equals for place in result.places] == [equals]
+
+
+def test_no_usual_mistake_explains_numbers_that_are_none():
+    assert check.batch_norm(lambda X, *args: (X * float("nan"), *args[2:4]), only=("dense",)).mistakes == [
+        "WrongOutput"
+    ]
+
+
 def test_a_number_that_is_none_is_told_with_the_right_one():
     def fn(*args):
         Y, *averages = students.batch_norm()(*args)
