@@ -9,8 +9,25 @@
 # **Afterwards you can** tell, for each way of calling a layer, which statistics it uses and whether it updates the
 # averages; estimate the statistics of a trained net; and say what batch normalization changes inside LeNet.
 #
-# **You need** notebook 01. Reading takes about 20 minutes; running takes about two on two cores. Each section asks for
+# **You need** notebook 01. Reading takes about 22 minutes; running takes about two on two cores. Each section asks for
 # a prediction, runs, and then checks it; the first cell sets the sizes.
+
+# %% [markdown]
+# The next cell sets up a kernel that lacks the package, on Colab for example. Elsewhere it does nothing.
+
+# %% tags=["hide-input"]
+import importlib.util, pathlib, runpy
+
+found = map(importlib.util.find_spec, ('gluon_bn', 'mxnet'))
+if not all(spec and spec.origin for spec in found):  # a folder gluon_bn without __init__.py has no origin
+    here = pathlib.Path.cwd()
+    found = [place / 'tools/kernel.py' for place in (here, *here.parents, *here.iterdir())]
+    project = [path for path in found if path.exists()]
+    assert project, 'put a copy of the project beside this notebook: clone it, or upload and unzip it'
+    runpy.run_path(str(project[0]))
+
+# %% [markdown]
+# Now the imports and the sizes.
 
 # %%
 # %matplotlib inline
@@ -18,7 +35,7 @@ from contextlib import nullcontext
 
 import numpy
 import pandas
-from mxnet import autograd, nd
+from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 from gluon_bn import BatchNorm, estimate_statistics, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
@@ -81,7 +98,7 @@ def call(layer, mode):
 five = {'plain': nullcontext, 'predict_mode()': autograd.predict_mode, 'train_mode()': autograd.train_mode,
         'record(train_mode=False)': lambda: autograd.record(train_mode=False), 'record()': autograd.record}
 ours = {name: call(layer, mode) for name, mode in five.items()}
-pandas.DataFrame(ours).T
+pandas.DataFrame(ours).T.drop(columns='recording')
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -137,7 +154,6 @@ def average_after(backward_passes, **options):
 
 ways = {'eager': {}, 'hybridized': {'static_alloc': False}, 'static': {'static_alloc': True, 'static_shape': True}}
 averages = {way: [average_after(n, **options) for n in (0, 1, 2)] for way, options in ways.items()}
-assert all(numpy.allclose(values, [0, 0.1, 0.19]) for values in averages.values())
 pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 
 # %% [markdown]
@@ -147,6 +163,12 @@ pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 #
 # </details>
 #
+# **Check:**
+
+# %% tags=["hide-input"]
+assert all(numpy.allclose(values, [0, 0.1, 0.19]) for values in averages.values())
+
+# %% [markdown]
 # **Try it.** Remove `autograd.record()` around Gluon's layer, and see again how its averages move.
 #
 # ## 2. One example alone
@@ -165,9 +187,10 @@ for seed, net in nets.items():
         training = numpy.array([net(group)[0].asnumpy() for group in groups])
     prediction = numpy.array([net(group)[0].asnumpy() for group in groups])
     logits[seed] = {'training': training, 'prediction': prediction}
-first_logit = {(f'seed {seed}', mode): logits[seed][mode][:, 0]
-               for seed in seeds for mode in ('training', 'prediction')}
-pandas.DataFrame(first_logit, index=['group 1', 'group 2', 'group 3', 'group 4']).round(3)
+# Figure: The first logit in four groups, in training and in prediction mode, for three seeds.
+figures.bars([f'group {i}' for i in range(1, 5)], {
+    f'first logit, {mode} mode': {f'seed {seed}': logits[seed][mode][:, 0] for seed in seeds}
+    for mode in ('training', 'prediction')})
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -207,9 +230,10 @@ else:
 
 # %% tags=["hide-output"]
 accuracies = {seed: modes.accuracies_in_company(net, test) for seed, net in nets.items()}
-pandas.DataFrame([{f'{company}, {mode}': by_seed[company][mode] for company in ('mixed', 'one class')
-                   for mode in ('prediction', 'training')} for by_seed in accuracies.values()],
-                 index=[f'seed {seed}' for seed in seeds])
+# Figure: The test accuracy of mixed and of sorted minibatches, in both modes, for three seeds.
+kinds = [(company, mode) for company in ('mixed', 'one class') for mode in ('prediction', 'training')]
+figures.bars([f'{company}, {mode}' for company, mode in kinds], {
+    'accuracy': {f'seed {seed}': [accuracies[seed][company][mode] for company, mode in kinds] for seed in seeds}})
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -240,10 +264,9 @@ for by_seed in accuracies.values():
 #
 # $$\mu = \mathrm{E}[\mu_b],\qquad v = \mathrm{E}[v_b] + \mathrm{Var}[\mu_b].$$
 #
-# Here it is for one layer, LeNet's lowest norm. **Predict** the second term's share of $v$, for mixed minibatches and
-# for minibatches sorted by class, and whether $v$ itself depends on the order.
+# Here it is for one layer, LeNet's lowest norm.
 
-# %% tags=["hide-output"]
+# %%
 def estimate(minibatches):
     means, variances = [], []
     for images, _ in minibatches:
@@ -254,15 +277,23 @@ def estimate(minibatches):
     var = numpy.mean(variances, axis=0) + numpy.var(means, axis=0)
     return mean, var, numpy.var(means, axis=0) / var
 
+
+# %% [markdown]
+# **Predict** the second term's share of $v$, for mixed minibatches and for minibatches sorted by class, and whether $v$
+# itself depends on the order.
+
+# %% tags=["hide-output"]
 by_class = numpy.argsort(data[0].y.asnumpy(), kind='stable')
 orders = {'mixed': data[0], 'sorted': Minibatches(data[0].X[by_class], data[0].y[by_class], 128, shuffle=False)}
 estimates = {order: estimate(minibatches) for order, minibatches in orders.items()}
-pandas.DataFrame({order: share for order, (_, _, share) in estimates.items()}).T.round(4)
+# Figure: The share of the second term in each channel, for mixed and for sorted minibatches, on a logarithmic scale.
+figures.bars([f'channel {i}' for i in range(6)],
+             {'share of the second term': {order: share for order, (_, _, share) in estimates.items()}}, log=True)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In each channel (a column), the second term is a few thousandths for mixed minibatches, and up to a tenth for sorted
+# In each channel, the second term is a few thousandths for mixed minibatches, and up to a tenth for sorted
 # ones. For this layer, the sum is the same for both.
 #
 # </details>
@@ -327,6 +358,23 @@ for rate, values in gap.items():
 # (lopsided?) and *excess kurtosis* (heavy tails: positive; two humps or a box: negative). We compute both for each
 # unit, and take the median absolute value over all units of a layer.
 #
+# Constant units are left out:
+
+# %%
+def shape_of(values):  # (m, units) or (m, c, h, w)
+    units = numpy.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+    units = units[units.std(axis=1) > 1e-6]
+    Z = (units - units.mean(axis=1, keepdims=True)) / units.std(axis=1, keepdims=True)
+    return (Z ** 3).mean(axis=1), (Z ** 4).mean(axis=1) - 3
+
+random = numpy.random.RandomState(0)
+for name, values in (('Gaussian', random.randn(1000, 50)), ('its ReLU', random.randn(1000, 50).clip(0)),
+                     ('box', random.rand(1000, 50))):
+    assert numpy.allclose(shape_of(values), activations.shape_of(values))
+    print(f'{name:9}', *(f'{numpy.median(moment):6.2f}' for moment in shape_of(values)))
+
+
+# %% [markdown]
 # We look at LeNet as it is, with sigmoids, and at the same net with ReLUs, each with batch normalization, before
 # training and after a hundred updates. **Predict:** for which of the two activations is the claim clearer?
 
@@ -373,14 +421,44 @@ assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 
 # ## 5. What flows forward, and what flows back
 #
 # Why does LeNet with sigmoids learn so slowly without batch normalization? Train it, with and without, from the same
-# weights and on the same minibatches, and look at one fixed minibatch inside the net: first the outputs of the sigmoids
-# after training. **Predict:** saturated, that is, near 0 and 1? Or the opposite?
+# weights and on the same minibatches, and look at one fixed minibatch inside the net. This is what we record: the input and
+# the output of each sigmoid, and the gradient of that output, by the trick of notebook 03, an added zero.
+
+# %%
+def look(net, X, y):
+    recorded = []
+    with autograd.record():
+        for block in net:
+            Z, X = X, block(X)
+            if isinstance(block, nn.Activation):
+                zero = nd.zeros_like(X)
+                zero.attach_grad()
+                X = X + zero
+                recorded.append((Z, X, zero))
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(X, y).mean()
+    loss.backward()
+    return [(Z.asnumpy(), A.asnumpy(), zero.grad.asnumpy()) for Z, A, zero in recorded]
+
+
+# %% [markdown]
+# `activations.watch` trains a net and records this, and the sizes of the steps, before it and after each epoch.
+
+# %%
+few = test.X[:256], test.y[:256]
+with modes.statistics_kept(nets[0]):
+    seen = look(nets[0], *few)
+for (Z, A, dA), layer in zip(seen, activations.inspect_minibatch(nets[0], *few)[0].values()):
+    assert all(numpy.allclose(*pair, atol=1e-5) for pair in zip((Z, A, dA), (layer.Z, layer.A, layer.dA)))
+    print(f'Z {Z.mean():5.2f} +- {Z.std():.2f}, A from {A.min():.2f} to {A.max():.2f}, dA +- {dA.std():.1e}')
+
+
+# %% [markdown]
+# First the outputs of the sigmoids after training. **Predict:** saturated, that is, near 0 and 1? Or the opposite?
 
 # %% tags=["hide-output"]
 sigmoid = {'none': [activations.watch(lenet('none'), seed, lr, small, num_epochs=5) for seed in seeds],
            'fused': bn['sigmoid']}
 losses = {norm: [watched.losses[-1] for watched in sigmoid[norm]] for norm in sigmoid}
-assert max(losses['fused']) < min(losses['none'])
 display(figures.by_seed(losses, 'training loss of the last epoch'))
 figures.activations({norm: sigmoid[norm][0] for norm in sigmoid})
 
@@ -392,6 +470,12 @@ figures.activations({norm: sigmoid[norm][0] for norm in sigmoid})
 #
 # </details>
 #
+# **Check:**
+
+# %% tags=["hide-input"]
+assert max(losses['fused']) < min(losses['none'])
+
+# %% [markdown]
 # Here is the share of nearly saturated sigmoids (below 0.05 or above 0.95) over the course of training:
 
 # %%
@@ -431,7 +515,7 @@ def let_sigmoids_vary(net, X):
 # %% [markdown]
 # The training is the one from above, without a norm.
 
-# %%
+# %% tags=["hide-output"]
 def loss_from_such_a_start(seed):
     seed_everything(seed)
     net = initialize(lenet('none'), small[0].X[:256])
@@ -439,9 +523,20 @@ def loss_from_such_a_start(seed):
     return train(net, *small, 5, lr, initialize=False, plot=False, progress=False)[-1].loss
 
 varied = [loss_from_such_a_start(seed) for seed in seeds]
-assert max(varied) < min(losses['none']) - 0.5
 figures.table([('as drawn', *losses['none']), ('sigmoids vary at the start', *varied)],
               ['no normalization, loss of the last epoch', *(f'seed {seed}' for seed in seeds)])
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# It falls far below that of the usual start.
+#
+# </details>
+#
+# **Check:**
+
+# %% tags=["hide-input"]
+assert max(varied) < min(losses['none']) - 0.5
 
 # %% [markdown]
 # From such a start LeNet learns without a norm, with each of the three seeds. So its usual start does stop it. This

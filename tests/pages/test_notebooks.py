@@ -102,6 +102,7 @@ def test_the_predicted_output_and_its_answer_are_folded(notebook):
     assert asked
     for question, cell, _ in asked:
         assert cell.metadata.get("tags") == ["hide-output"], question.source
+        assert not re.search(r"^\s*assert ", cell.source, re.MULTILINE), f"the code tells the answer: {cell.source}"
     answers = [answer for _, _, answer in asked if answer.source.startswith("<details><summary>Answer</summary>")]
     assert len(answers) >= 0.7 * len(asked)  # other answers come after a second cell
     for cell in notebook.cells:
