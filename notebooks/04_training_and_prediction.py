@@ -35,8 +35,9 @@ from contextlib import nullcontext
 
 import numpy
 import pandas
-from mxnet import autograd, gluon, nd
+from mxnet import autograd, nd
 from mxnet.gluon import nn
+from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from gluon_bn import BatchNorm, estimate_statistics, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import activations, modes, training_figures as figures
@@ -344,6 +345,7 @@ assert 0 < gap[0.1].mean() < gap[1.0].mean() / 2
 for rate, values in gap.items():
     print(f'rate {rate}: gap {values.mean():.3f}, of it in the first epoch {values[0] / values.sum():.0%}')
 
+
 # %% [markdown]
 # So the claim is true, and how much it matters has a condition: the weights must move far within the ten or so
 # minibatches that an average with momentum 0.9 remembers. At a tenth of the rate the gap is less than half as
@@ -372,7 +374,6 @@ for name, values in (('Gaussian', random.randn(1000, 50)), ('its ReLU', random.r
                      ('box', random.rand(1000, 50))):
     assert numpy.allclose(shape_of(values), activations.shape_of(values))
     print(f'{name:9}', *(f'{numpy.median(moment):6.2f}' for moment in shape_of(values)))
-
 
 # %% [markdown]
 # We look at LeNet as it is, with sigmoids, and at the same net with ReLUs, each with batch normalization, before
@@ -415,6 +416,7 @@ for when in ('before', 'after'):
     assert median['sigmoid', 'kurtosis', when, 'X'] > median['sigmoid', 'kurtosis', when, 'H']
 assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 'after', 'X'] / 2
 
+
 # %% [markdown]
 # **Try it.** Compute the moments over all units of a layer at once: does the claim still hold?
 #
@@ -435,7 +437,7 @@ def look(net, X, y):
                 zero.attach_grad()
                 X = X + zero
                 recorded.append((Z, X, zero))
-        loss = gluon.loss.SoftmaxCrossEntropyLoss()(X, y).mean()
+        loss = SoftmaxCrossEntropyLoss()(X, y).mean()
     loss.backward()
     return [(Z.asnumpy(), A.asnumpy(), zero.grad.asnumpy()) for Z, A, zero in recorded]
 
@@ -450,7 +452,6 @@ with modes.statistics_kept(nets[0]):
 for (Z, A, dA), layer in zip(seen, activations.inspect_minibatch(nets[0], *few)[0].values()):
     assert all(numpy.allclose(*pair, atol=1e-5) for pair in zip((Z, A, dA), (layer.Z, layer.A, layer.dA)))
     print(f'Z {Z.mean():5.2f} +- {Z.std():.2f}, A from {A.min():.2f} to {A.max():.2f}, dA +- {dA.std():.1e}')
-
 
 # %% [markdown]
 # First the outputs of the sigmoids after training. **Predict:** saturated, that is, near 0 and 1? Or the opposite?

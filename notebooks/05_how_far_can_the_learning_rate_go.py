@@ -48,6 +48,7 @@ seeds, num_epochs, batch_size = (0, 1, 2), 2, 64
 train_iter, test_iter = load_data_fashion_mnist(batch_size, num_train=4096, num_test=1000)
 test_iter = Minibatches(test_iter.X, test_iter.y, 500, shuffle=False)  # the same, but faster
 
+
 # %% [markdown]
 # A fair training takes a seed for the weights and for the order of the minibatches, and draws all weights before the
 # first step, because dropout would draw from the same generator in between:
@@ -292,6 +293,7 @@ figures.strips(by_frozen)
 for learned, both in zip(by_frozen['both learned'], by_frozen['both frozen']):
     assert 0 < both.loss - learned.loss < 0.3
     assert abs(both.test_acc - learned.test_acc) < 0.1
+
 
 # %% [markdown]
 # **Try it.** Freeze gamma at 0.1 instead of 1: `layer.gamma.set_data(0.1 * layer.gamma.data())`.

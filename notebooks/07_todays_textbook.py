@@ -253,6 +253,7 @@ for start, value in factors.items():
 # %% tags=["hide-input"]
 assert numpy.isclose(factors['zeros'], 1 / 1e-5 ** 0.5) and abs(factors['ones'] - 1) < 1e-4
 
+
 # %% [markdown]
 # The editions in between also start at 0, except the last of them, which start at 1. (Ours starts at 0 like the
 # chapter's, and accepts `moving_var_initializer='ones'`.)
