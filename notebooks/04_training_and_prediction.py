@@ -36,8 +36,7 @@ from contextlib import nullcontext
 import numpy
 import pandas
 from mxnet import autograd, nd
-from mxnet.gluon import nn
-from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+from mxnet.gluon import loss as gluon_loss, nn
 from gluon_bn import BatchNorm, estimate_statistics, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments import activations, modes, training_figures as figures
@@ -437,7 +436,7 @@ def look(net, X, y):
                 zero.attach_grad()
                 X = X + zero
                 recorded.append((Z, X, zero))
-        loss = SoftmaxCrossEntropyLoss()(X, y).mean()
+        loss = gluon_loss.SoftmaxCrossEntropyLoss()(X, y).mean()
     loss.backward()
     return [(Z.asnumpy(), A.asnumpy(), zero.grad.asnumpy()) for Z, A, zero in recorded]
 
