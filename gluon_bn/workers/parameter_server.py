@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, Tuple
 
 from ..system import before_mxnet  # noqa: F401  must come first: see that module
 
@@ -121,6 +123,19 @@ def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> No
     threading.Thread(target=watch, daemon=True).start()
 
 
+@contextlib.contextmanager
+def said_to_wait(role: Role, seconds: float = SECONDS_TO_CONNECT) -> Iterator[None]:
+    """Say that this process waits for others if the body of the with statement takes longer."""
+    text = f'gluon_bn: {role} waits for the others: a scheduler, a server and {role.workers} workers must start'
+    timer = threading.Timer(seconds, print, [text], {'file': sys.stderr, 'flush': True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class ParameterServer(Group):
     """The group of worker processes. Only the main thread may create it, once per process.
 
@@ -132,7 +147,8 @@ class ParameterServer(Group):
         self.rank, self.size, self.role = role.rank, role.workers, role
         role.connect()
         role.set_environment()
-        self.kv = mx.kv.create('dist_sync')
+        with said_to_wait(role):
+            self.kv = mx.kv.create('dist_sync')  # returns when all have started
         self.number = FIRST_WORKER + 2 * self.kv.rank
         self.keys: Dict[Tuple[int, Tuple[int, ...]], int] = {}
         self.lock = threading.Lock()  # backward runs in another thread than forward

@@ -3,9 +3,12 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from gluon_bn.workers.parameter_server import LOOPBACK, Role, said_to_wait
 
 PROGRAM = Path(__file__).with_name("broadcasts.py")
 
@@ -36,3 +39,13 @@ def test_no_weight_is_overwritten_by_a_gradient_in_fifty_starts():
 @pytest.mark.long
 def test_mxnets_own_store_has_the_race():
     assert wrong_starts("race") > 0
+
+
+@pytest.mark.fault("a worker never starts", tries=1)
+def test_a_worker_says_that_it_waits_for_others(capfd):
+    role = Role("worker", 1, 2, LOOPBACK, 9091, LOOPBACK)
+    for seconds, said in ((60, ""), (0, "gluon_bn: worker 1 on this machine waits for the others")):
+        with said_to_wait(role, seconds):
+            time.sleep(0.2)
+        found = capfd.readouterr().err
+        assert found.startswith(said) if said else not found
