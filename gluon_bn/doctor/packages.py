@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from ..errors import InputError
-from ..system.interpreter import command_line
+from ..system.interpreter import ADVICE, command_line
 from .machine import CLONE, SYSTEM_LIBRARIES, install_libraries, loads
 from .result import Result
 
@@ -37,7 +37,8 @@ def ask(code: str) -> Answer:
     if done.returncode < 0:
         return Answer("", f"crashed with signal {-done.returncode}")
     if done.returncode:
-        return Answer("", (done.stderr.strip().splitlines() or ["failed without a message"])[-1])
+        said = [line for line in done.stderr.strip().splitlines() if not line.endswith(ADVICE)]  # to ask the doctor
+        return Answer("", (said or ["failed without a message"])[-1])
     return Answer((done.stdout.strip().splitlines() or [""])[-1])
 
 

@@ -17,10 +17,13 @@ def command_line(*arguments: str) -> str:
     return " ".join(shlex.quote(word) for word in (shortest, "-m", "gluon_bn", *arguments))
 
 
+ADVICE = "says what is wrong and what to do."
+
+
 def load_error(what: str, error: Exception) -> LoadError:
     """Return the error that says why `what` cannot be loaded, and where to read what to do."""
     why = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
-    advice = f"`{command_line('doctor')}` says what is wrong and what to do."
+    advice = f"`{command_line('doctor')}` {ADVICE}"
     return LoadError(f"{what} cannot be loaded: {why}" + ("" if advice in why else f"\n{advice}"))
 
 

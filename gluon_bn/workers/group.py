@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, TypeV
 
 import numpy
 
+from ..system.arguments import check_count
 from .gradients import Gradients
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Threads(Group):
     @staticmethod
     def run(threads: int, work: Callable[[Threads], Result], outer: Optional[Group] = None) -> List[Result]:
         """Call work(member) in this many threads, and return the results. Raises: the first error of a thread."""
-        meeting = _Meeting(threads, outer)
+        meeting = _Meeting(check_count('threads', threads), outer)
 
         def joined_work(thread: int) -> Result:
             member = Threads(thread, meeting, outer)

@@ -148,3 +148,10 @@ def test_a_hybridized_net_runs_the_layer_eagerly():
             warnings.simplefilter('ignore')  # Gluon recommends a HybridSequential, which could not run this layer
             net.hybridize()
         assert (net(X) == eager).min() == 1
+
+
+@pytest.mark.parametrize("threads", [0, 1.5, "2"])
+@pytest.mark.fault("a group of no threads, or of a part of one", tries=1)
+def test_a_wrong_number_of_threads_is_refused(threads):
+    with pytest.raises(InputError, match="threads must be a whole number of at least 1, got"):
+        Threads.run(threads, lambda member: None)

@@ -216,6 +216,8 @@ def test_a_crash_while_importing_is_a_finding():
 
 def test_an_error_is_told_by_its_last_line():
     assert doctor.ask("print(1); raise OSError('so it is')") == Answer("", "OSError: so it is")
+    refused = "from gluon_bn.system.interpreter import load_error; raise load_error('MXNet', OSError('so it is'))"
+    assert doctor.ask(refused).error.endswith("MXNet cannot be loaded: OSError: so it is"), "not to ask the doctor"
 
 
 def test_a_setting_that_asks_for_what_is_unavailable_is_wrong():
