@@ -148,7 +148,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         '--resume',
         metavar='DIR',
         help='continue what was stopped or killed, in its run folder, after the last epoch of each run; '
-        'needs no other option, except --data and --workers if they were given',
+        'needs no other option, except --data and --hosts if they were given',
     )
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
@@ -180,7 +180,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from . import compare
     from .comparison import RESULTS, Configuration, configuration_of
-    from .comparison.cluster import take_part
+    from .comparison.cluster import take_part, workers_of
     from .comparison.report import beside, caption, failures, table
     from .comparison.summary import Summary
 
@@ -200,7 +200,10 @@ def _compare(arguments: argparse.Namespace) -> int:
         if reason:
             print('gluon_bn:', reason, file=sys.stderr)
         return 1 if reason else 0
-    workers = parts[0].role.workers if parts else 1 if workers is None else workers
+    if parts:
+        workers = parts[0].role.workers
+    elif workers is None:
+        workers = 1 if arguments.resume is None else workers_of(arguments.resume)
     content, out = compare(
         configuration,
         arguments.out,

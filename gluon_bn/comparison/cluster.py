@@ -24,6 +24,7 @@ from ..system.threads import policy
 from ..workers import Group
 from ..workers.parameter_server import SCHEDULER, SERVER, Role
 from .configuration import Configuration
+from .folder import environment_of
 from .places import Part
 from .task import Failed, Finished, Joined, Silent, Task, content_of, message_from
 
@@ -41,6 +42,12 @@ def check_workers(workers: int, configuration: Configuration) -> None:
             'use fewer workers, or another batch size',
             'workers',
         )
+
+
+def workers_of(out: Union[str, Path]) -> int:
+    """Return how many workers the training in a folder was started with."""
+    number = environment_of(Path(out)).get(WORKERS, '1')
+    return int(number) if number.isdigit() else 1
 
 
 def check_same_workers(workers: int, configuration: Configuration, recorded: Mapping[str, str]) -> None:

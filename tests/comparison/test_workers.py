@@ -12,7 +12,7 @@ import pytest
 
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, folder
-from gluon_bn.comparison.cluster import check_same_workers
+from gluon_bn.comparison.cluster import check_same_workers, workers_of
 
 SMALL = {"norms": ("sync",), "seeds": (0,), "num_epochs": 1, "lr": 0.1, "num_train": 1280, "batch_size": 64}
 
@@ -74,6 +74,7 @@ def test_other_shares_are_refused_where_they_change_the_statistics(before, worke
         with folder.create(tmp_path / norm, configuration, recorded):
             (tmp_path / norm / "nets").mkdir()
     check_same_workers(workers, configuration, recorded)
+    assert workers_of(tmp_path / "sync") == before
     assert cli.main(["train", "--resume", str(tmp_path / "gluon"), "--workers", str(workers)]) == 2
     error = capsys.readouterr().err
     assert f"--workers must be {before}, as when the training started, got {workers}: " in error
