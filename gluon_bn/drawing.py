@@ -62,7 +62,8 @@ def plot_median_and_range(ax: Axes, curves: Any, style: str = '-', first: int = 
 def bars(names: Sequence[str], titles: Mapping[str, Mapping[str, Sequence[float]]], log: bool = False) -> Figure:
     """A panel for each title, with a group of horizontal bars for each name, one bar per series."""
     most = max(map(len, titles.values()))
-    figure, *axes = panels(len(titles), 9, 0.8 + len(names) * (0.12 + 0.16 * most), sharey=True)
+    width = 9 if len(titles) > 1 else 7  # a phone shows panels one below the other, but must shrink a single one
+    figure, *axes = panels(len(titles), width, 0.8 + len(names) * (0.12 + 0.16 * most), sharey=True)
     colors = [COLORS[name] for name in ('scratch', 'portable', 'none', 'sync', 'torch')]
     for ax, (title, series) in zip(axes, titles.items()):
         for i, ((label, values), color) in enumerate(zip(series.items(), colors)):
