@@ -92,7 +92,9 @@ def lab(tmp_path):
         "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
     }
     with open(tmp_path / "lab.log", "w") as log:
-        server = subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            ["sh", "-c", f"exec {command}"], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        )
     try:
         wait_until(
             lambda: answers(f"http://127.0.0.1:{port}/api?token={token}"),
