@@ -81,9 +81,8 @@ def sentences(records):
         if record is None:
             parts.append(f"On processors with {SETS[name]}, this version was not measured.")
         else:
-            count = counts(record)[0]
-            text = f"Forward + backward of `fused_batch_norm`, {where(record)}, {threads(count)} each."
-            parts.append(f"{text} {in_words(record, count)}")
+            text = f"Forward + backward of `fused_batch_norm`, {where(record)}."
+            parts.append(f"{text} {in_words(record, counts(record)[0])}")
     return "\n\n".join(map(fill, parts)) + "\n"
 
 
@@ -104,7 +103,10 @@ def where(record):
     machine, torch = record["machine"], record["versions"].get("torch")
     sets = " and ".join(machine["instruction_sets"])
     built = "" if machine["GLUON_BN_ISA"] == "native" else f", compiled for {SETS[machine['GLUON_BN_ISA']]}"
-    text = f"on {machine['processor']} with {machine['cores']} cores ({sets}){built}, measured on {record['date']}"
+    quick = " in a quick run" if "--quick" in record.get("command", "") else ""
+    text = (
+        f"on {machine['processor']} with {machine['cores']} cores ({sets}){built}, measured{quick} on {record['date']}"
+    )
     return text + (f" with PyTorch {'.'.join(torch.split('.')[:2])}" if torch else "")
 
 
@@ -133,7 +135,8 @@ def in_words(record, count):
         for other in ("Gluon", "PyTorch"):
             whole = rf"layer {pattern}, {count} threads?: native / {other}"
             values = [1 / goal["value"] for goal in record["goals"] if re.fullmatch(whole, goal["goal"])]
-            times += [f"{min(values):.1f} to {max(values):.1f} times as fast as {other}"] if values else []
+            ends = dict.fromkeys(f"{value:.1f}" for value in sorted(values)[:: max(1, len(values) - 1)])
+            times += [f"{' to '.join(ends)} times as fast as {other}"] if values else []
         parts.append(f"{kind}, native is {' and '.join(times)}")
     return f"With {threads(count)} each: on {parts[0]}; on {parts[1]}."
 

@@ -73,10 +73,10 @@ With 4 threads each:
 | (8, 120) | 3.56 | 0.14 | 0.25 | **0.10** |
 
 With one thread each: on convolutions, native is 2.0 to 4.2 times as fast as Gluon and 0.8 to 1.4 times as fast as
-PyTorch; on dense layers, native is 0.9 to 0.9 times as fast as Gluon and 0.4 to 0.4 times as fast as PyTorch.
+PyTorch; on dense layers, native is 0.9 times as fast as Gluon and 0.4 times as fast as PyTorch.
 
-With 4 threads each: on convolutions, native is 5.0 to 5.0 times as fast as Gluon; on dense layers, native is 2.0 to 2.0
-times as fast as Gluon.
+With 4 threads each: on convolutions, native is 5.0 times as fast as Gluon; on dense layers, native is 2.0 times as fast
+as Gluon.
 
 Of 8 goals, 2 are met: [the whole result](benchmark/avx2.md).
 
