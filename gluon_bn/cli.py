@@ -25,7 +25,7 @@ NORM_NAMES = (
 # The package's name for an argument in its errors, and the option that sets it.
 SAME = ('lr', 'norms', 'seeds', 'jobs', 'workers', 'hosts', 'out', 'resume', 'parts', 'json', 'figure', 'readme')
 OTHERS = {'num_epochs': 'epochs', 'batch_size': 'batch-size', 'num_train': 'examples', 'norm': 'norms', 'root': 'data'}
-OPTIONS = {name: f'--{option}' for name, option in [*zip(SAME, SAME), *OTHERS.items()]}
+OPTIONS = {name: f'--{OTHERS.get(name, name)}' for name in (*SAME, *OTHERS)}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -232,7 +232,7 @@ def _parts(arguments: argparse.Namespace) -> Sequence[Part]:
     """Return the processes that --hosts or MXNet's environment variables describe; () if all run on this machine."""
     from .comparison.places import by_hand, on_hosts
 
-    if arguments.parser.prog.endswith('train'):
+    if 'hosts' in arguments:  # `compare` has no such option
         part = by_hand()
         if part:
             return [part]
