@@ -65,6 +65,15 @@ def check_same_workers(workers: int, configuration: Configuration, recorded: Map
         )
 
 
+def threads_of(
+    configuration: Configuration, parts: Sequence[Part] = (), recorded: Mapping[str, str] = {}
+) -> Dict[str, str]:
+    """Return the settings of the threads of each process; recorded: those of the comparison to resume."""
+    alone = len(configuration.norms) * len(configuration.seeds) == 1 and 'sync' not in configuration.norms
+    workers = Counter(part.host for part in parts if part.role.name == 'worker')
+    return policy(alone, recorded, max(workers.values(), default=1))
+
+
 def run_on_workers(
     module: str, tasks: Sequence[Task], parts: Sequence[Part], environment: Dict[str, str]
 ) -> Generator[Tuple[int, Union[Content, Crashed]], None, None]:
@@ -73,8 +82,6 @@ def run_on_workers(
     Only worker 0's messages are passed on. If a process fails, all others of its task end.
     """
     root = parts[0].role
-    beside = max(Counter(part.host for part in parts if part.role.name == 'worker').values(), default=1)
-    environment = {**environment, 'OMP_NUM_THREADS': str(max(1, int(environment['OMP_NUM_THREADS']) // beside))}
     for index, task in enumerate(tasks):
         started = [dataclasses.asdict(dataclasses.replace(task, role=part.role)) for part in parts]
         names = {SCHEDULER: f'scheduler on {root.root}', SERVER: 'server'}
@@ -107,7 +114,7 @@ def take_part(configuration: Configuration, part: Part, root: Optional[str]) -> 
     """Be the scheduler, the server or a worker other than worker 0; return why it failed, or None."""
     check_workers(part.role.workers, configuration)
     find_files(root)
-    environment = policy()
+    environment = threads_of(configuration)
     task = Task(configuration, configuration.norms[0], configuration.seeds[0], os.curdir, root, environment)
     for _, content in run_on_workers(MODULE, [task], [part], environment):
         message = message_from(content)

@@ -23,7 +23,7 @@ from ..system.settings import check_path, new_folder
 from ..system.store import DISK_FULL, check_writable, store
 from ..training import Epoch
 from . import folder, report
-from .cluster import MODULE, WORKERS, check_same_workers, check_workers, run_on_workers
+from .cluster import MODULE, WORKERS, check_same_workers, check_workers, run_on_workers, threads_of
 from .configuration import Configuration
 from .places import Part, on_this_machine
 from .plots import plot_curves
@@ -49,10 +49,9 @@ def compare(
     """Train LeNet with each norm from each seed, and write the results to a run folder.
 
     For each seed, all norms have the same initial weights, minibatches, pooling and rate.
-    Each run has its own process. A single run uses a thread per core, each of several runs one thread, unless
-    OMP_NUM_THREADS is set: see `system.threads`. `jobs` of them train at a time (by default, the number of
-    cores that this process may use), which affects only the seconds. configuration: a
-    `Configuration`; None is the chapter's.
+    Each run has its own process, or one for each worker; `system.threads` says how many threads each uses. `jobs` of
+    them train at a time (by default, the number of cores that this process may use), which affects only the seconds.
+    configuration: a `Configuration`; None is the chapter's.
     The folder `out` (a new one below runs/ by default) gets
         metrics.jsonl   a line per epoch, written as it completes
         nets/           the state of each run after its last epoch, and the trained net
@@ -63,7 +62,7 @@ def compare(
     epoch. A run that fails is marked, and the others continue. Ctrl-C ends the training, and
     what has finished is kept and summarized. resume: the folder of a comparison that was
     stopped or killed, to continue each run after its last epoch, to the same metrics.
-    workers: the number of processes that share the minibatches and threads of a run; runs then train one at a time.
+    workers: the number of processes that share the minibatches of a run; runs then train one at a time.
     parts: where these processes run; by default, all on this machine.
 
     Returns: (summary, out): the content of summary.json and the folder.
@@ -93,7 +92,7 @@ def compare(
     find_files(root)  # fails on missing data before anything is written
     recorded = folder.environment_of(out) if resume is not None else {}
     check_same_workers(workers, configuration, recorded)
-    environment = threads.policy(len(configuration.norms) * len(configuration.seeds) == 1, recorded)
+    environment = threads_of(configuration, parts, recorded)
     if workers > 1:
         environment[WORKERS] = str(workers)
     if 'fused' in configuration.norms:

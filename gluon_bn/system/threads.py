@@ -4,11 +4,15 @@ libgomp reads both from the environment when it loads, so they must be set befor
 
 - A single run uses a thread per available core. On two cores, LeNet then trains about 1.5 times as fast.
 - Each of several runs uses one thread. Threads wait for one another at barriers; runs do not.
+- The workers of one run divide the cores of their machine. With `sync_batch_norm`, each worker uses one thread, also if
+  there is only one: threads change the order in which a convolution adds up its gradient, and so the rounding. Then
+  trainings with any number of workers differ only in how they split the minibatches.
 - Waiting threads spin 500 times, then sleep. By default they spin for milliseconds: if another program keeps one of two
   cores busy, training takes up to 28 times as long, because threads spin while they wait for one that is not running.
   With 500, it takes twice as long. If threads slept at once, training would be slower than with one thread.
 
-Variables that the reader has set take precedence. `make bench ARGS="--parts company"` measures the last point.
+Variables that the reader has set hold for each process, and take precedence. `make bench ARGS="--parts company"`
+measures how long threads spin.
 
 Imports only the standard library, because the doctor reports the policy even where nothing else works.
 """
@@ -33,13 +37,14 @@ def given() -> Dict[str, str]:
     return {name: value for name, value in found.items() if value and f"{name}={value}" not in ours}
 
 
-def policy(alone: bool = True, recorded: Mapping[str, str] = {}) -> Dict[str, str]:
+def policy(alone: bool = True, recorded: Mapping[str, str] = {}, beside: int = 1) -> Dict[str, str]:
     """Return the OpenMP settings of a single run, or of one of several.
 
     recorded: the settings of a run to resume, which keeps its number of threads.
+    beside: how many workers of the run share this machine.
     """
     kept = {name: recorded[name] for name in (THREADS, SPINS) if name in recorded}
-    chosen = {THREADS: str(cores() if alone else 1), **kept, **given()}
+    chosen = {THREADS: str(max(1, cores() // beside) if alone else 1), **kept, **given()}
     if chosen[THREADS] != "1" and "OMP_WAIT_POLICY" not in chosen:
         chosen.setdefault(SPINS, SPIN_COUNT)
     return chosen

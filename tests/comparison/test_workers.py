@@ -12,7 +12,10 @@ import pytest
 
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, folder
-from gluon_bn.comparison.cluster import check_same_workers, workers_of
+from gluon_bn.comparison.cluster import check_same_workers, threads_of, workers_of
+from gluon_bn.comparison.places import Part
+from gluon_bn.system import threads
+from gluon_bn.workers.parameter_server import Role
 
 SMALL = {"norms": ("sync",), "seeds": (0,), "num_epochs": 1, "lr": 0.1, "num_train": 1280, "batch_size": 64}
 
@@ -35,6 +38,40 @@ def test_workers_have_the_losses_of_one(tmp_path):
     assert not [
         process for process in psutil.Process().children(recursive=True) if "gluon_bn" in str(process.cmdline())
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_workers_have_the_loss_of_one_at_a_rate_of_1(seed, tmp_path, monkeypatch):
+    """With the default number of threads, which must not depend on the number of workers."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    configuration = Configuration(norms=("sync",), seeds=(seed,), num_epochs=1, num_train=5120)
+    found = []
+    for workers in (1, 2, 4):
+        summary, out = compare(configuration, tmp_path / str(workers), progress=False, workers=workers)
+        assert summary["machine"]["OMP_NUM_THREADS"] == "1"
+        found += losses(out)
+    assert found[1:] == pytest.approx([found[0]] * 2, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "norm, hosts, chosen",
+    [
+        ("sync", [], "1"),
+        ("sync", [None, None], "1"),
+        ("fused", [], "8"),
+        ("fused", [None, None], "4"),
+        ("fused", [None, "b", "b", "b", "c"], "2"),
+    ],
+)
+def test_threads_do_not_depend_on_the_number_of_workers_with_sync(norm, hosts, chosen, monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 8)
+    configuration = Configuration(norms=(norm,), seeds=(0,))
+    parts = [Part(Role("worker", rank, len(hosts), "", 0, ""), host) for rank, host in enumerate(hosts)]
+    for given, expected in (("", chosen), ("3", "3")):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert threads_of(configuration, parts)["OMP_NUM_THREADS"] == expected
 
 
 @pytest.mark.parametrize(
