@@ -11,7 +11,7 @@ from mxnet import autograd, gluon, nd
 from mxnet.ndarray import NDArray
 
 from . import Array
-from .chain import float64, leaf, standardize
+from .chain import float64, leaf, standardize, statistics
 from .speed import forward_and_backward, time_in_turns
 
 NUM_INPUTS, NUM_HIDDEN = 8, 16
@@ -133,13 +133,8 @@ def train_renormalizing(
         loss.backward()
         descend(params, lr)
         before, after = H.asnumpy(), (nd.dot(X, params['W']) + params['b']).asnumpy()
-        steps.append(
-            [
-                float(loss.asscalar()),
-                share_of_statistics(shift.grad.asnumpy(), before),
-                share_of_statistics(after - before, before),
-            ]
-        )
+        shares = [share_of_statistics(change, before) for change in (shift.grad.asnumpy(), after - before)]
+        steps.append([float(loss.asscalar()), *shares])
         if method == 'renormalize':
             renormalize(X, params)
     return StepDecomposition(*numpy.array(steps).T)
@@ -147,9 +142,7 @@ def train_renormalizing(
 
 def renormalize(X: NDArray, params: Parameters) -> None:
     """Rescale W and shift b so that each unit of X W + b has mean 0 and variance 1."""
-    H = nd.dot(X, params['W']) + params['b']
-    mean = H.mean(axis=0)
-    std = nd.sqrt(((H - mean) ** 2).mean(axis=0))
+    mean, std = statistics(nd.dot(X, params['W']) + params['b'], eps=0)
     params['W'][:] = params['W'] / std
     params['b'][:] = (params['b'] - mean) / std
 
@@ -191,11 +184,8 @@ def milliseconds(widths: Sequence[int], m: int = 1024, rounds: int = 15, seed: i
         H.attach_grad()
         layer = gluon.nn.BatchNorm(in_channels=width)
         layer.initialize()
-        functions: Dict[str, Callable[[NDArray], NDArray]] = {
-            'whitening': whiten,
-            'batch_norm': standardize,
-            'gluon.nn.BatchNorm': layer,
-        }
+        functions: Dict[str, Callable[[NDArray], NDArray]]
+        functions = {'whitening': whiten, 'batch_norm': standardize, 'gluon.nn.BatchNorm': layer}
         for name, function in functions.items():
             steps[name, width] = functools.partial(forward_and_backward, function, H, dY)
     times = time_in_turns(steps, rounds)

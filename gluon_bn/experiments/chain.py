@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Tuple
 
 import numpy
 from mxnet import autograd, nd
@@ -24,11 +24,23 @@ def chain(x: NDArray, weights: NDArray) -> List[NDArray]:
     return outputs
 
 
-def standardize(H: NDArray, eps: float = 1e-5) -> NDArray:
-    """batch_norm over the minibatch H (m, d) with gamma = 1 and beta = 0, always in training mode."""
-    one, zero = nd.ones((1, H.shape[1]), dtype=H.dtype), nd.zeros((1, H.shape[1]), dtype=H.dtype)
+def normalize(H: NDArray, gamma: NDArray, beta: NDArray, eps: float = 1e-5) -> NDArray:
+    """Y of batch_norm over the minibatch H (m, d) with gamma and beta (d,), always in training mode."""
+    zero = nd.zeros((1, H.shape[1]), dtype=H.dtype)
     with autograd.train_mode():
-        return batch_norm(H, one, zero, zero, zero, eps, 0.9)[0]
+        return batch_norm(H, gamma.reshape((1, -1)), beta.reshape((1, -1)), zero, zero, eps, 0.9)[0]
+
+
+def standardize(H: NDArray, eps: float = 1e-5) -> NDArray:
+    """`normalize` with gamma = 1 and beta = 0."""
+    one = nd.ones(H.shape[1], dtype=H.dtype)
+    return normalize(H, one, 0 * one, eps)
+
+
+def statistics(H: NDArray, eps: float = 1e-5) -> Tuple[NDArray, NDArray]:
+    """(mean, sqrt(var + eps)) of each unit of H (m, d): the beta and gamma that undo the normalization."""
+    mean = H.mean(axis=0)
+    return mean, nd.sqrt(((H - mean) ** 2).mean(axis=0) + eps)
 
 
 def predict(x: NDArray, weights: NDArray, normalize: bool, eps: float = 1e-5) -> NDArray:
@@ -79,22 +91,11 @@ def step_for(decrease: float, x: float, weights: Array) -> float:
     return decrease / float(g @ g)
 
 
-def decrease_by_measure(weights: Array, decrease: float = 0.1, x: float = 1.0) -> float:
-    """The actual decrease of y by the step that lowers it by `decrease` to first order."""
-    return change(x, weights, step_for(decrease, x, weights))[1]
-
-
 def change(x: float, weights: Array, step: float) -> Tuple[float, float]:
     """The decrease of y by one step: (predicted to first order, actual)."""
     g = gradient(x, weights)
     before, after = (float(chain(float64([x]), float64(w))[-1].asscalar()) for w in (weights, weights - step * g))
     return step * (g @ g), before - after
-
-
-def second_order_term(x: float, weights: Array, step: float) -> float:
-    """x step^2 g1 g2 w3 ... wl: one of the l (l - 1) / 2 terms of second order."""
-    g = gradient(x, weights)
-    return float(step**2 * g[0] * g[1] * numpy.prod(weights[2:]) * x)
 
 
 @dataclass
@@ -137,21 +138,6 @@ def moments_under_updates(
     return [moments(h, x) for h in units], [moments(standardize(h), x) for h in units]
 
 
-def loss_surface(lower: Sequence[float], last: Sequence[float], normalize: bool, m: int = 256, seed: int = 0) -> Array:
-    """The mean squared error against y = 2 x over one lower weight and the last one.
-
-    Returns: (len(last), len(lower)) losses.
-    """
-    x = standardize(draw_x(m, seed), eps=0)  # so that the best last weight is exactly SLOPE
-    losses: Array = numpy.array(
-        [
-            [float(((predict(x, float64([a, b]), normalize) - SLOPE * x) ** 2).mean().asscalar()) for a in lower]
-            for b in last
-        ]
-    )
-    return losses
-
-
 @dataclass
 class Training:
     """One training of the chain, step by step: arrays (num_steps,)."""
@@ -180,14 +166,8 @@ def train_chain(
         h = chain(fixed, w[:-1])[-1]
         seen = standardize(h) if normalize else h
         with numpy.errstate(all='ignore'):  # a chain that diverges is a result too
-            steps.append(
-                [
-                    float(loss.asscalar()),
-                    h.asnumpy().var(),
-                    seen.asnumpy().var(),
-                    numpy.linalg.norm(w.grad.asnumpy()[:-1]),
-                ]
-            )
+            variances = h.asnumpy().var(), seen.asnumpy().var()
+            steps.append([float(loss.asscalar()), *variances, numpy.linalg.norm(w.grad.asnumpy()[:-1])])
         w[:] = w - lr * w.grad
     return Training(*numpy.array(steps).T)
 

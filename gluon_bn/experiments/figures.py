@@ -30,11 +30,11 @@ def _plot_by_weight(ax: Axes, depths: Sequence[int], by_weight: ByWeight) -> Non
 
 
 def _lines(x: Any, curves: Dict[str, Any], styles: Sequence[str], colors: Sequence[str], **settings: Any) -> Figure:
-    """Return a figure with a line for each labelled curve, on a logarithmic y axis."""
+    """Return a figure with a line for each labelled curve, on a logarithmic y axis unless set otherwise."""
     figure, ax = panels(1, 6)
     for (label, values), style, color in zip(curves.items(), styles, colors):
         ax.plot(x, values, style, color=color, label=label)
-    ax.set(yscale='log', **settings)
+    ax.set(**{'yscale': 'log', **settings})
     ax.legend(frameon=False)
     return figure
 
@@ -114,23 +114,22 @@ def surfaces(lower: Array, last: Array, without: Array, with_bn: Array) -> Figur
 
 def corner_cases(weights: Array, curves: ByWeight) -> Figure:
     """Standardized h(l-1) at x = 1 over one lower weight. curves: {product of the other weights: values}."""
-    figure, ax = panels(1, 6)
-    for style, (product, values) in zip(('-', '--', ':'), curves.items()):
-        ax.plot(weights, values, style, color=OURS, label=f'{product:g}')
-    ax.set(xlabel='one lower weight', ylabel='standardized unit at x = 1', ylim=(-1.25, 1.25))
-    ax.legend(title='product of the\nother lower weights', frameon=False, loc='lower right')
+    named = {f'{product:g}': values for product, values in curves.items()}
+    settings = {'xlabel': 'one lower weight', 'ylabel': 'standardized unit at x = 1', 'ylim': (-1.25, 1.25)}
+    figure = _lines(weights, named, ('-', '--', ':'), (OURS,) * 3, yscale='linear', **settings)
+    figure.axes[0].legend(title='product of the\nother lower weights', frameon=False, loc='lower right')
     return figure
 
 
 def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List[List[float]]) -> Figure:
     """The variance of h(l-1) after random updates of several sizes: one dot an update."""
     figure, ax = panels(1, 6.5)
-    for i in range(len(sizes)):
-        for values, color, offset in ((raw[i], NONE, -0.17), (standardized[i], OURS, 0.17)):
+    for by_size, color, offset in ((raw, NONE, -0.17), (standardized, OURS, 0.17)):
+        for i, values in enumerate(by_size):
             spots = i + offset + numpy.linspace(-0.1, 0.1, len(values))
             ax.plot(spots, values, '.', markersize=3, color=color)
-    ax.plot([], [], 'o', color=NONE, label='no normalization')
-    ax.plot([], [], 'o', color=OURS, label='batch_norm')
+    for color, label in ((NONE, 'no normalization'), (OURS, 'batch_norm')):
+        ax.plot([], [], 'o', color=color, label=label)
     ax.set(yscale='log', xlabel='size of the update of each lower weight', ylabel='variance of h(l-1)')
     ax.set_xticks(range(len(sizes)), sizes)
     ax.legend(frameon=False, loc='lower left')

@@ -145,11 +145,8 @@ def commutes(
 ) -> float:
     """The largest difference between BN(move(X)) and move(BN(X)), for a `move` of the locations of X."""
     X, gamma, beta, dY = draw(shape, seed)
-    return float(
-        numpy.abs(
-            of_batch_norm(move(X), gamma, beta, eps, dY)[0] - move(of_batch_norm(X, gamma, beta, eps, dY)[0])
-        ).max()
-    )
+    moved, Y = (of_batch_norm(inputs, gamma, beta, eps, dY)[0] for inputs in (move(X), X))
+    return float(numpy.abs(moved - move(Y)).max())
 
 
 def roll(X: Array, rows: int = 2, columns: int = 1) -> Array:

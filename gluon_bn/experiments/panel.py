@@ -6,11 +6,11 @@ from typing import Any, Dict, Tuple
 
 import numpy
 from matplotlib.figure import Figure
-from mxnet import autograd, nd
+from mxnet import nd
 
 from ..drawing import COLORS, grid
-from ..norm import batch_norm
 from . import Array
+from .chain import normalize
 
 DEFAULTS: Dict[str, Any] = {'gamma': 1.0, 'beta': 0.0, 'batch_size': 256, 'offset': 0.0, 'scale': 1.0}
 # name -> lowest, highest, step
@@ -28,9 +28,7 @@ UNIT = numpy.random.RandomState(0).gamma(2.0, 1 / 2**0.5, size=512) - 2**0.5
 def before_and_after(gamma: float, beta: float, batch_size: int, offset: float, scale: float) -> Tuple[Array, Array]:
     """(X, Y), each (batch_size,): offset + scale * unit, and what batch_norm makes of it in training mode."""
     X = nd.array(offset + scale * UNIT[:batch_size]).reshape((-1, 1))
-    one = nd.ones((1, 1))
-    with autograd.train_mode():
-        Y, _, _ = batch_norm(X, gamma * one, beta * one, 0 * one, 0 * one, eps=1e-5, momentum=0.9)
+    Y = normalize(X, nd.array([gamma]), nd.array([beta]))
     return X.asnumpy().ravel(), Y.asnumpy().ravel()
 
 
@@ -42,9 +40,8 @@ def plot_settings(*settings: Dict[str, Any]) -> Figure:
     settings = settings or ({},)
     figure, axes = grid(2, len(settings), max(4.5, 3 * len(settings)), 4, sharex=True)
     for column, setting in zip(axes.T, settings):
-        for ax, name, values, color in zip(
-            column, 'XY', before_and_after(**{**DEFAULTS, **setting}), (COLORS['none'], COLORS['scratch'])
-        ):
+        both = before_and_after(**{**DEFAULTS, **setting})
+        for ax, name, values, color in zip(column, 'XY', both, (COLORS['none'], COLORS['scratch'])):
             weights = numpy.full(len(values), 1 / len(values))
             ax.hist(values, bins=numpy.arange(-12.125, 12.25, 0.25), weights=weights, color=color)
             ax.set(xlim=(-12, 12), yticks=[])

@@ -8,29 +8,9 @@ import numpy
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
-from ..norm import batch_norm
 from . import Array
 from .alternatives import Parameters, descend, regression
-from .chain import float64
-
-
-def normalize(H: NDArray, gamma: NDArray, beta: NDArray, eps: float = 1e-5) -> NDArray:
-    """Y of batch_norm in training mode; gamma and beta (d,)."""
-    zero = nd.zeros((1, H.shape[1]), dtype=H.dtype)
-    with autograd.train_mode():
-        return batch_norm(H, gamma.reshape((1, -1)), beta.reshape((1, -1)), zero, zero, eps, 0.9)[0]
-
-
-def statistics(H: NDArray, eps: float = 1e-5) -> Tuple[NDArray, NDArray]:
-    """(mean, sqrt(var + eps)) of each unit of H (m, d): the gamma and beta that undo the normalization."""
-    mean = H.mean(axis=0)
-    return mean, nd.sqrt(((H - mean) ** 2).mean(axis=0) + eps)
-
-
-def undone(H: NDArray, eps: float = 1e-5) -> NDArray:
-    """batch_norm(H) with gamma = sqrt(var + eps) and beta = mean of the same minibatch: H again."""
-    mean, std = statistics(H, eps)
-    return normalize(H, std, mean, eps)
+from .chain import float64, normalize, statistics
 
 
 def output_statistics(
