@@ -59,17 +59,24 @@ def plot_median_and_range(ax: Axes, curves: Any, style: str = '-', first: int = 
     ax.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=median.get_color(), alpha=0.2, linewidth=0)
 
 
+def draw_bars(ax: Axes, names: Sequence[str], series: Mapping[str, Sequence[float]], colors: Sequence[str]) -> None:
+    """Draw a group of horizontal bars for each name, the first at the top, one bar per series."""
+    height = 0.8 / len(series)
+    for i, ((label, values), color) in enumerate(zip(series.items(), colors)):
+        places = numpy.arange(len(names)) + (i - (len(series) - 1) / 2) * height
+        ax.barh(places, values, height, color=color, label=label)
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(max(len(names), 1) - 0.5, -0.5))
+
+
 def bars(names: Sequence[str], titles: Mapping[str, Mapping[str, Sequence[float]]], log: bool = False) -> Figure:
-    """A panel for each title, with a group of horizontal bars for each name, one bar per series."""
+    """A panel of `draw_bars` for each title."""
     most = max(map(len, titles.values()))
     width = 9 if len(titles) > 1 else 7  # a phone shows panels one below the other, but must shrink a single one
     figure, *axes = panels(len(titles), width, 0.8 + len(names) * (0.12 + 0.16 * most), sharey=True)
     colors = [COLORS[name] for name in ('scratch', 'portable', 'none', 'sync', 'torch')]
     for ax, (title, series) in zip(axes, titles.items()):
-        for i, ((label, values), color) in enumerate(zip(series.items(), colors)):
-            places = numpy.arange(len(names)) + (i - (len(series) - 1) / 2) * 0.8 / len(series)
-            ax.barh(places, values, 0.8 / len(series), color=color, label=label)
-        ax.set(xlabel=title, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        draw_bars(ax, names, series, colors)
+        ax.set_xlabel(title)
         if log:
             ax.set_xscale('log')
         else:

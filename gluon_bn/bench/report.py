@@ -9,7 +9,7 @@ import numpy
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..drawing import COLORS, panels
+from ..drawing import COLORS, draw_bars, panels
 from ..system.threads import SPINS, policy
 from .parts import BATCH_SIZE, NUM_TRAIN
 from .results import LayerResult, Result, with_threads
@@ -28,7 +28,7 @@ HEADERS = {
 }
 PAINT = {**COLORS, 'native': COLORS['fused'], 'floor': 'black'}
 FASTEST = ('portable', 'native', 'gluon', 'torch')  # batch_norm's bars would dwarf the others
-WIDEST = 4  # longer bars are cut off, but still show their number
+WIDEST = 4.4  # longer bars are cut off, but still show their number
 METHOD = (
     'Every table is measured with one thread and with one thread per core; MXNet, the native path and PyTorch always '
     'have the same number. Waiting OpenMP threads spin {spins}, as in a training run. Each framework has its own '
@@ -212,20 +212,16 @@ def draw(result: Result) -> Optional[Figure]:
 
 def bars(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> None:
     columns = [name for name in FASTEST if name in columns]
-    y, height = numpy.arange(len(entries)), 0.8 / len(columns)
-    for i, name in enumerate(columns):
-        values = [ratio(entry.both[name], entry.both['gluon']) for entry in entries]
-        places = y + (i - (len(columns) - 1) / 2) * height
-        ax.barh(places, values, height * 0.9, color=PAINT[name], label=HEADERS[name])
-        for place, value in zip(places, values):
-            end = min(value, WIDEST), place
-            ax.annotate(f'{value:.2f}', end, (3, 0), textcoords='offset points', va='center', fontsize=7)
+    times = {HEADERS[name]: [ratio(entry.both[name], entry.both['gluon']) for entry in entries] for name in columns}
+    cut = {name: numpy.minimum(values, WIDEST) for name, values in times.items()}
+    draw_bars(ax, [str(entry.shape) for entry in entries], cut, [PAINT[name] for name in columns])
+    for drawn, values in zip(ax.containers, times.values()):
+        ax.bar_label(drawn, [f'{value:.2f}' for value in values], padding=3, fontsize=7)
     ax.set_title("layer, forward + backward: time relative to Gluon's")
-    ax.set(xlim=(0, WIDEST * 1.1), xlabel="Gluon's time = 1")
-    ax.set_yticks(y, [str(entry.shape) for entry in entries], fontsize=8)
+    ax.set(xlim=(0, WIDEST), xlabel="Gluon's time = 1")
+    ax.tick_params(axis='y', labelsize=8)
     ax.grid(False, axis='y')
     ax.axvline(1, color='black', linewidth=0.8)
-    ax.invert_yaxis()
     ax.legend(frameon=False, fontsize=8, ncol=len(columns), loc='upper center', bbox_to_anchor=(0.5, -0.12))
 
 

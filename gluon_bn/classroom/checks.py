@@ -73,9 +73,8 @@ def rates(accuracies: Table, seeds: Sequence[int]) -> Result:
         found.append(Finding('NotWritten', 'accuracies is empty'))
     elif chosen['none'] != chosen['bn'] or len(cases) < 10 or chosen['bn'][0] > 0.03 or chosen['bn'][-1] < 10:
         found.append(Finding('OtherSetting', f'the rates are {chosen["none"]} without a norm, {chosen["bn"]} with one'))
-    return Result(
-        'rates', [Row('the same five or more rates for both nets, from 0.03 to 10', tuple(found)), *result.rows]
-    )
+    same_rates = Row('the same five or more rates for both nets, from 0.03 to 10', tuple(found))
+    return Result('rates', [same_rates, *result.rows])
 
 
 def places(mlp_with: Callable[[Any], Block], accuracies: Table, seeds: Sequence[int]) -> Result:
@@ -207,11 +206,9 @@ def _blocks(net: Any, expected: Sequence[str], shape: Tuple[int, ...]) -> List[F
         net(nd.zeros(shape))
     got, wanted = [*described(net), 'nothing'], [*expected, 'nothing']
     place = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), None)
-    return (
-        []
-        if place is None
-        else [Finding('OtherNet', f'block {place} should be {wanted[place]}, yours is {got[place]}')]
-    )
+    if place is None:
+        return []
+    return [Finding('OtherNet', f'block {place} should be {wanted[place]}, yours is {got[place]}')]
 
 
 def _equal(description: str, quantity: str, expected: Any, actual: Any, tolerance: float = 1e-2) -> List[Finding]:

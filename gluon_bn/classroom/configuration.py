@@ -51,10 +51,7 @@ def read(path: Path) -> Configuration:
         return type(value) is int and value >= least
 
     demands: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
-        "course": (
-            r"letters, digits, _ and -",
-            lambda v: isinstance(v, str) and bool(re.fullmatch(r"[\w-]+", v, re.A)),
-        ),
+        "course": ("letters, digits, _ and -", lambda v: bool(isinstance(v, str) and re.fullmatch(r"[\w-]+", v, re.A))),
         "exercises": (
             "a list of different whole numbers from 1",
             lambda v: _distinct(v) and all(whole(n, 1) for n in v),

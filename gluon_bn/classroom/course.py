@@ -67,26 +67,15 @@ class Result:
     localized: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
 class Course:
     """The folder of the grades.
 
     folder: nbgrader's; results: a file for each submission; working: temporary files of a run.
     """
 
-    out: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.out / "course"
-
-    @property
-    def results(self) -> Path:
-        return self.out / "results"
-
-    @property
-    def working(self) -> Path:
-        return self.out / "working"
+    def __init__(self, out: Path) -> None:
+        self.out, self.table = out, out / "grades.csv"
+        self.folder, self.results, self.working = out / "course", out / "results", out / "working"
 
     def begin(self, submissions: Path, handed_out: Path) -> None:
         """Copy the release into a new folder, or continue in a folder of the same submissions.
@@ -155,10 +144,6 @@ class Course:
         """Store a result in the folder of results."""
         content = json.dumps(dataclasses.asdict(result), ensure_ascii=False, indent=1)
         store(content.encode(), self.results / f"{result.safe}.json")
-
-    @property
-    def table(self) -> Path:
-        return self.out / "grades.csv"
 
     def write_table(self, most: Mapping[str, float], known: Mapping[str, Result], students: Iterable[str] = ()) -> None:
         """Write the table: a line for each result, and for each student without one. most: see `most`."""

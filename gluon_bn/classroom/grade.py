@@ -103,28 +103,16 @@ def _grade(arguments: argparse.Namespace) -> int:
     with locked(course.out, "--out", wait=True):
         _check_room(course)
         course.begin(arguments.submissions, arguments.release or assignment.OUT)
-        grader = Grader(
-            course,
-            Limits(
-                arguments.cell_seconds,
-                arguments.seconds,
-                arguments.gigabytes,
-                max(1, cores() // arguments.jobs),
-                arguments.unconfined,
-            ),
-            course.solution(),
-            course.released(),
-        )
+        threads = max(1, cores() // arguments.jobs)
+        limits = Limits(arguments.cell_seconds, arguments.seconds, arguments.gigabytes, threads, arguments.unconfined)
+        grader = Grader(course, limits, course.solution(), course.released())
         print(f"release {grader.stamp} of the assignment")
         found, passed_over = collect(arguments.submissions, grader.released)
         for line in passed_over:
             print(f"ignored: {line}")
         known = course.known()
-        to_do = [
-            one
-            for one in found
-            if one.student not in known or known[one.student].reason or known[one.student].digest != one.digest
-        ]
+        graded = {student: result.digest for student, result in known.items() if not result.reason}
+        to_do = [one for one in found if graded.get(one.student) != one.digest]
         if len(to_do) < len(found):
             print(f"{len(found) - len(to_do)} of {len(found)} are already graded")
         (course.working / "data").mkdir(parents=True, exist_ok=True)

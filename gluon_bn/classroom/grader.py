@@ -79,18 +79,9 @@ class Grader:
                 submission.safe,
                 f"Not graded: {reason}. Fix this, choose Kernel, Restart and Run All, save, and hand it in again.",
             )
-        return Result(
-            submission.student,
-            submission.safe,
-            submission.file,
-            submission.digest,
-            reason,
-            notes,
-            time.monotonic() - start,
-            self.limits.unconfined,
-            **asdict(points),
-            localized=found,
-        )
+        who = submission.student, submission.safe, submission.file, submission.digest
+        seconds = time.monotonic() - start
+        return Result(*who, reason, notes, seconds, self.limits.unconfined, **asdict(points), localized=found)
 
     def record(self, student: str, safe: str, anew: bool) -> Points:
         """Let nbgrader count the points of a notebook that has run, and write its feedback.

@@ -30,17 +30,7 @@ from .assignment import TOP, environment
 from .outputs import with_outputs
 
 SYSTEM = (
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-    "/sys",
-    "/etc/alternatives",
-    "/etc/fonts",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/passwd",
+    "/usr /bin /sbin /lib /lib64 /sys /etc/alternatives /etc/fonts /etc/ld.so.cache /etc/localtime /etc/passwd".split()
 )
 DISK, SHARED_MEMORY = 2**30, 2**28  # bytes that a submission may write in total
 HOME = Path("/student")
@@ -83,27 +73,8 @@ def wrapped(*options: str) -> List[str]:
     """Return bwrap and its options: no network, separate processes and users, a read-only system, a writable HOME."""
     packages = os.environ.get("PYTHONPATH", "").split(os.pathsep) + os.environ.get("LD_LIBRARY_PATH", "").split(":")
     python = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *filter(None, packages)]
-    command = [
-        "bwrap",
-        "--unshare-all",
-        "--unshare-user",
-        "--die-with-parent",
-        "--new-session",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--size",
-        str(SHARED_MEMORY),
-        "--tmpfs",
-        "/dev/shm",
-        "--size",
-        str(DISK),
-        "--tmpfs",
-        str(HOME),
-        "--dir",
-        str(HOME / "tmp"),
-    ]
+    command = "bwrap --unshare-all --unshare-user --die-with-parent --new-session --proc /proc --dev /dev".split()
+    command += f"--size {SHARED_MEMORY} --tmpfs /dev/shm --size {DISK} --tmpfs {HOME} --dir {HOME}/tmp".split()
     for path in (*SYSTEM, *python, str(TOP / "gluon_bn")):
         command += ["--ro-bind-try", path, path]
     return [*command, *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(HOME)]
@@ -131,53 +102,27 @@ def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.E
 
 def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threading.Event) -> Tuple[str, int, str]:
     """Run folder/notebook.ipynb, and return why it was stopped (or ""), its exit code and the end of its log."""
-    known = environment()
-    variables = {name: known[name] for name in KEPT if name in known}
-    notebook, result = folder / "notebook.ipynb", folder / "result.ipynb"
+    notebook, result = str(folder / "notebook.ipynb"), str(folder / "result.ipynb")
+    home, wrapper, arguments = HOME, [], ["/execute.py", "/in.ipynb", "/out.ipynb"]
     if limits.unconfined:
-        home, inside, wrapper = folder / "home", {}, []
+        home, arguments = folder / "home", [execute.__file__, notebook, result]
         shutil.copytree(data, home / "data")  # a copy, because the submission could delete it
         (home / "tmp").mkdir()
-        data = home / "data"
     else:
-        home, inside = HOME, {notebook: "/in.ipynb", result: "/out.ipynb"}
-        wrapper = [
-            *wrapped(
-                "--ro-bind",
-                str(data),
-                "/data",
-                "--ro-bind",
-                str(notebook),
-                inside[notebook],
-                "--bind",
-                str(result),
-                inside[result],
-                "--ro-bind",
-                execute.__file__,
-                "/execute.py",
-            ),
-            "--",
-        ]
-        data = Path("/data")
-    variables.update(
-        {
-            "HOME": str(home),
-            "TMPDIR": str(home / "tmp"),
-            "GLUON_BN_DATA": str(data),
-            "GLUON_BN_FUSED": "portable",  # does not need a compiler
-            MARK: token,
-            "OMP_NUM_THREADS": str(limits.threads),
-        }
-    )
-    script = execute.__file__ if limits.unconfined else "/execute.py"
-    command = [
-        *wrapper,
-        sys.executable,
-        script,
-        inside.get(notebook, str(notebook)),
-        inside.get(result, str(result)),
-        str(limits.cell_seconds),
-    ]
+        read_only = ((str(data), str(HOME / "data")), (execute.__file__, arguments[0]), (notebook, arguments[1]))
+        binds = [word for outside, inside in read_only for word in ("--ro-bind", outside, inside)]
+        wrapper = [*wrapped(*binds, "--bind", result, arguments[2]), "--"]
+    known = environment()
+    variables = {
+        **{name: known[name] for name in KEPT if name in known},
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "GLUON_BN_DATA": str(home / "data"),
+        "GLUON_BN_FUSED": "portable",  # does not need a compiler
+        MARK: token,
+        "OMP_NUM_THREADS": str(limits.threads),
+    }
+    command = [*wrapper, sys.executable, *arguments, str(limits.cell_seconds)]
     with open(folder / "log", "w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
             ["sh", "-c", f'ulimit -f {FILE_BLOCKS} && exec "$@"', "sh", *command],

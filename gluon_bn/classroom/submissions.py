@@ -15,7 +15,7 @@ import stat
 import unicodedata
 import zipfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -63,20 +63,13 @@ class _File:
     refused: str = ""  # why it is not read
 
 
-@dataclass
-class _Student:
-    name: str
-    number: str
-    files: List[_File] = field(default_factory=list)
-
-
 def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], List[str]]:
     """Return the submissions in a folder or zip archive, sorted by name, and a line for each kind of ignored file.
 
     Raises: InputError if there is no submission.
     """
     passed_over: Counter[str] = Counter()
-    students: Dict[Tuple[str, str], _Student] = {}
+    students: Dict[Tuple[str, str], List[_File]] = {}  # their files, by name and number
     for file in _walk(folder, (), passed_over):
         if not file.path:
             raise InputError(
@@ -84,23 +77,22 @@ def collect(folder: Path, released: NotebookNode) -> Tuple[List[Submission], Lis
                 f"which is {file.refused or 'another file'}",
                 "SUBMISSIONS",
             )
-        owner, number = _owner(file.path)
-        students.setdefault((owner, number), _Student(owner, number)).files.append(file)
+        students.setdefault(_owner(file.path), []).append(file)
     for name, number in list(students):  # "ada (1)" is a copy of "ada", if that exists
         original = COPY.fullmatch(name)
         if original and (original[1], number) in students:
-            students[original[1], number].files += students.pop((name, number)).files
+            students[original[1], number] += students.pop((name, number))
     if not students:
         raise InputError(
             f"must hold submissions, got {folder}, which holds none; put one NAME.ipynb, one folder NAME "
             "or one NAME.zip per student into it",
             "SUBMISSIONS",
         )
-    same_name = Counter(student.name for student in students.values())
-    found = []
-    for student in students.values():
-        name = f"{student.name} ({student.number})" if same_name[student.name] > 1 else student.name
-        found.append(_submission(name, student.files, released))
+    same_name = Counter(name for name, _ in students)
+    found = [
+        _submission(f"{name} ({number})" if same_name[name] > 1 else name, files, released)
+        for (name, number), files in students.items()
+    ]
     found.sort(key=lambda submission: submission.student)
     return found, [f"{name} ({count} times)" if count > 1 else name for name, count in sorted(passed_over.items())]
 
@@ -138,13 +130,11 @@ def _submission(name: str, files: Sequence[_File], released: NotebookNode) -> Su
         return Submission(name, where, reason=said)
     if len(taken) > 1:
         paths = " and ".join(f'"{"/".join(file.path)}"' for file, _ in taken.values())
-        return Submission(
-            name,
-            where,
-            reason=f"{len(taken)} notebooks: {paths}; keep the one that counts, remove the "
-            "others, and grade again with the same command. If they are from several "
-            "students, put each into a separate file or folder",
+        said = (
+            f"{len(taken)} notebooks: {paths}; keep the one that counts, remove the others, and grade again with the "
+            "same command. If they are from several students, put each into a separate file or folder"
         )
+        return Submission(name, where, reason=said)
     ((digest, (file, cells)),) = taken.items()
     notes = tuple(f"ignored: {other.path[-1]}" for other in notebooks if other is not file)
     return Submission(name, "/".join(file.path), cells, digest=digest, notes=notes)

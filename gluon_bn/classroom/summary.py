@@ -14,7 +14,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..drawing import COLORS, panels, pictures
+from ..drawing import bars, pictures
 from ..errors import InputError
 from ..system.store import store
 from . import assignment
@@ -41,10 +41,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     quantities, exercises = by_quantity(graded), by_exercise(graded, most)
     for title, rows in (("first wrong quantity", quantities), ("points lost in", exercises)):
         shares = [(name, count, f"{count / len(graded):.0%}") for name, count in rows]
-        print(
-            tabulate(shares, (title, "students", f"of {len(graded)}"), colalign=("left", "right", "right")), end="\n\n"
-        )
-    for extension, content in pictures(bars(quantities, len(graded))).items():
+        headers = title, "students", f"of {len(graded)}"
+        print(tabulate(shares, headers, colalign=("left", "right", "right")), end="\n\n")
+    for extension, content in pictures(chart(quantities, len(graded))).items():
         store(content, course.out / f"summary.{extension}")
     print(f"bar chart: {course.out / 'summary.png'}")
     return 0
@@ -66,15 +65,13 @@ def by_exercise(results: Sequence[Result], most: Mapping[str, float]) -> List[Tu
     return _sorted(collections.Counter(lost))
 
 
-def bars(rows: Sequence[Tuple[str, int]], students: int) -> Figure:
+def chart(rows: Sequence[Tuple[str, int]], students: int) -> Figure:
     """A bar for each quantity, the longest at the top."""
-    figure, ax = panels(1, 7, 1.2 + 0.35 * max(len(rows), 1))
-    names, counts = [name for name, _ in reversed(rows)], [count for _, count in reversed(rows)]
-    ax.barh(names, counts, color=COLORS["scratch"])
-    ax.set(xlabel=f"students of {students}", title="first wrong quantity", xlim=(0, students))
+    figure = bars([name for name, _ in rows], {f"students of {students}": {"": [count for _, count in rows]}})
+    (ax,) = figure.axes
+    ax.set(title="first wrong quantity", xlim=(0, students))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    found: Figure = figure
-    return found
+    return figure
 
 
 def _sorted(counts: Dict[str, int]) -> List[Tuple[str, int]]:
