@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
+from functools import cached_property
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy
 
 from .chain import Chain, View, around, centred, line_of, plain
-from .formulas import SIGNS, Formula, Memory, axis_slips, constant, edits, named, renamed, sqrt, total, variable
-from .grammar import COUNTS, MAXIMUM, MEDIAN, right_values
+from .fitting import right_values
+from .formulas import SIGNS, Formula, Memory, constant, edits, named, renamed, sqrt, total, variable
+from .grammar import COUNTS, MAXIMUM, MEDIAN, over
 from .result import Array, Place, same
 from .trials import Trial
-from .variants import RIGHT, Variant, batch_statistics, dimensions, forward, other_axes, spread
+from .variants import (
+    ABOUT_RIGHT_MEAN,
+    RIGHT,
+    RIGHT_STEPS,
+    Change,
+    Variant,
+    batch_statistics,
+    dimensions,
+    forward,
+    other_axes,
+)
 
 GRADIENT_RTOL = 1e-3  # sums of a few dozen float32 values in any order; a missing term is off by far more
 X, mean, var, gamma, eps, m, n, size = map(variable, 'X mean var gamma eps m n size'.split())
@@ -36,7 +49,7 @@ class Slip(NamedTuple):
     names: Tuple[str, ...]
     part: Formula
     whole: Formula
-    quantity: str = ''  # to which the part belongs, if the names do not say
+    quantity: str = ''  # to which the part belongs, if it is before dgamma
 
 
 class Way(NamedTuple):
@@ -123,6 +136,9 @@ def dX_slips() -> List[Slip]:
         made.setdefault(one.text, Slip(('WrongGradientFactorM',), count, one))
     for one in itertools.chain(*(edits(whole, (), instead=(*NAMES, *PARTS)).values() for whole in wholes)):
         made.setdefault(one.text, Slip(('WrongGradientX',), one, one))
+    for part in (gamma * other for other in (gamma, eps, m, constant(1))):  # H without dY, which no sum changes
+        one = (m * part - part - X_hat * total(part * X_hat)) / (m * STD)
+        made.setdefault(one.text, Slip((SCALE,), part, one))
     return list(made.values())
 
 
@@ -159,10 +175,25 @@ def parameter_slips(name: str) -> List[Slip]:
     made: Dict[str, Slip] = {}
     for one in (*others, *(one for way in ways for one in edits(way, names).values())):
         made.setdefault(one.text, Slip(mistake, one, one))
-    for one in edits((X - mean) / ROOT, [dY]).values() if name == 'dgamma' else ():
-        whole = total(dY * one)
-        made.setdefault(whole.text, Slip(mistake, one, whole, 'X_hat'))
     return sorted(made.values(), key=lambda slip: len(slip.whole.text))
+
+
+@functools.lru_cache(maxsize=None)
+def slips_before_dgamma() -> List[Slip]:
+    """The formulas of dgamma with one mistake on the way to X_hat, such as dY for X or var."""
+    made: Dict[str, Slip] = {}
+    means = edits(RIGHT_STEPS['mean'], (), instead=[dY])
+    variances = edits(RIGHT_STEPS['var'], (), instead=[dY])
+    for quantity, parts in (
+        ('mean', ((one, {'mean': one, 'var': renamed(RIGHT_STEPS['var'], {'mean': one})}) for one in means.values())),
+        ('denominator', ((one, {ROOT.text: one}) for one in edits(ROOT, [dY]).values())),
+        ('variance', ((one, {'var': one}) for one in variances.values())),
+        ('X_hat', ((one, {((X - mean) / ROOT).text: one}) for one in edits((X - mean) / ROOT, [dY]).values())),
+    ):
+        for part, new in parts:
+            whole = renamed(total(dY * ((X - mean) / ROOT)), new)
+            made.setdefault(whole.text, Slip(('WrongGradientGamma',), part, whole, quantity))
+    return list(made.values())
 
 
 class RightGradients:
@@ -171,7 +202,7 @@ class RightGradients:
     def __init__(self, trial: Trial, variant: Variant = RIGHT['batch']) -> None:
         mean, var = batch_statistics(variant, trial)
         self.values = Memory({**trial._asdict(), **dimensions(trial.X), 'mean': mean, 'var': var})
-        axes, m, std = self['axes'], self['m'], spread(variant).compute(self.values)
+        axes, m, std = self['axes'], self['m'], variant.steps['std'].compute(self.values)
         X_hat = (trial.X - mean) / std
         dgamma, dbeta = ((trial.dY * factor).sum(axes, keepdims=True) for factor in (X_hat, 1))
         scale = trial.gamma / std
@@ -201,7 +232,7 @@ class BackwardChain(Chain):
     """The X_hat inside a backward pass by hand: if dY is 1 in one place and 0 elsewhere, dgamma is X_hat there."""
 
     def __init__(self, backward: Callable[[Trial], Dict[str, Any]], tried: Sequence[Trial]) -> None:
-        self.mode, self.free = 'training', True
+        self.mode, self.free, self.explained = 'training', True, {}
         worked = tried[1]._replace(eps=0.5)
         chosen = [worked, worked._replace(eps=4.0), worked._replace(X=2 * worked.X + 1, eps=2.0), tried[3]]
         self.views = []
@@ -235,6 +266,7 @@ class BackwardChain(Chain):
         by_spread = not same(spread, right['std'], 5e-3) and same(s, right['gamma'] / spread, 5e-3, 5e-3)
         return by_spread or same(b, -s * (right['own dgamma'] / right['m']).ravel(), 5e-3, 5e-3)
 
+    @cached_property
     def places(self) -> List[Place]:
         """The first wrong quantity on the way to X_hat, if there is one."""
         if all(same(view.X_hat, view.right['X_hat']) for view in self.views):
@@ -259,7 +291,9 @@ class BackwardChain(Chain):
         variances = [(view.right, line[1] ** 2 - view.trial.eps) for view, line in pairs]
         of_spread = self._explain('denominator', spreads, structure=True)
         of_variance = '' if of_spread else self._explain('variance', variances)
-        of_spread = of_spread or ('' if of_variance else self._explain('denominator', spreads))
+        if not re.search(r'sum|max|median|axes', of_variance):  # a name in the place of the variance, not a variance
+            of_spread = of_spread or self._explain('denominator', spreads)
+            of_variance = '' if of_spread else of_variance
         # the first two differ in eps alone: a wrong variance is the same in both
         alike = same(variances[0][1], variances[1][1], 5e-3, 5e-3) and (variances[0][1] > -5e-3).all()
         if of_variance or (alike and not of_spread):
@@ -269,8 +303,15 @@ class BackwardChain(Chain):
     def _over_other_axes(self) -> Optional[Place]:
         """The mean or the variance, if X_hat is right for wrong axes."""
         for axes in other_axes(self.views[0].trial.X.ndim):
-            of_mean, of_var = (Variant(slips=(slip,)) for slip in axis_slips(axes))
-            for what, variant in (('mean', Variant(axes)), ('mean', of_mean), ('variance', of_var)):
+            of_mean = 'mean', over(axes, 'mean', X)
+            of_var = 'var', over(axes, 'variance', CENTRED**2)
+            for what, steps in (
+                ('mean', (of_mean, of_var)),
+                ('mean', (of_mean,)),
+                ('variance', (of_var,)),
+                ('mean', (of_mean, ('var', ABOUT_RIGHT_MEAN))),
+            ):
+                variant = Variant(changes=(Change(steps=steps),))
                 if all(same(view.X_hat, forward(variant, plain(view.trial))) for view in self.views):
                     values = [batch_statistics(variant, view.trial)[what == 'variance'] for view in self.views]
                     samples = [(view.right, value) for view, value in zip(self.views, values)]

@@ -8,16 +8,18 @@ channel a right X_hat is (X - mean) / denominator: a line, whose slope tells the
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 
+from .fitting import Sample, another, fitting, numbers, right_values, trial_of
 from .formulas import Formula, edits, variable
-from .grammar import GRAMMAR, NAMES, Sample, X, another, fitting, mean, numbers, right_values, trial_of
+from .grammar import GRAMMAR, NAMES, X, mean
 from .result import Array, Place, same
 from .trials import NotJudgeable, Observed, Trial
+from .variants import in_mode
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Chain:
         self, observe: Callable[[Trial, str], Observed], tried: Sequence[Trial], mode: str, free: bool
     ) -> None:
         self.mode, self.free = mode, free
+        self.explained: Dict[str, Tuple[str, Formula]] = {}  # by the text: what was explained
         worked = tried[1]._replace(eps=0.5) if free else tried[1]
         # the same X_hat from another X, mean and variance
         moved = worked._replace(
@@ -81,6 +84,7 @@ class Chain:
             raise NotJudgeable('cannot be judged before the averages have the shape of the old ones')
         return View(trial, right_values(trial, self.mode), seen.Y, (moved.moving_mean, moved.moving_var))
 
+    @cached_property
     def places(self) -> List[Place]:
         """The first wrong quantity on the way to Y, then the averages that are wrong by themselves."""
         first = self._of_Y()
@@ -90,9 +94,17 @@ class Chain:
         return found
 
     @property
-    def right_statistics(self) -> bool:
-        """Whether the averages show that the mean and the variance are right."""
-        return self.mode == 'training' and _right_statistics(self.views)
+    def formula(self) -> Optional[Tuple[str, Formula]]:
+        """The first wrong quantity that was explained, and the formula that it equals, if there is one."""
+        text = self.places[0].equals if self.places else ''
+        quantity, found = self.explained.get(text, ('', None))
+        if found is None:
+            return None
+        return ('scale and shift', found + variable('beta')) if quantity == 'scaled X_hat' else (quantity, found)
+
+    def average_equals(self, i: int) -> str:
+        """What the moving mean (0) or variance (1) equals instead, whatever was wrong before it; '' if unknown."""
+        return ''.join(place.equals for place in self._of_average(i))
 
     def _of_Y(self) -> Optional[Place]:
         if all(same(view.Y, view.trial.gamma * view.right['X_hat'] + view.trial.beta) for view in self.views):
@@ -169,7 +181,7 @@ class Chain:
             lambda values: GRAMMAR[quantity].right.compute(right_values(trial_of(values), 'training')),
         )
         found = self._only((updated, *edits(variable(old), NAMES).values()), samples)
-        return [self._place(quantity, samples, found, right)]
+        return [self._place(quantity, samples, '' if found is None else found.text, right)]
 
     def _explain(
         self,
@@ -180,17 +192,20 @@ class Chain:
     ) -> str:
         """The only formula one change away from the right one that gives all these values; '' if none or several do."""
         tried = GRAMMAR[quantity].candidates(structure, self.mode == 'prediction')
-        text = self._only(tried, samples, through)
-        return text if self.mode == 'training' else re.sub(r'\b(mean|var)\b', r'moving_\1', text)
+        found = self._only(tried, samples, through)
+        if found is None:
+            return ''
+        text = in_mode(found.text, self.mode == 'training')
+        self.explained[text] = quantity, found
+        return text
 
     def _only(
         self,
         tried: Sequence[Formula],
         samples: Sequence[Sample],
         through: Callable[[Formula], Formula] = lambda one: one,
-    ) -> str:
-        found = fitting(tried, samples, right_values(another(samples[0][0], self.free), self.mode), through)
-        return '' if found is None else found.text
+    ) -> Optional[Formula]:
+        return fitting(tried, samples, right_values(another(samples[0][0], self.free), self.mode), through)
 
     def _place(self, quantity: str, samples: Sequence[Sample], known: str, right: Optional[Formula] = None) -> Place:
         return Place(quantity, self.mode, numbers(quantity, right or GRAMMAR[quantity].right, samples), known)

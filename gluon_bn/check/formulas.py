@@ -10,7 +10,7 @@ import functools
 import itertools
 import operator
 import re
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy
 
@@ -258,85 +258,3 @@ def _put_in(formula: Formula, leaves: Sequence[Formula]) -> Iterator[Formula]:
                 yield maximum(node, leaf)
 
     return everywhere(formula, change)
-
-
-# --- the forward pass
-
-X, mean, var, gamma, beta, eps, moving_mean, moving_var, m, n, size = map(variable, (
-    'X', 'mean', 'var', 'gamma', 'beta', 'eps', 'moving_mean', 'moving_var', 'm', 'n', 'size'))
-momentum, new_mean, new_var, Y = map(variable, ('momentum', 'new_mean', 'new_var', 'Y'))
-
-MEAN, VAR = total(X) / m, total((X - mean) ** 2) / m  # the right ones
-ZERO = Formula('0', lambda values: 0 * values['X'].sum(values['axes'], keepdims=True))
-
-
-class Slip(NamedTuple):
-    """name: the mistake. steps: pairs of a step and what takes its place. description: how a sentence names it."""
-
-    name: str
-    steps: Tuple[Tuple[str, Any], ...]
-    description: str = ''
-
-
-def _each(formulas: Callable[[Formula], List[Formula]]) -> List[Callable[[Formula], Formula]]:
-    """One function for each of the formulas that are made from one part."""
-    def make(i: int, part: Formula) -> Formula:
-        return formulas(part)[i]
-
-    return [functools.partial(make, i) for i in range(len(formulas(X)))]
-
-
-# what a step may be replaced by; 'scaled' is made from X_hat, and Y from what is scaled
-FORMULAS: Dict[str, List[Any]] = {
-    'centred': [X, X + mean, mean - X, absolute(X - mean)],
-    'spread': [sqrt(var) + sqrt(eps), sqrt(var + eps) + eps, sqrt(var + eps ** 2), sqrt(var - eps),
-               sqrt(maximum(var, eps)), maximum(sqrt(var), eps), sqrt(var + sqrt(eps)), var ** 2 + eps,
-               (var + eps) ** 2, sqrt(var ** 2 + eps), sqrt(sqrt(var + eps)), sqrt(var * eps)],
-    'X_hat': _each(lambda spread: [X - mean, (X - mean) * spread, X - mean / spread, X / spread - mean,
-                                   ((X - mean) / spread) ** 2]),
-    'scaled': _each(lambda X_hat: [X_hat / gamma, X_hat + gamma, gamma ** 2 * X_hat, (gamma + 1) * X_hat,
-                                   sqrt(gamma) * X_hat, X_hat - gamma, beta * X_hat]),
-    'Y': _each(lambda scaled: [scaled - beta, scaled + eps + beta, scaled + eps, beta * scaled, scaled + gamma,
-                               scaled + beta + mean, scaled + beta ** 2, maximum(scaled + beta, 0), scaled / beta]),
-    'whole': _each(lambda spread: [
-        gamma * (X - mean) / var + eps + beta, gamma * (X - mean) / var + eps,
-        # gamma and beta before the normalization, which undoes them
-        gamma * (X - mean) / sqrt(gamma ** 2 * var + eps) + beta, gamma * (X - mean) / sqrt(gamma ** 2 * var + eps),
-        gamma * X - mean / spread + beta, (gamma * X - mean) / spread + beta, (gamma * (X - mean) + beta) / spread,
-        (gamma * X + beta - mean) / spread, gamma * X / spread - mean + beta, gamma * (X - mean) / (spread + beta),
-        gamma * (X - mean / spread + beta), X, gamma * X + beta, (gamma * X + beta) / spread, mean, spread]),
-}
-MEANS = [total(X), total(X) / (m - 1), total(X) / (n - 1), total(X) / size, ZERO, total(absolute(X)) / m]
-VARS = [total((X - mean) ** 2) / (n - 1), total((X - mean) ** 2), total((X - mean) ** 2) / size,
-        total((X - mean) ** 2) / (m + 1), VAR * n / (n - 1), total(absolute(X - mean)) / m, total(X - mean) / m,
-        total(X ** 2) / m, total(X ** 2) / m + mean ** 2, total(X ** 2) / m - mean, mean ** 2 - total(X ** 2) / m,
-        sqrt(VAR), VAR ** 2, total((X - moving_mean) ** 2) / m, VAR + eps, 1 / sqrt(VAR + eps)]
-COUNTS = [n, n - 1, size]
-
-
-def _all() -> Tuple[Slip, ...]:
-    slips = [Slip('ExchangedArguments', ((first, second), (second, first)), f'{first} and {second} exchanged')
-             for first, second in [('eps', 'momentum'), *itertools.combinations(
-                 ('gamma', 'beta', 'moving_mean', 'moving_var'), 2)]]
-    for step, formulas in FORMULAS.items():
-        slips += [Slip('WrongFormula', ((step, formula),)) for formula in formulas]
-    about_mean = total((X - MEAN) ** 2) / m  # as X.var() has it, whatever `mean` is
-    for count in COUNTS:
-        squares = total((X - mean) ** 2) / count
-        slips += [Slip('WrongCount', (('mean', total(X) / count), ('var', squares))),
-                  Slip('WrongCount', (('mean', total(X) / count),)), Slip('WrongCount', (('var', squares),)),
-                  Slip('WrongCount', (('mean', total(X) / count), ('var', about_mean)))]
-    for wrong in MEANS:
-        slips += [Slip('WrongMean', (('mean', wrong),)), Slip('WrongMean', (('mean', wrong), ('var', about_mean)))]
-    slips.append(Slip('WrongMean', (('mean', total(X)), ('var', total((X - mean) ** 2)))))
-    slips += [Slip('WrongVariance', (('var', wrong),)) for wrong in VARS]
-    return tuple(slips)
-
-
-SLIPS = _all()
-
-
-def axis_slips(axes: Tuple[int, ...]) -> Tuple[Slip, Slip]:
-    """The mean, or the variance, alone taken over wrong axes."""
-    return (Slip('WrongAxis', (('axes of mean', axes),), f'a mean over the axes {axes}'),
-            Slip('WrongAxis', (('axes of var', axes),), f'a variance over the axes {axes}'))

@@ -27,13 +27,15 @@ from .backward import (
     dX_slips,
     dX_slips_of_two,
     parameter_slips,
+    slips_before_dgamma,
 )
+from .explanation import candidates
+from .fitting import another, fitting
 from .formulas import Memory
-from .grammar import another, fitting
 from .result import Array, Finding, Place, Row, StudentError, difference, same
 from .student_code import TimeLimitedRunner, is_checked
 from .trials import RANKS, Reporter, Trial, front, to_numpy, trials, unpack
-from .variants import Variant, where
+from .variants import where
 
 # the quantity that each mistake is about
 QUANTITIES = {
@@ -50,9 +52,9 @@ NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
 # constants that may be wrong in 1 / sqrt(var + eps): what to change in the forward formula
 SPREADS = {
-    'NoEps': Variant(eps='none'),
-    'EpsOutsideSqrt': Variant(eps='outside'),
-    'UnbiasedBatchVar': Variant(divide='m-1'),
+    variant.names[0]: variant
+    for variant in candidates(2, 'batch', frozenset())
+    if variant.names in (['NoEps'], ['EpsOutsideSqrt'], ['UnbiasedBatchVar'])
 }
 Returned = Dict[str, Any]  # what came back for one trial, by name: an array in float64, or the StudentError about it
 
@@ -139,13 +141,18 @@ def _upstream(
 
     if all(_follows(trial, one) for trial, one in zip(tried, returned)):
         return None
+    right = [RightGradients(trial) for trial in tried]
+    for slip in _explain(slips_before_dgamma(), 'dgamma', returned, right):
+        i = next(i for i in range(len(tried)) if not _same(returned[i]['dgamma'], right[i]['dgamma']))
+        shown = difference('', 'dgamma', right[i]['dgamma'], returned[i]['dgamma'])
+        return Place(slip.quantity, 'training', shown.numbers, str(slip.part))
     try:
         chain = BackwardChain(whole, trials(rank))
     except StudentError:  # reported elsewhere
         return None
     if not all(map(chain.consistent, chain.views)):
         return None
-    return next(iter(chain.places()), None)
+    return next(iter(chain.places), None)
 
 
 def _follows(trial: Trial, returned: Returned) -> bool:
@@ -191,8 +198,7 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
     if name != 'dX':
         slips = _explain(parameter_slips(name), name, returned, right)
         whole = [f', which is {name} = {slip.whole}{where(str(slip.whole))}' for slip in slips]
-        quantity = ''.join(slip.quantity for slip in slips)
-        return [finding(f'WrongGradient{name[1:].title()}', ''.join(whole), quantity, _parts(slips))]
+        return [finding(f'WrongGradient{name[1:].title()}', ''.join(whole), equals=_parts(slips))]
     if all(abs(one['dX']).max() < 1e-5 for one in returned):
         return [finding('WrongGradientX', quantity='scale of dX', equals='0')]
     names, numbers = _diagnose_dX(tried, returned, right)

@@ -7,16 +7,16 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 
-from . import averages, variants
+from . import averages, explanation, variants
 from .averages import ABOUT_AVERAGES
 from .backward import GRADIENT_RTOL
 from .chain import Chain
 from .mistakes import NOTES
 from .result import Array, Finding, Place, StudentError, difference, same
 from .trials import Gradients, NotJudgeable, Observed, Trial, TrialRunner
-from .variants import FAMILIAR_AXES, RIGHT, Variant
+from .variants import RIGHT, Variant
 
-BLAME_STATISTICS = {'WrongMean', 'WrongVariance', 'WrongCount'}
+SMOOTH = {'WrongAxis', 'UnbiasedBatchVar', 'TrainsOnMovingStats', *variants.ABOUT_Y}
 # what decides a number, and so is shown with it
 ABOUT_TRAINING, ABOUT_PREDICTION = ('gamma', 'beta', 'eps'), ('gamma', 'beta', 'moving_mean', 'moving_var', 'eps')
 
@@ -27,30 +27,30 @@ class Properties(TrialRunner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._variants: Dict[int, Optional[Variant]] = {}
-        self._places: Dict[Tuple[int, str], List[Place]] = {}
-        self._right_statistics: Dict[Tuple[int, str], bool] = {}
+        self._chains: Dict[Tuple[int, str], Optional[Chain]] = {}
 
     def _all_observed(self, rank: int, mode: str) -> List[Observed]:
         return [self.observed(trial, mode) for trial in self.trials[rank]]
+
+    def _chain(self, rank: int, mode: str) -> Optional[Chain]:
+        """The quantities of a mode, with their places; None if the code does not run, which is reported elsewhere."""
+        if (rank, mode) not in self._chains:
+            free = self.trials[rank][0].eps != self.trials[rank][1].eps
+            try:
+                self._chains[rank, mode] = Chain(self.observed, self.trials[rank], mode, free)
+            except (StudentError, NotJudgeable):
+                self._chains[rank, mode] = None
+        return self._chains[rank, mode]
 
     def _placed(self, findings: List[Finding], rank: int, mode: str, *quantities: str) -> List[Finding]:
         """The findings, the first with its first wrong quantity; quantities: given for the averages, else of Y."""
         if not findings or findings[0].name in NOTES:
             return findings
-        if (rank, mode) not in self._places:
-            try:
-                chain = Chain(
-                    self.observed, self.trials[rank], mode, self.trials[rank][0].eps != self.trials[rank][1].eps
-                )
-                self._places[rank, mode] = chain.places()
-                self._right_statistics[rank, mode] = chain.right_statistics
-            except (StudentError, NotJudgeable):  # reported elsewhere
-                self._places[rank, mode] = []
-        places = [
-            place for place in self._places[rank, mode] if place.quantity.startswith('moving') == bool(quantities)
-        ]
-        first = self._places[rank, mode][:1] if quantities and not places else places[:1]
-        return [_named(findings[0]._replace(place=place)) for place in first[:1]] + findings[len(first) :]
+        chain = self._chain(rank, mode)
+        located = [] if chain is None else chain.places
+        places = [place for place in located if place.quantity.startswith('moving') == bool(quantities)]
+        first = located[:1] if quantities and not places else places[:1]
+        return [_named(findings[0]._replace(place=place)) for place in first] + findings[len(first) :]
 
     def variant(self, rank: int) -> Variant:
         """How the code normalizes in training, as far as it is understood. Raises: NotJudgeable if it is not."""
@@ -69,17 +69,13 @@ class Properties(TrialRunner):
         for one in seen:
             if isinstance(one.gradients, StudentError) and not findings:  # report early: later checks depend on it
                 raise one.gradients
-        findings = self._placed(findings, rank, 'training')
-        if self._right_statistics.get((rank, 'training')) and {one.name for one in findings} & BLAME_STATISTICS:
-            self._variants[rank] = None  # it gives these numbers, but the code computes another mean or variance
-            return [findings[0]._replace(name='WrongOutput', text=findings[0].text.split(', which ')[0])]
-        return findings
+        return self._placed(findings, rank, 'training')
 
     def prediction(self, rank: int) -> List[Finding]:
         """Y in prediction."""
         variant, findings = self._judge_Y(self.trials[rank], self._all_observed(rank, 'prediction'), 'moving')
         consistent = 'RunningStdNotVar' in self.known and 'MissingSqrt' not in self.known
-        if consistent and variant is not None and not variant.root:
+        if consistent and variant is not None and 'MissingSqrt' in variant.names:
             # whoever remembers the standard deviation rightly divides by it, with eps or without
             about_spread = ('MissingSqrt', 'NoEps', 'EpsOutsideSqrt', 'OtherEps')
             others = [finding for finding in findings if finding.name not in about_spread]
@@ -103,23 +99,24 @@ class Properties(TrialRunner):
         exchanged = [_exchanged(where)] if _are_exchanged(tried, seen) else []
         if not wrong:
             return right, exchanged
-        variant = variants.explain(tried, Ys, source, self.known)
-        names = ['WrongOutput'] if variant is None else variants.mistakes(variant, source)
+        variant = explanation.explain(tried, Ys, source, self.known)
+        if variant is None:
+            chain = self._chain(rank, where.split()[1])
+            variant = explanation.explain_by_formula(tried, Ys, source, chain.formula if chain is not None else None)
+        names = ['WrongOutput'] if variant is None else variant.names
         if variant is None:  # perhaps normalized by the averages after they had taken in this batch
             moved = [trial.moved(one.moving_mean, one.moving_var) for trial, one in zip(tried, seen)]
             known = all(one.broadcasts for one in moved)
-            after = variants.explain(moved, Ys, source, self.known, slips=False) if known else None
-            if after is not None and after.source == 'moving':
-                names = variants.mistakes(after, source) + ['UpdatesAtPredict'] * (source == 'moving')
+            after = explanation.explain(moved, Ys, source, self.known) if known else None
+            if after is not None and (source == 'moving' or 'TrainsOnMovingStats' in after.names):
+                names = after.names + ['UpdatesAtPredict'] * (source == 'moving')
             elif any(one.changed for one in seen):
                 names = ['MutatesInput']
         findings = exchanged if 'ExchangedArguments' not in names else []
         for name in names:
-            i = next((i for i in wrong if _shows(name, variant, right, tried[i], source)), wrong[0])
+            i = next((i for i in wrong if _shows(name, variant, right, tried[i])), wrong[0])
             text = f'{where}, {difference(tried[i].describe(*about), "Y", expected[i], Ys[i])}'
             if variant is not None:
-                if name == 'WrongAxis' and variant.axes != 'channel' and (rank == 2 or variant.axes in FAMILIAR_AXES):
-                    text += f', as it comes out with one mean {_scope(variant.axes, rank)}'
                 text += variants.describe(variant, name)
             elif name == 'WrongOutput':
                 text += _line(tried, Ys, right, i)
@@ -136,7 +133,10 @@ class Properties(TrialRunner):
             variant: Optional[Variant] = self.variant(rank)
         except NotJudgeable:
             variant = None
-        return self._placed(averages.judge(tried, seen, texts, variant, self.known), rank, 'training', 'moving')
+        chain = self._chain(rank, 'training')
+        equal = {} if chain is None else {name: chain.average_equals(i) for i, name in enumerate(averages.QUANTITIES)}
+        findings = averages.judge(tried, seen, texts, variant, self.known, equal)
+        return self._placed(findings, rank, 'training', 'moving')
 
     def unmoved(self, rank: int) -> List[Finding]:
         """The moving averages after a prediction."""
@@ -185,9 +185,9 @@ class Properties(TrialRunner):
         # with a slip, the batch by numbers may be a point without a slope, for instance where two numbers are equal
         tried = [
             trial
-            for trial in self.trials[rank][3 if variant.slips else 1 :: 2]
+            for trial in self.trials[rank][1 if SMOOTH.issuperset(variant.names) else 3 :: 2]
             # at a variance of 0, as a wrong axis can give, the root has no gradient
-            if variant.source == 'moving' or variants.batch_statistics(variant, trial)[1].min() > 1e-9
+            if variants.batch_statistics(variant, trial)[1].min() > 1e-9
         ]
         seen: List[Gradients] = []
         for trial in tried:
@@ -206,7 +206,7 @@ class Properties(TrialRunner):
             return []
         text, place = wrong[0], Place('gradient', 'training', wrong[0].numbers)
         for cut in (('mean',), ('var',), ('mean', 'var'), ('direct',), ('direct', 'mean'), ('direct', 'var')):
-            if variant.source == 'batch' and all(
+            if all(
                 _agree(*pair)
                 for trial, actual in zip(tried, seen)
                 for pair in zip(actual, variants.gradients(variant, trial, cut))
@@ -288,17 +288,12 @@ def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: in
     return f', which is a * X_hat + b with a = ({a}) and b = ({b}), channel by channel'
 
 
-def _shows(name: str, variant: Optional[Variant], right: Variant, trial: Trial, source: str) -> bool:
+def _shows(name: str, variant: Optional[Variant], right: Variant, trial: Trial) -> bool:
     """Whether this mistake alone would be seen in this trial, so that its numbers make an example of it."""
-    for field in right._fields if variant is not None else ():
-        alone = right._replace(**{field: getattr(variant, field)})
-        if variants.mistakes(alone, source) == [name]:
-            return not same(variants.forward(alone, trial), variants.forward(right, trial), rtol=0.01)
-    return False
-
-
-def _scope(axes: Any, rank: int) -> str:
-    return FAMILIAR_AXES[axes] if rank == 4 else 'per example' if axes == (1,) else 'for all values'
+    own = [] if variant is None else [Variant(right.source, (change,)) for change in variant.changes]
+    usual = explanation.candidates(trial.X.ndim, right.source, frozenset())
+    alone = next((one for one in (*own, *usual) if one.names == [name]), right)
+    return not same(variants.forward(alone, trial), variants.forward(right, trial), rtol=0.01)
 
 
 def _agree(actual: Optional[Array], expected: Array) -> bool:

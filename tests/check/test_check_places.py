@@ -125,7 +125,7 @@ def test_averages_of_another_shape_are_told(shape, change):
         return (change(Y), *(2 * one.reshape(shape) if shape == (-1,) else nd.ones(shape) for one in averages))
 
     result = check.batch_norm(fn)
-    assert not result.ok and ("WrongOutput" in result.mistakes) == (change(3) == 9)
+    assert not result.ok and ("WrongFormula" in result.mistakes) == (change(3) == 9)
     places = [place.equals for place in result.places if place.quantity == "moving mean" and place.mode == "training"]
     assert places == ["2 * (momentum * moving_mean + (1 - momentum) * mean)"] * (shape == (-1,)), result
 
