@@ -71,7 +71,7 @@ def draw_bars(ax: Axes, names: Sequence[str], series: Mapping[str, Sequence[floa
 def bars(names: Sequence[str], titles: Mapping[str, Mapping[str, Sequence[float]]], log: bool = False) -> Figure:
     """A panel of `draw_bars` for each title."""
     most = max(map(len, titles.values()))
-    width = 9 if len(titles) > 1 else 7  # a phone shows panels one below the other, but must shrink a single one
+    width = 9 if len(titles) > 1 else 5.5  # a phone shows panels one below the other, but must shrink a single one
     figure, *axes = panels(len(titles), width, 0.8 + len(names) * (0.12 + 0.16 * most), sharey=True)
     colors = [COLORS[name] for name in ('scratch', 'portable', 'none', 'sync', 'torch')]
     for ax, (title, series) in zip(axes, titles.items()):

@@ -434,9 +434,9 @@ assert numpy.allclose(layer.moving_var.data().asnumpy(), [[0.5, 0.4]])
 #
 # ## Move it yourself
 #
-# Before we train, look at what the layer does to a whole distribution. The unit below is lopsided on purpose. From left
-# to right: the initial layer; its input shifted and stretched; another gamma and beta; only eight examples. **Predict**
-# which of the lower histograms differ from the first.
+# Before we train, look at what the layer does to a whole distribution. The unit below is lopsided on purpose. There are
+# four settings: the initial layer; its input shifted and stretched; another gamma and beta; only eight examples.
+# **Predict** which of the four histograms of $Y$ differ from the first.
 
 # %% tags=["hide-output"]
 panel.plot_settings({}, {'offset': 4.0, 'scale': 2.0}, {'gamma': 2.0, 'beta': -3.0},

@@ -118,7 +118,7 @@ assert p20 > 1.5 * a20
 # ## 2. A step made to measure
 #
 # *Claim C02.* To make $y$ fall by 0.1, the first order suggests $\eta = 0.1 / g^\top g$. **Predict:** does $y$ then
-# fall by 0.1? On the left all weights are equal; on the right they are drawn around 1, with ten seeds.
+# fall by 0.1? First all weights are equal; then they are drawn around 1, with ten seeds.
 
 # %% tags=["hide-output"]
 def decrease_by_measure(w, intended=0.1):
@@ -140,7 +140,8 @@ figures.intended_over_depth(depths, equal, random)
 #
 # which depends on $y$ and hardly on the depth: 5 % short at $y = 1$, next to nothing at a large $y$, and hopeless
 # where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$
-# rise, and another makes it fall by thousands.
+# rise, and another makes it fall by thousands. The gradient of $w_i$ is $y/w_i$, so the smallest weights get the largest
+# steps, many times their own size.
 #
 # </details>
 #
@@ -181,9 +182,9 @@ figures.second_order(depths, fixed, chosen)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The left picture shows the claim. It is true *for a given step*; the gradients contain the other weights as well: each
+# The first picture shows the claim. It is true *for a given step*; the gradients contain the other weights as well: each
 # gradient is $w^{l-1}$, which together with the $w^{l-2}$ of the formula makes $\eta^2 w^{3l-4}$, three times as steep.
-# The right picture shows why the condition matters: a step made to measure shrinks where the weights are large, the
+# The second picture shows why the condition matters: a step made to measure shrinks where the weights are large, the
 # term becomes $0.01/(l^2 w^l)$, and the curves change places.
 #
 # </details>
@@ -202,9 +203,9 @@ for weight in (0.9, 1.0, 1.1):
 #
 # ## 4. What an update does to the last unit but one
 #
-# *Claim C13.* Let $x$ be a unit Gaussian. The unit $h_{l-1} = x\,w_1\cdots w_{l-1}$ is Gaussian too, but which
-# one? We add random updates to nine lower weights of 1, a hundred for each size. **Predict** the variance of
-# $h_{9}$, and that of the same unit behind `batch_norm`.
+# *Claim C13.* Let $x$ be Gaussian with mean 0 and variance 1, a *unit Gaussian*. The unit $h_{l-1} = x\,w_1\cdots
+# w_{l-1}$ is Gaussian too, but which one? We add random updates to nine lower weights of 1, a hundred for each size.
+# **Predict** the variance of $h_{9}$, and that of the same unit behind `batch_norm`.
 
 # %% tags=["hide-output"]
 def standardize(h, eps=1e-5):
@@ -244,8 +245,8 @@ figures.table([(size, *by_seed) for size, by_seed in zip(sizes, spread)],
 #
 # *Claim C11.* Put batch normalization on $h_{l-1}$: $\;\hat y = w_l\,\hat h_{l-1}$. Whatever the lower weights become,
 # apart from the corners of section 6, $\hat h_{l-1}$ remains a unit Gaussian, and the model is linear in $w_l$.
-# **Predict:** the loss of the chain against the target $2x$, over one lower weight and the last weight. On the left it
-# is a curved valley, $w_1 w_l = 2$. What is it on the right?
+# **Predict:** the loss of the chain against the target $2x$, over one lower weight and the last weight. Without
+# normalization it is a curved valley, $w_1 w_l = 2$. What is it behind `batch_norm`?
 
 # %% tags=["hide-output"]
 lower, last = np.linspace(0.1, 3, 25), np.linspace(-1, 5, 25)
@@ -321,8 +322,7 @@ figures.table([(size, *shares) for size, shares in flips.items()],
 # ## 7. Train both
 #
 # *Claims C13 and C14.* Now the chain learns $y = 2x$ by gradient descent on all ten weights, five seeds.
-# **Predict** for a rate of 0.1: the loss, the variance that the last layer sees, and the gradient of the nine
-# lower weights.
+# **Predict** for a rate of 0.1: the loss, and the variance that the last layer sees.
 
 # %% tags=["hide-output"]
 def train_chain(normalize, lr, num_steps=60, seed=0):
@@ -510,7 +510,7 @@ figures.wastes(white['renormalize'], white['batch_norm'])
 #
 # </details>
 #
-# Now the inputs have an offset and correlations. **Predict** again, above all the middle picture.
+# Now the inputs have an offset and correlations. **Predict** again, above all the second picture.
 
 # %% tags=["hide-output"]
 plain = {method: [run(method, seed=seed, eps=0.0) for seed in range(3)]
@@ -520,7 +520,7 @@ figures.wastes(plain['renormalize'], plain['batch_norm'])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Batch normalization still *proposes* no shift and no stretch: on the left, the share is 0. But a step on $W$ moves $H
+# Batch normalization still *proposes* no shift and no stretch: in the first picture, the share is 0. But a step on $W$ moves $H
 # = XW + b$ through $X$, and if $X$ is not white, it changes means and deviations all the same; the next normalization
 # removes that. So "no wasted steps" holds for the gradient of the activations, but for the weights only with white
 # inputs.

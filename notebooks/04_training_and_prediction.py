@@ -13,7 +13,7 @@
 # a prediction, runs, and then checks it; the first cell sets the sizes.
 
 # %% [markdown]
-# The next cell sets up a kernel that lacks the package, on Colab for example. Elsewhere it does nothing.
+# The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
 
 # %% tags=["hide-input"]
 import importlib.util, pathlib, runpy
@@ -388,9 +388,9 @@ figures.shapes(bn['relu'][0].after)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The figure shows ReLUs and seed 0. In the top row, the inputs of three layers have a spike at zero and a tail to the
-# right; in the bottom row, $XW + b$ of the same layers is bell-shaped. In all three layers the skewness is smaller in
-# the bottom row; in conv 2 the kurtosis is not.
+# The figure shows ReLUs and seed 0. The inputs of the three layers have a spike at zero and a tail to the right; $XW +
+# b$ of the same layers, below them, is bell-shaped. In all three layers its skewness is smaller; in conv 2 its kurtosis
+# is not.
 #
 # </details>
 #

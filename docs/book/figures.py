@@ -10,7 +10,11 @@ from matplotlib.image import imread
 
 
 def panels_of(path):
-    """Return a figure's size and pieces (left, top, width, height): its panels, and any legend below all of them."""
+    """Return a figure's size and pieces: its panels, and the entries of a legend below all of them.
+
+    A piece is a list of boxes (left, top, width, height) to show side by side: a panel that shares its vertical axis
+    gets the labels of the first.
+    """
     if path.suffix == ".svg":
         return panels_of_svg(path.read_text(encoding="utf-8"))
     pixels = imread(path)
@@ -18,13 +22,15 @@ def panels_of(path):
     if pixels.shape[-1] == 4:
         ink &= pixels[..., 3] > 0
     height, width = ink.shape
-    top = legend_top(ink)
-    lefts = panel_columns(ink[:top])
-    pieces = [(left, 0, right - left, top) for left, right in zip(lefts, [*lefts[1:], width])]
-    if top < height:
-        spans = runs(ink[top:].any(axis=0))
-        pieces.append((spans[0][0], top, spans[-1][1] - spans[0][0], height - top))
-    return (width, height), pieces
+    bottom, spans = frames(ink & (pixels[..., :3] < 0.5).all(axis=-1)) or pictures(ink)
+    columns = divided(spans, numpy.flatnonzero(ink[:bottom].any(axis=0)), width)
+    top = legend_top(ink, columns)
+    pieces = [[(left, 0, right - left, top)] for left, right in columns]
+    labels = [ink[:bottom, left : frame - width // 100].any() for (left, _), (frame, _) in zip(columns, spans)]
+    for piece, labelled in zip(pieces, labels):
+        if labels[0] and not labelled:
+            piece.insert(0, (0, 0, spans[0][0] - 1, min(top, bottom + width // 150)))
+    return (width, height), pieces + [[(left, top, right - left, height - top)] for left, right in words(ink[top:])]
 
 
 def panels_of_svg(text):
@@ -32,30 +38,50 @@ def panels_of_svg(text):
     width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
     corners = r'<g id="axes_\d+">\s*<g id="patch_\d+">\s*<path d="M ([\d.]+) [\d.]+\s*L ([\d.]+)'
     spans = sorted({tuple(map(float, found)) for found in re.findall(corners, text)})
-    lefts = [0.0] + [right + min(8, (left - right) / 3) for (_, right), (left, _) in zip(spans, spans[1:])]
-    _, found, legend = text.partition('\n  <g id="legend_1">')  # of the figure, not of a panel
-    top = min(map(float, re.findall(r'd="M [\d.]+ ([\d.]+)', legend))) - 12 if found else height
-    pieces = [(left, 0, right - left, top) for left, right in zip(lefts, [*lefts[1:], width])]
-    return (width, height), pieces + [(0, top, width, height - top)] * bool(found)
+    begin = r"translate\(([\d.]+) ([\d.]+)\)( rotate)?"  # of a word; if it is turned, of its right edge
+    words = [(float(x) - 10 * bool(turned), float(y)) for x, y, turned in re.findall(begin, text)]
+    *_, legend = text.partition('\n  <g id="legend_1">')  # of the figure, not of a panel
+    entries = [(float(x) - 30, float(y) - 12) for x, y, _ in re.findall(begin, legend)]
+    top = min([y for _, y in entries], default=height)
+    pieces = [[(left, 0, right - left, top)] for left, right in divided(spans, [x for x, _ in words], width)]
+    ends = [x - 14 for x, _ in entries[1:]] + [width - x for x, _ in entries[:1]]  # the legend is centred
+    return (width, height), pieces + [[(x, top, end - x, height - top)] for (x, _), end in zip(entries, ends)]
 
 
-def legend_top(ink):
-    """Return where a legend centred below all panels begins; without one, the height."""
-    height, width = ink.shape
+def divided(spans, ink, width):
+    """Return where each panel begins and ends, with its labels. spans: those of the frames. ink: where there is any."""
+    cuts = []
+    for (_, right), (left, _) in zip(spans, spans[1:]):
+        first = min([x for x in ink if right + width / 200 < x < left - width / 100], default=left)
+        cuts.append((right + first) // 2)
+    return list(zip([0, *cuts], [*cuts, width]))
+
+
+def frames(dark):
+    """Return the lowest row of the panels' frames, which are long dark runs, and where each begins and ends in it."""
+    count, width = dark.sum(axis=1), dark.shape[1]
+    bottom = int(numpy.flatnonzero(count > 0.9 * count.max())[-1])
+    found = [(left, right) for left, right in runs(dark[bottom]) if right - left > width / 12]
+    return (bottom, found) if sum(right - left for left, right in found) > width / 2 else None
+
+
+def pictures(ink):
+    """Return the same for panels without frames, which are wide runs of columns with ink."""
+    return len(ink), [(left, right) for left, right in runs(ink.any(axis=0)) if right - left > ink.shape[1] / 24]
+
+
+def legend_top(ink, columns):
+    """Return where a legend below all panels begins: the last line, if it is not a label for each. Else the height."""
     lines = numpy.convolve(ink.any(axis=1), numpy.ones(9), "same") > 0  # an underscore belongs to its line
     first = runs(lines)[-1][0]
-    spans = runs(ink[first:].any(axis=0))
-    together = all(right[0] - left[1] < width / 15 for left, right in zip(spans, spans[1:]))
-    wide = spans[-1][1] - spans[0][0] > width / 4
-    centred = spans[0][0] > width / 10 and spans[-1][1] < 0.9 * width
-    return first if together and wide and centred and first > 0.8 * height else height
+    last = ink[first:].any(axis=0)
+    labels = all(last[left:right].any() for left, right in columns) and not any(last[left] for left, _ in columns[1:])
+    return len(ink) if labels or first < 0.8 * len(ink) else first
 
 
-def panel_columns(ink):
-    """Return where each panel begins. A panel ends with its axes: a wide run of columns with ink."""
-    spans = runs(ink.any(axis=0))
-    wide = [i for i, (left, right) in enumerate(spans) if right - left > ink.shape[1] / 12]
-    return [0] + [(spans[i][1] + spans[i + 1][0]) // 2 for i in wide[:-1]]
+def words(ink):
+    """Return where each entry of a legend begins and ends."""
+    return runs(numpy.convolve(ink.any(axis=0), numpy.ones(ink.shape[1] // 50), "same") > 0) if len(ink) else []
 
 
 def runs(mask):
@@ -68,11 +94,17 @@ def stacked(source, alt, size, pieces):
     """Return the pieces as HTML: views of one picture."""
     scale = min(1, 900 / size[0])  # a picture of high resolution is shown smaller
     found = []
-    for number, (left, top, across, down) in enumerate(pieces, 1):
+    for number, boxes in enumerate(pieces, 1):
         label = html.escape(f"{alt} (part {number} of {len(pieces)})", quote=True)
+        views, across = "", 0
+        for left, top, width, down in boxes:
+            views += (
+                f'<svg x="{across}" width="{width}" height="{down}" viewBox="{left} {top} {width} {down}">'
+                f'<image href="{source}" width="{size[0]}" height="{size[1]}"/></svg>'
+            )
+            across += width
         found.append(
-            f'<svg role="img" aria-label="{label}" viewBox="{left} {top} {across} {down}" '
-            f'style="width:{across * scale:.0f}px;max-width:100%">'
-            f'<image href="{source}" width="{size[0]}" height="{size[1]}"/></svg>'
+            f'<svg role="img" aria-label="{label}" viewBox="0 0 {across} {down}" '
+            f'style="width:{across * scale:.0f}px;max-width:100%">{views}</svg>'
         )
     return f'<div class="panels">{"".join(found)}</div>'

@@ -25,7 +25,9 @@ def visit_inline(translator, node):
 
 
 def visit_block(translator, node):
-    translator.body.append(f'<div class="formula">{draw(node.astext(), False)}</div>\n')
+    text = node.astext()
+    formulas = re.split(r"\\q?quad\s", text) if r"\begin" not in text else [text]  # where a narrow page may break a row
+    translator.body.append(f'<div class="formula">{" ".join(draw(part, False) for part in formulas)}</div>\n')
     raise nodes.SkipNode
 
 
@@ -62,7 +64,10 @@ def alternative_text(image):
 
 
 def finish(app, pagename, templatename, context, doctree):
-    """Remove jupyter-book's scripts for a public server, keep numbers in one piece, and add notebook 01's controls."""
+    """Remove jupyter-book's scripts for a public server, and add notebook 01's controls.
+
+    Numbers stay in one piece, and so do a formula and its punctuation.
+    """
     context["script_files"] = [
         file for file in context["script_files"] if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
     ]
@@ -71,6 +76,8 @@ def finish(app, pagename, templatename, context, doctree):
         context["body"] = re.sub(
             r">[^<>]+<", lambda text: number.sub(r'<span class="number">\1</span>', text[0]), context["body"]
         )
+        formula = r'\(?<span class="formula">(?:(?!</span>).)*</span>[).,:;?]+'
+        context["body"] = re.sub(formula, r'<span class="number">\g<0></span>', context["body"], flags=re.DOTALL)
     if doctree and "panel.show()" in doctree.astext():
         colors = [drawing.COLORS["none"], drawing.COLORS["scratch"]]
         values = {"UNIT": panel.UNIT.tolist(), "DEFAULTS": panel.DEFAULTS, "RANGES": panel.RANGES, "COLORS": colors}

@@ -217,7 +217,7 @@ def bars(ax: Any, entries: Sequence[LayerResult], columns: Sequence[str]) -> Non
     draw_bars(ax, [str(entry.shape) for entry in entries], cut, [PAINT[name] for name in columns])
     for drawn, values in zip(ax.containers, times.values()):
         ax.bar_label(drawn, [f'{value:.2f}' for value in values], padding=3, fontsize=7)
-    ax.set_title("layer, forward + backward: time relative to Gluon's")
+    ax.set_title("forward + backward, relative to Gluon's")
     ax.set(xlim=(0, WIDEST), xlabel="Gluon's time = 1")
     ax.tick_params(axis='y', labelsize=8)
     ax.grid(False, axis='y')

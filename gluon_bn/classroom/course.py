@@ -10,7 +10,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, Mapping, Sequence
+from typing import Dict, Iterable, Mapping, Optional, Sequence
 
 import nbformat
 from nbformat import NotebookNode
@@ -77,13 +77,15 @@ class Course:
         self.out, self.table = out, out / "grades.csv"
         self.folder, self.results, self.working = out / "course", out / "results", out / "working"
 
-    def begin(self, submissions: Path, handed_out: Path) -> None:
+    def begin(self, submissions: Path, release: Optional[Path] = None) -> None:
         """Copy the release into a new folder, or continue in a folder of the same submissions.
 
-        handed_out: the folder that `make assignment` wrote; if it does not exist, the assignment is released again.
+        release: the folder that `make assignment` wrote, by default build/assignment; if it does not exist, the
+        assignment is released again.
 
-        Raises: InputError if the folder holds something else.
+        Raises: InputError if the folder holds something else, or grades of another release.
         """
+        handed_out = release or assignment.OUT
         begun, said = self.out / "grading.json", {"submissions": str(submissions.resolve())}
         shutil.rmtree(self.working, ignore_errors=True)  # left by a killed run
         if begun.exists():
@@ -93,6 +95,11 @@ class Course:
                     f"must be a new folder, or that of these submissions, got {self.out}, which has "
                     f"the grades of {was.get('submissions')}; name another",
                     "--out",
+                )
+            if release and _released(release / "course") != self.released():
+                raise InputError(
+                    f"must be the release that is graded in {self.out}, got another one, {release}; name a new --out",
+                    "--release",
                 )
             store(json.dumps(said).encode(), begun)  # no grades were recorded for the previous submissions
             return
@@ -112,11 +119,11 @@ class Course:
 
     def solution(self) -> NotebookNode:
         """Return the assignment with its solutions and tests, as it was when this grading started."""
-        return self._notebook("source")
+        return _released(self.folder, "source")
 
     def released(self) -> NotebookNode:
         """Return the assignment that the students received."""
-        return self._notebook("release")
+        return _released(self.folder)
 
     @property
     def course_id(self) -> str:
@@ -173,8 +180,9 @@ class Course:
         table.writerows(sorted(rows, key=lambda row: row["student"]))
         store(text.getvalue().encode("utf-8"), self.table)
 
-    def _notebook(self, kind: str) -> NotebookNode:
-        return nbformat.read(str(self.folder / kind / NAME / f"{NAME}.ipynb"), as_version=4)
+
+def _released(course: Path, kind: str = "release") -> NotebookNode:
+    return nbformat.read(str(course / kind / NAME / f"{NAME}.ipynb"), as_version=4)
 
 
 def _cell(text: str) -> str:

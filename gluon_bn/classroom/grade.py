@@ -102,7 +102,7 @@ def _grade(arguments: argparse.Namespace) -> int:
     _create_folder(course.out)
     with locked(course.out, "--out", wait=True):
         _check_room(course)
-        course.begin(arguments.submissions, arguments.release or assignment.OUT)
+        course.begin(arguments.submissions, arguments.release)
         threads = max(1, cores() // arguments.jobs)
         limits = Limits(arguments.cell_seconds, arguments.seconds, arguments.gigabytes, threads, arguments.unconfined)
         grader = Grader(course, limits, course.solution(), course.released())

@@ -23,6 +23,7 @@ from mxnet.gluon import Block, nn
 
 from ..check.result import Finding, Result, Row
 from ..data import Minibatches, load_data_fashion_mnist
+from ..errors import InputError
 from ..training import Diverged, evaluate_accuracy, seed_everything, train
 from ..training.blocks import blocks_of
 
@@ -66,7 +67,11 @@ def fit(net: Block, lr: float, num_epochs: int = 4, num_train: int = 3000, seed:
 
     With the same seed, all nets see the same minibatches and start from the same weights in the layers that they share.
     All weights are drawn before the first step, because dropout draws from the same generator.
+
+    Raises: InputError if `net` is no net.
     """
+    if not isinstance(net, Block):
+        raise InputError(f'must be a net, got {net!r}; does the function that makes it return it?', 'net')
     start, (train_iter, test_iter) = time.perf_counter(), _data(num_train)
     seed_everything(seed)
     net.initialize(init.Xavier(), force_reinit=True)

@@ -31,7 +31,7 @@ def _plot_by_weight(ax: Axes, depths: Sequence[int], by_weight: ByWeight) -> Non
 
 def _lines(x: Any, curves: Dict[str, Any], styles: Sequence[str], colors: Sequence[str], **settings: Any) -> Figure:
     """Return a figure with a line for each labelled curve, on a logarithmic y axis unless set otherwise."""
-    figure, ax = panels(1, 6)
+    figure, ax = panels(1, 5)
     for (label, values), style, color in zip(curves.items(), styles, colors):
         ax.plot(x, values, style, color=color, label=label)
     ax.set(**{'yscale': 'log', **settings})
@@ -47,7 +47,7 @@ def _capped(values: Any) -> Array:
 
 def orders(effects: Array) -> Figure:
     """The effect of each order on y: bars, those of first order apart, and the sum of all."""
-    figure, ax = panels(1, 6)
+    figure, ax = panels(1, 5)
     k = numpy.arange(1, len(effects))
     ax.bar(k, effects[1:], color=['black'] + [NONE] * (len(k) - 1))
     ax.axhline(effects[1:].sum(), color='black', linestyle='--', label='true change: the sum of all bars')
@@ -123,7 +123,7 @@ def corner_cases(weights: Array, curves: ByWeight) -> Figure:
 
 def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List[List[float]]) -> Figure:
     """The variance of h(l-1) after random updates of several sizes: one dot an update."""
-    figure, ax = panels(1, 6.5)
+    figure, ax = panels(1, 5)
     for by_size, color, offset in ((raw, NONE, -0.17), (standardized, OURS, 0.17)):
         for i, values in enumerate(by_size):
             spots = i + offset + numpy.linspace(-0.1, 0.1, len(values))

@@ -8,13 +8,14 @@ import zipfile
 
 import nbformat
 import pytest
-from handing_in import label, save, small_source
+from handing_in import label, save, small_source, table_of
 
-from gluon_bn.classroom import assignment, student_copy
+from gluon_bn.classroom import assignment, example, sandbox, student_copy
 from gluon_bn.classroom.course import Course
 from gluon_bn.classroom.grader import Grader
 from gluon_bn.classroom.sandbox import Limits
 from gluon_bn.classroom.submissions import collect
+from gluon_bn.errors import InputError
 
 
 @pytest.fixture
@@ -107,6 +108,25 @@ def test_the_release_is_stamped_and_another_one_is_not_graded(tmp_path, monkeypa
     assert grader.stamp == stamp
     (late,), _ = collect(tmp_path / "in", grader.released)
     assert "another --release" in grader.grade(late).reason
+
+    course.begin(tmp_path / "in", tmp_path / "first")  # to continue
+    assignment.release(tmp_path / "second")
+    with pytest.raises(InputError, match="^--release must be the release that is graded in"):
+        course.begin(tmp_path / "in", tmp_path / "second")
+    course.begin(tmp_path / "in")
+    assert course.most()["dense-test"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")
+def test_the_example_class_is_graded_also_if_exercises_are_left_out(edited, tmp_path, capsys):
+    edited((ALL, "exercises = [1, 2, 3, 4]"))
+    assert example.main(["--out", str(tmp_path / "example")]) == 0
+    rows = table_of(tmp_path / "example" / "grades")
+    points = {student: row["score"] for student, row in rows.items()}
+    assert points == {"ada": "13", "ben": "10", "cem": "13", "dana": "3", "eve": ""}
+    assert "not a notebook" in rows["eve"]["reason"] and rows["ben"]["averages-test"] == "0"
+    assert "moving mean in training" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,11 @@ def test_a_folder_without_grades_takes_other_submissions(tmp_path):
     course.results.mkdir(parents=True)
     begun = course.out / "grading.json"
     begun.write_text(json.dumps({"submissions": str(tmp_path / "wrong")}))
-    course.begin(tmp_path / "right", tmp_path)
+    course.begin(tmp_path / "right")
     assert json.loads(begun.read_text()) == {"submissions": str((tmp_path / "right").resolve())}
     (course.results / "ada.json").write_text("{}")
     with pytest.raises(InputError, match="^--out must be a new folder, or that of these submissions"):
-        course.begin(tmp_path / "another", tmp_path)
+        course.begin(tmp_path / "another")
 
 
 @pytest.mark.fault("submissions that are not named, or not there")

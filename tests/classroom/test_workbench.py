@@ -60,6 +60,13 @@ def test_what_differs_is_named(what, mistake, said, fair):
     assert result.mistakes == [mistake] and said in str(result).replace("\n    ", " ")
 
 
+@pytest.mark.fault("a function of the student that returns no net", tries=2)
+@pytest.mark.parametrize("nothing", [None, nn.BatchNorm])
+def test_fit_refuses_what_is_no_net(nothing):
+    with pytest.raises(ValueError, match="^net must be a net, got .*; does the function that makes it return it"):
+        fit(nothing, 0.1, **SMALL)
+
+
 def test_other_first_weights_are_named(fair):
     made = net(nn.BatchNorm())
     made[0].weight.init = init.Normal(0.3)  # Xavier does not apply to it

@@ -277,7 +277,7 @@ def test_a_figure_of_two_panels_is_stacked_on_a_phone(browser, book):
         page.goto(address + "notebooks/02_why_normalize.html")
         assert not page.locator(".cell_output").first.is_visible()
         page.evaluate(UNFOLD)
-        pieces = page.locator(".panels").first.locator("svg")
+        pieces = page.locator(".panels").first.locator("> svg")
         boxes = [piece.bounding_box() for piece in pieces.all()]
         assert len(boxes) > 1 and all(bool(box) == shown for box in boxes)
         assert page.locator("img.stacked").first.is_visible() != shown
@@ -359,7 +359,7 @@ def test_the_first_notebook_has_its_formulas_and_figures(browser, book):
     page = browser.new_page(viewport=PHONE)
     page.goto(address + f"notebooks/{FIRST}.html")
     page.evaluate(UNFOLD)
-    for kind, least in ((".formula svg", 10), (".cell_output .panels svg", 5)):
+    for kind, least in ((".formula svg", 10), (".cell_output .panels > svg", 5)):
         boxes = [element.bounding_box() for element in page.locator(kind).all()]
         assert len(boxes) >= least, kind
         assert all(box["width"] > 4 and box["height"] > 4 for box in boxes), kind
