@@ -25,6 +25,7 @@ from .rounds import (
     ratio,
     summary,
 )
+from .several import measure_workers
 
 SHAPES: Sequence[Shape] = (
     (256, 6, 24, 24),
@@ -248,4 +249,5 @@ PARTS: Dict[str, Callable[[Setup], Dict[str, Any]]] = {
     'accuracy': measure_accuracy,
     'epochs': measure_epochs,
     'profile': measure_profile,
+    'workers': lambda setup: {'workers': measure_workers(setup.quick, say)},
 }

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from ..drawing import COLORS, draw_bars, panels
 from ..system.threads import SPINS, policy
+from . import cost
 from .parts import BATCH_SIZE, NUM_TRAIN
 from .results import LayerResult, Result, with_threads
 from .rounds import Measurement, present, ratio
@@ -105,6 +106,9 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         note = 'Seconds for the same minibatches, alone and while another program keeps one core busy.'
         title = with_threads('Beside a busy core', max(result.threads))
         yield title, note, table(['alone', 'beside a busy core'], [seconds])
+    if result.workers:
+        headers, rows = cost.table(result.workers)
+        yield 'Several workers', cost.note(result.workers, result.machine['cores']), table(headers, rows)
     if result.profile:
         note = "Milliseconds, measured by MXNet's profiler, which slows training a little."
         trained = result.epochs_one_thread or result.epochs
@@ -197,16 +201,21 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
 
 
 def draw(result: Result) -> Optional[Figure]:
-    """Return a figure with a panel each for 'layers' and 'sizes', if measured; None without either."""
+    """Return a figure with a panel each for 'layers' and 'sizes', and two for 'workers', if measured; None without."""
     painted = [(entries, paint) for entries, paint in ((result.layers, bars), (result.sizes, curves)) if entries]
-    if not painted:
+    workers = result.workers
+    count = len(painted) + 2 * bool(workers)
+    if not count:
         return None
-    figure, *axes = panels(len(painted), 6 * len(painted), 4.4)
+    figure, *axes = panels(count, 6 * count, 4.4)
     for ax, (entries, paint) in zip(axes, painted):
         threads = entries[0].threads
         paint(ax, [entry for entry in entries if entry.threads == threads], result.columns)
         ax.set_title(with_threads(ax.get_title(), threads))
         ax.set_axisbelow(True)
+    if workers:
+        cost.draw_measured(axes[-2], workers, result.machine['cores'])
+        cost.draw_predicted(axes[-1], workers)
     return figure
 
 

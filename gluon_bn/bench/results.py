@@ -74,6 +74,43 @@ class ProfileResult:
 
 
 @dataclass(frozen=True)
+class WorkersTimes:
+    """The seconds of several workers.
+
+    asked: the round-trip time of their network, 0 on loopback; round_trip: as measured. exchanges: the seconds and the
+    bytes sent and received by one worker, for each of `WorkersResult.sizes`. sync, fused: a step with statistics of all
+    workers and of each share. compute: what a worker computes in it, while the others do. gradients: their exchange
+    alone; None with one worker.
+    """
+
+    workers: int
+    asked: float
+    round_trip: float
+    exchanges: List[Tuple[float, float]]
+    sync: float
+    fused: float
+    compute: Dict[str, float]
+    gradients: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class WorkersResult:
+    """Steps of LeNet by several workers. examples: of a minibatch. channels: of its layers with a norm.
+
+    sizes: the values in each measured exchange. compute: {norm: seconds} for a share of so many examples, alone.
+    threads: the seconds of a step by two threads of one process, with shared statistics.
+    """
+
+    examples: int
+    share: int
+    channels: Sequence[int]
+    sizes: Sequence[int]
+    compute: Dict[str, float]
+    threads: float
+    times: List[WorkersTimes]
+
+
+@dataclass(frozen=True)
 class Goal:
     goal: str
     value: float
@@ -108,6 +145,7 @@ class Result:
     epochs: Optional[Dict[str, EpochResult]] = None
     company: Optional[Dict[str, Measurement]] = None
     profile: Optional[ProfileResult] = None
+    workers: Optional[WorkersResult] = None
     goals: List[Goal] = field(default_factory=list)
     discarded: int = 0
     loaded: int = 0

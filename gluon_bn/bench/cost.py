@@ -1,0 +1,127 @@
+"""A model of the time of a step by several workers, beside the measured times.
+
+    step = compute + 2 * exchange, for each layer + round trip + gradients * workers
+    exchange = round trip + a + b * workers + d * bytes
+
+The bytes are those that the server receives: each worker sends an array with a row for each worker, of 16 bytes per
+value. a, b, d, the time of the gradients and the time to compute come from loopback, where as many workers share the
+cores and exchange the same numbers, or compute the same without exchanges. No measured step enters the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Mapping, Tuple
+
+import numpy
+from matplotlib.axes import Axes
+
+from ..drawing import COLORS, LABELS
+from .results import WorkersResult
+
+BYTES = 16  # of a float64 value in an exchange: four words, each sent as a float32
+DRAWN = [8 << i for i in range(8)]
+NORMS, WHAT = ('sync', 'fused'), ('predicted', 'measured', 'error')
+
+
+@dataclass(frozen=True)
+class Model:
+    """Seconds; a, b and d as above."""
+
+    result: WorkersResult
+    a: float
+    b: float
+    d: float
+    gradients: float
+
+    @staticmethod
+    def fit(result: WorkersResult) -> Model:
+        """Fit an exchange's time, relative to the measured ones, to those on loopback."""
+        rows, seconds = [], []
+        for times in result.times:
+            if not times.asked:
+                for size, (measured, _) in zip(result.sizes, times.exchanges):
+                    rows.append([1, times.workers, bytes_of(times.workers, size)])
+                    seconds.append(measured - times.round_trip)
+        scaled = numpy.array(rows) / numpy.array(seconds)[:, None]
+        a, b, d = numpy.linalg.lstsq(scaled, numpy.ones(len(rows)), rcond=None)[0].tolist()
+        gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.asked]
+        return Model(result, a, b, d, sum(gradients) / len(gradients))
+
+    def compute(self, workers: int) -> Mapping[str, float]:
+        return next(times.compute for times in self.result.times if times.workers == workers and not times.asked)
+
+    def exchange(self, workers: int, round_trip: float, size: int) -> float:
+        return round_trip + self.a + self.b * workers + self.d * bytes_of(workers, size)
+
+    def step(self, norm: str, workers: int, round_trip: float, compute: Mapping[str, float]) -> float:
+        """Return the seconds of a step. compute: those that one worker computes, by norm."""
+        channels = self.result.channels if norm == 'sync' else []
+        exchanges = sum(2 * self.exchange(workers, round_trip, 1 + 2 * c) for c in channels)
+        return compute[norm] + exchanges + round_trip + self.gradients * workers
+
+
+def bytes_of(workers: int, size: int) -> int:
+    """Return how many bytes the server receives, which is how many it sends."""
+    return BYTES * workers * workers * size
+
+
+def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
+    """Return the headers and rows of predicted beside measured milliseconds."""
+    model, rows = Model.fit(result), []
+    for times in result.times:
+        row = [str(times.workers), f'{times.asked * 1e3:g}' if times.asked else 'loopback']
+        for norm in NORMS:
+            measured = getattr(times, norm)
+            if times.workers == 1:
+                row += ['-', f'{measured * 1e3:.1f}', '-']
+                continue
+            predicted = model.step(norm, times.workers, times.round_trip, model.compute(times.workers))
+            row += [f'{predicted * 1e3:.1f}', f'{measured * 1e3:.1f}', f'{predicted / measured - 1:+.0%}']
+        rows.append(row)
+    return ['workers', 'round trip, ms', *(f'{norm}: {what}' for norm in NORMS for what in WHAT)], rows
+
+
+def note(result: WorkersResult, cores: int) -> str:
+    """Say what the table shows, and what an exchange costs."""
+    model = Model.fit(result)
+    two = next(times for times in result.times if times.workers == 2)
+    sizes = [f'{c} channels: {two.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
+    return (
+        f'Milliseconds of a step of LeNet on {result.examples} images: predicted, measured, and the error of the '
+        'prediction. sync: shared statistics; fused: statistics of each share. All processes run on the '
+        f'{cores} cores of this machine; with a round-trip time, each worker has a network namespace of its own. An '
+        f'exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus {model.d * 1e9:.2f} ns '
+        f'per byte that the server receives, with N workers; that of the gradients {model.gradients * 1e3:.2f} N ms. '
+        f'Each layer takes two. Bytes sent and received by one of two workers: {"; ".join(sizes)}. '
+        f'Two threads in one process take {result.threads * 1e3:.1f} ms a step, with shared statistics.'
+    )
+
+
+def draw_measured(ax: Axes, result: WorkersResult, cores: int) -> None:
+    """Predicted lines through measured points, over the round-trip time."""
+    model = Model.fit(result)
+    for workers, marker in ((2, 'o'), (4, 's')):
+        found = [times for times in result.times if times.workers == workers]
+        round_trips = [times.round_trip for times in found]
+        x = [each * 1e3 for each in round_trips]
+        for norm in NORMS if found else ():
+            y = [model.step(norm, workers, each, model.compute(workers)) * 1e3 for each in round_trips]
+            ax.plot(x, y, '-' if workers == 2 else '--', color=COLORS[norm], label=f'{LABELS[norm]}, {workers} workers')
+            ax.plot(x, [getattr(times, norm) * 1e3 for times in found], marker, color=COLORS[norm], markersize=4)
+    ax.set(xscale='log', yscale='log', xlabel='round-trip time, ms', ylabel='ms a step')
+    ax.set_title(f'predicted (lines) and measured, on {cores} cores')
+    ax.legend(frameon=False, fontsize=8)
+
+
+def draw_predicted(ax: Axes, result: WorkersResult) -> None:
+    """Steps by many machines, each with a core for its 32 examples."""
+    model = Model.fit(result)
+    for round_trip, style in ((1e-4, '-'), (1e-3, '--'), (1e-2, ':')):
+        for norm in NORMS:
+            y = [model.step(norm, workers, round_trip, result.compute) * 1e3 for workers in DRAWN]
+            ax.plot(DRAWN, y, style, color=COLORS[norm], label=f'{LABELS[norm]}, {round_trip * 1e3:g} ms')
+    ax.set(xscale='log', yscale='log', xlabel='workers', ylabel='ms a step')
+    ax.set_xticks(DRAWN, [f'{workers:,}' for workers in DRAWN])
+    ax.set_title(f'predicted: {result.share} examples for each worker')
+    ax.legend(frameon=False, fontsize=8)

@@ -1,0 +1,48 @@
+"""The cost of several workers: the model finds the constants that made the times; a network is as slow as asked."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from gluon_bn.bench import cost, report
+from gluon_bn.bench.network import address, machines
+from gluon_bn.bench.results import Result, WorkersResult, WorkersTimes
+from gluon_bn.bench.several import CHANNELS, SIZES
+
+A, B, D, GRADIENTS, COMPUTE = 2e-4, 3e-4, 1e-9, 1e-3, {"sync": 0.03, "fused": 0.02}
+
+
+def made_up(workers, asked):
+    round_trip = asked or 1e-5
+    exchange = {size: round_trip + A + B * workers + D * 16 * workers**2 * size for size in SIZES}
+    gradients = round_trip + GRADIENTS * workers
+    sync = COMPUTE["sync"] + gradients + 2 * sum(exchange[1 + 2 * c] for c in CHANNELS)
+    exchanges = [(exchange[size], 1000.0) for size in SIZES]
+    return WorkersTimes(workers, asked, round_trip, exchanges, sync, COMPUTE["fused"] + gradients, COMPUTE, gradients)
+
+
+def test_the_model_finds_the_constants_and_predicts_what_they_give():
+    times = [made_up(workers, asked) for workers in (2, 4) for asked in (0.0, 1e-3, 1e-2)]
+    workers = WorkersResult(256, 32, CHANNELS, SIZES, COMPUTE, 0.05, times)
+    model = cost.Model.fit(workers)
+    assert (model.a, model.b, model.d, model.gradients) == pytest.approx((A, B, D, GRADIENTS), rel=1e-6)
+    result = Result("", "", {"cores": 2}, {}, 0, [], workers=workers)
+    ((title, note, table),) = report.sections(result)
+    assert title == "Several workers" and table.count("+0%") + table.count("-0%") == 2 * len(times)
+    assert "0.20 + 0.30 N ms, plus 1.00 ns per byte" in note
+    assert len(report.draw(result).axes) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [1e-4, 1e-3, 1e-2])
+def test_a_round_trip_takes_as_long_as_asked(asked):
+    if os.geteuid() or not shutil.which("ip") or not os.path.exists("/dev/net/tun"):
+        pytest.skip("needs root, iproute2 and /dev/net/tun")
+    code = f"from gluon_bn.bench.network import round_trip_to; print(round_trip_to({address(1)!r}, 50))"
+    with machines(2, asked) as ((here, _), _):
+        command = ["ip", "netns", "exec", here, sys.executable, "-c", code]
+        measured = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert asked * 0.9 < measured < asked * 1.5 + 3e-4  # the system may be busy
