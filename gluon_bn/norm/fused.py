@@ -39,11 +39,11 @@ def fused_batch_norm(
     Source: Ioffe and Szegedy (2015), section 3, where the gradients are derived.
     """
     check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
-    function = batch_norm_native if _is_native(X) else batch_norm_portable
+    function = batch_norm_native if is_native(X) else batch_norm_portable
     return function(X, gamma, beta, moving_mean, moving_var, eps, momentum)
 
 
-def _is_native(X: NDArray) -> bool:
+def is_native(X: NDArray) -> bool:
     return X.context.device_type != 'gpu' and X.dtype != numpy.float16 and choose()[0] == 'native'
 
 
@@ -55,7 +55,7 @@ def fused_in_place(
     Nothing is checked here: the operator itself refuses arrays that do not fit together, at less cost.
     Returns: None, with nothing changed, if these arrays are wrong or need another path.
     """
-    if not _is_native(X) or any(type(array) is not type(X) for array in (gamma, beta, moving_mean, moving_var)):
+    if not is_native(X) or any(type(array) is not type(X) for array in (gamma, beta, moving_mean, moving_var)):
         return None
     try:
         return batch_norm_in_place(X, gamma, beta, moving_mean, moving_var, eps, momentum)
