@@ -45,7 +45,7 @@ data = train_iter, test_iter = load_data_fashion_mnist(batch_size=256, num_train
 #
 # A layer that sees only its worker's share computes the mean and variance of that share. One process can compute the same
 # numbers if we lay the shares side by side, like channels; that is faster than a worker for each. (Section 6 of notebook
-# 05 did the same; here, every step has a minibatch of 256.)
+# 05 has the same function, repeated here because each notebook runs by itself.)
 
 # %%
 def in_groups_of(size):
@@ -83,7 +83,7 @@ figures.strips(by_share)
 #
 # **Check**, for each of the three seeds:
 
-# %%
+# %% tags=["hide-output"]
 loss, test_acc = ({name: [getattr(run, key) for run in runs] for name, runs in by_share.items()}
                   for key in ('loss', 'test_acc'))
 for i in range(3):
