@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
 
 from . import __version__
-from .errors import GluonBnError
+from .errors import GluonBnError, InputError
 from .system.interpreter import command_line
 from .system.settings import check_before_mxnet
 from .system.terminal import open_standard_files, output, terminated_as_interrupted, warnings_in_a_line
@@ -235,6 +235,12 @@ def _parts(arguments: argparse.Namespace) -> Sequence[Part]:
     if 'hosts' in arguments:  # `compare` has no such option
         part = by_hand()
         if part:
+            if arguments.hosts or arguments.workers not in (None, part.role.workers):
+                raise InputError(
+                    f'must not be given with DMLC_ROLE: this is one of {part.role.workers} workers that are started by '
+                    'hand; leave it out, or unset DMLC_ROLE',
+                    'hosts' if arguments.hosts else 'workers',
+                )
             return [part]
         if arguments.hosts:
             return on_hosts(arguments.hosts, arguments.workers)

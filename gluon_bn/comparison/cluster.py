@@ -22,7 +22,7 @@ from ..system.arguments import check_count
 from ..system.processes import Content, Crashed, run_tasks
 from ..system.threads import policy
 from ..workers import Group
-from ..workers.parameter_server import SCHEDULER, SERVER, Role
+from ..workers.parameter_server import ABSENT, SCHEDULER, SERVER, WAIT, Role, seconds_to_wait
 from .configuration import Configuration
 from .folder import environment_of
 from .places import Part
@@ -104,6 +104,11 @@ def run_on_workers(
 
 
 def _failed(role: Role, message: Union[Failed, Silent], names: Dict[int, str]) -> Failed:
+    if isinstance(message, Silent) and message.number == ABSENT:
+        missing = (
+            f'a scheduler, a server and {role.workers} workers have not all started within {seconds_to_wait():g} s'
+        )
+        return Failed(f'{role}: {missing}; start them all, or let them wait longer with {WAIT}=SECONDS')
     if isinstance(message, Silent):
         name = names.get(message.number, f"a worker, MXNet's process {message.number}")
         return Failed(f'{name}: it is stopped, or cannot be reached')

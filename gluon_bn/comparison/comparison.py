@@ -95,8 +95,10 @@ def compare(
     environment = threads_of(configuration, parts, recorded)
     if workers > 1:
         environment[WORKERS] = str(workers)
+    if {'fused', 'sync'} & set(configuration.norms):
+        choose()  # compiles once for all runs, before the clock starts
     if 'fused' in configuration.norms:
-        environment['GLUON_BN_FUSED'] = choose()[0]  # compiles once for all runs, before the clock starts
+        environment['GLUON_BN_FUSED'] = choose()[0]
         if environment['GLUON_BN_FUSED'] == 'native' and (resume is None or ISA in recorded):
             environment[ISA] = os.environ.get(ISA) or recorded.get(ISA, 'native')
     with folder.locked(out) if resume is not None else folder.create(out, configuration, environment):

@@ -12,9 +12,10 @@ from typing import List, Optional, Tuple
 
 from ..errors import InputError, explained
 from ..system.arguments import check_count
-from ..workers.parameter_server import LOOPBACK, Role
+from ..workers.parameter_server import LOOPBACK, Role, seconds_to_wait
 
 NOT_FOUND = (socket.gaierror, UnicodeError)  # UnicodeError: a name with an empty label, as a..b
+NODE_HOST = 'DMLC_NODE_HOST'
 VARIABLES = 'docs/several_machines.md lists what each process needs'
 
 
@@ -61,11 +62,18 @@ def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
         return None
     if name not in ('scheduler', 'server', 'worker'):
         raise InputError(f'must be scheduler, server or worker, got {name!r}; {VARIABLES}', 'DMLC_ROLE')
+    if os.environ.get('DMLC_NUM_SERVER', '1') not in ('', '1'):
+        raise InputError(f'must be 1, got {os.environ["DMLC_NUM_SERVER"]!r}; start a single server', 'DMLC_NUM_SERVER')
     root, port, workers = os.environ.get('DMLC_PS_ROOT_URI'), _number('DMLC_PS_ROOT_PORT'), _number('DMLC_NUM_WORKER')
     if not root:
         raise InputError(f'must be the address of the scheduler, got nothing; {VARIABLES}', 'DMLC_PS_ROOT_URI')
     rank = _number(rank_from, 0, workers - 1) if name == 'worker' else -1
-    host = os.environ.get('DMLC_NODE_HOST')
+    seconds_to_wait()  # refuses a wrong setting before anything starts
+    host = os.environ.get(NODE_HOST)
+    if host:
+        with explained(lambda why: InputError(f'must be an address of this machine, got {host}: {why}', NODE_HOST)):
+            with socket.socket() as own:
+                own.bind((host, 0))
     try:
         address = socket.gethostbyname(root)
         host = host or _address_towards(address, port)

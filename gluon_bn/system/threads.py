@@ -11,8 +11,8 @@ libgomp reads both from the environment when it loads, so they must be set befor
   cores busy, training takes up to 28 times as long, because threads spin while they wait for one that is not running.
   With 500, it takes twice as long. If threads slept at once, training would be slower than with one thread.
 
-Variables that the reader has set hold for each process, and take precedence. `make bench ARGS="--parts company"`
-measures how long threads spin.
+Variables that the reader has set hold for each process, and take precedence. `make bench ARGS="--parts epochs"`
+also measures an epoch beside a busy core.
 
 Imports only the standard library, because the doctor reports the policy even where nothing else works.
 """

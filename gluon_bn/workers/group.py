@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, TypeV
 
 import numpy
 
+from ..errors import InputError
 from ..system.arguments import check_count
 from .gradients import Gradients
 
@@ -108,6 +109,9 @@ class _Meeting:
 
     def exchange(self) -> None:
         # a new array each time: a thread may still hold the previous one
+        shapes = [numpy.shape(values) for values in self.given]
+        if len(set(shapes)) > 1:
+            raise InputError(f'must have the same shape on every worker, got {", ".join(map(str, shapes))}', 'values')
         mine = numpy.array(self.given, 'float64')
         self.gathered = mine if self.outer is None else self.outer.gather(mine).reshape((-1, *mine.shape[1:]))
 

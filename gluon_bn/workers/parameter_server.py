@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import socket
 import sys
 import threading
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 SECONDS_OF_SILENCE = 8  # after which a process counts as gone; each sends a heartbeat every second
 SECONDS_TO_CONNECT = 25
+WAIT = 'GLUON_BN_WAIT'  # the variable that says how many seconds to wait for the others
 LOOPBACK = '127.0.0.1'
+ABSENT = 0  # stands for the processes that have not started
 SCHEDULER, SERVER, FIRST_WORKER = 1, 8, 9  # MXNet's numbers of the processes; workers have 9, 11, 13, ...
 
 
@@ -85,7 +88,8 @@ def serve(role: Role, report: Callable[[int], None]) -> None:
     role.set_environment()
     if role.name == 'server':
         role.connect()
-    kv = mx.kv.create('dist')
+    with said_to_wait(role, report):
+        kv = mx.kv.create('dist')
     workers = [FIRST_WORKER + 2 * worker for worker in range(role.workers)]
 
     def report_unless_all_have_ended(number: int) -> None:
@@ -123,17 +127,30 @@ def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> No
     threading.Thread(target=watch, daemon=True).start()
 
 
+def seconds_to_wait() -> float:
+    """Return $GLUON_BN_WAIT (default 600). Raises: InputError if it is not a positive number."""
+    text = os.environ.get(WAIT) or '600'
+    if not re.fullmatch(r'[0-9]{1,6}(\.[0-9]+)?', text) or not float(text):
+        raise InputError(f'must be a positive number of seconds, got {text!r}; unset it for 600', WAIT)
+    return float(text)
+
+
 @contextlib.contextmanager
-def said_to_wait(role: Role, seconds: float = SECONDS_TO_CONNECT) -> Iterator[None]:
-    """Say that this process waits for others if the body of the with statement takes longer."""
+def said_to_wait(role: Role, report: Callable[[int], None], seconds: float = SECONDS_TO_CONNECT) -> Iterator[None]:
+    """Say after some seconds that this process still waits for the others; in the end, report that some are absent."""
     text = f'gluon_bn: {role} waits for the others: a scheduler, a server and {role.workers} workers must start'
-    timer = threading.Timer(seconds, print, [text], {'file': sys.stderr, 'flush': True})
-    timer.daemon = True
-    timer.start()
+    timers = [
+        threading.Timer(seconds, print, [text], {'file': sys.stderr, 'flush': True}),
+        threading.Timer(seconds_to_wait(), report, [ABSENT]),
+    ]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         yield
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 class ParameterServer(Group):
@@ -147,7 +164,7 @@ class ParameterServer(Group):
         self.rank, self.size, self.role = role.rank, role.workers, role
         role.connect()
         role.set_environment()
-        with said_to_wait(role):
+        with said_to_wait(role, report):
             self.kv = mx.kv.create('dist_sync')  # returns when all have started
         self.number = FIRST_WORKER + 2 * self.kv.rank
         self.keys: Dict[Tuple[int, Tuple[int, ...]], int] = {}
@@ -170,9 +187,8 @@ class ParameterServer(Group):
         array = nd.array(words, dtype='float32')
         with self.lock:
             key = self.key(-1, words.shape)
-            self.kv.push(key, array)
             total = nd.zeros(words.shape)
-            self.kv.pull(key, out=total)
+            self.kv.pushpull(key, array, out=total)  # one round trip; push and pull would take two
             values: Array = total.asnumpy()
         return values
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from faults import repeated
 
 ADDRESSES = {"A": "10.77.0.1", "B": "10.77.0.2"}
 TRAIN = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--examples", "512", "--batch-size", "128"]
@@ -45,17 +46,23 @@ def wait_for(path):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("the cable between two machines that train together is cut", tries=1)
-def test_all_end_when_a_machine_cannot_be_reached(machines, tmp_path):
+@pytest.mark.parametrize("tries", repeated("the cable between two machines that train together is cut", 1, 10))
+def test_all_end_when_a_machine_cannot_be_reached(machines, tmp_path, tries):
+    for attempt in range(tries):
+        ip("-n", machines["B"][-1], "link", "set", f"gb{os.getpid()}B", "up")
+        cut_the_cable(machines, tmp_path / str(attempt))
+
+
+def cut_the_cable(machines, out):
     settings = {"DMLC_PS_ROOT_URI": ADDRESSES["A"], "DMLC_PS_ROOT_PORT": "9555", "DMLC_NUM_WORKER": "2"}
 
     def start(machine, role, rank=""):
         environment = {**os.environ, **settings, "DMLC_ROLE": role, "DMLC_TASK_ID": rank}
-        command = [*machines[machine], *TRAIN, "--epochs", "99", "--out", str(tmp_path / "run")]
+        command = [*machines[machine], *TRAIN, "--epochs", "99", "--out", str(out)]
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     parts = [start("A", "scheduler"), start("A", "server"), start("A", "worker", "0"), start("B", "worker", "1")]
-    wait_for(tmp_path / "run" / "metrics.jsonl")
+    wait_for(out / "metrics.jsonl")
     sockets = subprocess.run([*machines["A"], "ss", "-Hltn"], capture_output=True, text=True).stdout.splitlines()
     assert sockets and all(line.split()[3].startswith(ADDRESSES["A"] + ":") for line in sockets), "no other interface"
     ip("-n", machines["B"][-1], "link", "set", f"gb{os.getpid()}B", "down")

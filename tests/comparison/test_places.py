@@ -56,6 +56,14 @@ def test_wrong_hosts_are_refused(content, message, tmp_path):
         ("DMLC_PS_ROOT_URI", "a..b", "DMLC_PS_ROOT_URI must be an address, got a..b: .*label"),
         ("DMLC_PS_ROOT_PORT", "eighty", "DMLC_PS_ROOT_PORT must be a whole number from 1 to 65535, got 'eighty'"),
         ("DMLC_NUM_WORKER", "0", "DMLC_NUM_WORKER must be a whole number from 1 to 65535, got '0'"),
+        ("DMLC_NODE_HOST", "203.0.113.9", "DMLC_NODE_HOST must be an address of this machine, got 203.0.113.9: Cannot"),
+        (
+            "DMLC_NODE_HOST",
+            "no-such-host.invalid",
+            "DMLC_NODE_HOST must be an address of this machine, got no-such-host",
+        ),
+        ("DMLC_NUM_SERVER", "2", "DMLC_NUM_SERVER must be 1, got '2'; start a single server"),
+        ("GLUON_BN_WAIT", "soon", "GLUON_BN_WAIT must be a positive number of seconds, got 'soon'"),
         ("DMLC_TASK_ID", "2", "DMLC_TASK_ID must be a whole number from 0 to 1, got '2'"),
     ],
 )
@@ -79,6 +87,16 @@ def test_a_port_in_use_is_refused(monkeypatch, tmp_path, capsys):
         assert cli.main(["train", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert "in use; use another port" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option, value", [("--workers", "3"), ("--hosts", "file")])
+@pytest.mark.fault("an option contradicts a variable of a cluster", tries=1)
+def test_options_beside_variables_of_a_cluster_are_refused(option, value, monkeypatch, tmp_path, capsys):
+    for name, good in {**VARIABLES, "DMLC_TASK_ID": "0"}.items():
+        monkeypatch.setenv(name, good)
+    assert cli.main(["train", option, value, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gluon_bn: {option} must not be given with DMLC_ROLE: this is one of 2 workers")
 
 
 def assert_message(error, message):

@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from faults import repeated
 
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, folder
@@ -129,12 +130,17 @@ LONG = pytest.mark.long
         (1, signal.SIGSTOP, "server on this machine: it is stopped, or cannot be reached"),
         pytest.param(1, signal.SIGKILL, "server on this machine: its process was killed by SIGKILL", marks=LONG),
         pytest.param(2, signal.SIGSTOP, "worker 0 on this machine: it is stopped, or cannot be reached", marks=LONG),
+        pytest.param(0, signal.SIGKILL, "scheduler on this machine: its process was killed by SIGKILL", marks=LONG),
         pytest.param(0, signal.SIGSTOP, "scheduler on this machine: it is stopped, or cannot be reached", marks=LONG),
     ],
 )
-@pytest.mark.fault("a worker, the server or the scheduler is killed or stopped", tries=1)
-def test_all_end_with_the_first_that_fails(tmp_path, part, signum, said):
-    out = tmp_path / "run"
+@pytest.mark.parametrize("tries", repeated("a worker, the server or the scheduler is killed or stopped", 1, 10))
+def test_all_end_with_the_first_that_fails(tmp_path, part, signum, said, tries):
+    for attempt in range(tries):
+        end_a_part(tmp_path / str(attempt), part, signum, said)
+
+
+def end_a_part(out, part, signum, said):
     process, parts = start(out, "--workers", "2", *ENDLESS)
     since = time.monotonic()
     parts[part].send_signal(signum)
@@ -149,18 +155,20 @@ def test_all_end_with_the_first_that_fails(tmp_path, part, signum, said):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("a training by several workers is killed", tries=1)
-def test_another_number_of_workers_resumes(tmp_path):
-    process, parts = start(tmp_path / "run", "--workers", "2", *ENDLESS)
-    process.kill()
-    process.communicate()
-    assert not psutil.wait_procs(parts, timeout=20)[1], "no orphans"
-    before = losses(tmp_path / "run")
-    command = [sys.executable, "-m", "gluon_bn", "train", "--resume", str(tmp_path / "run"), "--workers", "3"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    lines = [process.stderr.readline() for _ in range(2)]
-    process.terminate()
-    process.communicate(timeout=30)
-    number = int(re.search("epoch ([0-9]+)/99", lines[1])[1])
-    after = losses(tmp_path / "run")
-    assert number > len(before) - 1 > -1 and after[: len(before)] == before
+@pytest.mark.parametrize("tries", repeated("a training by several workers is killed", 1, 10))
+def test_another_number_of_workers_resumes(tmp_path, tries):
+    for attempt in range(tries):
+        out = tmp_path / str(attempt)
+        process, parts = start(out, "--workers", "2", *ENDLESS)
+        process.kill()
+        process.communicate()
+        assert not psutil.wait_procs(parts, timeout=20)[1], "no orphans"
+        before = losses(out)
+        command = [sys.executable, "-m", "gluon_bn", "train", "--resume", str(out), "--workers", "3"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        lines = [process.stderr.readline() for _ in range(2)]
+        process.terminate()
+        process.communicate(timeout=30)
+        number = int(re.search("epoch ([0-9]+)/99", lines[1])[1])
+        after = losses(out)
+        assert number > len(before) - 1 > -1 and after[: len(before)] == before

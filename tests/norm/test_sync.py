@@ -116,6 +116,11 @@ def test_an_empty_share_is_refused_by_name():
         Threads.run(2, work)
 
 
+def test_unequal_shapes_are_refused():
+    with pytest.raises(InputError, match=r"values must have the same shape on every worker, got \(1,\), \(2,\)"):
+        Threads.run(2, lambda member: member.gather(numpy.zeros(1 + member.rank)))
+
+
 def test_a_minibatch_of_one_value_is_refused_by_all():
     with pytest.raises(InputError, match="more than one value per channel over all workers"):
         with joined(_Two()), autograd.record():

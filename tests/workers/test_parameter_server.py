@@ -1,5 +1,6 @@
 """MXNet's parameter server, with two workers that are processes."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,10 +14,16 @@ from gluon_bn.workers.parameter_server import LOOPBACK, Role, said_to_wait
 PROGRAM = Path(__file__).with_name("broadcasts.py")
 
 
+def listening():
+    found = socket.socket()
+    found.bind((LOOPBACK, 0))
+    found.listen()
+    return found
+
+
 def wrong_starts(*race):
     """Return how many of fifty first steps went wrong on either worker."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+    with listening() as free:
         port = str(free.getsockname()[1])
     roles = [("scheduler", "-1"), ("server", "-1"), ("worker", "0"), ("worker", "1")]
     command = [sys.executable, str(PROGRAM)]
@@ -45,7 +52,28 @@ def test_mxnets_own_store_has_the_race():
 def test_a_worker_says_that_it_waits_for_others(capfd):
     role = Role("worker", 1, 2, LOOPBACK, 9091, LOOPBACK)
     for seconds, said in ((60, ""), (0, "gluon_bn: worker 1 on this machine waits for the others")):
-        with said_to_wait(role, seconds):
+        with said_to_wait(role, [].append, seconds):
             time.sleep(0.2)
         found = capfd.readouterr().err
         assert found.startswith(said) if said else not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, who", [("worker", "worker 1 on this machine"), ("scheduler", "scheduler on this machine")]
+)
+@pytest.mark.fault("a worker never starts", tries=1)
+def test_a_process_does_not_wait_for_ever(name, who):
+    with listening() as free:
+        port = str(free.getsockname()[1])
+        if name == "scheduler":
+            free.close()
+        settings = {"DMLC_ROLE": name, "DMLC_PS_ROOT_URI": LOOPBACK, "DMLC_PS_ROOT_PORT": port, "DMLC_NUM_WORKER": "2"}
+        environment = {**os.environ, **settings, "DMLC_TASK_ID": "1", "GLUON_BN_WAIT": "1.5"}
+        command = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--examples", "512"]
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"gluon_bn: {who}: a scheduler, a server and 2 workers have not all started within 1.5 s; start them all, or "
+        "let them wait longer with GLUON_BN_WAIT=SECONDS\n"
+    )
