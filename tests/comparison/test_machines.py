@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from faults import repeated
@@ -76,30 +77,45 @@ def cut_the_cable(machines, out):
     assert "Traceback" not in "".join(errors)
 
 
-@pytest.mark.slow
-def test_hosts_start_the_other_workers_over_ssh(machines, tmp_path):
-    """A script named ssh enters the other namespace; the command that it starts there gets no other environment."""
-    ssh = tmp_path / "bin" / "ssh"
-    ssh.parent.mkdir()
-    ssh.write_text(
-        '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\n'
-        f'[ "$2" = {ADDRESSES["B"]} ] && exec env -i PATH="$PATH" HOME="$HOME" '
-        f'{" ".join(machines["B"])} sh -c "$3"\n'
+@pytest.fixture(params=["script", pytest.param("sshd", marks=pytest.mark.long)])
+def ssh(request, machines, tmp_path):
+    """A folder with an ssh that reaches the other namespace: a script that enters it, or OpenSSH and a server there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    enter, server = " ".join(machines["B"]), None
+    reach = (
+        'while [ "$1" != -- ]; do shift; done\n'
+        f'[ "$2" = {ADDRESSES["B"]} ] && exec env -i PATH="$PATH" HOME="$HOME" {enter} sh -c "$3"\n'
     )
-    ssh.chmod(0o755)
+    if request.param == "sshd":
+        if not shutil.which("sshd", path="/usr/sbin"):
+            pytest.skip("needs openssh-server")
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for key in ("host", "user"):
+            subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", str(tmp_path / key)], check=True)
+        (tmp_path / "known").write_text(f"{ADDRESSES['B']} {(tmp_path / 'host.pub').read_text()}")
+        (tmp_path / "sshd").write_text(
+            f"ListenAddress {ADDRESSES['B']}\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\n"
+            "StrictModes no\nPidFile none\nPermitRootLogin yes\n"
+        )
+        server = subprocess.Popen([*machines["B"], "/usr/sbin/sshd", "-D", "-f", str(tmp_path / "sshd")])
+        reach = f'exec {shutil.which("ssh")} -i {tmp_path}/user -oUserKnownHostsFile={tmp_path}/known "$@"\n'
+    (folder / "ssh").write_text(f"#!/bin/sh\n{reach}")
+    (folder / "ssh").chmod(0o755)
+    yield folder
+    if server:
+        server.kill()
+        server.communicate()
+
+
+@pytest.mark.slow
+def test_hosts_start_the_other_workers_over_ssh(machines, ssh, tmp_path):
     (tmp_path / "hosts").write_text(f"# the others\n{ADDRESSES['B']}\n")
-    command = [
-        *machines["A"],
-        *TRAIN,
-        "--epochs",
-        "1",
-        "--hosts",
-        str(tmp_path / "hosts"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    environment = {**os.environ, "PATH": f"{ssh.parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
+    command = [*machines["A"], *TRAIN, "--epochs", "1", "--hosts", str(tmp_path / "hosts")]
+    environment = {**os.environ, "PATH": f"{ssh}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")], env=environment, capture_output=True, text=True, timeout=150
+    )
     assert done.returncode == 0, done.stderr
     assert "sync, seed 0: epoch 1/1" in done.stderr
     assert '"workers": 2' in (tmp_path / "run" / "summary.json").read_text()
