@@ -1,11 +1,12 @@
 """A model of the time of a step by several workers, beside the measured times.
 
-    step = compute + 2 * exchange, for each layer + round trip + gradients * workers
+    step = compute + 2 * exchange, for each layer + round trip + gradients * workers + waiting
     exchange = round trip + a + b * workers + d * bytes
 
 The bytes are those that the server receives: each worker sends an array with a row for each worker, of 16 bytes per
-value. a, b, d, the time of the gradients and the time to compute come from loopback, where as many workers share the
-cores and exchange the same numbers, or compute the same without exchanges. No measured step enters the model.
+value. a, b, d, the time of the gradients and the time to compute are measured on loopback, each by itself. Waiting is
+what the parts leave of a measured step on loopback, where the processes wait for a core; it is 0 if each has its own.
+So the steps at other round-trip times are predicted, and none of them enters the model.
 """
 
 from __future__ import annotations
@@ -48,14 +49,20 @@ class Model:
         gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.asked]
         return Model(result, a, b, d, sum(gradients) / len(gradients))
 
-    def compute(self, workers: int) -> Mapping[str, float]:
-        return next(times.compute for times in self.result.times if times.workers == workers and not times.asked)
+    def predicted(self, norm: str, workers: int, round_trip: float) -> float:
+        """Return the seconds of a step on this machine; on loopback, of its parts alone."""
+        loopback = next(times for times in self.result.times if times.workers == workers and not times.asked)
+        parts = self.step(norm, workers, loopback.round_trip, loopback.compute)
+        if round_trip == loopback.round_trip:
+            return parts
+        waiting: float = getattr(loopback, norm) - parts
+        return self.step(norm, workers, round_trip, loopback.compute) + waiting
 
     def exchange(self, workers: int, round_trip: float, size: int) -> float:
         return round_trip + self.a + self.b * workers + self.d * bytes_of(workers, size)
 
     def step(self, norm: str, workers: int, round_trip: float, compute: Mapping[str, float]) -> float:
-        """Return the seconds of a step. compute: those that one worker computes, by norm."""
+        """Return the seconds of a step without waiting. compute: those that one worker computes, by norm."""
         channels = self.result.channels if norm == 'sync' else []
         exchanges = sum(2 * self.exchange(workers, round_trip, 1 + 2 * c) for c in channels)
         return compute[norm] + exchanges + round_trip + self.gradients * workers
@@ -76,7 +83,7 @@ def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
             if times.workers == 1:
                 row += ['-', f'{measured * 1e3:.1f}', '-']
                 continue
-            predicted = model.step(norm, times.workers, times.round_trip, model.compute(times.workers))
+            predicted = model.predicted(norm, times.workers, times.round_trip)
             row += [f'{predicted * 1e3:.1f}', f'{measured * 1e3:.1f}', f'{predicted / measured - 1:+.0%}']
         rows.append(row)
     return ['workers', 'round trip, ms', *(f'{norm}: {what}' for norm in NORMS for what in WHAT)], rows
@@ -85,15 +92,17 @@ def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
 def note(result: WorkersResult, cores: int) -> str:
     """Say what the table shows, and what an exchange costs."""
     model = Model.fit(result)
-    two = next(times for times in result.times if times.workers == 2)
+    two = [times for times in result.times if times.workers == 2][-1]  # on loopback, all processes' bytes would count
     sizes = [f'{c} channels: {two.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
     return (
         f'Milliseconds of a step of LeNet on {result.examples} images: predicted, measured, and the error of the '
         'prediction. sync: shared statistics; fused: statistics of each share. All processes run on the '
-        f'{cores} cores of this machine; with a round-trip time, each worker has a network namespace of its own. An '
+        f'{cores} cores of this machine; with a round-trip time, each worker has a network namespace of its own. On '
+        'loopback, the prediction is the sum of the parts, without the time that processes wait for a core; with a '
+        'round-trip time, it is the step on loopback and the round trips. An '
         f'exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus {model.d * 1e9:.2f} ns '
         f'per byte that the server receives, with N workers; that of the gradients {model.gradients * 1e3:.2f} N ms. '
-        f'Each layer takes two. Bytes sent and received by one of two workers: {"; ".join(sizes)}. '
+        f'Each layer takes two. Bytes that one of two workers sends and receives in an exchange: {"; ".join(sizes)}. '
         f'Two threads in one process take {result.threads * 1e3:.1f} ms a step, with shared statistics.'
     )
 
@@ -102,11 +111,11 @@ def draw_measured(ax: Axes, result: WorkersResult, cores: int) -> None:
     """Predicted lines through measured points, over the round-trip time."""
     model = Model.fit(result)
     for workers, marker in ((2, 'o'), (4, 's')):
-        found = [times for times in result.times if times.workers == workers]
+        found = [times for times in result.times if times.workers == workers and times.asked]
         round_trips = [times.round_trip for times in found]
         x = [each * 1e3 for each in round_trips]
         for norm in NORMS if found else ():
-            y = [model.step(norm, workers, each, model.compute(workers)) * 1e3 for each in round_trips]
+            y = [model.predicted(norm, workers, each) * 1e3 for each in round_trips]
             ax.plot(x, y, '-' if workers == 2 else '--', color=COLORS[norm], label=f'{LABELS[norm]}, {workers} workers')
             ax.plot(x, [getattr(times, norm) * 1e3 for times in found], marker, color=COLORS[norm], markersize=4)
     ax.set(xscale='log', yscale='log', xlabel='round-trip time, ms', ylabel='ms a step')

@@ -64,14 +64,15 @@ class Steps:
         nd.waitall()
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Return the median of the seconds of a call."""
-    seconds: List[float] = []
+def seconds_of(*calls: Callable[[], Any]) -> List[float]:
+    """Return the median of the seconds of each call. They take turns, so that a slow moment affects all."""
+    seconds: List[List[float]] = [[] for _ in calls]
     for _ in range(WARM_UP + REPEAT):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[WARM_UP:])
+        for each, call in zip(seconds, calls):
+            start = time.perf_counter()
+            call()
+            each.append(time.perf_counter() - start)
+    return [statistics.median(each[WARM_UP:]) for each in seconds]
 
 
 def measure_group(group: ParameterServer, examples: int, sizes: List[int]) -> Content:
@@ -80,24 +81,23 @@ def measure_group(group: ParameterServer, examples: int, sizes: List[int]) -> Co
     for size in sizes:
         values = numpy.ones(size)
         before = bytes_sent_and_received()
-        seconds = seconds_of(functools.partial(group.gather, values))
+        (seconds,) = seconds_of(functools.partial(group.gather, values))
         exchanges.append([seconds, (bytes_sent_and_received() - before) / (WARM_UP + REPEAT)])
-    found: Dict[str, Any] = {'round_trip': round_trip_to(group.role.root), 'exchanges': exchanges}
+    found: Dict[str, Any] = {'round_trip': round_trip_to(group.role.root), 'exchanges': exchanges, 'compute': {}}
     for norm in NORMS:
-        group.gather(numpy.zeros(1))  # all compute at the same time
-        found.setdefault('compute', {})[norm] = seconds_of(Steps(norm, Echo(group.size), examples).step)
+        computing = Steps(norm, Echo(group.size), examples)
         steps = Steps(norm, group if group.size > 1 else Alone(), examples)
-        found[norm] = seconds_of(steps.step)
+        found[norm], found['compute'][norm] = seconds_of(steps.step, computing.step)
     if group.size > 1:
-        found['gradients'] = seconds_of(steps.exchange_gradients)
+        (found['gradients'],) = seconds_of(steps.exchange_gradients)
     return found
 
 
 def measure_alone(examples: int, count: int) -> Content:
     """Measure what one of many workers computes on a core of its own, and the steps of two threads in one process."""
-    compute = {norm: seconds_of(Steps(norm, Echo(count), examples).step) for norm in NORMS}
+    compute = seconds_of(*(Steps(norm, Echo(count), examples).step for norm in NORMS))
     threads = Threads.run(2, lambda member: seconds_of(Steps('sync', member, examples).step))
-    return {'compute': compute, 'threads': max(threads)}
+    return {'compute': dict(zip(NORMS, compute)), 'threads': max(threads)[0]}
 
 
 def work(task: Content, send: Callable[[Content], None]) -> None:
