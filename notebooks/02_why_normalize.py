@@ -138,9 +138,9 @@ figures.intended_over_depth(depths, equal, random)
 #
 # $$y\left(1 - \Big(1 - \frac{0.1}{l\,y}\Big)^{l}\right) \approx y\,(1 - e^{-0.1/y}) ,$$
 #
-# which depends on $y$ and hardly on the depth: 5 % short at $y = 1$, next to nothing at a large $y$, and hopeless
-# where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$
-# rise, and another makes it fall by thousands. The gradient of $w_i$ is $y/w_i$, so the smallest weights get the largest
+# which depends on $y$ and hardly on the depth: 5 % short at $y = 1$, next to nothing at a large $y$, and hopeless where
+# $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$ rise,
+# and another makes it fall by thousands. The gradient of $w_i$ is $y/w_i$, so the smallest weights get the largest
 # steps, many times their own size.
 #
 # </details>
@@ -182,10 +182,10 @@ figures.second_order(depths, fixed, chosen)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The first picture shows the claim. It is true *for a given step*; the gradients contain the other weights as well: each
-# gradient is $w^{l-1}$, which together with the $w^{l-2}$ of the formula makes $\eta^2 w^{3l-4}$, three times as steep.
-# The second picture shows why the condition matters: a step made to measure shrinks where the weights are large, the
-# term becomes $0.01/(l^2 w^l)$, and the curves change places.
+# The first picture shows the claim. It is true *for a given step*; the gradients contain the other weights as well:
+# each gradient is $w^{l-1}$, which together with the $w^{l-2}$ of the formula makes $\eta^2 w^{3l-4}$, three times as
+# steep. The second picture shows why the condition matters: a step made to measure shrinks where the weights are large,
+# the term becomes $0.01/(l^2 w^l)$, and the curves change places.
 #
 # </details>
 #
@@ -263,8 +263,8 @@ figures.surfaces(lower, last, without, with_bn)
 # </details>
 #
 # **Check:** the loss is $(w_l - 2)^2$ in every column. The shape of the unit's distribution, that is, its skewness and
-# excess kurtosis (both 0 for a Gaussian), stays that of $x$ after any update. (Batch normalization does not *make* a unit Gaussian: it sets two moments. Here the others
-# are right because $x$'s are.)
+# excess kurtosis (both 0 for a Gaussian), stays that of $x$ after any update. (Batch normalization does not *make* a
+# unit Gaussian: it sets two moments. Here the others are right because $x$'s are.)
 
 # %%
 assert np.allclose(with_bn, (last[:, None] - 2) ** 2, atol=0.02)  # eps is felt at the smallest weight
@@ -404,7 +404,8 @@ assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][2] > 1 
 # (In a network with nonlinear activations the lower layers also change the shape of the data. Whether they stay useful
 # there takes a real network: notebook 05, section 5.)
 #
-# **Try it.** Train the plain chain at a rate of 0.03. How many of the five seeds learn?
+# **Try it.** Train the plain chain at a rate of 0.03, by `train_chain(False, 0.03, seed=seed)`. How many of the five
+# seeds learn?
 #
 # ## 8. Before: a penalty
 #
@@ -484,9 +485,9 @@ def share(change, H):  # of a change's squared length, what shifts or stretches 
 
 
 # %% [markdown]
-# Shifts and stretches count in full; a change orthogonal to both does not count. `alternatives.train_renormalizing` is a
-# loop like those above. At each step it records this share for the `proposed` change of $H$ and for the change by which
-# $H$ then `moved`.
+# Shifts and stretches count in full; a change orthogonal to both does not count. `alternatives.train_renormalizing` is
+# a loop like those above. At each step it records this share for the `proposed` change of $H$ and for the change by
+# which $H$ then `moved`.
 
 # %% tags=["hide-output"]
 (X, _), p = alternatives.regression(0), alternatives.initial(0)
@@ -495,8 +496,8 @@ H = (nd.dot(X, p['W']) + p['b']).asnumpy()
 assert np.allclose(H.mean(axis=0), 0) and np.allclose(H.var(axis=0), 1)
 assert np.isclose(share(0.1 * H + 1, H), 1)
 assert np.isclose(share(H ** 2, H), alternatives.share_of_statistics(H ** 2, H))
-run = alternatives.train_renormalizing
-white = {method: [run(method, seed=seed, white=True, eps=0.0) for seed in range(3)]
+run, lr = alternatives.train_renormalizing, 0.1
+white = {method: [run(method, lr, seed=seed, white=True, eps=0.0) for seed in range(3)]
          for method in ('renormalize', 'batch_norm')}
 figures.wastes(white['renormalize'], white['batch_norm'])
 
@@ -513,17 +514,17 @@ figures.wastes(white['renormalize'], white['batch_norm'])
 # Now the inputs have an offset and correlations. **Predict** again, above all the second picture.
 
 # %% tags=["hide-output"]
-plain = {method: [run(method, seed=seed, eps=0.0) for seed in range(3)]
+plain = {method: [run(method, lr, seed=seed, eps=0.0) for seed in range(3)]
          for method in ('renormalize', 'batch_norm')}
 figures.wastes(plain['renormalize'], plain['batch_norm'])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Batch normalization still *proposes* no shift and no stretch: in the first picture, the share is 0. But a step on $W$ moves $H
-# = XW + b$ through $X$, and if $X$ is not white, it changes means and deviations all the same; the next normalization
-# removes that. So "no wasted steps" holds for the gradient of the activations, but for the weights only with white
-# inputs.
+# Batch normalization still *proposes* no shift and no stretch: in the first picture, the share is 0. But a step on $W$
+# moves $H = XW + b$ through $X$, and if $X$ is not white, it changes means and deviations all the same; the next
+# normalization removes that. So "no wasted steps" holds for the gradient of the activations, but for the weights only
+# with white inputs.
 #
 # </details>
 #
@@ -540,15 +541,15 @@ assert np.allclose(*zip(*ends), rtol=0.1)
 
 
 # %% [markdown]
-# **Try it.** Use a tenth of the rate: does renormalizing waste less?
+# **Try it.** Set `lr` to 0.01: does renormalizing waste less?
 #
 # ## 10. Why not whiten?
 #
-# *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor
-# $L$ of the covariance, $LL^\top = \mathrm{cov}(H)$, the whitened units are $(H - \mu)L^{-\top}$. For $m$ rows, this takes
-# about $md^2/2$ multiplications for the covariance, which is symmetric, $d^3/6$ for $L$, and $md^2/2$ to divide by $L$: in
-# all about $md^2 + d^3/6$. Standardizing takes only $3md$. **Predict** the time over the width $d$, for $m = 1024$ rows, against
-# our `batch_norm` and Gluon's compiled layer.
+# *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor $L$ of
+# the covariance, $LL^\top = \mathrm{cov}(H)$, the whitened units are $(H - \mu)L^{-\top}$. For $m$ rows, this takes
+# about $md^2/2$ multiplications for the covariance, which is symmetric, $d^3/6$ for $L$, and $md^2/2$ to divide by $L$:
+# in all about $md^2 + d^3/6$. Standardizing takes only $3md$. **Predict** the time over the width $d$, for $m = 1024$
+# rows, against our `batch_norm` and Gluon's compiled layer.
 
 # %% tags=["hide-output"]
 def whiten(H, eps=1e-5):
@@ -665,8 +666,8 @@ assert abs(new - old).max().asscalar() < 1e-12
 
 # %% [markdown]
 # It gives the same numbers in both parametrizations, so the two networks start as the same function. Train both by
-# gradient descent. **Predict** the losses: which is lower after 60 steps at a rate of 0.03, and over the rates from 0.003
-# to 0.3?
+# gradient descent. **Predict** the losses: which is lower after 60 steps at a rate of 0.03, and over the rates from
+# 0.003 to 0.3?
 
 # %% tags=["hide-output"]
 lrs, offset = (0.003, 0.03, 0.1, 0.3), 3.0

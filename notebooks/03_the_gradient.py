@@ -82,13 +82,19 @@ Y_of_batch_norm, autograd_of_batch_norm = gradient.of_batch_norm(X, gamma, beta,
 assert np.allclose(Y_of_batch_norm, Y, atol=1e-13)
 
 # %% [markdown]
-# **Try it.** Set `eps` to 1e-5 in the first cell, and predict the variances of $\hat X$.
+# **Try it.** Set `eps` to 1e-5 in the cell of the imports, and predict the variances of $\hat X$.
 #
 # ## 2. Backward, one step at a time
 #
 # Autograd keeps only the gradients of its leaves. To see an *intermediate's* gradient, we add a zero to it: the sum is
-# the same, and the zero is a leaf that gets the sum's gradient. Here are the lines of section 1, under the names of the
-# formulas, each with its zero.
+# the same, and the zero is a leaf that gets the sum's gradient. This is the graph; `X` and `centred` go two ways:
+#
+# ```text
+# X -+------------> centred -+----------> X_hat -> Y
+#    +-> mean ---------^     +-> var -> std -^
+# ```
+#
+# Here are the lines of section 1, under the names of the formulas, each with its zero.
 
 # %%
 values = {'X': X, 'mean': mean, 'centred': centred, 'var': var, 'std': std, 'X_hat': X_hat, 'Y': Y,
@@ -263,7 +269,7 @@ assert np.allclose(rows_dX[:, 0], np.array([-0.7, 1.1, -0.1, -0.3]) / s)
 # %% [markdown]
 # Add up the four numbers: 0. Multiply them by $(-1,-1,1,1)$ and add up: 0 again. That is no accident.
 #
-# **Try it.** Replace the last row with $(70, 6)$: how do the other rows of the first column change?
+# **Try it.** Set `affine[3] = 70, 6`: how do the other rows of the first column change?
 #
 # ## 4. What the gradient never proposes
 #
@@ -558,7 +564,7 @@ for seed in range(3):
     assert np.allclose(as_rows(of_maps['X']), of_rows['X'], atol=1e-13)
 
 # %% [markdown]
-# **Try it.** Normalize only over the rows of the image: does BN still commute with a shift by columns?
+# **Try it.** Average `by_location` over `axis=(0, 2)`, whole columns of pixels: which spots keep their shape?
 #
 # ## 9. One scale and one shift a channel
 #
@@ -590,7 +596,7 @@ figures.bars([f'channel {c}' for c in range(5)], {'largest change': {'Y': change
 assert all((change[[0, 1, 3, 4]] == 0).all() and change[2] > 0.1 for change in changes)
 
 # %% [markdown]
-# **Try it.** Change `beta` of a channel instead of `gamma`. Which outputs move?
+# **Try it.** Change only `beta_new`: which of the two bars disappears?
 #
 # ## What we saw, and what we did not show
 #

@@ -10,7 +10,7 @@
 # averages; estimate the statistics of a trained net; and say what batch normalization changes inside LeNet.
 #
 # **You need** notebook 01. Reading takes about 22 minutes; running takes about two on two cores. Each section asks for
-# a prediction, runs, and then checks it; the first cell sets the sizes.
+# a prediction, runs, and then checks it; the cell of the imports sets the sizes.
 
 # %% [markdown]
 # The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
@@ -169,7 +169,8 @@ pandas.DataFrame(averages, index=['no backward pass', 'one', 'two']).T.round(2)
 assert all(numpy.allclose(values, [0, 0.1, 0.19]) for values in averages.values())
 
 # %% [markdown]
-# **Try it.** Remove `autograd.record()` around Gluon's layer, and see again how its averages move.
+# **Try it.** Call the layer twice inside `record()` in `average_after`: how far does one backward pass move the
+# average?
 #
 # ## 2. One example alone
 #
@@ -350,7 +351,7 @@ for rate, values in gap.items():
 # minibatches that an average with momentum 0.9 remembers. At a tenth of the rate the gap is less than half as
 # wide (the numbers are above).
 #
-# **Try it.** Estimate the statistics from only the first two minibatches: how much worse is the accuracy?
+# **Try it.** Loop over `list(minibatches)[:2]` in `estimate`: how far are mean and variance from those of all thirty?
 #
 # ## 4. Normalize the layer's input, or what comes out of $XW + b$?
 #
@@ -417,13 +418,13 @@ assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 
 
 
 # %% [markdown]
-# **Try it.** Compute the moments over all units of a layer at once: does the claim still hold?
+# **Try it.** Give `shape_of` all units as one, by `values.reshape(-1, 1)`: is the ReLU still as lopsided?
 #
 # ## 5. What flows forward, and what flows back
 #
 # Why does LeNet with sigmoids learn so slowly without batch normalization? Train it, with and without, from the same
-# weights and on the same minibatches, and look at one fixed minibatch inside the net. This is what we record: the input and
-# the output of each sigmoid, and the gradient of that output, by the trick of notebook 03, an added zero.
+# weights and on the same minibatches, and look at one fixed minibatch inside the net. This is what we record: the input
+# and the output of each sigmoid, and the gradient of that output, by the trick of notebook 03, an added zero.
 
 # %%
 def look(net, X, y):

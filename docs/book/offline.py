@@ -66,7 +66,7 @@ def alternative_text(image):
 def finish(app, pagename, templatename, context, doctree):
     """Remove jupyter-book's scripts for a public server, and add notebook 01's controls.
 
-    Numbers stay in one piece, and so do a formula and its punctuation.
+    Numbers stay in one piece, and so do a formula and its punctuation. Names in code may break behind / and _.
     """
     context["script_files"] = [
         file for file in context["script_files"] if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
@@ -75,6 +75,9 @@ def finish(app, pagename, templatename, context, doctree):
         number = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?e-\d+)")
         context["body"] = re.sub(
             r">[^<>]+<", lambda text: number.sub(r'<span class="number">\1</span>', text[0]), context["body"]
+        )
+        context["body"] = re.sub(
+            r'<span class="pre">[^<]*', lambda code: re.sub("[/_]", r"\g<0><wbr>", code[0]), context["body"]
         )
         formula = r'\(?<span class="formula">(?:(?!</span>).)*</span>[).,:;?]+'
         context["body"] = re.sub(formula, r'<span class="number">\g<0></span>', context["body"], flags=re.DOTALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy
 
@@ -91,16 +91,21 @@ def places(mlp_with: Callable[[Any], Block], accuracies: Table, seeds: Sequence[
 PLACES: Tuple[Tuple[int, ...], ...] = ((), (1,), (2,), (3,), (1, 2, 3))
 
 
-def dropout(gaps: Table, seeds: Sequence[int]) -> Result:
-    """Exercise 11: {net: train minus test accuracy}, for four nets."""
+def dropout(gaps: Table, seeds: Sequence[int], tests: Optional[Table] = None) -> Result:
+    """Exercise 11: {net: train minus test accuracy} and {net: test accuracy}, for four nets."""
     kinds = {'neither': (None, False), 'dropout': (None, True), 'bn': ('BatchNorm', False), 'both': ('BatchNorm', True)}
     cases = {name: Setting(_mlp([norm] * 3, drops), 0.1, 30, 500) for name, (norm, drops) in kinds.items()}
-    return check_experiment('gaps', gaps, cases, seeds, 'gap')
+    of_gaps = check_experiment('gaps', gaps, cases, seeds, 'gap')
+    if tests is None:
+        return of_gaps
+    of_tests = check_experiment('tests', tests, cases, seeds, 'test_acc')
+    rows = [row._replace(words=f'{of.title}: {row.words}') for of in (of_gaps, of_tests) for row in of.rows]
+    return Result('gaps and tests', rows)
 
 
 def fixed(mlp_fixed: Callable[[], Block], accuracies: Table, seeds: Sequence[int]) -> Result:
     """Exercise 12: {'learned' or 'fixed': train accuracies}."""
-    nets = {'learned': _mlp(['BatchNorm'] * 3), 'fixed': _mlp(['BatchNorm fix_gamma=True center=False'] * 3)}
+    nets = {'learned': _mlp(['BatchNorm'] * 3), 'fixed': _mlp(['BatchNorm gamma=fixed beta=fixed'] * 3)}
     judges = {'the blocks of mlp_fixed()': lambda: _blocks(mlp_fixed(), nets['fixed'], (2, 9))}
     cases = {name: Setting(net, 0.3) for name, net in nets.items()}
     return _both(_function(mlp_fixed, judges), check_experiment('', accuracies, cases, seeds, 'train_acc'))

@@ -130,8 +130,9 @@ def described(net: Block) -> Tuple[str, ...]:
             names.append(f'{name} {block._rate:g}')
         elif isinstance(block, nn.BatchNorm):
             default = nn.BatchNorm()._kwargs
-            changed = [f'{key}={value}' for key, value in block._kwargs.items() if value != default[key]]
-            changed += ['center=False'] * (block.beta.grad_req == 'null')
+            differ = [key for key, value in block._kwargs.items() if value != default[key] and key != 'fix_gamma']
+            changed = [f'{key}={block._kwargs[key]}' for key in differ]
+            changed += [f'{name}=fixed' for name in ('gamma', 'beta') if getattr(block, name).grad_req == 'null']
             names.append(' '.join([name, *changed]))
         else:
             names.append(name)

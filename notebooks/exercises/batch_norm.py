@@ -498,12 +498,12 @@ for name, norm, rate in (('neither', None, 0), ('dropout', None, 0.5), ('bn', nn
 gaps, tests
 
 # %%
-checks.dropout(gaps, seeds)
+checks.dropout(gaps, seeds, tests)
 
 # %% nbgrader={"grade": true, "grade_id": "dropout-test", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # graded: exercise 11, {{points}} for the experiment
 ### BEGIN HIDDEN TESTS
-checks.dropout(gaps, seeds).assert_ok()
+checks.dropout(gaps, seeds, tests).assert_ok()
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -1,5 +1,7 @@
 """The checks of experiments: a fair one passes, and the check names what is unfair. All nets are really trained."""
 
+import re
+
 import numpy
 import pytest
 from mxnet import init, nd
@@ -111,6 +113,23 @@ def test_an_option_that_is_missing_is_named(kind, options):
     assert [row.words for row in result.rows[:3] if row.status == "mistake"] == [kind]
 
 
+@pytest.mark.parametrize("fixed", ["gamma", "beta", "gamma beta"])
+def test_gamma_and_beta_may_be_fixed_in_any_way_and_the_hint_names_no_argument(fixed):
+    def mlp_fixed():
+        norms = [nn.BatchNorm(), nn.BatchNorm(), nn.BatchNorm(scale="gamma" not in fixed, center="beta" not in fixed)]
+        for norm, name in [(norm, name) for norm in norms[:2] for name in fixed.split()]:
+            getattr(norm, name).grad_req = "null"
+        made = nn.Sequential()
+        for norm in norms:
+            made.add(nn.Dense(64), norm, nn.Activation("relu"))
+        made.add(nn.Dense(10))
+        return made
+
+    said = checks.fixed(mlp_fixed, {}, SEEDS)
+    assert (said.rows[0].status == "ok") == (fixed == "gamma beta")
+    assert not re.search("center|scale|fix_gamma", str(said))
+
+
 def test_whitening_needs_its_own_counts():
     def whiten(X, eps):
         D = X.asnumpy() - X.asnumpy().mean(0)
@@ -132,6 +151,7 @@ def test_an_exercise_that_is_not_begun_is_reported_as_to_do():
         checks.rates({}, SEEDS),
         checks.places(empty, {}, SEEDS),
         checks.dropout({"bn": None}, SEEDS),
+        checks.dropout({"bn": None}, SEEDS, {"bn": None}),
         checks.fixed(empty, {}, SEEDS),
         checks.options(empty, {}, SEEDS),
         checks.whitening(empty, {}, SEEDS),
