@@ -59,10 +59,10 @@ def divided(spans, ink, width):
 
 def frames(dark):
     """Return the lowest row of the panels' frames, which are long dark runs, and where each begins and ends in it."""
-    count, width = dark.sum(axis=1), dark.shape[1]
-    bottom = int(numpy.flatnonzero(count > 0.9 * count.max())[-1])
+    count, (height, width) = dark.sum(axis=1), dark.shape
+    top, *_, bottom = numpy.flatnonzero(count > 0.9 * count.max()).tolist() * 2
     found = [(left, right) for left, right in runs(dark[bottom]) if right - left > width / 12]
-    return (bottom, found) if sum(right - left for left, right in found) > width / 2 else None
+    return (bottom, found) if bottom - top > height / 4 else None
 
 
 def pictures(ink):
