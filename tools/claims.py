@@ -19,8 +19,6 @@ import block
 
 TOP = Path(__file__).resolve().parent.parent
 
-# id -> the claim, and the condition under which it holds ("" where there is none)
-
 
 def main(argv=None):
     arguments = block.parser(__doc__).parse_args(argv)

@@ -33,6 +33,7 @@ SYSTEMS = {"12": "bookworm", "13": "trixie", "forky": "forky"}
 MAIN_JOB = "--epochs 1 --seeds 0 --examples 12800"
 LOSSES = {"none": 2.362, "fused": 1.080, "gluon": 1.084}  # of the main job, on any machine
 TOLERANCE = 0.005
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DAYS_TO_KEEP = 7  # for a bare system, so that the next run need not make it again
 # Nothing is mounted outside the namespaces; if the parent is killed, all processes end.
 NAMESPACE = "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child".split()
@@ -74,7 +75,8 @@ class System:
     def __init__(self, suite, architecture=""):
         self.suite, self.architecture = suite, architecture  # Debian's name; "": this machine's
         self.name = "-".join(filter(None, (suite, architecture)))
-        self.root, self.log = (TOP / "build" / "fresh" / name for name in (self.name, f"{self.name}.log"))
+        self.root = TOP / "build" / "fresh" / self.name
+        self.log = self.root.with_name(f"{self.name}.log")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text("")
 
@@ -92,18 +94,19 @@ class System:
 
     def inside(self, what, command, user="reader"):
         """Run a shell command in the system, in the user's clone or as root in /. Raises: Failed."""
-        is_root = user == "root"
-        settings, visible = ({}, []) if is_root else pip_settings()
-        path, home = (
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            f"/{'' if is_root else 'home/'}{user}",
-        )
-        environment = {"PATH": path, "HOME": home, "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **settings}
-        enter = [*NAMESPACE, "sh", "-c", ENTER, "sh", self.root, " ".join(visible)]
-        enter += [f"--userspec={'0:0' if is_root else '1000:1000'}", self.root]
-        enter += ["env", "-i", *map("=".join, environment.items())]
-        where = "/" if is_root else f"{home}/gluon_bn"
-        return self.run(what, [*enter, "sh", "-c", f"cd {where} && {command}"], inside=True)
+        if user == "root":
+            ids, home, where, (settings, visible) = "0:0", "/root", "/", ({}, [])
+        else:
+            ids, home, where, (settings, visible) = (
+                "1000:1000",
+                f"/home/{user}",
+                f"/home/{user}/gluon_bn",
+                pip_settings(),
+            )
+        environment = {"PATH": PATH, "HOME": home, "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **settings}
+        enter = [*NAMESPACE, "sh", "-c", ENTER, "sh", self.root, " ".join(visible), f"--userspec={ids}", self.root]
+        enter += ["env", "-i", *map("=".join, environment.items()), "sh", "-c", f"cd {where} && {command}"]
+        return self.run(what, enter, inside=True)
 
     def make(self):
         """Unpack the bare system; debootstrap makes it first, if none is recent."""

@@ -69,11 +69,8 @@ def load(file):
 
 
 def place(record):
-    return record.system, record.setting, record.architecture, record.emulated, minor(record)
-
-
-def minor(record):
-    return tuple(int(part) for part in record.python.split(".")[:2])
+    minor = tuple(int(part) for part in record.python.split(".")[:2])
+    return record.system, record.setting, record.architecture, record.emulated, minor
 
 
 def add(file, *records):
@@ -91,9 +88,8 @@ def table(records):
     others = sorted({record.proof for record in records} - set(PROOFS))
     head = ["system", "Python", "processor", "set-up", *PROOFS, *others]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for _, proven in sorted(
-        rows.items(), key=lambda row: (row[0][1], row[0][0], [-part for part in row[0][4]], row[0])
-    ):
+    for where in sorted(rows, key=lambda where: (where[1], where[0], [-part for part in where[4]], where)):
+        proven = rows[where]
         last = max(proven, key=lambda record: record.date)
         seconds = [record.setup_seconds for record in proven if record.setup_seconds is not None]
         dates = {record.proof: record.date for record in proven}
@@ -126,9 +122,8 @@ def main(argv=None):
             print(json.dumps(asdict(record)))
             return 0
         add(RECORDS, record)
-    complaints = block.update(TOP / "docs" / "reach.md", "reach", table(load(RECORDS)), arguments.check)
-    print(*complaints, sep="\n", end="\n" if complaints else "", file=sys.stderr)
-    return 1 if complaints else 0
+    wrong = block.update(TOP / "docs" / "reach.md", "reach", table(load(RECORDS)), arguments.check)
+    return block.report(wrong, "docs/reach.md agrees with its records")
 
 
 if __name__ == "__main__":

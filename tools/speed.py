@@ -51,10 +51,8 @@ def section(name, record):
         arguments = f'"--json docs/benchmark/{name}.json --readme docs/benchmark/{name}.md"'
         return fill(f"Not measured yet: `make bench ARGS={arguments}` on such a processor makes the record.") + "\n"
     columns = [column for column in COLUMNS if column in record["columns"]]
-    where_and_how = (
-        f"Forward + backward of one layer in milliseconds, {where(record)}, each framework in its own process"
-    )
-    parts = [fill(f"{where_and_how}:")]
+    what = "Forward + backward of one layer in milliseconds"
+    parts = [fill(f"{what}, {where(record)}, each framework in its own process:")]
     for count in counts(record):
         rows = [
             (shape(entry), [milliseconds(entry["both"][column]["median"]) for column in columns])
@@ -104,10 +102,9 @@ def where(record):
     sets = " and ".join(machine["instruction_sets"])
     built = "" if machine["GLUON_BN_ISA"] == "native" else f", compiled for {SETS[machine['GLUON_BN_ISA']]}"
     quick = " in a quick run" if "--quick" in record.get("command", "") else ""
-    text = (
-        f"on {machine['processor']} with {machine['cores']} cores ({sets}){built}, measured{quick} on {record['date']}"
-    )
-    return text + (f" with PyTorch {'.'.join(torch.split('.')[:2])}" if torch else "")
+    beside = f" with PyTorch {'.'.join(torch.split('.')[:2])}" if torch else ""
+    computer = f"{machine['processor']} with {machine['cores']} cores ({sets}){built}"
+    return f"on {computer}, measured{quick} on {record['date']}{beside}"
 
 
 def table(first, columns, lines):

@@ -64,10 +64,9 @@ def wheels_for(version, target):
         "implementation_name": "cpython",
         "platform_python_implementation": "CPython",
     }
-    wanted = [
-        Requirement(line) for line in lock_of(version).read_text().splitlines() if line and line.lstrip()[0] != "#"
-    ]
-    return [f"{r.name}{r.specifier}" for r in wanted if r.marker is None or r.marker.evaluate(environment)]
+    lines = lock_of(version).read_text().splitlines()
+    locked = [Requirement(line) for line in lines if line and line.lstrip()[0] != "#"]
+    return [f"{r.name}{r.specifier}" for r in locked if r.marker is None or r.marker.evaluate(environment)]
 
 
 def fill(folder, pythons, targets):
@@ -110,9 +109,8 @@ def download(wanted, folder, version, target):
     only = ["--no-deps", "--only-binary", ":all:", "--python-version", version, *tags]
     command = [sys.executable, "-m", "pip", "download", "-q", *only, "-r", str(wanted), "-d", str(folder)]
     if subprocess.run(command).returncode:
-        raise Refused(
-            f"is incomplete: pip could not download the wheels for Python {version} on {target}; see its message above"
-        )
+        wheels = f"the wheels for Python {version} on {target}"
+        raise Refused(f"is incomplete: pip could not download {wheels}; see its message above")
 
 
 def list_of(folder, python=THIS, target=HERE):
@@ -146,9 +144,8 @@ def check(folder, python=THIS, target=HERE):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        prog="make wheelhouse", description="Download everything that set-up needs into a folder."
-    )
+    purpose = "Download everything that set-up needs into a folder."
+    parser = argparse.ArgumentParser(prog="make wheelhouse", description=purpose)
     pythons, platforms = "versions of Python (default: this one)", f"any of {', '.join(PLATFORMS)} (default: this one)"
     parser.add_argument("--python", nargs="+", choices=PYTHONS, default=[THIS], metavar="3.x", help=pythons)
     parser.add_argument(

@@ -94,18 +94,17 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         )
         rows = []
         for name, epoch in epochs.items():
-            train, q1, q3, test = map(
-                three_digits, (epoch.train.median, epoch.train.q1, epoch.train.q3, epoch.test.median)
-            )
+            seconds = epoch.train.median, epoch.train.q1, epoch.train.q3, epoch.test.median
+            train, q1, q3, test = map(three_digits, seconds)
             measured = f'{epoch.share:.3g} x {len(present(epoch.train.rounds))}'
             rows.append([HEADERS[name], train, f'{q1} to {q3}', test, measured, f'{epoch.loss:.2f}'])
         headers = ['', 'train, s', 'quartiles', 'test, s', 'epochs measured', 'loss']
         yield title, note, table(headers, rows)
     if result.company:
-        seconds = [three_digits(result.company[which].median) for which in ('quiet', 'beside')]
+        row = [three_digits(result.company[which].median) for which in ('quiet', 'beside')]
         note = 'Seconds for the same minibatches, alone and while another program keeps one core busy.'
         title = with_threads('Beside a busy core', max(result.threads))
-        yield title, note, table(['alone', 'beside a busy core'], [seconds])
+        yield title, note, table(['alone', 'beside a busy core'], [row])
     if result.workers:
         headers, rows = cost.table(result.workers)
         yield 'Several workers', cost.note(result.workers, result.machine['cores']), table(headers, rows)
@@ -123,14 +122,8 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         yield 'Where the time of a dense layer goes', note, table(*_kinds(result.profile.layer, 1e6))
     if result.goals:
         rows = [
-            [
-                goal.goal,
-                three_digits(goal.value),
-                f'{goal.sense} {goal.limit:g}',
-                'yes' if goal.met else 'NO',
-                goal.bound,
-            ]
-            for goal in result.goals
+            [one.goal, three_digits(one.value), f'{one.sense} {one.limit:g}', 'yes' if one.met else 'NO', one.bound]
+            for one in result.goals
         ]
         headers = ['', 'measured', 'goal', 'met', 'what limits it']
         yield 'Ratios', 'Medians of the ratios within each round.', table(headers, rows)
