@@ -59,58 +59,34 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('compare', help="train LeNet without batch normalization, with ours, with Gluon's")
     command.add_argument('--norms', nargs='+', metavar='NORM', help=f'any of {NORM_NAMES} (default: none fused gluon)')
-    command.add_argument(
-        '--seeds', nargs='+', type=_whole, metavar='SEED', help='train each norm once from each seed (default: 0 1 2)'
+    seeds = 'train each norm once from each seed (default: 0 1 2)'
+    command.add_argument('--seeds', nargs='+', type=_whole, metavar='SEED', help=seeds)
+    jobs = (
+        'runs that train at the same time; affects only the seconds (default: the number of cores that this process '
+        'may use)'
     )
-    command.add_argument(
-        '--jobs',
-        type=_whole,
-        metavar='N',
-        help='runs that train at the same time; affects only the seconds (default: the number '
-        'of cores that this process may use)',
-    )
+    command.add_argument('--jobs', type=_whole, metavar='N', help=jobs)
     _add_training(command)
 
     command = commands.add_parser('train', help='train one LeNet and keep it')
     command.add_argument('--norm', dest='norms', nargs=1, metavar='NORM', help=f'one of {NORM_NAMES} (default: fused)')
-    command.add_argument(
-        '--seed',
-        dest='seeds',
-        nargs=1,
-        type=_whole,
-        metavar='SEED',
-        help='for initial weights and minibatches (default: 0)',
-    )
+    seed = 'for initial weights and minibatches (default: 0)'
+    command.add_argument('--seed', dest='seeds', nargs=1, type=_whole, metavar='SEED', help=seed)
     _add_training(command)
-    command.add_argument(
-        '--workers',
-        type=_whole,
-        metavar='N',
-        help='processes that share every minibatch; --norm sync also shares its statistics (default: 1)',
-    )
-    command.add_argument(
-        '--hosts',
-        metavar='FILE',
-        help='start all workers but the first over ssh, on the hosts in this file, one per line',
-    )
-    command.set_defaults(
-        jobs=1,
-        defaults={'norms': ('fused',), 'seeds': (0,)},
-        options={'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'},
-    )
+    workers = 'processes that share every minibatch; --norm sync also shares its statistics (default: 1)'
+    command.add_argument('--workers', type=_whole, metavar='N', help=workers)
+    hosts = 'start all workers but the first over ssh, on the hosts in this file, one per line'
+    command.add_argument('--hosts', metavar='FILE', help=hosts)
+    names = {'norm': '--norm', 'norms': '--norm', 'seeds': '--seed'}
+    command.set_defaults(jobs=1, defaults={'norms': ('fused',), 'seeds': (0,)}, options=names)
 
     command = commands.add_parser('bench', help="measure speed and accuracy against Gluon's layer and PyTorch's")
-    command.add_argument(
-        '--parts',
-        nargs='+',
-        default=['layers', 'sizes', 'accuracy', 'epochs', 'profile'],
-        metavar='PART',
-        help='any of layers, sizes, accuracy, epochs, profile (default: all)',
-    )
+    parts = ['layers', 'sizes', 'accuracy', 'epochs', 'profile']
+    chosen = f'any of {", ".join(parts)} (default: all)'
+    command.add_argument('--parts', nargs='+', default=parts, metavar='PART', help=chosen)
     command.add_argument('--json', metavar='FILE', help='file for the result (default: a new one below runs/)')
-    command.add_argument(
-        '--figure', metavar='FILE', help='file for the figure, without .svg or .png (default: beside the JSON)'
-    )
+    figure = 'file for the figure, without .svg or .png (default: beside the JSON)'
+    command.add_argument('--figure', metavar='FILE', help=figure)
     command.add_argument('--readme', metavar='FILE', help='also write the result as a Markdown page')
     command.add_argument('--quick', action='store_true', help='a rough run that takes a minute')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
@@ -129,27 +105,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_training(command: argparse.ArgumentParser) -> None:
     """Add the options that compare and train share; each defaults to None."""
-    command.add_argument(
-        '--epochs', dest='num_epochs', type=_whole, metavar='N', help='passes over the training set (default: 10)'
-    )
+    epochs = 'passes over the training set (default: 10)'
+    command.add_argument('--epochs', dest='num_epochs', type=_whole, metavar='N', help=epochs)
     command.add_argument('--lr', type=_number, help='learning rate (default: 1.0)')
     command.add_argument('--batch-size', type=_whole, metavar='N', help='examples in a minibatch (default: 256)')
     command.add_argument('--pool', choices=('max', 'avg'), help='pooling (default: max)')
-    command.add_argument(
-        '--examples',
-        dest='num_train',
-        type=_whole,
-        metavar='N',
-        help='use only the first N training examples, for a quick run (default: all 60,000)',
-    )
+    examples = 'use only the first N training examples, for a quick run (default: all 60,000)'
+    command.add_argument('--examples', dest='num_train', type=_whole, metavar='N', help=examples)
     folder = command.add_mutually_exclusive_group()
     folder.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
-    folder.add_argument(
-        '--resume',
-        metavar='DIR',
-        help='continue what was stopped or killed, in its run folder, after the last epoch of each run; '
-        'needs no other option, except --data and --hosts if they were given',
+    resume = (
+        'continue what was stopped or killed, in its run folder, after the last epoch of each run; needs no other '
+        'option, except --data and --hosts if they were given'
     )
+    folder.add_argument('--resume', metavar='DIR', help=resume)
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_compare)
 
@@ -204,15 +173,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         workers = parts[0].role.workers
     elif workers is None:
         workers = 1 if arguments.resume is None else workers_of(arguments.resume)
-    content, out = compare(
-        configuration,
-        arguments.out,
-        arguments.data,
-        jobs=arguments.jobs,
-        resume=arguments.resume,
-        workers=workers,
-        parts=parts,
-    )
+    how: Dict[str, Any] = {'jobs': arguments.jobs, 'resume': arguments.resume, 'workers': workers, 'parts': parts}
+    content, out = compare(configuration, arguments.out, arguments.data, **how)
     summary = Summary.of(content)
     failed, stopped = failures(summary), summary.interrupted
     if summary.results:
@@ -269,10 +231,8 @@ def _data(arguments: argparse.Namespace) -> int:
     for line in lacking(found, arguments.data, OPTIONS):
         print(line)
     for name, file in found.items():
-        print(
-            f'{name}: {file.path} ({len(file.content):,} bytes unpacked, SHA-256 as expected; '
-            f'from {OPTIONS.get(file.source, file.source)})'
-        )
+        verified = f'{len(file.content):,} bytes unpacked, SHA-256 as expected'
+        print(f'{name}: {file.path} ({verified}; from {OPTIONS.get(file.source, file.source)})')
     return 0
 
 

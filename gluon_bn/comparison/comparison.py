@@ -103,8 +103,8 @@ def compare(
             environment[ISA] = os.environ.get(ISA) or recorded.get(ISA, 'native')
     with folder.locked(out) if resume is not None else folder.create(out, configuration, environment):
         try:
-            progress_of_runs = Progress(progress, configuration.num_epochs)
-            return _run(out, configuration, root, progress_of_runs, jobs, environment, parts).content(), out
+            plan = _Plan(out, Progress(progress, configuration.num_epochs), jobs, environment, parts)
+            return _run(plan, configuration, root).content(), out
         except OSError as error:
             in_folder = error.filename is not None and out.resolve() in Path(str(error.filename)).resolve().parents
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and in_folder
@@ -117,17 +117,21 @@ def compare(
             ) from error
 
 
-def _run(
-    out: Path,
-    configuration: Configuration,
-    root: Union[None, str, Path],
-    progress: Progress,
-    jobs: int,
-    environment: Dict[str, str],
-    parts: Sequence[Part],
-) -> Summary:
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """How to train: the folder of the results, the runs at a time, their variables, and the processes of workers."""
+
+    out: Path
+    progress: Progress
+    jobs: int
+    environment: Dict[str, str]
+    parts: Sequence[Part]
+
+
+def _run(plan: _Plan, configuration: Configuration, root: Union[None, str, Path]) -> Summary:
     """Train the runs that have not finished, write all results, and return the summary."""
-    where, norms = (str(out), None if root is None else str(root)), configuration.norms
+    out, norms, environment = plan.out, configuration.norms, plan.environment
+    where = str(out), None if root is None else str(root)
     tasks = [Task(configuration, norm, seed, *where, environment) for seed in configuration.seeds for norm in norms]
     runs = [_earlier_run(task) for task in tasks]
     # Rewrite it from the checkpoints: if a process was killed, its last line may be cut off or missing.
@@ -135,25 +139,18 @@ def _run(
     earlier_jobs, earlier_beside = _earlier_summary(out)
     if all(run.finished for run in runs):
         jobs_used = earlier_jobs
-        progress.say(f'Every run in {out} has finished')
+        plan.progress.say(f'Every run in {out} has finished')
     else:
-        jobs_used = None if any(run.history for run in runs) else min(jobs, len(runs))
-        progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
-    summary = Summary(
-        configuration,
-        earlier_beside,
-        False,
-        versions(),
-        {**machine(), **environment, **({'workers': parts[0].role.workers} if parts else {})},
-        jobs_used,
-        runs,
-    )
+        jobs_used = None if any(run.history for run in runs) else min(plan.jobs, len(runs))
+        plan.progress.say(f'The results go to {out}; to continue after an interruption: --resume {out}')
+    used = {**machine(), **environment, **({'workers': plan.parts[0].role.workers} if plan.parts else {})}
+    summary = Summary(configuration, earlier_beside, False, versions(), used, jobs_used, runs)
     pending: List[Pending] = [(task, run) for task, run in zip(tasks, runs) if not run.finished]
     if not summary.beside and 'fused' in norms and 'scratch' not in norms and len(norms) > 1:
         pending.append((Task(configuration, None, configuration.seeds[0], *where, environment), None))
     with open(out / 'metrics.jsonl', 'a', encoding='utf-8') as metrics:
         try:
-            _train(out, pending, summary, metrics, progress, jobs, environment, parts)
+            _train(plan, pending, summary, metrics)
         except KeyboardInterrupt:
             summary.interrupted = True
     _write(out, summary)
@@ -177,32 +174,18 @@ def _is_over(run: Run) -> bool:
     return run.finished or run.failed is not None
 
 
-def _has_finished(runs: Sequence[Run], seed: int) -> bool:
-    return all(_is_over(run) for run in runs if run.seed == seed)
-
-
-def _train(
-    out: Path,
-    pending: Sequence[Pending],
-    summary: Summary,
-    metrics: TextIO,
-    progress: Progress,
-    jobs: int,
-    environment: Dict[str, str],
-    parts: Sequence[Part],
-) -> None:
+def _train(plan: _Plan, pending: Sequence[Pending], summary: Summary, metrics: TextIO) -> None:
     """Run the tasks, and fill in their runs as results arrive; the task without a run fills in the summary.
 
     After each seed, the results so far are written and shown.
     """
-    start = time.perf_counter()
+    start, progress = time.perf_counter(), plan.progress
     measured: List[Tuple[str, float]] = []  # (norm, seconds) of each epoch
     tasks = [task for task, _ in pending]
-    messages = (
-        run_on_workers(MODULE, tasks, parts, environment)
-        if parts
-        else run_tasks(MODULE, [dataclasses.asdict(task) for task in tasks], jobs, environment)
-    )
+    if plan.parts:
+        messages = run_on_workers(MODULE, tasks, plan.parts, plan.environment)
+    else:
+        messages = run_tasks(MODULE, list(map(dataclasses.asdict, tasks)), plan.jobs, plan.environment)
     with contextlib.closing(progress), contextlib.closing(messages):
         for index, content in messages:
             run, message = pending[index][1], message_from(content)
@@ -228,11 +211,12 @@ def _train(
                 elapsed = time.perf_counter() - start
                 progress.left = time_left(summary.runs, summary.configuration.num_epochs, measured, elapsed)
             progress.update(f'{run.norm}, seed {run.seed}', message)
-            if isinstance(message, (Finished, Failed)) and _has_finished(summary.runs, run.seed):
+            seed_is_over = all(_is_over(other) for other in summary.runs if other.seed == run.seed)
+            if isinstance(message, (Finished, Failed)) and seed_is_over:
                 finished = sum(map(_is_over, summary.runs))
                 if finished < len(summary.runs):
-                    _write(out, dataclasses.replace(summary, interrupted=True), partial=True)
-                    progress.say(report.partial(summary, finished, out, progress.left))
+                    _write(plan.out, dataclasses.replace(summary, interrupted=True), partial=True)
+                    progress.say(report.partial(summary, finished, plan.out, progress.left))
 
 
 def _earlier_summary(out: Path) -> Tuple[Optional[int], Optional[SideBySide]]:
