@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import importlib.util
 import json
-import os
 import pickle
 import re
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from commands import command
 from rights import deprived
 
 import gluon_bn
@@ -37,17 +37,6 @@ def comparison_stopped_before_training(monkeypatch):
     monkeypatch.setattr(comparison, "run_tasks", stop)
     with pytest.raises(KeyError, match="here"):
         yield
-
-
-def command(*arguments, inside=(), **environment):
-    return subprocess.run(
-        [*inside, sys.executable, "-m", "gluon_bn", *map(str, arguments)],
-        text=True,
-        check=False,
-        capture_output=True,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError, KeyError, ZeroDivisionError])

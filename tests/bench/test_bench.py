@@ -14,6 +14,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy
 import pytest
+from commands import python
 
 from gluon_bn import cli
 from gluon_bn.bench import accuracy, mxnet_worker, parts, report, results, rounds, run
@@ -194,15 +195,8 @@ assert any(found.values()), found
 def test_the_profiler_has_a_file_of_its_own_and_leaves_none(tmp_path):
     (tmp_path / 'here').mkdir()
     (tmp_path / 'temporary').mkdir()
-    environment = {**os.environ, 'TMPDIR': str(tmp_path / 'temporary'), 'PYTHONPATH': str(TOP)}
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', PROFILED],
-        cwd=tmp_path / 'here',
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {'TMPDIR': str(tmp_path / 'temporary'), 'PYTHONPATH': str(TOP)}
+    done = python('-W', 'ignore', '-c', PROFILED, cwd=tmp_path / 'here', **environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, '1\n', '')
     assert not list(tmp_path.glob('*/*'))
 

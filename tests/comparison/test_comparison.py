@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import psutil
 import pytest
+from commands import python
 
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, comparison, folder
@@ -134,13 +135,7 @@ def test_no_run_outlives_the_command(tmp_path):
 
 
 def test_a_run_whose_command_was_stopped_while_it_started_ends_in_silence():
-    done = subprocess.run(
-        [sys.executable, "-m", "gluon_bn.comparison.run"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "gluon_bn.comparison.run")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 

@@ -21,6 +21,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import commands
 import pytest
 from faults import repeated
 from rights import without
@@ -888,16 +889,9 @@ def test_a_command_says_once_in_a_line_each_what_it_warns_of_and_what_a_named_fo
         (system / name).write_bytes(file.content)
     wrong = fill(cache, {FIRST: b'damaged'}) / FIRST
     (tmp_path / 'sitecustomize.py').write_text(MOVED.format(system=str(system)))
-    environment = {
-        **os.environ,
-        'MXNET_HOME': str(tmp_path),
-        'GLUON_BN_DATA': str(tmp_path),
-        'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path]),
-    }
-    command = [sys.executable, '-m', 'gluon_bn', 'train', '--norm', 'none', '--epochs', '1', '--examples', '512']
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    environment = {'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path]), 'MXNET_HOME': str(tmp_path)}
+    words = 'train --norm none --epochs 1 --examples 512'.split()
+    done = commands.command(*words, cwd=tmp_path, GLUON_BN_DATA=str(tmp_path), **environment)
     said = [line for line in done.stderr.splitlines() if line.startswith('gluon_bn: ')]
     assert done.returncode == 0 and 'UserWarning' not in done.stderr, done.stderr
     assert said[0].startswith(f'gluon_bn: {wrong}: ') and said[0].endswith(f'. Looking elsewhere for {FIRST}.')
@@ -906,5 +900,5 @@ def test_a_command_says_once_in_a_line_each_what_it_warns_of_and_what_a_named_fo
 
 def test_the_search_needs_no_mxnet():
     code = "import sys; sys.modules['mxnet'] = sys.modules['numpy'] = None; import gluon_bn.data.fashion_mnist"
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, '-c', code], env=environment, check=True)
+    done = commands.python('-c', code, PYTHONPATH=os.pathsep.join(sys.path))
+    assert done.returncode == 0, done.stderr

@@ -1,10 +1,10 @@
 """If the data is on the machine, nothing opens a connection."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+from commands import python
 
 from gluon_bn.data import find_files
 
@@ -23,8 +23,7 @@ sys.addaudithook(watch)
 
 def run(folder, *command):
     (folder / "sitecustomize.py").write_text(WATCH.format(log=str(folder / "connections")))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
+    done = python(*command, PYTHONPATH=os.pathsep.join([str(folder), *sys.path]))
     return done, (folder / "connections").exists()
 
 

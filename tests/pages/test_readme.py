@@ -2,13 +2,12 @@
 
 import code
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import book  # tools/book.py
 import numpy
 import pytest
+from commands import python
 
 from gluon_bn import estimate_statistics, evaluate_accuracy, lenet, load_data_fashion_mnist, train
 
@@ -55,14 +54,7 @@ def test_the_layer_in_ten_lines_prints_the_numbers_beside_it(run, capsys):
 
 def test_a_check_in_a_script_says_what_it_found(tmp_path):
     (tmp_path / "exercise.py").write_text(block("from gluon_bn import batch_norm, check\n"))
-    done = subprocess.run(
-        [sys.executable, "exercise.py"],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python("exercise.py", cwd=tmp_path)
     assert done.returncode == 0 and "MomentumSwapped" in done.stdout, done.stderr
 
 

@@ -1,6 +1,5 @@
 """The doctor: it names each thing that can be wrong, and says what to do."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from commands import python
 from rights import without
 from small_disk import small_disk
 
@@ -119,14 +119,8 @@ def test_a_python_without_ensurepip_is_reported_with_the_package_that_provides_i
 
 def told(check, *prefix, **environment):
     """The output of a check in another process."""
-    done = subprocess.run(
-        [*prefix, sys.executable, "-c", f"from gluon_bn import doctor; print(*doctor.machine.{check}, sep='|')"],
-        cwd=TOP,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    code = f"from gluon_bn import doctor; print(*doctor.machine.{check}, sep='|')"
+    done = python("-c", code, inside=prefix, cwd=TOP, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -221,12 +215,7 @@ def test_an_error_is_told_by_its_last_line():
 
 
 def test_a_setting_that_asks_for_what_is_unavailable_is_wrong():
-    done = subprocess.run(
-        [sys.executable, "-m", "gluon_bn.doctor", "fused"],
-        env={**os.environ, "GLUON_BN_FUSED": "natve"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    done = python("-m", "gluon_bn.doctor", "fused", GLUON_BN_FUSED="natve")
     assert done.returncode == 1 and "WRONG  GLUON_BN_FUSED must be native, portable or auto" in done.stdout
     assert "to do: unset it for auto" in done.stdout
 

@@ -1,9 +1,9 @@
 """`import gluon_bn` changes nothing in the process."""
 
-import subprocess
 import sys
 
 import pytest
+from commands import python
 
 LOOK = """
 import atexit, gc, json, os, resource, signal, sys, threading, warnings
@@ -36,14 +36,8 @@ print(json.dumps({{key: [before[key], after] for key, after in looked_at().items
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("first", ["", "import mxnet"])
 def test_importing_the_package_changes_nothing_in_the_process(tmp_path, first):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LOOK.format(first=first)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert done.stdout == "{}\n"
+    done = python("-W", "ignore", "-c", LOOK.format(first=first), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
 
 
 FAULTS = """
@@ -64,12 +58,7 @@ print(faults(10))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_memory_is_given_back_as_without_the_package():
     for first in ("", "import gluon_bn"):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", FAULTS.format(first=first)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
+        done = python("-W", "ignore", "-c", FAULTS.format(first=first))
         assert int(done.stdout) > 50_000, first
 
 
@@ -99,7 +88,7 @@ except Exception:
 print("-----", file=sys.stderr)
 from gluon_bn import training
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.PIPE, text=True)
+    done = python("-W", "ignore", "-c", code)
     first, second = done.stderr.split("-----\n")
     for said in (first, second):
         error = said[said.rindex("gluon_bn.errors.LoadError: ") :]

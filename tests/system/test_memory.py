@@ -1,10 +1,9 @@
 """What glibc does with freed memory, before and after `keep_freed_memory`."""
 
-import os
-import subprocess
 import sys
 
 import pytest
+from commands import python
 
 from gluon_bn.errors import InputError
 from gluon_bn.system.memory import keep_freed_memory
@@ -26,14 +25,7 @@ print(faults(20))
 
 
 def page_faults(setting):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FAULTS],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env={**os.environ, "GLUON_BN_MALLOC": setting},
-    )
-    return int(done.stdout)
+    return int(python("-W", "ignore", "-c", FAULTS, GLUON_BN_MALLOC=setting).stdout)
 
 
 @pytest.mark.fault("a setting that cannot be used")

@@ -1,13 +1,13 @@
 """The names that MXNet misses in later versions of NumPy: each is needed, and nothing else changes."""
 
 import json
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import numpy
 import pytest
+from commands import python
 
 from gluon_bn.system.missing_names import NAMES
 
@@ -16,14 +16,7 @@ NEW_PYTHON = sys.version_info >= (3, 12)
 
 
 def run(code, *options):
-    return subprocess.run(
-        [sys.executable, *options, "-c", code],
-        cwd=TOP,
-        text=True,
-        timeout=300,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-    )
+    return python(*options, "-c", code, cwd=TOP)
 
 
 @pytest.fixture(scope="module")

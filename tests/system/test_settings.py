@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from commands import python
 from rights import without
 
 from gluon_bn import doctor
@@ -23,17 +24,6 @@ WRONG = [("OMP_NUM_THREADS", value) for value in ("abc", "0", "-1", "2,2", "1.5"
     ("MXNET_DISABLE_MKLDNN_QEM_FUSE_ALL", "2"),
     ("MXNET_ENGINE_TYPE", "FastEngine"),
 ]
-
-
-def python(*words, **environment):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
 
 
 @pytest.mark.parametrize("name, value", WRONG)
@@ -77,7 +67,7 @@ def test_a_setting_that_mxnet_takes_is_left_alone(name, value, monkeypatch):
     ],
 )
 def test_a_command_refuses_it_in_one_line(words, value):
-    done = python(*words, OMP_NUM_THREADS=value)
+    done = python("-W", "ignore", *words, OMP_NUM_THREADS=value)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("gluon_bn: OMP_NUM_THREADS must be a whole number from 1 to 1024, got ")
     assert done.stderr.count("\n") == 1
@@ -96,7 +86,7 @@ def test_a_command_refuses_it_in_one_line(words, value):
     ],
 )
 def test_an_import_refuses_it_by_an_error(code):
-    done = python("-c", f"import gluon_bn\n{code}", OMP_NUM_THREADS="abc")
+    done = python("-W", "ignore", "-c", f"import gluon_bn\n{code}", OMP_NUM_THREADS="abc")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("gluon_bn.errors.InputError: OMP_NUM_THREADS must be a whole number")
 
@@ -134,12 +124,14 @@ pwd.getpwuid = nobody
 @pytest.mark.fault("a user without a home folder", tries=1)
 def test_a_user_without_a_home_folder_finds_data_and_is_told_where_else_to_put_the_rest(tmp_path):
     environment = {"GLUON_BN_CACHE": "", "XDG_CACHE_HOME": "", "MXNET_HOME": "", "GLUON_BN_DATA": ""}
-    done = python("-c", NO_HOME + "from gluon_bn.norm import status; print(status())", **environment)
+    done = python("-W", "ignore", "-c", NO_HOME + "from gluon_bn.norm import status; print(status())", **environment)
     assert done.stdout == (
         "portable: there is no cache folder: this user has no home folder, and HOME is not "
         "set; set GLUON_BN_CACHE to a folder that can be written\n"
     ), done.stderr
     done = python(
+        "-W",
+        "ignore",
         "-c",
         NO_HOME
         + f"""
@@ -167,13 +159,7 @@ except fashion_mnist.DataUnavailable as error:
     ],
 )
 def test_a_user_without_a_home_folder_is_told_what_matplotlib_needs(tmp_path, code):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", NO_HOME + code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = python("-W", "ignore", "-c", NO_HOME + code, cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert (
         "HOME must be set if the user has no entry in passwd, because matplotlib needs a home folder, got nothing; "

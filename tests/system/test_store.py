@@ -3,12 +3,11 @@
 import errno
 import os
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
+from commands import python
 from rights import without
 
 from gluon_bn.system.store import check_writable, store
@@ -83,8 +82,6 @@ def test_what_may_not_be_written_is_refused_with_the_reason(tmp_path, write):
     (tmp_path / "folder").mkdir(mode=0o555)
     for path in (tmp_path / "protected", tmp_path / "folder" / "file"):
         code = f"from pathlib import Path; from gluon_bn.system.store import *; path = Path({str(path)!r}); {write}"
-        done = subprocess.run(
-            [*without("dac_override"), sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
+        done = python("-c", code, inside=without("dac_override"))
         assert done.returncode == 1 and "PermissionError: [Errno 13] Permission denied" in done.stderr, done.stderr
     assert (tmp_path / "protected").read_bytes() == b"old" and os.listdir(tmp_path / "folder") == []

@@ -1,11 +1,11 @@
 """The thread policy: free cores, the reader's own settings, and a libgomp that is already loaded."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import python
 
 from gluon_bn.doctor.machine import check_threads
 from gluon_bn.system import threads
@@ -58,8 +58,7 @@ def test_variables_set_by_the_package_do_not_count_as_the_readers(unset, monkeyp
     threads.settle()
     assert os.environ["OMP_NUM_THREADS"] == "4" and threads.policy(alone=False) == {"OMP_NUM_THREADS": "1"}
     code = "from gluon_bn.system.threads import given; print(given())"
-    environment = {**os.environ, "PYTHONPATH": str(TOP)}
-    child = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    child = python("-c", code, PYTHONPATH=str(TOP))
     assert child.stdout == "{}\n", "of a command in a notebook that has imported gluon_bn"
 
 
@@ -111,11 +110,9 @@ print(os.environ.get("OMP_NUM_THREADS"), os.environ.get("GOMP_SPINCOUNT"), "does
     ],
 )
 def test_the_policy_is_set_before_mxnet_loads_libgomp_and_never_later(first, setting, printed):
-    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    command = [sys.executable, "-W", "ignore", "-c", STARTED.format(first=first)]
-    environment.update(setting, PYTHONPATH=str(TOP))
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout == f"{printed}\n"
+    environment = {**dict.fromkeys(SETTINGS), **setting, "PYTHONPATH": str(TOP)}
+    done = python("-W", "ignore", "-c", STARTED.format(first=first), **environment)
+    assert (done.returncode, done.stdout) == (0, f"{printed}\n"), done.stderr
 
 
 def test_the_doctor_reports_the_policy(unset):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import faults as plugin  # tests/faults.py, which conftest.py loads
 import pytest
+from commands import python
 
 TESTS = """
 import pytest
@@ -38,13 +39,7 @@ def run(folder, *arguments):
 
 def table(folder, *arguments):
     script = Path(plugin.__file__).parent.parent / "tools" / "faults.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "notes.json", "--page", "page.md", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(script, "notes.json", "--page", "page.md", *arguments, cwd=folder)
     return done.returncode, done.stdout + done.stderr
 
 

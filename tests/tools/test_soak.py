@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import python
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(SCRIPTS))
@@ -26,14 +26,8 @@ soak.work(soak.Part("batch_norm", seconds=1), hang={hang})
 
 def work(wrong, hang=60):
     """Soak, in a process of its own, a function that is wrong."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
-    return subprocess.run(
-        [sys.executable, "-c", HEAD + wrong + WORK.format(hang=hang)],
-        env=environment,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])
+    return python("-c", HEAD + wrong + WORK.format(hang=hang), PYTHONPATH=path)
 
 
 def judged(wrong):
@@ -102,7 +96,5 @@ def test_what_is_flat_is_well():
 @pytest.mark.fault("long training on one device, on two in turn and together, on 1, 2 and 4 threads", tries=9)
 def test_training_neither_hangs_nor_grows_nor_slows():
     """In its short form, which sees a leak of 0.1 MB an iteration; one of 5.7 KB shows in the hour only."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "soak.py"), "--minutes", "0.3"], text=True, stdout=subprocess.PIPE, check=False
-    )
+    done = python(SCRIPTS / "soak.py", "--minutes", "0.3")
     assert done.returncode == 0 and done.stdout.count(" ok") == len(soak.parts(1)), done.stdout

@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import commands
 import numpy
 import pytest
 from faults import repeated
@@ -312,21 +313,14 @@ def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
     small.mkdir()
     # room for all of the net but its end: MXNet does not notice
     mount = small_disk(small, (finished[1] / "nets" / "fused-0.params").stat().st_size // 4096 * 4)
-    run = [sys.executable, "-m", "gluon_bn", "compare"]
-    environment = {**os.environ, "TMPDIR": str(small)}
-    full = subprocess.run(
-        [*mount, *run, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512", "--out", str(out)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = "compare --norms fused --seeds 0 --epochs 2 --examples 512 --out".split()
+    full = commands.command(*run, out, inside=mount, TMPDIR=str(small))
     assert full.returncode == 1 and "Traceback" not in full.stderr
     assert (
         f"the trained net cannot be written to {small}, the folder for temporary files: free some space" in full.stderr
     )
     assert not (out / "nets" / "fused-0.params").exists()
-    again = subprocess.run([*run, "--resume", str(out)], capture_output=True, text=True, check=False)
+    again = commands.command("compare", "--resume", out)
     assert again.returncode == 0, again.stderr
     assert without_seconds(out) == without_seconds(finished[1])
     assert (out / "nets" / "fused-0.params").read_bytes() == (finished[1] / "nets" / "fused-0.params").read_bytes()
