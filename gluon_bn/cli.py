@@ -214,14 +214,8 @@ def _bench(arguments: argparse.Namespace) -> int:
 
     if {'epochs', 'profile'} & set(arguments.parts):  # the parts that train
         _say_what_is_taken_instead(arguments)
-    return run.main(
-        json=arguments.json,
-        readme=arguments.readme,
-        figure=arguments.figure,
-        parts=tuple(arguments.parts),
-        quick=arguments.quick,
-        root=arguments.data,
-    )
+    files = arguments.json, arguments.readme, arguments.figure
+    return run.main(*files, tuple(arguments.parts), arguments.quick, arguments.data)
 
 
 def _data(arguments: argparse.Namespace) -> int:

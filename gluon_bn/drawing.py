@@ -101,14 +101,8 @@ def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
     """Return an HTML table for a notebook, with numbers aligned right and rounded to three digits."""
     rows = [list(row) for row in rows]
     sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
-    found: str = tabulate(
-        [[_digits(value) for value in row] for row in rows],
-        headers,
-        tablefmt='html',
-        colalign=sides,
-        disable_numparse=True,
-    )
-    return found
+    cells = [[_digits(value) for value in row] for row in rows]
+    return str(tabulate(cells, headers, tablefmt='html', colalign=sides, disable_numparse=True))
 
 
 def _digits(value: Any) -> str:

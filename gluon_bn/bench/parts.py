@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from . import results
 from .copy_worker import COPIES
 from .results import AccuracyResult, EpochResult, LayerResult, ProfileResult, Shape, with_threads
 from .rounds import (
@@ -27,14 +28,7 @@ from .rounds import (
 )
 from .several import measure_workers
 
-SHAPES: Sequence[Shape] = (
-    (256, 6, 24, 24),
-    (256, 16, 8, 8),
-    (256, 120),
-    (256, 84),
-    (64, 64, 56, 56),
-    (32, 256, 14, 14),
-)
+SHAPES: Sequence[Shape] = (results.LARGE[0], *results.SMALL, *results.DENSE, *results.LARGE[1:])  # LeNet's come first
 LAYER_BUDGET = 25  # seconds per shape and number of threads
 PLANE = (32, 28, 28)  # an example of 0.1 MB; the batch sets the size
 BATCHES = (1, 3, 10, 30, 100, 300, 1000, 2000)

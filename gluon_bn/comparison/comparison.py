@@ -161,13 +161,8 @@ def _earlier_run(task: Task) -> Run:
     """Return the run as recorded in its checkpoint."""
     assert task.norm
     history, results = task.checkpoint().peek()
-    return Run(
-        task.norm,
-        task.seed,
-        [Epoch(**epoch) for epoch in history],
-        finished=results is not None and task.net_file.exists(),
-        **(results or {}),
-    )
+    finished = results is not None and task.net_file.exists()
+    return Run(task.norm, task.seed, [Epoch(**epoch) for epoch in history], finished, **(results or {}))
 
 
 def _is_over(run: Run) -> bool:

@@ -145,13 +145,8 @@ def train_once(net: nn.Sequential, lr: float, seed: int, data: Data, num_epochs:
     if norm_layers(net):
         estimate_statistics(net, train_iter)
     last = history[-1]
-    return Run(
-        last.loss,
-        last.train_acc,
-        evaluate_accuracy(net, train_images),
-        evaluate_accuracy(net, test_iter),
-        [epoch.loss for epoch in history],
-    )
+    predicted = evaluate_accuracy(net, train_images), evaluate_accuracy(net, test_iter)
+    return Run(last.loss, last.train_acc, *predicted, [epoch.loss for epoch in history])
 
 
 def over_seeds(nets: Nets, lr: float, seeds: Sequence[int], data: Data, num_epochs: int) -> Dict[str, List[Run]]:

@@ -29,9 +29,8 @@ def accuracies_by_statistics(results: Dict[float, List[Accuracies]]) -> Figure:
     )
     for ax, (lr, runs) in zip(axes, results.items()):
         for key, label, style, color in sources:
-            plot_median_and_range(
-                ax, [getattr(run, key) for run in runs], style, marker='o', markersize=3, color=color, label=label
-            )
+            values = [getattr(run, key) for run in runs]
+            plot_median_and_range(ax, values, style, marker='o', markersize=3, color=color, label=label)
         ax.set(title=f'learning rate {lr:g}', xlabel='epoch', xticks=range(1, len(runs[0].moving) + 1))
     axes[0].set_ylabel('test accuracy')
     axes[0].legend(frameon=False, loc='lower right', fontsize=9, title='statistics')
@@ -88,9 +87,8 @@ def activations(runs: Dict[str, TrainingTrace]) -> Figure:
 
 def gradients(runs: Dict[str, TrainingTrace]) -> Figure:
     """Histograms of the size of dL/dA after training, in powers of ten."""
-    return _histograms(
-        runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])), numpy.linspace(-9, -1, 49), 'log10 |dL/dA|'
-    )
+    bins = numpy.linspace(-9, -1, 49)
+    return _histograms(runs, lambda layer: numpy.log10(numpy.abs(layer.dA[layer.dA != 0])), bins, 'log10 |dL/dA|')
 
 
 def _histograms(
@@ -133,14 +131,8 @@ def accuracy_over_rates(runs: List[Dict[str, Dict[float, List[Run]]]], titles: L
     for ax, by_norm, title in zip(axes, runs, titles):
         for norm, marker in zip(by_norm, 'os'):
             for lr, of_seeds in by_norm[norm].items():
-                ax.plot(
-                    [lr] * len(of_seeds),
-                    [run.test_acc for run in of_seeds],
-                    marker,
-                    color=COLORS[norm],
-                    markersize=4,
-                    alpha=0.7,
-                )
+                dots = [run.test_acc for run in of_seeds]
+                ax.plot([lr] * len(dots), dots, marker, color=COLORS[norm], markersize=4, alpha=0.7)
             medians = [numpy.median([run.test_acc for run in of_seeds]) for of_seeds in by_norm[norm].values()]
             ax.plot(list(by_norm[norm]), medians, STYLES.get(norm, '-'), color=COLORS[norm], label=LABELS[norm])
         ax.axhline(0.1, color='black', linestyle=':', linewidth=1)  # guessing, one class of ten

@@ -79,18 +79,8 @@ def build() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / 'native.so'
-            compile_source(
-                [
-                    *compiler,
-                    *FLAGS,
-                    instruction_set()[1],
-                    f'-I{package / "include"}',
-                    str(SOURCE),
-                    str(package / 'src' / 'lib_api.cc'),
-                    '-o',
-                    str(made),
-                ]
-            )
+            flags, sources = [*FLAGS, instruction_set()[1]], [SOURCE, package / 'src' / 'lib_api.cc']
+            compile_source([*compiler, *flags, f'-I{package / "include"}', *map(str, sources), '-o', str(made)])
             if not made.is_file():
                 raise NativeError(
                     f'{shlex.join(compiler)} reports success but has written no library; set CXX to a C++ compiler'
@@ -155,12 +145,8 @@ def compile_source(command: Sequence[str]) -> None:
         # ld reports a full disk on a line of its own, before g++ reports that ld failed
         full = [line for line in said if os.strerror(errno.ENOSPC) in line or os.strerror(errno.EDQUOT) in line]
         lines = full or [line for line in said if 'error' in line] or said or ['no output']
-        remedy = (
-            f'; free some space in the cache and in {tempfile.gettempdir()}, or set GLUON_BN_CACHE and TMPDIR to other '
-            'folders'
-            if full
-            else ''
-        )
+        where = f'the cache and in {tempfile.gettempdir()}'
+        remedy = f'; free some space in {where}, or set GLUON_BN_CACHE and TMPDIR to other folders' if full else ''
         raise NativeError(f'{command[0]} failed: {lines[0]}{remedy}')
 
 
@@ -199,16 +185,9 @@ def fingerprint(compiler: Sequence[str]) -> str:
     version = run([*compiler, '--version']).stdout
     # with the instruction sets, because -march=native compiles for exactly these
     processor = '\n'.join(sorted(cpu_info('model name', 'flags', 'Features'))) or platform.processor()
-    parts = (
-        *(source.read_text() for source in (SOURCE, *sorted(SOURCE.parent.glob('kernels/*.h')))),
-        mxnet.__version__,
-        *FLAGS,
-        instruction_set()[1],
-        *compiler,
-        version,
-        platform.machine(),
-        processor,
-    )
+    sources = [source.read_text() for source in (SOURCE, *sorted(SOURCE.parent.glob('kernels/*.h')))]
+    command = [*FLAGS, instruction_set()[1], *compiler]
+    parts = [*sources, mxnet.__version__, *command, version, platform.machine(), processor]
     return digest('\n'.join(parts).encode())
 
 

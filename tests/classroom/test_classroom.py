@@ -228,21 +228,8 @@ def test_a_harmful_submission_is_reported_and_the_others_are_graded(tmp_path, mo
     precious = tmp_path / "precious"
     precious.mkdir()
     expected = hand_in(tmp_path / "in", hostile(released, assignment.solved(), precious))
-    grade.main(
-        [
-            str(tmp_path / "in"),
-            "--out",
-            str(tmp_path / "out"),
-            "--jobs",
-            "2",
-            "--release",
-            str(tmp_path / "release"),
-            "--cell-seconds",
-            "30",
-            "--gigabytes",
-            "2",
-        ]
-    )
+    options = f"--out {tmp_path}/out --release {tmp_path}/release --jobs 2 --cell-seconds 30 --gigabytes 2".split()
+    grade.main([str(tmp_path / "in"), *options])
     compare(tmp_path / "out", expected, 3 + 3 + 3)
     assert precious.is_dir()
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "3600"]]

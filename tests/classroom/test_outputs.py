@@ -9,17 +9,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from gluon_bn.classroom.outputs import LONGEST, with_outputs
 from gluon_bn.errors import InputError
 
-TEST = {
-    "nbgrader": {
-        "grade": True,
-        "grade_id": "dense-test",
-        "locked": True,
-        "points": 3,
-        "schema_version": 3,
-        "solution": False,
-        "task": False,
-    }
-}
+KIND = {"grade": True, "locked": True, "solution": False, "task": False}
+TEST = {"nbgrader": {**KIND, "grade_id": "dense-test", "points": 3, "schema_version": 3}}
 
 
 def shown(outputs, reply="ok", metadata=None):

@@ -363,16 +363,8 @@ def test_the_help_says_what_the_table_calls_each_norm(capsys, command):
 
 
 def test_the_summary_is_median_and_range_over_seeds():
-    runs = [
-        Run(
-            "fused",
-            seed,
-            [Epoch(1, 9, 0, 0, 9, 1), Epoch(2, loss, 0.5, 0.5, 1, 1)],
-            finished=seed < 3,
-            test_acc_estimated=0.9,
-        )
-        for seed, loss in enumerate((3, 1, 2, 100))
-    ]
+    histories = [[Epoch(1, 9, 0, 0, 9, 1), Epoch(2, loss, 0.5, 0.5, 1, 1)] for loss in (3, 1, 2, 100)]
+    runs = [Run("fused", seed, history, seed < 3, test_acc_estimated=0.9) for seed, history in enumerate(histories)]
     (result,) = summarize(runs)
     assert result.loss == Spread(median=2, min=1, max=3)
     assert (result.seeds, result.epochs, result.seconds.median) == (3, 2, 5)

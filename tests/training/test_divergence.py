@@ -156,27 +156,8 @@ def test_watching_changes_no_number(monkeypatch, norm):
 @pytest.mark.fault("runs of a comparison diverge", tries=2)
 def test_a_comparison_marks_the_runs_that_diverge(tmp_path, capsys):
     out = tmp_path / "run"
-    assert (
-        cli.main(
-            [
-                "compare",
-                "--norms",
-                "none",
-                "gluon",
-                "--seeds",
-                "0",
-                "--lr",
-                "1e38",
-                "--epochs",
-                "1",
-                "--examples",
-                "1024",
-                "--out",
-                str(out),
-            ]
-        )
-        == 1
-    )
+    words = "compare --norms none gluon --seeds 0 --lr 1e38 --epochs 1 --examples 1024 --out".split()
+    assert cli.main([*words, str(out)]) == 1
     captured = capsys.readouterr()
     assert "--resume" not in captured.out  # it would diverge again
     assert "no normalization (1 of 1 failed)    -" in captured.out
