@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 
 def python(*words, inside=(), cwd=None, timeout=300, **environment):
@@ -25,3 +26,19 @@ def python(*words, inside=(), cwd=None, timeout=300, **environment):
 def command(*words, **how):
     """Run `python -m gluon_bn`."""
     return python("-m", "gluon_bn", *words, **how)
+
+
+def started(out, *words):
+    """Start `python -m gluon_bn` with the folder `out`, wait for its first epoch, and return the process."""
+    command = [sys.executable, "-m", "gluon_bn", *words, "--out", str(out)]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **output, start_new_session=True)
+    wait_for(out / "metrics.jsonl")
+    return process
+
+
+def wait_for(path):
+    """Wait until a file has content, for two minutes at most."""
+    deadline = time.monotonic() + 120
+    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)

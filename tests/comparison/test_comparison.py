@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import psutil
 import pytest
-from commands import python
+from commands import python, started
 
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, comparison, folder
@@ -85,13 +83,7 @@ def test_runs_at_the_same_time_come_to_the_same_as_runs_in_order(tmp_path):
 
 def start(out, *arguments):
     """The command in a process of its own, when the first epoch is in the metrics: (process, its runs' processes)."""
-    command = [sys.executable, "-m", "gluon_bn", "compare", "--out", str(out), *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and lines_of(out / "metrics.jsonl")):
-        time.sleep(0.1)
+    process = started(out, "compare", *arguments)
     return process, psutil.Process(process.pid).children()
 
 

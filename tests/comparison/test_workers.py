@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import commands
 import psutil
 import pytest
 from faults import repeated
@@ -95,11 +96,7 @@ def test_a_wrong_number_of_workers_is_refused(arguments, message, tmp_path, caps
 
 def start(out, *arguments):
     """Start the command and wait for its first epoch; return (process, [scheduler, server, worker 0, ...])."""
-    command = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--out", str(out), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not ((out / "metrics.jsonl").exists() and losses(out)):
-        time.sleep(0.1)
+    process = commands.started(out, "train", "--norm", "sync", *arguments)
     return process, sorted(psutil.Process(process.pid).children(), key=lambda child: (child.create_time(), child.pid))
 
 
