@@ -95,14 +95,10 @@ class System:
     def inside(self, what, command, user="reader"):
         """Run a shell command in the system, in the user's clone or as root in /. Raises: Failed."""
         if user == "root":
-            ids, home, where, (settings, visible) = "0:0", "/root", "/", ({}, [])
+            ids, home, where, settings, visible = "0:0", "/root", "/", {}, []
         else:
-            ids, home, where, (settings, visible) = (
-                "1000:1000",
-                f"/home/{user}",
-                f"/home/{user}/gluon_bn",
-                pip_settings(),
-            )
+            home = f"/home/{user}"
+            ids, where, (settings, visible) = "1000:1000", f"{home}/gluon_bn", pip_settings()
         environment = {"PATH": PATH, "HOME": home, "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **settings}
         enter = [*NAMESPACE, "sh", "-c", ENTER, "sh", self.root, " ".join(visible), f"--userspec={ids}", self.root]
         enter += ["env", "-i", *map("=".join, environment.items()), "sh", "-c", f"cd {where} && {command}"]
