@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "batch_norm": "norm",
-    "fused_batch_norm": "norm",
-    "sync_batch_norm": "norm",
-    "BatchNorm": "norm",
-    "lenet": "model",
-    "load_data_fashion_mnist": "data",
-    "train": "training",
-    "evaluate_accuracy": "training",
-    "estimate_statistics": "training",
-    "load_parameters": "training",
-    "compare": "comparison",
+_ROOMS = {
+    "norm": ("batch_norm", "fused_batch_norm", "sync_batch_norm", "BatchNorm"),
+    "model": ("lenet",),
+    "data": ("load_data_fashion_mnist",),
+    "training": ("train", "evaluate_accuracy", "estimate_statistics", "load_parameters"),
+    "comparison": ("compare",),
 }
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "BatchNorm",

@@ -15,7 +15,8 @@ def parser(description):
 
 def report(wrong, right=""):
     """Print what is wrong, or else `right`, and return the exit code."""
-    print("\n".join(wrong) or right, file=sys.stderr if wrong else sys.stdout)
+    if wrong or right:
+        print("\n".join(wrong) or right, file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
 
 

@@ -39,13 +39,7 @@ def judged(wrong):
 @pytest.mark.slow
 @pytest.mark.fault("a training loop that hangs")
 def test_a_hang_ends_and_shows_where_it_is():
-    done = work(
-        """
-def wrong(*arrays):
-    time.sleep(1000)
-""",
-        hang=10,
-    )
+    done = work("def wrong(*arrays): time.sleep(1000)\n", hang=10)
     assert done.returncode == 1 and "Timeout" in done.stderr and "in wrong" in done.stderr
 
 
