@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any, Tuple
+from typing import Any, Sequence, Tuple
 
 import numpy
 from mxnet import autograd, nd, np
@@ -36,9 +36,9 @@ def batch_norm(
     >>> with autograd.train_mode():
     ...     Y, moving_mean, moving_var = batch_norm(X, gamma, beta, zero, zero, 1e-5, 0.9)
     """
-    check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    arrays = (X, gamma, beta, moving_mean, moving_var)
+    check_input(arrays, eps, momentum)
     if X.dtype == numpy.float16:
-        arrays = (X, gamma, beta, moving_mean, moving_var)
         X, gamma, beta, moving_mean, moving_var = (array.astype('float32') for array in arrays)
         Y, moving_mean, moving_var = batch_norm(X, gamma, beta, moving_mean, moving_var, eps, momentum)
         return Y.astype('float16'), moving_mean.astype('float16'), moving_var.astype('float16')
@@ -67,23 +67,16 @@ def sqrt(x: NDArray) -> NDArray:
     return root
 
 
-def check_input(
-    X: NDArray,
-    gamma: NDArray,
-    beta: NDArray,
-    moving_mean: NDArray,
-    moving_var: NDArray,
-    eps: float,
-    momentum: float,
-    least: int = 2,
-) -> None:
+def check_input(arrays: Sequence[NDArray], eps: float, momentum: float, least: int = 2) -> None:
     """Refuse arguments that batch normalization cannot use; the error names the argument.
 
     Raises: InputError if X is not an MXNet float array of rank 2 or 4, is empty, or has too few
     values per channel in training; if another array does not match X's channels, dtype or
     front; if eps or momentum is out of range (`check_constants`).
-    least: the minimum number of values per channel in training; 1 for a share of a minibatch.
+    arrays: X, gamma, beta, moving_mean, moving_var. least: the minimum number of values per channel in training; 1 for
+    a share of a minibatch.
     """
+    X, *others = arrays
     check_array(X)
     shape, dtype = X.shape, numpy.dtype(X.dtype)
     if len(shape) not in (2, 4):
@@ -95,7 +88,7 @@ def check_input(
         raise InputError(f'must hold at least one example and one value, got {shape}; leave out empty batches', 'X')
     expected = (1, shape[1]) + (1,) * (len(shape) - 2)
     names = ('gamma', 'beta', 'moving_mean', 'moving_var')
-    for name, array in zip(names, (gamma, beta, moving_mean, moving_var)):
+    for name, array in zip(names, others):
         if type(array) is not type(X):
             raise InputError(
                 f'must be an {_front(X)} array as X is, got {_front(array)}; '

@@ -38,9 +38,10 @@ def fused_batch_norm(
     in MXNet 1.9.1, here and in `batch_norm`: some of their operators lack one.
     Source: Ioffe and Szegedy (2015), section 3, where the gradients are derived.
     """
-    check_input(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    arrays = (X, gamma, beta, moving_mean, moving_var)
+    check_input(arrays, eps, momentum)
     function = batch_norm_native if is_native(X) else batch_norm_portable
-    return function(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+    return function(*arrays, eps, momentum)
 
 
 def is_native(X: NDArray) -> bool:

@@ -44,7 +44,7 @@ def sync_batch_norm(
     if group is None or group.size == 1 or not autograd.is_training():
         return fused_batch_norm(*arrays, eps, momentum)
     try:
-        check_input(*arrays, eps, momentum, least=1)
+        check_input(arrays, eps, momentum, least=1)
     except InputError as error:
         if isinstance(X, NDArray) and 0 in X.shape:
             where = f'; this is the share of worker {group.rank} of {group.size}, and every worker needs an example'
