@@ -148,18 +148,16 @@ class Training:
     lower_gradient: Array  # the norm of dL/d(w1 ... w(l-1))
 
 
-def train_chain(
-    normalize: bool, lr: float, depth: int = 10, num_steps: int = 100, m: int = 64, spread: float = 0.1, seed: int = 0
-) -> Training:
-    """Teach y = 2 x to a chain with weights around 1 by SGD on all of them, a new minibatch each step.
+def train_chain(normalize: bool, lr: float, num_steps: int = 100, seed: int = 0) -> Training:
+    """Teach y = 2 x to a chain of ten weights around 1 by SGD on all of them, a new minibatch of 64 each step.
 
     The variances are measured on one fixed minibatch, so that only the updates change them.
     """
     random, fixed = numpy.random.RandomState(seed), draw_x(256, seed)
-    w = leaf(1 + spread * random.randn(depth))
+    w = leaf(1 + 0.1 * random.randn(10))
     steps = []
     for _ in range(num_steps):
-        x = float64(random.randn(m, 1))
+        x = float64(random.randn(64, 1))
         with autograd.record():
             loss = ((predict(x, w, normalize) - SLOPE * x) ** 2).mean()
         loss.backward()

@@ -140,12 +140,10 @@ def with_bias(bias: float, train_mode: bool = True, seed: int = 0) -> Tuple[Arra
     return Y.asnumpy(), dense.bias.grad().asnumpy(), dense.weight.grad().asnumpy()
 
 
-def commutes(
-    move: Callable[[Array], Array], shape: Tuple[int, ...] = (4, 3, 6, 6), eps: float = 1e-5, seed: int = 0
-) -> float:
+def commutes(move: Callable[[Array], Array], seed: int = 0) -> float:
     """The largest difference between BN(move(X)) and move(BN(X)), for a `move` of the locations of X."""
-    X, gamma, beta, dY = draw(shape, seed)
-    moved, Y = (of_batch_norm(inputs, gamma, beta, eps, dY)[0] for inputs in (move(X), X))
+    X, gamma, beta, dY = draw((4, 3, 6, 6), seed)
+    moved, Y = (of_batch_norm(inputs, gamma, beta, 1e-5, dY)[0] for inputs in (move(X), X))
     return float(numpy.abs(moved - move(Y)).max())
 
 

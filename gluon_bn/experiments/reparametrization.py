@@ -13,17 +13,15 @@ from .alternatives import Parameters, descend, regression
 from .chain import float64, normalize, statistics
 
 
-def output_statistics(
-    num_changes: int = 50, beta: float = 0.7, gamma: float = 1.5, seed: int = 0
-) -> Tuple[Array, Array]:
-    """Mean and standard deviation of one unit, before and after normalization, for random layers below.
+def output_statistics(beta: float = 0.7, gamma: float = 1.5, seed: int = 0) -> Tuple[Array, Array]:
+    """Mean and standard deviation of one unit, before and after normalization, for 50 random layers below.
 
     The minibatch below passes a random affine layer each time, sizes and offsets over two orders of magnitude.
-    Returns: two arrays (num_changes, 2): of H, and of gamma H' + beta.
+    Returns: two arrays (50, 2): of H, and of gamma H' + beta.
     """
     random = numpy.random.RandomState(seed)
     X, raw, normalized = float64(random.randn(256, 8)), [], []
-    for _ in range(num_changes):
+    for _ in range(50):
         scale, offset = 10 ** random.uniform(-1, 1), 10 * random.randn()
         H = nd.dot(X, float64(scale * random.randn(8, 1))) + offset
         Y = normalize(H, float64([gamma]), float64([beta]))
