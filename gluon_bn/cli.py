@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(jobs=1, defaults={'norms': ('fused',), 'seeds': (0,)}, options=names)
 
     command = commands.add_parser('bench', help="measure speed and accuracy against Gluon's layer and PyTorch's")
-    parts = ['layers', 'sizes', 'accuracy', 'epochs', 'profile']
+    parts = ['layers', 'sizes', 'accuracy', 'epochs', 'profile', 'workers']
     chosen = f'any of {", ".join(parts)} (default: all)'
     command.add_argument('--parts', nargs='+', default=parts, metavar='PART', help=chosen)
     command.add_argument('--json', metavar='FILE', help='file for the result (default: a new one below runs/)')

@@ -216,7 +216,9 @@ def test_the_profiler_is_off_again_whatever_happens():
 
 
 def test_an_unknown_part_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='parts must be some of layers, sizes, accuracy, epochs, profile, workers, got speed'):
+    with pytest.raises(
+        ValueError, match='parts must be some of layers, sizes, accuracy, epochs, profile, workers, got speed'
+    ):
         run.main(json=tmp_path / 'bench.json', parts=('speed',))
 
 
