@@ -275,7 +275,8 @@ names = ['mean', 'variance', 'skewness', 'excess kurtosis']
 figures.table(zip(names, shapes.min(axis=0), shapes.max(axis=0)), ['of 100 updates', 'lowest', 'highest'])
 
 # %% [markdown]
-# **Try it.** Let `lower` run from $-3$ to $-0.1$: where is the valley of the normalized chain now?
+# **Try it.** Let `lower` run from $-3$ to $-0.1$ and `last` from $-5$ to 1: where is the valley of the normalized chain
+# now?
 #
 # ## 6. The corners
 #
