@@ -85,12 +85,6 @@ def effects_by_order(x: float, weights: Array, step: float) -> Array:
     return effects
 
 
-def step_for(decrease: float, x: float, weights: Array) -> float:
-    """The step that lowers y by `decrease` to first order: decrease / g.g."""
-    g = gradient(x, weights)
-    return decrease / float(g @ g)
-
-
 def change(x: float, weights: Array, step: float) -> Tuple[float, float]:
     """The decrease of y by one step: (predicted to first order, actual)."""
     g = gradient(x, weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
 import numpy
@@ -63,10 +63,7 @@ class Totals:
         """Return the sums over all workers, which blocks on the device; with one worker, a copy."""
         if group.size == 1:
             return self.snapshot()
-        sums = [
-            sum(total.asnumpy().item() for total in part.values()) for part in (self.loss, self.correct, self.invalid)
-        ]
-        *whole, count, classes = group.gather(numpy.array([*sums, self.count, self.classes], 'float64')).T
+        *whole, count, classes = group.gather(numpy.array([*self._sums(), self.count, self.classes], 'float64')).T
         found, device = Totals(), mx.cpu()
         found.loss, found.correct, found.invalid = (
             {device: mx.nd.array([part.sum()], dtype='float64')} for part in whole
@@ -79,11 +76,13 @@ class Totals:
 
         Raises: InputError if a label was out of range.
         """
-        loss, correct, invalid = (
-            sum(total.asnumpy().item() for total in sums.values()) for sums in (self.loss, self.correct, self.invalid)
-        )
+        loss, correct, invalid = self._sums()
         check_labels(invalid, self.count, self.classes)
         return loss / self.count, correct / self.count
+
+    def _sums(self) -> List[float]:
+        parts = (self.loss, self.correct, self.invalid)
+        return [sum(total.asnumpy().item() for total in part.values()) for part in parts]
 
 
 def is_invalid(y: NDArray, classes: int) -> NDArray:
