@@ -483,8 +483,8 @@ assert max(losses['fused']) < min(losses['none'])
 figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
 
 # %% [markdown]
-# A few in a hundred at most, and in the lower layers *more* of them with the norm, which learns. So saturation is not
-# what stops LeNet from learning here. What differs is that its sigmoids do not vary. **Check** with a number: the
+# A few in a hundred at most, and in the lower layers *more* of them in the net that learns. So saturation is not what
+# stops the other net here. What differs is that its sigmoids do not vary. **Check** with a number: the
 # standard deviation of each sigmoid over the images, the mean over the units of a layer, the median over the layers.
 
 # %%

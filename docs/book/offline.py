@@ -87,8 +87,21 @@ def finish(app, pagename, templatename, context, doctree):
         context["body"] += f"<script>const PANEL = {json.dumps(values)};</script>"
 
 
+def keep_texts(app, error):
+    """Write the text of each page where a search finds it: a page that is read from a folder may not open another."""
+    texts = {}
+    for page in sorted(Path(app.outdir).rglob("*.html")):
+        main = re.search(r"<article.*</article>", page.read_text(encoding="utf-8"), re.DOTALL)
+        if main:
+            text = re.sub(r"<(script|style|svg).*?</\1>|</?(span|wbr|a|em|code)\b[^>]*>", "", main[0], flags=re.DOTALL)
+            text = re.sub("<[^>]+>", " ", text)
+            texts[page.relative_to(app.outdir).as_posix()] = " ".join(text.split())
+    (Path(app.outdir) / "_static" / "texts.js").write_text(f"const TEXTS = {json.dumps(texts)};", encoding="utf-8")
+
+
 def setup(app):
     app.connect("doctree-resolved", describe_figures)
     app.connect("html-page-context", finish, priority=900)
+    app.connect("build-finished", keep_texts)
     app.add_html_math_renderer("svg", (visit_inline, None), (visit_block, None))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

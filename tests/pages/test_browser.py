@@ -177,8 +177,8 @@ def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    """The book, built and served; its address and its pages."""
+def built(tmp_path_factory):
+    """The book's folder."""
     try:
         import jupyter_book  # noqa: F401
         import ziamath  # noqa: F401
@@ -188,7 +188,15 @@ def book(tmp_path_factory):
 
     out = tmp_path_factory.mktemp("book") / "html"
     assert program.main([out]) == 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(out)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def book(built):
+    """The book, served; its address and its pages."""
+    import book as program
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(built)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     pages = ["index.html", *(f"{page}.html" for part in program.pages().values() for page in part)]
     assert f"notebooks/{FIRST}.html" in pages and f"{program.ASSIGNMENT}.html" in pages
@@ -258,6 +266,13 @@ def test_axe_finds_nothing_serious(browser, book, scheme):
     page.close()
 
 
+def test_a_search_shows_excerpts_without_a_server(browser, built):
+    page = browser.new_page(viewport=DESK)
+    page.goto(f"{built.as_uri()}/search.html?q=momentum")
+    page.locator("#search-results li p.context", has_text="weighs the old value").first.wait_for(timeout=20_000)
+    page.close()
+
+
 def test_the_assignment_is_in_the_book_and_its_answers_are_not(browser, book):
     address, pages = book
     page = browser.new_page(viewport=DESK)
@@ -284,6 +299,8 @@ def test_a_figure_of_two_panels_is_stacked_on_a_phone(browser, book):
         if shown:
             assert all(box["x"] + box["width"] <= 390 and box["width"] > 200 for box in boxes)
             assert sorted(box["y"] for box in boxes) == [box["y"] for box in boxes]
+            page.goto(address + "notebooks/05_how_far_can_the_learning_rate_go.html")
+            assert page.locator(".panels > svg:has(> svg + svg)").count() >= 5  # with labels of the first panel
         page.close()
 
 

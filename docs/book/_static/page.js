@@ -9,3 +9,14 @@ document.addEventListener("DOMContentLoaded", () => {
     details.append(summary, input);
   }
 });
+
+// A page that is read from a folder may not fetch others: the search shows excerpts of texts.js, see offline.py.
+if (location.protocol === "file:" && location.pathname.endsWith("/search.html")) {
+  const loaded = new Promise((resolve) => {
+    document.head.append(Object.assign(document.createElement("script"), { src: "_static/texts.js", onload: resolve }));
+  });
+  window.fetch = async (url) => {
+    await loaded;
+    return new Response(`<div role="main">${TEXTS[url.replace(/^\.\//, "").split(/[?#]/)[0]]}</div>`);
+  };
+}
