@@ -102,16 +102,17 @@ def run(notebook: NotebookNode, working: Path, limits: Limits, stop: threading.E
 
 def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threading.Event) -> Tuple[str, int, str]:
     """Run folder/notebook.ipynb, and return why it was stopped (or ""), its exit code and the end of its log."""
-    notebook, result = str(folder / "notebook.ipynb"), str(folder / "result.ipynb")
-    home, wrapper, arguments = HOME, [], ["/execute.py", "/in.ipynb", "/out.ipynb"]
+    paths = [execute.__file__, str(folder / "notebook.ipynb"), str(folder / "result.ipynb")]
     if limits.unconfined:
-        home, arguments = folder / "home", [execute.__file__, notebook, result]
+        home, wrapper = folder / "home", []
         shutil.copytree(data, home / "data")  # a copy, because the submission could delete it
         (home / "tmp").mkdir()
     else:
-        read_only = ((str(data), str(HOME / "data")), (execute.__file__, arguments[0]), (notebook, arguments[1]))
-        binds = [word for outside, inside in read_only for word in ("--ro-bind", outside, inside)]
-        wrapper = [*wrapped(*binds, "--bind", result, arguments[2]), "--"]
+        home, inside = HOME, ["/execute.py", "/in.ipynb", "/out.ipynb"]
+        binds = ["--ro-bind", str(data), str(home / "data")]
+        for option, path, name in zip(("--ro-bind", "--ro-bind", "--bind"), paths, inside):
+            binds += [option, path, name]
+        wrapper, paths = [*wrapped(*binds), "--"], inside
     known = environment()
     variables = {
         **{name: known[name] for name in KEPT if name in known},
@@ -122,7 +123,7 @@ def _execute(folder: Path, data: Path, token: str, limits: Limits, stop: threadi
         MARK: token,
         "OMP_NUM_THREADS": str(limits.threads),
     }
-    command = [*wrapper, sys.executable, *arguments, str(limits.cell_seconds)]
+    command = [*wrapper, sys.executable, *paths, str(limits.cell_seconds)]
     with open(folder / "log", "w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
             ["sh", "-c", f'ulimit -f {FILE_BLOCKS} && exec "$@"', "sh", *command],
