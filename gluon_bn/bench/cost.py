@@ -118,7 +118,8 @@ def draw_measured(ax: Axes, result: WorkersResult, cores: int) -> None:
             y = [model.predicted(norm, workers, each) * 1e3 for each in round_trips]
             ax.plot(x, y, '-' if workers == 2 else '--', color=COLORS[norm], label=f'{LABELS[norm]}, {workers} workers')
             ax.plot(x, [getattr(times, norm) * 1e3 for times in found], marker, color=COLORS[norm], markersize=4)
-    ax.set(xscale='log', yscale='log', xlabel='round-trip time, ms', ylabel='ms a step')
+    ax.set(xscale='log', ylim=(0, None), xlabel='round-trip time, ms', ylabel='ms a step')
+    ax.xaxis.set_major_formatter('{x:g}')
     ax.set_title(f'predicted (lines) and measured, on {cores} cores')
     ax.legend(frameon=False, fontsize=8)
 
@@ -132,5 +133,6 @@ def draw_predicted(ax: Axes, result: WorkersResult) -> None:
             ax.plot(DRAWN, y, style, color=COLORS[norm], label=f'{LABELS[norm]}, {round_trip * 1e3:g} ms')
     ax.set(xscale='log', yscale='log', xlabel='workers', ylabel='ms a step')
     ax.set_xticks(DRAWN, [f'{workers:,}' for workers in DRAWN])
-    ax.set_title(f'predicted: {result.share} examples for each worker')
+    ax.yaxis.set_major_formatter('{x:,.0f}')
+    ax.set_title(f'predicted, {result.share} examples and a core for each worker')
     ax.legend(frameon=False, fontsize=8)
