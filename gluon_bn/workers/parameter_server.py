@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import socket
@@ -88,8 +89,7 @@ def serve(role: Role, report: Callable[[int], None]) -> None:
     role.set_environment()
     if role.name == 'server':
         role.connect()
-    with said_to_wait(role, report):
-        kv = mx.kv.create('dist')
+    kv = mx.kv.create('dist')
     workers = [FIRST_WORKER + 2 * worker for worker in range(role.workers)]
 
     def report_unless_all_have_ended(number: int) -> None:
@@ -104,12 +104,14 @@ def serve(role: Role, report: Callable[[int], None]) -> None:
         _watch(kv, [SCHEDULER], lambda _: os._exit(0))
     # MXNet's own server unpickles an optimizer from the commands that it receives; this one ignores all commands.
     ignore = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda head, body, _: None)
-    check_call(_LIB.MXKVStoreRunServer(kv.handle, ignore, None))
+    other = SERVER if role.name == 'scheduler' else SCHEDULER
+    with said_to_wait(role, report, has_ended=lambda: _is_silent(kv, other, -(10**6))):  # before the start, none counts
+        check_call(_LIB.MXKVStoreRunServer(kv.handle, ignore, None))
 
 
-def _is_silent(kv: Any, number: int) -> bool:
+def _is_silent(kv: Any, number: int, seconds: int = SECONDS_OF_SILENCE) -> bool:
     count = ctypes.c_int()
-    check_call(_LIB.MXKVStoreGetNumDeadNode(kv.handle, number, ctypes.byref(count), SECONDS_OF_SILENCE))
+    check_call(_LIB.MXKVStoreGetNumDeadNode(kv.handle, number, ctypes.byref(count), seconds))
     return count.value > 0
 
 
@@ -136,12 +138,23 @@ def seconds_to_wait() -> float:
 
 
 @contextlib.contextmanager
-def said_to_wait(role: Role, report: Callable[[int], None], seconds: float = SECONDS_TO_CONNECT) -> Iterator[None]:
+def said_to_wait(
+    role: Role,
+    report: Callable[[int], None],
+    seconds: float = SECONDS_TO_CONNECT,
+    has_ended: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Say after some seconds that this process still waits for the others; in the end, report that some are absent."""
     text = f'gluon_bn: {role} waits for the others: a scheduler, a server and {role.workers} workers must start'
+
+    def unless_ended(call: Callable[..., None], argument: object) -> None:
+        if not has_ended():
+            call(argument)
+
+    say = functools.partial(print, file=sys.stderr, flush=True)
     timers = [
-        threading.Timer(seconds, print, [text], {'file': sys.stderr, 'flush': True}),
-        threading.Timer(seconds_to_wait(), report, [ABSENT]),
+        threading.Timer(seconds, unless_ended, [say, text]),
+        threading.Timer(seconds_to_wait(), unless_ended, [report, ABSENT]),
     ]
     for timer in timers:
         timer.daemon = True

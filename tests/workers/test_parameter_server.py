@@ -71,7 +71,7 @@ def test_a_process_does_not_wait_for_ever(name, who):
         settings = {"DMLC_ROLE": name, "DMLC_PS_ROOT_URI": LOOPBACK, "DMLC_PS_ROOT_PORT": port, "DMLC_NUM_WORKER": "2"}
         environment = {**os.environ, **settings, "DMLC_TASK_ID": "1", "GLUON_BN_WAIT": "1.5"}
         command = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--examples", "512"]
-        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=120)
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == (
         f"gluon_bn: {who}: a scheduler, a server and 2 workers have not all started within 1.5 s; start them all, or "
