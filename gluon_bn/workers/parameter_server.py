@@ -183,6 +183,24 @@ class ParameterServer(Group):
         self.keys: Dict[Tuple[int, Tuple[int, ...]], int] = {}
         self.lock = threading.Lock()  # backward runs in another thread than forward
         _watch(self.kv, [SCHEDULER], report)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """Raise WorkersError on every worker unless all have the same size, and the ranks are 0, 1, ...
+
+        Later arrays have a row for each worker: if they do not fit together, MXNet aborts, or adds up rows.
+        """
+        size = self.size
+        sizes, ranks = self._add_up(numpy.array([size, self.rank], 'float32'))
+        if sizes != size * size:
+            raise WorkersError(
+                f'DMLC_NUM_WORKER must be the same for all processes, got {size} here, but not everywhere'
+            )
+        if ranks != size * (size - 1) // 2:
+            raise WorkersError(
+                f'DMLC_TASK_ID must be another number from 0 to {size - 1} for each worker, got {self.rank} here, but '
+                'some number twice'
+            )
 
     def gather(self, values: Array) -> Array:
         words = numpy.zeros((self.size, values.size * 4), 'float32')
