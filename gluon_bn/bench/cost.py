@@ -95,8 +95,8 @@ def note(result: WorkersResult, cores: int) -> str:
     two = [times for times in result.times if times.workers == 2][-1]  # on loopback, all processes' bytes would count
     sizes = [f'{c} channels: {two.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
     return (
-        f'Milliseconds (lower quartile of 30) of a step of LeNet on {result.examples} images: predicted, measured, and the error of the '
-        'prediction. sync: shared statistics; fused: statistics of each share. All processes run on the '
+        f'Milliseconds of a step of LeNet on {result.examples} images (the lower quartile of 30 steps): predicted, '
+        'measured, and the error of the prediction. sync: shared statistics; fused: statistics of each share. All processes run on the '
         f'{cores} cores of this machine; with a round-trip time, each worker has a network namespace of its own. On '
         'loopback, the prediction is the sum of the parts, without the time that processes wait for a core; with a '
         'round-trip time, it is the step on loopback and the round trips. An '
