@@ -96,8 +96,9 @@ def note(result: WorkersResult, cores: int) -> str:
     sizes = [f'{c} channels: {two.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
     return (
         f'Milliseconds of a step of LeNet on {result.examples} images (the lower quartile of 30 steps): predicted, '
-        'measured, and the error of the prediction. sync: shared statistics; fused: statistics of each share. All processes run on the '
-        f'{cores} cores of this machine; with a round-trip time, each worker has a network namespace of its own. On '
+        'measured, and the error of the prediction. sync: shared statistics; fused: statistics of each share. All '
+        f'processes run on the {cores} cores of this machine; with a round-trip time, each worker has a network '
+        'namespace of its own. On '
         'loopback, the prediction is the sum of the parts, without the time that processes wait for a core; with a '
         'round-trip time, it is the step on loopback and the round trips. An '
         f'exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus {model.d * 1e9:.2f} ns '
