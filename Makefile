@@ -56,9 +56,9 @@ faults: .venv/ready      ## the tests that simulate faults, and their table in t
 	$(py) -m pytest -m "fault and not browser and not container" --long --faults=build/faults.json $(ARGS)
 	$(py) tools/faults.py
 
-# 432 mistakes and 108 pairs: several minutes. ARGS="48 12 0 backward d2l": mistakes, pairs, seed, kind, style.
+# 432 mistakes and 108 pairs: several minutes. ARGS="48 12 0 backward d2l --write": mistakes, pairs, seed, kind, style.
 mistakes: .venv/ready    ## what the check says about generated mistakes, by kind and style
-	PYTHONPATH=.:tests $(py) tests/mutations.py $(ARGS)
+	PYTHONPATH=.:tests:tools $(py) tests/mutations.py $(ARGS)
 
 notebooks: .venv/ready   ## run every notebook from 1 to n and save it
 	$(py) $(RUN) tools/notebooks.py $(ARGS)

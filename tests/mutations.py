@@ -10,8 +10,10 @@ import copy
 import functools
 import random
 import sys
+from pathlib import Path
 from unittest import mock
 
+import block
 import mxnet as mx
 import numpy
 from mxnet import autograd, nd
@@ -26,7 +28,7 @@ TERMS = {"scale of dX", "term through the mean", "term through the variance", "c
 AVERAGES = {"moving mean", "moving variance"}
 # What a check may say about a mistake in each place. A doubled X_hat looks like a doubled gamma: `scaled X_hat`.
 LOCALIZED = {
-    "axes": {"mean", "variance", "dgamma", "dbeta", "WrongShape"},
+    "axes": {"mean", "variance", "dgamma", "dbeta"},
     "count": {"mean", "variance", *TERMS},
     "returned": {"scale and shift", "mode", "dgamma", "dbeta", *TERMS, *AVERAGES},
     "denominator": {"denominator", "scaled X_hat"},
@@ -38,6 +40,7 @@ LOCALIZED = {
     "dX": TERMS,
     # mistakes in a layer's bookkeeping, and writing to an input, have a name but belong to no quantity
     "start": {"WrongStart", "VarInitZero"},
+    "shape": {"WrongShape"},
     "constants": {"denominator", *AVERAGES},
     "call": {"ExchangedArguments", "NeverUpdates", "WrongReturn", "WrongName", "mode", *AVERAGES},
     "input": {"MutatesInput", "WritesWhileRecording"},
@@ -103,6 +106,8 @@ def _changed(node, names, line):
             made = new()
             made.func.attr = {"mean": "sum", "sum": "mean", "is_training": "is_recording"}[node.func.attr]
             yield "call", made
+        if node.func.attr in ("mean", "sum"):
+            yield "cast", ast.parse(f"({ast.unparse(node)}).astype('float16').astype('float32')", mode="eval").body
         if node.func.attr in ("sqrt", "square"):
             yield "dropped", copy.deepcopy(node.args[0])
             made = new()
@@ -163,6 +168,8 @@ def _restated(node, arguments):
 def _in_the_layer(node, place):
     """Other initial values, constants, and arguments of the call in a layer."""
     other = {"ones": "zeros", "zeros": "ones"}
+    if isinstance(node, ast.Name) and node.id == "shape" and isinstance(node.ctx, ast.Load):
+        yield "shape", ast.parse("(1, 1)", mode="eval").body
     if isinstance(node, ast.Constant) and node.value in other:
         yield "constant", ast.Constant(other[node.value])
     if isinstance(node, ast.Attribute) and node.attr in other:
@@ -230,13 +237,19 @@ def mutants(kind, style):
         for what, new in changes:
             if what == "detached" and (kind == "backward" or not places[line].startswith(("X_hat", "variance"))):
                 continue
+            if what == "cast" and kind == "backward":  # within the tolerance for gradients
+                continue
             _, holder, key = parents[id(node)]
             before = holder[:] if isinstance(holder, list) else node
             if isinstance(holder, list):
                 holder[key : key + 1] = new if isinstance(new, list) else [new]
             else:
                 holder[key] = new
-            yield what, {"detached": "gradient", "in place": "input"}.get(what, place), ast.unparse(tree)
+            yield (
+                what,
+                {"detached": "gradient", "in place": "input", "shape": "shape"}.get(what, place),
+                ast.unparse(tree),
+            )
             if isinstance(holder, list):
                 holder[:] = before
             else:
@@ -298,7 +311,7 @@ def _checked(method):
     return call
 
 
-def differs(kind, code, right):
+def differs(kind, code, right, least=5e-3):
     """Whether the code runs and gives arrays of the right shapes, whose numbers differ by more than rounding."""
     try:
         with contextlib.ExitStack() as patches:
@@ -310,7 +323,7 @@ def differs(kind, code, right):
         return False
     if any(sizes) or not all(numpy.isfinite(a).all() for a in found):
         return not any(sizes) and any(not numpy.isfinite(a).all() for a in found)
-    return max(abs(a.ravel() - b.ravel()).max() / (1 + abs(b).max()) for a, b in zip(found, right)) > 5e-3
+    return max(abs(a.ravel() - b.ravel()).max() / (1 + abs(b).max()) for a, b in zip(found, right)) > least
 
 
 @functools.lru_cache(maxsize=None)
@@ -328,7 +341,8 @@ def mistakes(kind, style, count, seed=0):
     for _, _, (what, place, source) in sorted(ranked):
         if len(found) == count:
             break
-        if source not in found and differs(kind, build(kind, source), right):
+        least = 1e-4 if what == "cast" else 5e-3
+        if source not in found and (what == "shape" or differs(kind, build(kind, source), right, least)):
             found[source] = what, place, source
     return list(found.values())
 
@@ -361,17 +375,17 @@ def judged(kind, places, source):
         quantity = true.replace(" in prediction", "")
         there = [one for one in told if "in prediction" not in true or one.mode == "prediction"]
         hits = [one for one in [*there, *named] if one.quantity in LOCALIZED.get(quantity, {quantity})]
-        if kind == "backward" and quantity == "variance":
-            # no average shows the variance, so explaining the denominator is as good
-            hits += [one for one in there if one.quantity == "denominator" and one.equals]
         first += hits
         allowed += hits + [one for one in there if one.quantity in FURTHER.get(quantity, ())]
     return bool(first), any(one.equals for one in first), [str(one) for one in told if one not in allowed]
 
 
-def table(count, number_of_pairs, seed=0, only=SOURCES, say=print):
-    """Print the table, and return the sums (made, localized, explained, invented) for one mistake and for two."""
-    sums = []
+def table(count, number_of_pairs, seed=0, only=SOURCES, say=print, rows=None):
+    """Print the table, and return the sums (made, localized, explained, invented) for one mistake and for two.
+
+    rows: a dict that gets these numbers for each kind and style.
+    """
+    sums, rows = [], {} if rows is None else rows
     for make, number in ((mistakes, count), (pairs, number_of_pairs)):
         say(f"{'kind':10} {'style':8} {'made':>5} localized explained invented")
         results = []
@@ -389,6 +403,7 @@ def table(count, number_of_pairs, seed=0, only=SOURCES, say=print):
             if not found:
                 continue
             results += found
+            rows.setdefault((kind, style), []).append(tuple(map(sum, zip(*found))))
             say("{:10} {:8} {:5} {:9} {:9} {:8}".format(kind, style, *map(sum, zip(*found))))
         if not results:
             continue
@@ -397,7 +412,26 @@ def table(count, number_of_pairs, seed=0, only=SOURCES, say=print):
     return sums
 
 
+COLUMNS = "kind", "style", "mistakes", "localized", "explained", "invented", "pairs", "one localized", "invented"
+PAGE = Path(__file__).parent.parent / "docs" / "grading.md"
+
+
+def write(rows):
+    """Put the rows into the page's table, in the place of those of the same kind and style."""
+    lines = [line.strip("| ").split(" | ") for line in block.current(PAGE, "mistakes").splitlines()[2:-1]]
+    shown = {(kind, style): list(map(int, numbers)) for kind, style, *numbers in lines}
+    for key, ((made, localized, explained, invented), (pairs, one, _, wrong)) in rows.items():
+        shown[key] = [made, localized, explained, invented, pairs, one, wrong]
+    lines = [(*key, *shown[key]) for key in SOURCES if key in shown]
+    lines.append(("all", "", *map(sum, zip(*shown.values()))))
+    head = [" | ".join(COLUMNS), " | ".join(["---"] * 2 + ["--:"] * 7), *(" | ".join(map(str, line)) for line in lines)]
+    return block.update(PAGE, "mistakes", "".join(f"| {line} |\n" for line in head))
+
+
 if __name__ == "__main__":
-    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    chosen = [one for one in SOURCES if {word for word in sys.argv[1:] if not word.isdigit()} <= set(one)]
-    table(*(numbers or (48, 12)), only=chosen, say=functools.partial(print, flush=True))
+    words = [word for word in sys.argv[1:] if word != "--write"]
+    numbers = [int(word) for word in words if word.isdigit()]
+    chosen = [one for one in SOURCES if {word for word in words if not word.isdigit()} <= set(one)]
+    found = {}
+    table(*(numbers or (48, 12)), only=chosen, say=functools.partial(print, flush=True), rows=found)
+    sys.exit(block.report(write(found)) if "--write" in sys.argv else 0)

@@ -30,6 +30,7 @@ from .gradients import judge_gradient
 from .properties import Properties
 from .result import Finding, Result, Row
 from .student_code import TimeLimitedRunner
+from .student_layer import observe_layer
 from .trials import observe_function
 
 SECONDS = 4  # for the student's code; the check itself takes less than one
@@ -95,7 +96,7 @@ def layer(
     """
     chosen = _chosen(cls, only, {**MATHS, **LAYER})
     runner = TimeLimitedRunner(cls, seconds)
-    properties = Properties(partial(layers.observe_layer, cls), runner, eps, momentum)
+    properties = Properties(partial(observe_layer, cls), runner, eps, momentum)
     rows = []
     for key, (words, judge, needed) in LAYER.items():
         if key in chosen:

@@ -8,9 +8,9 @@ channel a right X_hat is (X - mean) / denominator: a line, whose slope tells the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 
@@ -18,33 +18,10 @@ from .fitting import Sample, another, fitting, numbers, right_values, trial_of
 from .formulas import Formula, edits, variable
 from .grammar import GRAMMAR, NAMES, X, mean
 from .result import Array, Place, same
-from .trials import NotJudgeable, Observed, Trial
+from .rows import NotJudgeable
+from .trials import Observed, Trial
 from .variants import in_mode
-
-
-@dataclass(frozen=True)
-class View:
-    """The results of one call; `right` holds all right quantities by name."""
-
-    trial: Trial
-    right: Dict[str, Any]
-    Y: Array
-    averages: Tuple[Array, Array]
-
-    @property
-    def X_hat(self) -> Array:
-        """Y without gamma and beta."""
-        X_hat: Array = (self.Y - self.trial.beta) / self.trial.gamma
-        return X_hat
-
-    @property
-    def own(self) -> Tuple[Array, Array]:
-        """The mean and variance that went into the averages, if these were blended by the right rule."""
-        weight, (mean, var) = self.trial.momentum, self.averages
-        return (
-            (mean - weight * self.trial.moving_mean) / (1 - weight),
-            (var - weight * self.trial.moving_var) / (1 - weight),
-        )
+from .views import View, centre_follows, centred, follows, line_of, near, of_size, plain, ratio, right_statistics
 
 
 class Chain:
@@ -69,7 +46,7 @@ class Chain:
         chosen = [worked, moved, tried[3], *([worked._replace(eps=4.0, momentum=0.25)] if free else [])]
         self.full = [self._view(observe, trial) for trial in chosen]
         # tried[2] is so small that eps counts, and would be lost beside beta
-        others = tried[2], _of_size(worked, 2), _of_size(worked, 1000)
+        others = tried[2], of_size(worked, 2), of_size(worked, 1000)
         self.plain = [self._view(observe, plain(trial)) for trial in (*chosen, *others)]
         self.views = self.full + self.plain
         weights = (0.0, 0.5, 1.0) if free and mode == 'training' else ()
@@ -110,12 +87,15 @@ class Chain:
         if all(same(view.Y, view.trial.gamma * view.right['X_hat'] + view.trial.beta) for view in self.views):
             return None
         other = 'prediction' if self.mode == 'training' else 'training'
-        if all(_near(view.X_hat, right_values(view.trial, other)['X_hat']) for view in self.views):
+        if all(near(view.X_hat, right_values(view.trial, other)['X_hat']) for view in self.views):
             return self._place('mode', [(view.right, view.X_hat) for view in self.views], f'that of {other}')
         statistic = self._of_statistics()
         if statistic is not None:
             return statistic
-        ratios = [_ratio(view.X_hat, view.right['X_hat']) for view in self.views]
+        rounded = self._rounded()
+        if rounded is not None:
+            return rounded
+        ratios = [ratio(view.X_hat, view.right['X_hat']) for view in self.views]
         if ratios[0] is not None and all(one is not None and abs(one - ratios[0]) < 2e-3 for one in ratios):
             samples = [(view.right, view.Y - view.trial.beta) for view in self.views]
             known = self._explain('scaled X_hat', samples) or f'{ratios[0]:.4g} * gamma * X_hat'
@@ -123,13 +103,13 @@ class Chain:
         samples = [(view.right, view.Y) for view in self.views]
         known = self._explain('scale and shift', samples)
         if not all(same(pair[0].X_hat, pair[1].X_hat, equal_nan=True) for pair in zip(self.full, self.plain)):
-            # Y depends on X only through X_hat
-            alone = all(same(views[0].Y, views[1].Y) for views in (self.full, self.plain))
-            if known or (alone and (_right_statistics(self.views) or not _right_statistics(self.plain))):
-                return self._place('scale and shift', samples, known)
             first = self._of_X_hat()
+            # Y depends on X only through X_hat
+            alone = not first.equals and all(same(views[0].Y, views[1].Y) for views in (self.full, self.plain))
+            if known or (alone and (right_statistics(self.views) or not right_statistics(self.plain))):
+                return self._place('scale and shift', samples, known)
             # X_hat depends on gamma and beta: they are used wrongly, unless X_hat itself contains them
-            upstream = first.equals or (self.mode == 'training' and not _right_statistics(self.full))
+            upstream = first.equals or (self.mode == 'training' and not right_statistics(self.full))
             upstream = upstream or not all(numpy.isfinite(view.Y).all() for view in self.views)
             return first if upstream else self._place('scale and shift', samples, '')
         first = self._of_X_hat()
@@ -137,18 +117,37 @@ class Chain:
             return replace(first, quantity='scaled X_hat')
         return first
 
+    def _rounded(self) -> Optional[Place]:
+        """The first quantity that is right but for rounding, if all of Y is."""
+        Ys = [(view.right, view.Y) for view in self.full]
+        right = GRAMMAR['scale and shift'].right
+        if not all(same(Y, right.compute(values), 5e-3, 5e-3) for values, Y in Ys):
+            return None
+        samples = {'scale and shift': Ys}
+        if self.mode == 'training':
+            samples = {
+                'mean': [(view.right, view.own[0]) for view in self.full],
+                'variance': [(view.right, view.own[1]) for view in self.full],
+                **samples,
+            }
+        for quantity, found in samples.items():
+            pairs = [(value, GRAMMAR[quantity].right.compute(values)) for values, value in found]
+            if not all(same(*pair, 2e-5, 2e-5) for pair in pairs) and all(same(*pair, 5e-3, 5e-3) for pair in pairs):
+                return self._place(quantity, found, 'the right one, rounded to three digits as in float16')
+        return None
+
     def _of_statistics(self) -> Optional[Place]:
         """The mean or the variance, if X was normalized by the same wrong value that went into the averages."""
         if self.mode == 'prediction':
             return None
         quantities = [('mean', 'mean'), ('var', 'variance')]
-        if not all(map(_follows, self.views)):
+        if not all(map(follows, self.views)):
             # if another mistake follows, the wrong mean is still the centre
-            quantities = quantities[:1] if all(map(_centre_follows, self.plain)) else []
-            if quantities and all(_near(view.own[0], view.trial.moving_mean) for view in self.views):
+            quantities = quantities[:1] if all(map(centre_follows, self.plain)) else []
+            if quantities and all(near(view.own[0], view.trial.moving_mean) for view in self.views):
                 return self._place('mode', [(view.right, view.X_hat) for view in self.views], '')
         for i, (name, quantity) in enumerate(quantities):
-            if not all(_near(view.own[i], view.right[name]) for view in self.views):
+            if not all(near(view.own[i], view.right[name]) for view in self.views):
                 samples = [(view.right, view.own[i]) for view in self.views]
                 return self._place(quantity, samples, self._explain(quantity, samples))
         return None
@@ -172,7 +171,7 @@ class Chain:
         quantity, old = (('moving mean', 'moving_mean'), ('moving variance', 'moving_var'))[i]
         samples = [(view.right, view.averages[i]) for view in (*self.views, *self.blends)]
         right = GRAMMAR[quantity].right if self.mode == 'training' else variable(old)
-        if all(_near(value, right.compute(values)) for values, value in samples):
+        if all(near(value, right.compute(values)) for values, value in samples):
             return []
         if self.mode == 'training':
             return [self._place(quantity, samples, self._explain(quantity, samples), right)]
@@ -193,11 +192,18 @@ class Chain:
         """The only formula one change away from the right one that gives all these values; '' if none or several do."""
         tried = GRAMMAR[quantity].candidates(structure, self.mode == 'prediction')
         found = self._only(tried, samples, through)
-        if found is None:
+        if found is None or self._is_right(found, quantity, samples):
             return ''
         text = in_mode(found.text, self.mode == 'training')
         self.explained[text] = quantity, found
         return text
+
+    def _is_right(self, found: Formula, quantity: str, samples: Sequence[Sample]) -> bool:
+        """Whether a formula is the right one in other words, which is neither said nor wrong."""
+        values = right_values(another(samples[0][0], self.free), self.mode)
+        with numpy.errstate(all='ignore'):
+            actual, right = (one.compute(values) + 0 * values['X'] for one in (found, GRAMMAR[quantity].right))
+        return same(actual, right, 1e-6, 1e-6)
 
     def _only(
         self,
@@ -209,69 +215,3 @@ class Chain:
 
     def _place(self, quantity: str, samples: Sequence[Sample], known: str, right: Optional[Formula] = None) -> Place:
         return Place(quantity, self.mode, numbers(quantity, right or GRAMMAR[quantity].right, samples), known)
-
-
-def _of_size(trial: Trial, m: int) -> Trial:
-    """The trial with m random values in each channel."""
-    shape = (m, *trial.X.shape[1:]) if trial.X.ndim == 2 else (m // 2, trial.X.shape[1], 1, 2)
-    X, dY = numpy.random.RandomState(m).randn(2, *shape)
-    return trial._replace(X=3 * X + 1, dY=dY)
-
-
-def plain(trial: Trial) -> Trial:
-    return trial._replace(gamma=numpy.ones_like(trial.gamma), beta=numpy.zeros_like(trial.beta))
-
-
-def line_of(view: View) -> Optional[Tuple[Array, Array]]:
-    """(centre, spread) of X_hat = (X - centre) / spread in each channel; None if X_hat is not such a line."""
-    x, y = view.trial.X, view.X_hat
-    if y.shape != x.shape or not numpy.isfinite(y).all():
-        return None
-    axes = view.right['axes']
-    x_mean, y_mean = x.mean(axes, keepdims=True), y.mean(axes, keepdims=True)
-    slope: Array = ((x - x_mean) * y).sum(axes, keepdims=True) / ((x - x_mean) ** 2).sum(axes, keepdims=True)
-    if not slope.all() or not same(y, slope * (x - x_mean) + y_mean, rtol=2e-3, atol=2e-3):
-        return None
-    return x_mean - y_mean / slope, 1 / slope
-
-
-def _right_statistics(views: Sequence[View]) -> bool:
-    """Whether the right mean and variance went into the averages; in prediction this cannot be known."""
-    return all(_near(view.own[i], view.right[name]) for view in views for i, name in enumerate(('mean', 'var')))
-
-
-def centred(view: View, line: Tuple[Array, Array]) -> bool:
-    return bool(numpy.allclose(line[0], view.right['mean'], atol=2e-3 * view.right['std'].max()))
-
-
-def around(view: View, line: Tuple[Array, Array]) -> bool:
-    """Whether the variance is also about this centre."""
-    expected = ((view.trial.X - line[0]) ** 2).mean(view.right['axes'], keepdims=True) + view.trial.eps
-    return same(line[1] ** 2, expected, rtol=5e-3, atol=5e-3)
-
-
-def _ratio(actual: Array, expected: Array) -> Optional[float]:
-    """The factor between two arrays; None if neither is a multiple of the other."""
-    if actual.shape != expected.shape or not numpy.isfinite(actual).all():
-        return None
-    factor = float((actual * expected).sum() / (expected**2).sum())
-    return factor if factor and same(actual, factor * expected, rtol=1e-3, atol=1e-3) else None
-
-
-def _follows(view: View) -> bool:
-    """Whether X was normalized by the same mean and variance that went into the averages."""
-    mean, var = view.own
-    with numpy.errstate(all='ignore'):
-        expected = (view.trial.X - mean) / numpy.sqrt(var + view.trial.eps) + 0 * view.trial.X
-    return same(view.X_hat, expected, rtol=2e-3, atol=2e-3, equal_nan=True)
-
-
-def _centre_follows(view: View) -> bool:
-    """Whether X is centred about the same mean that went into the averages."""
-    line = line_of(view)
-    return line is not None and same(view.own[0], line[0], rtol=2e-3, atol=2e-3 * float(view.right['std'].max()))
-
-
-def _near(actual: Any, expected: Array) -> bool:
-    largest = float(abs(expected).max())
-    return actual.size == expected.size and same(actual, expected, rtol=1e-3, atol=1e-3 * min(1, largest))

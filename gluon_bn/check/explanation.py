@@ -201,3 +201,22 @@ def _changes(quantity: str, wrong: Formula) -> List[Change]:
         text = ' and '.join(shown)
         made.append(Change((name,), steps, f', which comes of {text}{where(text)}'))
     return made
+
+
+def as_line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: int) -> str:
+    """', which is a * X_hat + b ...' if it is so, channel by channel, in every trial; shown: whose a and b."""
+    coefficients = []
+    for trial, Y in zip(tried, Ys):
+        one = numpy.ones_like(trial.gamma)
+        X_hat = forward(right, trial._replace(gamma=one, beta=0 * one))
+        lines = []
+        for x, y in zip(numpy.moveaxis(X_hat, 1, 0), numpy.moveaxis(Y, 1, 0)):
+            basis = numpy.stack([x.ravel(), numpy.ones(x.size)], axis=1)
+            if not numpy.isfinite(y).all():
+                return ''
+            lines.append(numpy.linalg.lstsq(basis, y.ravel(), rcond=None)[0])
+            if not same(basis @ lines[-1], y.ravel()):
+                return ''
+        coefficients.append(zip(*lines))
+    a, b = (', '.join(f'{value + 0.0:.4g}' for value in numpy.round(column, 5)) for column in coefficients[shown])
+    return f', which is a * X_hat + b with a = ({a}) and b = ({b}), channel by channel'

@@ -66,13 +66,13 @@ class Formula:
         return Formula(text, lambda values: -self.compute(values), PRODUCT, (self,), operator.neg)
 
     def __rsub__(self, other: float) -> Formula:
-        return _formula(other) - self
+        return _binary(_formula(other), '-', self)
 
     def __rmul__(self, other: float) -> Formula:
-        return _formula(other) * self
+        return _binary(_formula(other), '*', self)
 
     def __rtruediv__(self, other: float) -> Formula:
-        return _formula(other) / self
+        return _binary(_formula(other), '/', self)
 
 
 class Memory(Dict[str, Any]):
@@ -123,9 +123,8 @@ def total(argument: Formula, name: str = 'sum', function: Callable[..., Any] = n
     def compute(values: Mapping[str, Any]) -> Any:
         return function(argument.compute(values) + 0 * values['X'], axis=values['axes'], keepdims=True)
 
-    return Formula(
-        f'{name}({argument})', compute, CALL, (argument,), functools.partial(total, name=name, function=function)
-    )
+    again = functools.partial(total, name=name, function=function)
+    return Formula(f'{name}({argument})', compute, CALL, (argument,), again)
 
 
 def constant(value: float) -> Formula:
@@ -152,12 +151,7 @@ def _binary(left: Formula, sign: str, other: Operand) -> Formula:
     )
 
 
-def maximum(left: Formula, right: Any) -> Formula:
-    return call('maximum', numpy.maximum, left, right)
-
-
-def absolute(argument: Formula) -> Formula:
-    return call('abs', abs, argument)
+maximum, absolute = functools.partial(call, 'maximum', numpy.maximum), functools.partial(call, 'abs', abs)
 
 
 def named(formula: Formula) -> Formula:
@@ -211,8 +205,7 @@ def _changed(formula: Formula) -> Iterator[Formula]:
             yield from (_formula(value) for value in (node.number + 1, node.number - 1, 2 * node.number, -node.number))
         elif node.parts or node.text.isidentifier():  # not a quantity that stands for a formula of its own
             yield from (-node, absolute(node), sqrt(node), node**2, 1 / node)
-            if node.text in ('m', 'n', 'size'):
-                yield from (node - 1, node + 1, node - 2)
+            yield from (node - 1, node + 1, node - 2) if node.text in ('m', 'n', 'size') else ()
             yield 2 * node if node.parts else node * 2
             if node.parts and node.binding != PRODUCT:
                 yield node / 2
@@ -228,8 +221,8 @@ def renamed(node: Formula, new: Mapping[str, Formula]) -> Formula:
 def _exchanged(formula: Formula) -> Iterator[Formula]:
     """Two names exchanged."""
     names = {leaf.text: leaf for leaf in _leaves(formula) if leaf.number is None}
-    for one, other in itertools.combinations(names.values(), 2):
-        yield renamed(formula, {one.text: other, other.text: one})
+    pairs = itertools.combinations(names.values(), 2)
+    yield from (renamed(formula, {one.text: other, other.text: one}) for one, other in pairs)
 
 
 def _replaced(formula: Formula, others: Sequence[Formula]) -> Iterator[Formula]:

@@ -7,22 +7,17 @@ For a right dX the three factors are 1. They are solved for, channel by channel,
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Sequence, Tuple
-from unittest import mock
+from typing import Any, Callable, Collection, Dict, List, Optional, Sequence, Tuple
 
 import numpy
-from mxnet import autograd, nd
 
-from .backward import (
-    GRADIENT_RTOL,
+from .backward import GRADIENT_RTOL, BackwardChain, RightGradients
+from .backward_formulas import (
     MEAN,
     OTHER,
     SCALE,
     VARIANCE,
-    BackwardChain,
-    RightGradients,
     Slip,
     dX_slips,
     dX_slips_of_two,
@@ -33,9 +28,11 @@ from .explanation import candidates
 from .fitting import another, fitting
 from .formulas import Memory
 from .result import Array, Finding, Place, Row, StudentError, difference, same
-from .student_code import TimeLimitedRunner, is_checked
-from .trials import RANKS, Reporter, Trial, front, to_numpy, trials, unpack
-from .variants import where
+from .rows import Reporter
+from .student_code import TimeLimitedRunner, autograd_refused
+from .terms import diagnose_dX
+from .trials import RANKS, Trial, front, to_numpy, trials, unpack
+from .variants import other_axes, where
 
 # the quantity that each mistake is about
 QUANTITIES = {
@@ -47,6 +44,7 @@ QUANTITIES = {
     'WrongGradientX': 'dX',
     'WrongGradientFactorM': 'count in dX',
 }
+BEFORE = {'mean': 'WrongMean', 'variance': 'WrongVariance'}  # the names of mistakes before dgamma
 TERMS = (MEAN, VARIANCE)
 NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
@@ -66,7 +64,7 @@ def judge_gradient(fn: Callable[..., Any], runner: TimeLimitedRunner, keys: Coll
         worked, random = trials(rank)[1], trials(rank)[3]
         tried = [worked, random, random._replace(X=random.X / 4, eps=0.05)]
         try:
-            with _autograd_refused():  # outside the time limit: code that cannot be stopped must not leave it behind
+            with autograd_refused():  # outside the time limit: code that cannot be stopped must not leave it behind
                 returned = [runner.run(functools.partial(_call, fn, trial)) for trial in tried]
                 upstream = _upstream(fn, runner, rank, tried, returned)
         except StudentError as error:
@@ -94,7 +92,10 @@ def _call(fn: Callable[..., Any], trial: Trial) -> Returned:
             value = front().array(value, dtype='float64') if isinstance(value, numpy.ndarray) else value
             value = to_numpy(name, value)
             if value.size != like.size or (name == 'dX' and value.shape != like.shape):
-                raise StudentError('WrongShape', f'{name} should have the shape {like.shape}, yours has {value.shape}')
+                text = f'{name} should have the shape {like.shape}, yours has {value.shape}'
+                axes = next((axes for axes in other_axes(trial.X.ndim) if value.shape == _summed(trial.X, axes)), None)
+                equals = '' if axes is None or name == 'dX' else f'a sum over the axes {axes}'
+                raise StudentError('WrongShape', text, Place(name, 'training', '', equals) if equals else None)
             returned[name] = value.reshape(like.shape)
         except StudentError as error:
             returned[name] = error
@@ -104,23 +105,9 @@ def _call(fn: Callable[..., Any], trial: Trial) -> Returned:
     return returned
 
 
-@contextlib.contextmanager
-def _autograd_refused() -> Iterator[None]:
-    """Refuse autograd to the checked code, which should not copy from it; other threads may use it."""
-
-    def refused(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if is_checked():
-                raise StudentError('UsesAutograd', 'the gradient is asked from autograd')
-            return method(*args, **kwargs)
-
-        return call
-
-    with contextlib.ExitStack() as patches:
-        # mx.np's arrays inherit NDArray's method
-        for owner, name in ((autograd, 'backward'), (autograd, 'grad'), (nd.NDArray, 'backward')):
-            patches.enter_context(mock.patch.object(owner, name, refused(getattr(owner, name))))
-        yield
+def _summed(X: Array, axes: Sequence[int]) -> Tuple[int, ...]:
+    """The shape of X summed over the axes, which are kept."""
+    return tuple(1 if axis in axes else size for axis, size in enumerate(X.shape))
 
 
 def _upstream(
@@ -141,18 +128,18 @@ def _upstream(
 
     if all(_follows(trial, one) for trial, one in zip(tried, returned)):
         return None
-    right = [RightGradients(trial) for trial in tried]
-    for slip in _explain(slips_before_dgamma(), 'dgamma', returned, right):
-        i = next(i for i in range(len(tried)) if not _same(returned[i]['dgamma'], right[i]['dgamma']))
-        shown = difference('', 'dgamma', right[i]['dgamma'], returned[i]['dgamma'])
-        return Place(slip.quantity, 'training', shown.numbers, str(slip.part))
     try:
         chain = BackwardChain(whole, trials(rank))
     except StudentError:  # reported elsewhere
         return None
-    if not all(map(chain.consistent, chain.views)):
-        return None
-    return next(iter(chain.places), None)
+    right = [RightGradients(trial) for trial in tried]
+    if all(map(chain.consistent, chain.views)):
+        return next(iter(chain.places), None)
+    for slip in _explain(slips_before_dgamma(), 'dgamma', returned, right):
+        i = next(i for i in range(len(tried)) if not _same(returned[i]['dgamma'], right[i]['dgamma']))
+        shown = difference('', 'dgamma', right[i]['dgamma'], returned[i]['dgamma'])
+        return Place(slip.quantity, 'training', shown.numbers, str(slip.part))
+    return None
 
 
 def _follows(trial: Trial, returned: Returned) -> bool:
@@ -171,9 +158,9 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
 
     Raises: StudentError if it cannot be judged.
     """
-    for one in returned:
-        if isinstance(one[name], StudentError):
-            raise one[name]
+    errors = [one[name] for one in returned if isinstance(one[name], StudentError)]
+    if errors:
+        raise errors[-1] if errors[-1].finding.place else errors[0]  # the worked example has axes of the same length
     right = [RightGradients(trial) for trial in tried]
     wrong = [i for i in range(len(tried)) if not _same(returned[i][name], right[i][name])]
     if not wrong:
@@ -183,7 +170,9 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
 
     def finding(mistake: str, more: str = '', quantity: str = '', equals: str = '') -> Finding:
         place = Place(quantity or QUANTITIES.get(mistake, ''), 'training', shown.numbers, equals)
-        place = upstream if upstream is not None and name != 'dbeta' else place
+        if upstream is not None and name != 'dbeta':
+            place = upstream
+            mistake = mistake if mistake in SPREADS else BEFORE.get(upstream.quantity, mistake)
         return Finding(mistake, f'{shown}{more}', place if place.quantity else None)
 
     other = OTHER.get(name)
@@ -201,9 +190,9 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
         return [finding(f'WrongGradient{name[1:].title()}', ''.join(whole), equals=_parts(slips))]
     if all(abs(one['dX']).max() < 1e-5 for one in returned):
         return [finding('WrongGradientX', quantity='scale of dX', equals='0')]
-    names, numbers = _diagnose_dX(tried, returned, right)
+    names, numbers = diagnose_dX(tried, returned, right)
     for mistake, variant in SPREADS.items():  # does a wrong spread explain more of it?
-        others, more = _diagnose_dX(tried, returned, [RightGradients(trial, variant) for trial in tried])
+        others, more = diagnose_dX(tried, returned, [RightGradients(trial, variant) for trial in tried])
         if len(others) + 1 < len(names) and 'WrongGradientX' not in others:
             names, numbers = [mistake, *others], more
     slips = _explain(dX_slips(), name, returned, right)
@@ -219,7 +208,12 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
     found = f'{numbers}: it is {words}' if numbers and words else f', which is {words}' if words else numbers
     # one mistake may look like several: a wrong scale like a mistake in each term, a wrong variance term like both
     certain = names if slips else [name for name in (SCALE, VARIANCE, *names) if name in names][:1]
-    return [finding(mistake, found, '' if mistake in certain else 'dX', _parts(slips)) for mistake in names]
+    places = ['' if mistake in certain else 'dX' for mistake in names]
+    parts = [_parts(slips)] * len(names)
+    if slips and len(slips[0].names) > 1:  # the formula is that of dX, not of one of its terms
+        places, parts = ['dX', *places[1:]], [*parts[:1], *([''] * len(names[1:]))]
+    made = [finding(mistake, found, place, part) for mistake, place, part in zip(names, places, parts)]
+    return list({one.name: one for one in made}.values())
 
 
 def _parts(slips: Sequence[Slip]) -> str:
@@ -244,63 +238,3 @@ def _explain(
     elsewhere = RightGradients(another(samples[0][0], free=True)).values
     found = fitting([slip.whole for slip in slips], samples, elsewhere)
     return [slip for slip in slips if slip.whole is found]
-
-
-def _diagnose_dX(
-    tried: Sequence[Trial], returned: Sequence[Returned], right: Sequence[RightGradients]
-) -> Tuple[List[str], str]:
-    """The names of what is wrong with dX, and the factors that show it."""
-    factors = [gradients.factors(one['dX']) for gradients, one in zip(right, returned)]
-    if any(f is None for f in factors):
-        return ['WrongGradientX'], ''
-    direct, mean, var = numpy.concatenate(factors).T
-    # whoever builds dX from a wrong dbeta or dgamma has made that one mistake
-    from_dbeta, from_dgamma = (
-        numpy.concatenate(
-            [
-                (
-                    numpy.nan * gradients[name] if isinstance(one[name], StudentError) else one[name] / gradients[name]
-                ).ravel()
-                for one, gradients in zip(returned, right)
-            ]
-        )
-        for name in ('dbeta', 'dgamma')
-    )
-    numbers = (
-        f'; your dX is {_times(direct)} the direct term, plus {_times(mean)} the term through the mean, '
-        f'plus {_times(var)} the term through the variance'
-    )
-    if _all(direct, 0):
-        return ['WrongGradientX'], numbers
-    found = [] if _all(direct, 1) else ['WrongGradientScale']
-    for name, factor, own in (
-        ('WrongGradientThroughMean', mean / direct, from_dbeta),
-        ('WrongGradientThroughVariance', var / direct, from_dgamma),
-    ):
-        if not _all(factor, 1) and not _all(factor, own):
-            miscounted = any(_all(factor, wrong) for wrong in _miscounts(tried))
-            found.append('WrongGradientFactorM' if miscounted else name)
-    found = list(dict.fromkeys(found))
-    # dX is wrong, but no factor is its own fault: it was built from a wrong dgamma or dbeta
-    return found or ['WrongGradientGamma' if not _all(var, 1) else 'WrongGradientBeta'], numbers
-
-
-def _miscounts(tried: Sequence[Trial]) -> Iterator[Any]:
-    """By what a part is off where m is taken for 1, m - 1, the examples, the locations, or the whole size."""
-    shapes = [trial.X.shape for trial in tried]
-    counts = [
-        [1, m - 1, shape[0], m // shape[0], m * shape[1]] for shape in shapes for m in [numpy.prod(shape) // shape[1]]
-    ]
-    for wrong in zip(*counts):
-        factors = [numpy.full(shape[1], numpy.prod(shape) / shape[1] / count) for shape, count in zip(shapes, wrong)]
-        if not _all(numpy.concatenate(factors), 1):
-            yield numpy.concatenate(factors)
-
-
-def _all(values: Array, expected: Any) -> bool:
-    return bool(numpy.allclose(values, expected, rtol=5e-3, atol=5e-3))
-
-
-def _times(values: Array) -> str:
-    low, high = round(float(values.min()), 2) + 0.0, round(float(values.max()), 2) + 0.0
-    return f'{low:g} times' if abs(high - low) < 0.011 else f'{low:g} to {high:g} times'

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
-
-import numpy
 
 from . import averages, explanation, variants
 from .averages import ABOUT_AVERAGES
-from .backward import GRADIENT_RTOL
 from .chain import Chain
+from .gradient_flow import judge_flow
 from .mistakes import NOTES
-from .result import Array, Finding, Place, StudentError, difference, same
-from .trials import Gradients, NotJudgeable, Observed, Trial, TrialRunner
+from .result import Finding, Place, StudentError, difference, same
+from .rows import NotJudgeable, TrialRunner
+from .trials import Gradients, Observed, Trial
 from .variants import RIGHT, Variant
 
 SMOOTH = {'WrongAxis', 'UnbiasedBatchVar', 'TrainsOnMovingStats', *variants.ABOUT_Y}
@@ -90,9 +88,8 @@ class Properties(TrialRunner):
         where, about = ('in training', ABOUT_TRAINING) if source == 'batch' else ('in prediction', ABOUT_PREDICTION)
         for trial, one in zip(tried, seen):
             if one.Y.shape != trial.X.shape:
-                raise StudentError(
-                    'WrongShape', f'{where}, Y should have the shape {trial.X.shape}, yours has {one.Y.shape}'
-                )
+                text = f'{where}, Y should have the shape {trial.X.shape}, yours has {one.Y.shape}'
+                raise StudentError('WrongShape', text)
         Ys = [one.Y for one in seen]
         expected = [variants.forward(right, trial) for trial in tried]
         wrong = [i for i in range(len(tried)) if not same(Ys[i], expected[i])]
@@ -119,7 +116,7 @@ class Properties(TrialRunner):
             if variant is not None:
                 text += variants.describe(variant, name)
             elif name == 'WrongOutput':
-                text += _line(tried, Ys, right, i)
+                text += explanation.as_line(tried, Ys, right, i)
             findings.append(Finding(name, text))
         return variant, findings
 
@@ -195,26 +192,7 @@ class Properties(TrialRunner):
             if isinstance(gradients, StudentError):
                 raise gradients
             seen.append(gradients)
-        expected = [variants.gradients(variant, trial) for trial in tried]
-        wrong = [
-            difference(trial.describe(*ABOUT_TRAINING) + trial.describe_dY(), name, wanted, mine)
-            for trial, actual, right in zip(tried, seen, expected)
-            for name, mine, wanted in zip(('dX', 'dgamma', 'dbeta'), actual, right)
-            if mine is not None and not _agree(mine, wanted)
-        ]
-        if not wrong:
-            return []
-        text, place = wrong[0], Place('gradient', 'training', wrong[0].numbers)
-        for cut in (('mean',), ('var',), ('mean', 'var'), ('direct',), ('direct', 'mean'), ('direct', 'var')):
-            if all(
-                _agree(*pair)
-                for trial, actual in zip(tried, seen)
-                for pair in zip(actual, variants.gradients(variant, trial, cut))
-            ):
-                fixed = ' and '.join(cut).replace('direct', 'X in X - mean')
-                name = 'WrongGradient' if 'direct' in cut else 'StatsDetachedInForward'
-                return [Finding(name, text, replace(place, equals=f'the gradient of a fixed {fixed}'))]
-        return [Finding('WrongGradient', text + _parts(seen, expected), place)]
+        return judge_flow(variant, tried, seen)
 
     def inputs(self, rank: int) -> List[Finding]:
         """No array that came in is written to."""
@@ -222,13 +200,8 @@ class Properties(TrialRunner):
         changed = next((one.changed for one in seen if one.changed), ())
         if not changed:
             return []
-        return [
-            Finding(
-                'MutatesInput',
-                f'after the call {" and ".join(changed)} '
-                f'{"holds" if len(changed) == 1 else "hold"} other numbers than before',
-            )
-        ]
+        verb = 'holds' if len(changed) == 1 else 'hold'
+        return [Finding('MutatesInput', f'after the call {" and ".join(changed)} {verb} other numbers than before')]
 
     def rounding(self, rank: int) -> List[Finding]:
         """The worked example far from 0."""
@@ -269,51 +242,9 @@ def _are_exchanged(tried: Sequence[Trial], seen: Sequence[Observed]) -> bool:
     )
 
 
-def _line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: int) -> str:
-    """', which is a * X_hat + b ...' if it is so, channel by channel, in every trial; shown: whose a and b."""
-    coefficients = []
-    for trial, Y in zip(tried, Ys):
-        one = numpy.ones_like(trial.gamma)
-        X_hat = variants.forward(right, trial._replace(gamma=one, beta=0 * one))
-        lines = []
-        for x, y in zip(numpy.moveaxis(X_hat, 1, 0), numpy.moveaxis(Y, 1, 0)):
-            basis = numpy.stack([x.ravel(), numpy.ones(x.size)], axis=1)
-            if not numpy.isfinite(y).all():
-                return ''
-            lines.append(numpy.linalg.lstsq(basis, y.ravel(), rcond=None)[0])
-            if not same(basis @ lines[-1], y.ravel()):
-                return ''
-        coefficients.append(zip(*lines))
-    a, b = (', '.join(f'{value + 0.0:.4g}' for value in numpy.round(column, 5)) for column in coefficients[shown])
-    return f', which is a * X_hat + b with a = ({a}) and b = ({b}), channel by channel'
-
-
 def _shows(name: str, variant: Optional[Variant], right: Variant, trial: Trial) -> bool:
     """Whether this mistake alone would be seen in this trial, so that its numbers make an example of it."""
     own = [] if variant is None else [Variant(right.source, (change,)) for change in variant.changes]
     usual = explanation.candidates(trial.X.ndim, right.source, frozenset())
     alone = next((one for one in (*own, *usual) if one.names == [name]), right)
     return not same(variants.forward(alone, trial), variants.forward(right, trial), rtol=0.01)
-
-
-def _agree(actual: Optional[Array], expected: Array) -> bool:
-    """Whether a gradient is right, or there is none to judge."""
-    return actual is None or same(actual, expected, rtol=GRADIENT_RTOL)
-
-
-def _parts(seen: Sequence[Gradients], expected: Sequence[Gradients]) -> str:
-    """'; dX is 2 times what it should be, dgamma and dbeta are right', as far as it is so in every trial."""
-    right: List[str] = []
-    factors: List[str] = []
-    for name, *pairs in zip(('dX', 'dgamma', 'dbeta'), zip(*seen), zip(*expected)):
-        if any(gradient is None for gradient in pairs[0]):
-            continue
-        actual, wanted = (numpy.concatenate([array.ravel() for array in arrays]) for arrays in pairs)
-        if _agree(actual, wanted):
-            right.append(name)
-        elif numpy.isfinite(actual).all():
-            factor = actual @ wanted / (wanted @ wanted)
-            if _agree(actual, factor * wanted):
-                factors.append(f'{name} is {factor:.4g} times what it should be')
-    parts = factors + [f'{" and ".join(right)} {"are" if len(right) > 1 else "is"} right'] * bool(right)
-    return f'; {", ".join(parts)}' if parts else ''

@@ -54,9 +54,9 @@ class Finding(NamedTuple):
 class StudentError(Exception):
     """A mistake that ends a run of the code under test."""
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, place: Optional[Place] = None) -> None:
         super().__init__(f'{name}: {text}')
-        self.finding = Finding(name, text)
+        self.finding = Finding(name, text, place)
 
 
 class Row(NamedTuple):

@@ -4,83 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dis
 import io
-import linecache
-import os
 import queue
 import random
 import sys
 import threading
 import time
-import traceback
 import warnings
-from types import CodeType
 from typing import Any, Callable, ClassVar, Iterator, List, Optional, Tuple, TypeVar
 from unittest import mock
 
 import numpy
-from mxnet import autograd, npx
+from mxnet import autograd, nd, npx
 
+from .exceptions import as_student_error, place_of
 from .result import StudentError
 
-# what MXNet, Gluon and Python say of a mistake
-MISTAKE_TO_MESSAGES = {
-    'WritesWhileRecording': ('already in a computational graph', 'Inplace operations'),
-    # not 'broadcast' alone, which is in the names of operators
-    'WrongShape': (
-        'could not be broadcast',
-        'is not broadcastable',
-        'Broadcasting axis',
-        'is incompatible with given shape',
-    ),
-    'NoSuperInit': ("has no attribute '_params'", "has no attribute '_children'", "has no attribute '_reg_params'"),
-    'ReplacesParameter': ('Changing attribute type for',),
-    'ParameterNotArray': ('gluon.parameter.Parameter', "'Parameter'"),
-    'NotInMXNet': (
-        "'NDArray' object has no attribute",
-        "module 'mxnet.ndarray",
-        "for @: 'NDArray'",
-        # NumPy treats an array of mx.nd as endlessly nested lists
-        'maximum number of dimension',
-        'ufunc',
-        "type <class 'numpy.ndarray'> not supported",
-        'must have NDArray type, but got [',
-    ),
-}
-NUMPY_FILES = os.path.dirname(numpy.__file__) + os.sep
-# the student's code is called from here: a TypeError raised here comes from the call itself
-CALLER_FILES = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py'))
-# A function of these alone computes nothing: pass, ..., or only the return that the exercise gives. Later Pythons have
-# variants of them, such as LOAD_FAST_LOAD_FAST, LOAD_FAST_BORROW and RETURN_CONST: hence prefixes.
-NO_OP_OPCODES = (
-    'RESUME',
-    'NOP',
-    'LOAD_CONST',
-    'LOAD_SMALL_INT',
-    'LOAD_FAST',
-    'LOAD_GLOBAL',
-    'BUILD_TUPLE',
-    'RETURN_VALUE',
-    'RETURN_CONST',
-)
 MAX_PRINTED_LINES = 10
 
 T = TypeVar('T')
-Line = Tuple[CodeType, int]  # the code and the line's number
-
-
-def is_empty(code: Any) -> bool:
-    """Whether a function contains nothing that computes, only `pass`, `...` or the like."""
-    code = getattr(code, '__code__', code)
-    return hasattr(code, 'co_code') and all(
-        step.opname.startswith(NO_OP_OPCODES) for step in dis.get_instructions(code)
-    )
-
-
-def not_written(code: Any, line: str = '') -> StudentError:
-    name = getattr(code, 'co_name', '') or code.__name__
-    return StudentError('NotWritten', f'{name} holds no code of yours yet{line}')
 
 
 @contextlib.contextmanager
@@ -155,7 +97,7 @@ class TimeLimitedRunner:
                 + ('' if stopped else '; it cannot be stopped and still runs: restart the kernel'),
             )
         if errors:
-            raise _as_student_error(errors[0], self._file)
+            raise as_student_error(errors[0], self._file)
         return values[0]
 
     def _current_line(self, worker: _Worker) -> str:
@@ -163,7 +105,7 @@ class TimeLimitedRunner:
         frame = sys._current_frames().get(worker.ident or 0)
         while frame is not None and frame.f_code.co_filename != self._file:
             frame = frame.f_back
-        return _place(frame.f_code, frame.f_lineno) if frame is not None else ''
+        return place_of(frame.f_code, frame.f_lineno) if frame is not None else ''
 
 
 class _Stop(BaseException):
@@ -209,9 +151,23 @@ class _Worker(threading.Thread):
         return self.finished
 
 
-def is_checked() -> bool:
-    """Whether the caller runs in code that is being checked."""
-    return isinstance(threading.current_thread(), _Worker)
+@contextlib.contextmanager
+def autograd_refused() -> Iterator[None]:
+    """Refuse autograd to the checked code, which should not copy from it; other threads may use it."""
+
+    def refused(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if isinstance(threading.current_thread(), _Worker):
+                raise StudentError('UsesAutograd', 'the gradient is asked from autograd')
+            return method(*args, **kwargs)
+
+        return call
+
+    with contextlib.ExitStack() as patches:
+        # mx.np's arrays inherit NDArray's method
+        for owner, name in ((autograd, 'backward'), (autograd, 'grad'), (nd.NDArray, 'backward')):
+            patches.enter_context(mock.patch.object(owner, name, refused(getattr(owner, name))))
+        yield
 
 
 class _Clock:
@@ -248,53 +204,3 @@ def _exit_raises() -> Iterator[None]:
         if hasattr(shell, 'ask_exit'):
             patches.enter_context(mock.patch.object(type(shell), 'ask_exit', lambda self: sys.exit()))
         yield
-
-
-def _as_student_error(error: BaseException, file: Optional[str]) -> StudentError:
-    """The StudentError that an exception stands for; `file` is the student's, as frames name it."""
-    if isinstance(error, StudentError):
-        return error
-    lines = [(frame.f_code, number) for frame, number in traceback.walk_tb(error.__traceback__)]
-    own = next((line for line in reversed(lines) if line[0].co_filename == file), None)
-    place = '' if own is None else _place(*own)
-    if isinstance(error, SystemExit):
-        return StudentError('CallsExit', f'the code ends the whole program{place}')
-    if isinstance(error, NotImplementedError) or (isinstance(error, NameError) and own and is_empty(own[0])):
-        return not_written(lines[-1][0], f' (line {own[1]})' if own else '')
-    name = _mistake(error, lines, own)
-    text = f'{type(error).__name__}: {_message(error)}'
-    if name == 'WritesWhileRecording':
-        text = 'MXNet refuses to write into an array that takes part in a gradient'
-    if 'maximum number of dimension' in text:
-        text = 'NumPy does not know arrays of mx.nd'
-    return StudentError(name, f'{getattr(error, "during", "")}{text}{place}')
-
-
-def _place(code: CodeType, number: int) -> str:
-    """' (line 3: return Y)': where in the student's own file it happened."""
-    source = linecache.getline(code.co_filename, number).strip()
-    return f' (line {number}' + (f': {source}' if source else '') + ')'
-
-
-def _message(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or ['']
-    if len(lines) > 1 and 'Check failed' in lines[-1]:  # MXNet's own C++ position does not help a student
-        lines[0] = lines[-1].split(': ', 3)[-1]
-    text = lines[0].replace(f'{type(error).__name__}: ', '', 1)  # MXNet says it twice
-    return text if len(text) < 300 else text[:300] + '...'
-
-
-def _mistake(error: BaseException, lines: List[Line], own: Optional[Line]) -> str:
-    if isinstance(error, RecursionError):
-        return 'CallsItself'
-    last = lines[-1][0].co_filename
-    if isinstance(error, TypeError) and 'argument' in str(error) and any(caller in last for caller in CALLER_FILES):
-        return 'WrongArguments'
-    name = next(
-        (name for name, messages in MISTAKE_TO_MESSAGES.items() if any(message in str(error) for message in messages)),
-        None,
-    )
-    if name is None and own is not None:
-        if any(NUMPY_FILES in code.co_filename for code, _ in lines[lines.index(own) :]):
-            return 'NotInMXNet'
-    return name or 'RaisesException'

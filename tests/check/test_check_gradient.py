@@ -169,7 +169,7 @@ def by_hand(dX="gamma / spread * (dY - dbeta / m - X_hat * dgamma / m)", dgamma=
             f"return {dX}, {dgamma}, {dbeta}",
         )
     )
-    names = {}
+    names = {"numpy": numpy}
     exec(f"def fn(dY, X, gamma, eps):\n{lines}", names)
     return names["fn"]
 
@@ -215,3 +215,38 @@ def test_another_dgamma_or_dbeta_is_told_as_it_is(name, formula, words):
     result = check.gradient(by_hand(**{name: formula}))
     assert result.mistakes == [f"WrongGradient{name[1:].title()}"]
     assert f"which is {name} = {words}" in str(result).replace("\n    ", " ")
+
+
+@pytest.mark.parametrize(
+    "mean, square, mistake, quantity, equals",
+    [
+        ("total(X) / m", "abs", "WrongVariance", "variance", "sum(abs(X - mean)) / m"),
+        ("total(dY) / m", "numpy.square", "WrongMean", "mean", "sum(dY) / m"),
+    ],
+)
+def test_one_mistake_before_X_hat_is_named_once(mean, square, mistake, quantity, equals):
+    spread = f"(total({square}(X - {mean})) / m + eps) ** 0.5"
+    X_hat = f"((X - {mean}) / {spread})"
+    dX = f"gamma / {spread} * (dY - dbeta / m - {X_hat} * total(dY * {X_hat}) / m)"
+    result = check.gradient(by_hand(dX, dgamma=f"total(dY * {X_hat})"), only=("dense",))
+    assert result.mistakes == [mistake], result
+    assert [(place.quantity, place.equals) for place in result.places] == [(quantity, equals)]
+
+
+def test_a_sum_over_wrong_axes_is_told():
+    result = check.gradient(by_hand(dgamma="(dY * X_hat).sum(axes[1:] or 1, keepdims=True)"))
+    found = [
+        (row.words, finding.place.quantity, finding.place.equals) for row in result.rows for finding in row.findings
+    ]
+    assert found == [
+        ("dense: dgamma", "dgamma", "a sum over the axes (1,)"),
+        ("convolution: dgamma", "dgamma", "a sum over the axes (2, 3)"),
+    ], result
+
+
+def test_a_formula_of_all_of_dX_is_not_told_of_one_of_its_terms():
+    places = check.gradient(by_hand("gamma / spread * dY"), only=("dense",)).places
+    assert [(place.quantity, place.equals) for place in places] == [
+        ("dX", "gamma / sqrt(var + eps) * dY"),
+        ("term through the variance", ""),
+    ]

@@ -229,3 +229,20 @@ def test_a_part_of_the_properties_can_be_asked_for():
 def test_a_layer_in_the_place_of_its_class_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="must be a function or a class, got .*; pass it by name, without"):
         check.layer(gluon_bn.BatchNorm(2, 2))
+
+
+@pytest.mark.parametrize("name", ["gamma", "moving_mean"])
+def test_an_array_that_does_not_hold_one_number_per_channel_is_named(name):
+    class Layer(students.ChapterLayer):
+        def __init__(self, num_features, num_dims):
+            super().__init__(num_features, num_dims)
+            if name == "gamma":
+                self.gamma._shape = (1, 1)  # before it is initialized
+            else:
+                self.moving_mean = nd.zeros((1, 1))
+
+    result = check.layer(Layer)
+    assert result.mistakes == ["WrongShape"], result
+    assert f"{name} should hold one number for each of 2 channels, yours has the shape (1, 1)" in str(result).replace(
+        "\n    ", " "
+    )

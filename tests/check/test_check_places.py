@@ -161,3 +161,31 @@ def test_a_number_that_is_none_is_told_with_the_right_one():
 
     (place,) = check.batch_norm(fn, only=("dense",)).places
     assert "it is nan, expected -0.94281" in place.numbers and not place.equals
+
+
+@pytest.mark.parametrize(
+    "change, name, quantity, equals",
+    [
+        (dict(mean="astype"), "WrongMean", "mean", "the right one, rounded to three digits as in float16"),
+        (dict(Y="astype"), "WrongOutput", "scale and shift", "the right one, rounded to three digits as in float16"),
+        (dict(gamma="in the root"), "WrongFormula", "denominator", "sqrt(gamma * var + eps)"),
+        (dict(X_hat="detach"), "WrongGradient", "gradient", "the gradient of a fixed X_hat"),
+    ],
+)
+def test_rounding_gamma_in_the_root_and_a_fixed_X_hat_are_told(change, name, quantity, equals):
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        def cast(array, what):
+            return array.astype("float16").astype("float32") if change.get(what) == "astype" else array
+
+        if not autograd.is_training():
+            return gamma * (X - moving_mean) / nd.sqrt(moving_var + eps) + beta, moving_mean, moving_var
+        axes = (0,) if X.ndim == 2 else (0, 2, 3)
+        mean = cast(X.mean(axis=axes, keepdims=True), "mean")
+        var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)
+        X_hat = (X - mean) / nd.sqrt((gamma * var if "gamma" in change else var) + eps)
+        X_hat = X_hat.detach() if "X_hat" in change else X_hat
+        averages = [momentum * old + (1 - momentum) * new for old, new in ((moving_mean, mean), (moving_var, var))]
+        return cast(gamma * X_hat + beta, "Y"), *(average.detach() for average in averages)
+
+    result = check.batch_norm(fn)
+    assert (result.mistakes[0], *places(result)[0]) == (name, quantity, "training", equals), result
