@@ -47,18 +47,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submissions", nargs="?", type=Path, metavar="SUBMISSIONS")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
-    parser.add_argument(
-        "--release",
-        type=Path,
-        metavar="FOLDER",
-        help="the folder that `make assignment` wrote (default build/assignment; if missing, released again)",
-    )
+    release = "the folder that `make assignment` wrote (default build/assignment; if missing, released again)"
+    parser.add_argument("--release", type=Path, metavar="FOLDER", help=release)
     parser.add_argument("--again", action="store_true", help="only update table and feedback, after grading by hand")
-    parser.add_argument(
-        "--unconfined",
-        action="store_true",
-        help="run the submissions without bubblewrap: they can read and change your files",
-    )
+    unconfined = "run the submissions without bubblewrap: they can read and change your files"
+    parser.add_argument("--unconfined", action="store_true", help=unconfined)
     parser.add_argument("--cell-seconds", type=int, default=120, help="time limit per cell (default 120)")
     parser.add_argument("--seconds", type=int, default=900, help="time limit per submission (default 900)")
     parser.add_argument("--gigabytes", type=float, default=4, help="memory limit per submission (default 4)")

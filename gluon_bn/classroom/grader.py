@@ -74,11 +74,8 @@ class Grader:
             store(traceback.format_exc().encode("utf-8", "replace"), log)
             reason = f"the grader itself failed on it: {type(error).__name__}: {error} (traceback: {log})"
         if reason:
-            self.write_page(
-                submission.student,
-                submission.safe,
-                f"Not graded: {reason}. Fix this, choose Kernel, Restart and Run All, save, and hand it in again.",
-            )
+            remedy = "Fix this, choose Kernel, Restart and Run All, save, and hand it in again."
+            self.write_page(submission.student, submission.safe, f"Not graded: {reason}. {remedy}")
         who = submission.student, submission.safe, submission.file, submission.digest
         seconds = time.monotonic() - start
         return Result(*who, reason, notes, seconds, self.limits.unconfined, **asdict(points), localized=found)

@@ -83,12 +83,8 @@ def _cleaned(output: Dict[str, Any]) -> NotebookNode:
         name = "stderr" if output["name"] == "stderr" else "stdout"
         return new_output("stream", text=_text(output["text"]), name=name)
     if kind == "error":
-        return new_output(
-            "error",
-            ename=_text(output["ename"]),
-            evalue=_text(output["evalue"]),
-            traceback=[_text(line) for line in output["traceback"][:200]],
-        )
+        lines = [_text(line) for line in output["traceback"][:200]]
+        return new_output("error", ename=_text(output["ename"]), evalue=_text(output["evalue"]), traceback=lines)
     data = {name: _text(output["data"][name]) for name in TEXTS + IMAGES if name in output["data"]}
     for name, value in list(data.items()):
         cut = name != "text/plain" and value.endswith(CUT)

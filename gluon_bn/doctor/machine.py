@@ -144,12 +144,8 @@ def check_setup(clone: Path = CLONE, packages: bool | None = None, ensurepip: bo
         return Result("set-up", True, f"not made by make: the packages are in {sys.prefix}")
     reason = why_unusable(venv if venv.is_dir() else clone, SETUP_SPACE)
     if reason:
-        return Result(
-            "set-up",
-            False,
-            f"{clone} cannot hold .venv: {reason}",
-            "copy the project to a folder of your own with 1 GB free",
-        )
+        remedy = "copy the project to a folder of your own with 1 GB free"
+        return Result("set-up", False, f"{clone} cannot hold .venv: {reason}", remedy)
     if not ensurepip:
         package = "python{}.{}-venv".format(*sys.version_info[:2])
         text = "no .venv, and this Python cannot make one: ensurepip is missing"
@@ -164,9 +160,8 @@ def check_folders() -> Result:
     try:
         folders = {"TMPDIR": Path(tempfile.gettempdir())}
     except FileNotFoundError:
-        return Result(
-            "folders", False, "no folder accepts temporary files: all are full or read-only", remedy.format("TMPDIR")
-        )
+        text = "no folder accepts temporary files: all are full or read-only"
+        return Result("folders", False, text, remedy.format("TMPDIR"))
     own = home()
     if own and not (os.environ.get("GLUON_BN_DATA") and os.environ.get("GLUON_BN_CACHE")):
         folders["HOME"] = own

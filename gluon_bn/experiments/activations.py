@@ -132,10 +132,7 @@ def watch(net: nn.Sequential, seed: int, lr: float, data: Data, num_epochs: int,
     history = train(
         net, train_iter, test_iter, num_epochs, lr, initialize=False, plot=False, progress=False, on_epoch=observe
     )
-    return TrainingTrace(
-        [epoch.loss for epoch in history],
-        numpy.array([[saturated(layer.A) for layer in layers.values()] for layers, _ in inspected]),
-        numpy.array([[lr * ratio for ratio in ratios.values()] for _, ratios in inspected]),
-        inspected[0][0],
-        inspected[-1][0],
-    )
+    losses = [epoch.loss for epoch in history]
+    saturation = numpy.array([[saturated(layer.A) for layer in layers.values()] for layers, _ in inspected])
+    steps = numpy.array([[lr * ratio for ratio in ratios.values()] for _, ratios in inspected])
+    return TrainingTrace(losses, saturation, steps, inspected[0][0], inspected[-1][0])
