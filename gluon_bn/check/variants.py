@@ -158,6 +158,8 @@ def forward(
         given = received(variant, trial)._asdict()
         direct = dimensions(trial.X if X_direct is None else X_direct)
         values = Memory({**given, **direct, 'mean': mean, 'var': var})
+        for new, old, batch in (('new_mean', 'moving_mean', mean), ('new_var', 'moving_var', var)):
+            values[new] = trial.momentum * values[old] + (1 - trial.momentum) * batch
         if memory is not None:
             memory[key] = values
     with numpy.errstate(all='ignore'):

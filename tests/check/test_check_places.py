@@ -189,3 +189,16 @@ def test_rounding_gamma_in_the_root_and_a_fixed_X_hat_are_told(change, name, qua
 
     result = check.batch_norm(fn)
     assert (result.mistakes[0], *places(result)[0]) == (name, quantity, "training", equals), result
+
+
+def test_the_new_average_in_the_place_of_the_mean_is_told():
+    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
+        Y, new_mean, new_var = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        if autograd.is_training():
+            var = ((X - X.mean(axis=0, keepdims=True)) ** 2).mean(axis=0, keepdims=True)
+            Y = gamma * (X - new_mean) / nd.sqrt(var + eps) + beta
+        return Y, new_mean, new_var
+
+    result = check.batch_norm(fn, only=("dense",))
+    assert result.mistakes == ["WrongFormula"]
+    assert places(result) == [("X_hat", "training", "(X - new_mean) / sqrt(var + eps)")]
