@@ -131,8 +131,8 @@ figures.table([(*of, ', '.join(map(str, lrs)) or 'none') for of, lrs in learns.i
 #
 # ## 2. Which layers need it?
 #
-# LeNet has four places for a norm. `lenet` takes a function that makes a norm for so many features; at the other places it
-# makes a block that does nothing:
+# LeNet has four places for a norm. `lenet` takes a function that makes a norm for so many features; at the other places
+# it makes a block that does nothing:
 
 # %%
 sizes = {'conv 1': 6, 'conv 2': 16, 'dense 1': 120, 'dense 2': 84}
@@ -296,7 +296,8 @@ for learned, both in zip(by_frozen['both learned'], by_frozen['both frozen']):
 
 
 # %% [markdown]
-# **Try it.** Freeze gamma at 0.1 instead of 1: `layer.gamma.set_data(0.1 * layer.gamma.data())`.
+# **Try it.** Freeze gamma at 0.1 instead of 1: in `norm_by`, set `layer.gamma.init = init.Constant(0.1)` (`from mxnet
+# import init`).
 #
 # ## 5. What are the lower layers good for?
 #
