@@ -119,15 +119,16 @@ class Chain:
 
     def _rounded(self) -> Optional[Place]:
         """The first quantity that is right but for rounding, if all of Y is."""
-        Ys = [(view.right, view.Y) for view in self.full]
+        views = self.views[: 2 * len(self.full) + 1]  # with the small one, where a wrong eps is no rounding
+        Ys = [(view.right, view.Y) for view in views]
         right = GRAMMAR['scale and shift'].right
         if not all(same(Y, right.compute(values), 5e-3, 5e-3) for values, Y in Ys):
             return None
         samples = {'scale and shift': Ys}
         if self.mode == 'training':
             samples = {
-                'mean': [(view.right, view.own[0]) for view in self.full],
-                'variance': [(view.right, view.own[1]) for view in self.full],
+                'mean': [(view.right, view.own[0]) for view in views],
+                'variance': [(view.right, view.own[1]) for view in views],
                 **samples,
             }
         for quantity, found in samples.items():
