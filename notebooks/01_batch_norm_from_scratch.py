@@ -190,7 +190,15 @@ print('averaged over all but the channels:', per_channel.shape)
 # </details>
 #
 # *Claim C22.* A channel is one unit, computed at many places: with $m$ images of $p$ by $q$ pixels, all its $m \cdot p
-# \cdot q$ values share one mean and one variance. So the result must be the same if we lay out all places as rows of a
+# \cdot q$ values share one mean and one variance:
+#
+# ```text
+#             image 1   ...   image m
+# channel 1    p x q    ...    p x q   -> one mean
+# channel c    p x q    ...    p x q   -> one mean
+# ```
+#
+# So the result must be the same if we lay out all places as rows of a
 # table with one column for each channel, and normalize that as before. **Check** this.
 
 # %%
@@ -670,7 +678,7 @@ print(f'loss with your function {my_loss:.5f}, with Gluon {gluon_loss:.5f}')
 assert abs(my_loss - gluon_loss) < 1e-2
 
 # %% [markdown]
-# **Try it.** Give `gluon_layer` a second batch with a different number of channels: what does it say?
+# **Try it.** Make `gluon_layer` by `nn.BatchNorm(epsilon=1e-3)`, and run the two cells again: which checks fail?
 #
 # ## Three curves
 #
@@ -719,8 +727,8 @@ for seed in (1, 2):
             description=f'{norm}, seed {seed}')
 
 # %% [markdown]
-# The line is the median of the three seeds, and the band reaches from the lowest to the highest; Gluon's curve is seed
-# 0 alone.
+# The line is the median of the three seeds, and the band reaches from the lowest to the highest; Gluon's curve shows
+# seed 0 only.
 
 # %%
 runs = [{'norm': norm, 'seed': seed, 'history': [vars(epoch) for epoch in history]}
@@ -730,7 +738,7 @@ plots.plot_curves(runs)
 
 # %% [markdown]
 # Your curve and Gluon's are close together, far from the grey one. **Check** the numbers: the worst seed with your
-# layer ends with a lower loss than the best one without, and with the same seed Gluon's loss is yours.
+# layer ends with a lower loss than the best one without, and with the same seed, Gluon's loss is close to yours.
 
 # %%
 final = {run: history[-1].loss for run, history in histories.items()}
@@ -743,13 +751,14 @@ assert max(yours) < min(without)
 assert abs(final['fused', 0] - final['gluon', 0]) < 0.05
 
 # %% [markdown]
-# **Try it.** Set `num_epochs` to 10 in the first cell: do the curves meet?
+# **Try it.** Set `num_epochs` to 10 in the cell of the imports: do the curves meet?
 #
 # ## What we saw, and what we did not show
 #
 # - Batch normalization is a mean, a variance, and a line of arithmetic for each unit; over images, for each channel.
-# - In training a batch decides for all its examples; in prediction moving averages do, and an example can come alone.
-# - The maths is one function, and the layer around it keeps the books. Averages that are kept beside the parameters
+# - In training, an example's output depends on its batch. In prediction, the moving averages take the batch's place, so
+#   one example is enough.
+# - The maths is one function, and the layer does the bookkeeping. Averages that are kept beside the parameters
 #   are lost on saving.
 # - At this learning rate, LeNet with your layer ends with a lower training loss than without a norm, with all three
 #   seeds, and with seed 0 Gluon's layer ends within 0.05 of yours.
