@@ -40,11 +40,11 @@ def fused_batch_norm(
     """
     arrays = (X, gamma, beta, moving_mean, moving_var)
     check_input(arrays, eps, momentum)
-    function = batch_norm_native if is_native(X) else batch_norm_portable
+    function = batch_norm_native if _is_native(X) else batch_norm_portable
     return function(*arrays, eps, momentum)
 
 
-def is_native(X: NDArray) -> bool:
+def _is_native(X: NDArray) -> bool:
     return X.context.device_type != 'gpu' and X.dtype != numpy.float16 and choose()[0] == 'native'
 
 
@@ -56,7 +56,7 @@ def fused_in_place(
     Nothing is checked here: the operator itself refuses arrays that do not fit together, at less cost.
     Returns: None, with nothing changed, if these arrays are wrong or need another path.
     """
-    if not is_native(X) or any(type(array) is not type(X) for array in (gamma, beta, moving_mean, moving_var)):
+    if not _is_native(X) or any(type(array) is not type(X) for array in (gamma, beta, moving_mean, moving_var)):
         return None
     try:
         return batch_norm_in_place(X, gamma, beta, moving_mean, moving_var, eps, momentum)

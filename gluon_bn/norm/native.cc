@@ -33,7 +33,7 @@ using Shapes = std::vector<std::vector<unsigned int>>;
 
 // ---- Forward and backward, on either layout -------------------------------------------------------------------
 
-// statistics holds mean, then var, c values each. Without Y, only they are computed.
+// statistics holds mean, then var, c values each.
 template <typename T, template <typename> class Layout>
 void forward(const Layout<T> layout, const T* X, const T* gamma, const T* beta, double eps, T* Y, double* statistics,
              bool training) {
@@ -52,7 +52,6 @@ void forward(const Layout<T> layout, const T* X, const T* gamma, const T* beta, 
         statistics[c + k + j] = mean_var.second;
       }
     }
-    if (!Y) return;
     for (int64_t j = 0; j < n; ++j) {
       const int64_t l = k + j;
       affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, gamma[l], beta[l]);
@@ -78,47 +77,9 @@ void backward(const Layout<T> layout, const T* dY, const T* X, const T* gamma, c
     }
     layout.sums_of_dY(X, dY, k, n, center, sums);
     for (int64_t j = 0; j < n; ++j) {
-      gradient[j] = Gradient<T>(affine[j], sums[j].first, affine[j].dY_X_hat(sums[j]), gamma[k + j],
-                                static_cast<double>(m * s), training);
+      gradient[j] = Gradient<T>(affine[j], sums[j], gamma[k + j], static_cast<double>(m * s), training);
       dgamma[k + j] = gradient[j].dgamma;
       dbeta[k + j] = gradient[j].dbeta;
-    }
-    layout.write_dX(X, dY, dX, k, n, gradient);
-  });
-}
-
-template <typename T, template <typename> class Layout>
-void sums_of_pass(const Layout<T> layout, const T* dY, const T* X, const double* statistics, double eps, double* out) {
-  const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
-  pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
-    const int64_t k = i * tile, n = std::min(tile, c - k);
-    Affine<T> affine[Layout<T>::width];
-    Sums sums[Layout<T>::width];
-    double center[Layout<T>::width];
-    for (int64_t j = 0; j < n; ++j) {
-      affine[j] = Affine<T>(statistics[k + j], statistics[c + k + j], eps, 1, 0);
-      center[j] = affine[j].center;
-    }
-    layout.sums_of_dY(X, dY, k, n, center, sums);
-    for (int64_t j = 0; j < n; ++j) {
-      out[k + j] = sums[j].first;
-      out[c + k + j] = affine[j].dY_X_hat(sums[j]);
-    }
-  });
-}
-
-// means: of dY and of dY * X_hat.
-template <typename T, template <typename> class Layout>
-void dX_of_pass(const Layout<T> layout, const T* dY, const T* X, const T* gamma, const double* statistics,
-                const double* means, double eps, T* dX) {
-  const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
-  pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
-    const int64_t k = i * tile, n = std::min(tile, c - k);
-    Gradient<T> gradient[Layout<T>::width];
-    for (int64_t j = 0; j < n; ++j) {
-      const int64_t l = k + j;
-      const Affine<T> affine(statistics[l], statistics[c + l], eps, gamma[l], 0);
-      gradient[j] = Gradient<T>(affine, means[l], means[c + l], gamma[l], 1, true);
     }
     layout.write_dX(X, dY, dX, k, n, gradient);
   });
@@ -250,73 +211,11 @@ MXReturnValue infer_shapes(const Attributes& attributes, Shapes* in, Shapes* out
   return MX_SUCCESS;
 }
 
-// ---- The passes apart, for workers that merge their statistics and their sums in between -------------------------
-//
-//   statistics  (X) -> mean, var                    Y   (X, statistics, gamma, beta) -> Y
-//   sums        (X, statistics, dY) -> sum(dY), sum(dY * X_hat)
-//   dX          (X, statistics, dY, gamma, sums / n) -> dX, with the sums and n over all workers
-//
-// Statistics and sums are (2, c) in float64.
-
-enum PassInput { kX_, kStatistics, kGamma_, kBeta_, kdY = 2, kGammaOf_dX, kMeans };
-
-MXReturnValue forward_pass(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
-  const double eps = number(attributes, "eps");
-  const std::string pass = attributes.at("of");
-  return dispatch(in->at(kX_), [&](auto layout, auto type) {
-    using T = decltype(type);
-    const auto array = [&](int i) { return in->at(i).data<T>(); };
-    const T* X = array(kX_);
-    if (pass == "statistics") {
-      forward<T>(layout, X, nullptr, nullptr, eps, nullptr, out->at(0).data<double>(), true);
-      return;
-    }
-    double* statistics = in->at(kStatistics).data<double>();
-    if (pass == "Y") {
-      forward<T>(layout, X, array(kGamma_), array(kBeta_), eps, out->at(0).data<T>(), statistics, false);
-    } else if (pass == "sums") {
-      sums_of_pass<T>(layout, array(kdY), X, statistics, eps, out->at(0).data<double>());
-    } else {
-      dX_of_pass<T>(layout, array(kdY), X, array(kGammaOf_dX), statistics, in->at(kMeans).data<double>(), eps,
-                    out->at(0).data<T>());
-    }
-  });
-}
-
-MXReturnValue count_of_pass(const Attributes& attributes, int* num_in, int* num_out) {
-  const std::string pass = attributes.at("of");
-  *num_in = pass == "statistics" ? 1 : pass == "sums" ? 3 : pass == "Y" ? 4 : 5;
-  *num_out = 1;
-  return MX_SUCCESS;
-}
-
-MXReturnValue infer_types_of_pass(const Attributes& attributes, std::vector<int>* in, std::vector<int>* out) {
-  const std::string pass = attributes.at("of");
-  const int type = in->at(kX_);
-  if (type != kFloat32 && type != kFloat64) return fail("X must be float32 or float64");
-  for (size_t i = 1; i < in->size(); ++i) {
-    if (in->at(i) != (i == kStatistics || i == kMeans ? kFloat64 : type)) return fail("an array has another type");
-  }
-  *out = {pass == "statistics" || pass == "sums" ? kFloat64 : type};
-  return MX_SUCCESS;
-}
-
-MXReturnValue infer_shapes_of_pass(const Attributes& attributes, Shapes* in, Shapes* out) {
-  const std::string pass = attributes.at("of");
-  const std::vector<unsigned int> X = in->at(kX_), two{2, X.at(1)};
-  *out = {pass == "statistics" || pass == "sums" ? two : X};
-  return MX_SUCCESS;
-}
-
 }  // namespace
 
 REGISTER_OP(gluon_bn)
     .setForward(forward_operator, "cpu").setBackward(backward_operator, "cpu").setParseAttrs(count)
     .setMutateInputs(mutated).setInferType(infer_types).setInferShape(infer_shapes);
-
-REGISTER_OP(gluon_bn_pass)
-    .setForward(forward_pass, "cpu").setParseAttrs(count_of_pass).setInferType(infer_types_of_pass)
-    .setInferShape(infer_shapes_of_pass);
 
 REGISTER_OP(gluon_bn_max_pool)
     .setForward(MaxPoolOperator::forward, "cpu").setBackward(MaxPoolOperator::backward, "cpu")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Callable, Sequence, Tuple
+from typing import Callable, Optional, Tuple
 
 import numpy
 from mxnet import autograd, nd, np
@@ -11,12 +10,20 @@ from mxnet.ndarray import NDArray
 
 from .definition import blend
 
-Results = Tuple[NDArray, NDArray, NDArray]
+# (n, K, mean - K, var) of a share -> (mean, mean - K, var) of the whole minibatch; the arrays are (1, c)
+Merge = Callable[[int, NDArray, NDArray, NDArray], Tuple[NDArray, NDArray, NDArray]]
 
 
 def batch_norm_portable(
-    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
-) -> Results:
+    X: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    moving_mean: NDArray,
+    moving_var: NDArray,
+    eps: float,
+    momentum: float,
+    merge: Optional[Merge] = None,
+) -> Tuple[NDArray, NDArray, NDArray]:
     """`batch_norm` in fast MXNet operators, on any device and in any dtype.
 
         D = X - K,  Y = gamma * (D - mean(D)) / sqrt(var(D) + eps) + beta
@@ -30,28 +37,33 @@ def batch_norm_portable(
     measures it on a CPU). Here such products sum over a channel and spread one value over
     a channel: each is the gradient of the other.
 
+    merge: turns the mean and variance of a share into those of the whole minibatch, for `sync_batch_norm`.
+
     Shapes, Units, Source: as for `batch_norm`. float16 is computed in float32.
     """
-    arrays = (X, gamma, beta, moving_mean, moving_var)
-    return in_nd_float32(functools.partial(standardize, eps=eps, momentum=momentum), arrays)
-
-
-def in_nd_float32(function: Callable[..., Results], arrays: Sequence[NDArray]) -> Results:
-    """Call a function with arrays of mx.nd, and float32 instead of float16; return its results like the arrays."""
-    is_np, is_half = isinstance(arrays[0], np.ndarray), arrays[0].dtype == numpy.float16
+    arrays = [X, gamma, beta, moving_mean, moving_var]
+    is_np, is_half = isinstance(X, np.ndarray), X.dtype == numpy.float16
     if is_np:
         arrays = [array.as_nd_ndarray() for array in arrays]
     if is_half:
         arrays = [array.astype('float32') for array in arrays]
-    Y, mean, var = function(*arrays)
+    X, gamma, beta, moving_mean, moving_var = arrays
+    Y, mean, var = standardize(X, gamma, beta, moving_mean, moving_var, eps, momentum, merge)
     if is_half:
         Y, mean, var = (array.astype('float16') for array in (Y, mean, var))
     return (Y.as_np_ndarray(), mean.as_np_ndarray(), var.as_np_ndarray()) if is_np else (Y, mean, var)
 
 
 def standardize(
-    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
-) -> Results:
+    X: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    moving_mean: NDArray,
+    moving_var: NDArray,
+    eps: float,
+    momentum: float,
+    merge: Optional[Merge] = None,
+) -> Tuple[NDArray, NDArray, NDArray]:
     m, c = X.shape[:2]
     s = X.size // (m * c)  # the pixels of a plane; 1 for X (m, d)
     n = m * s
@@ -76,39 +88,13 @@ def standardize(
         D = nd.elemwise_sub(X_planes, spread(K))
         mean = total(D) / n  # only K's rounding error, but the gradient flows through it
         var = total(nd.square(D)) / n - nd.square(mean)
+        whole = K + mean
+        if merge:
+            whole, mean, var = merge(n, K, mean, var)
         scale = gamma_row / nd.sqrt(var + eps)
         shift = beta_row - mean * scale
         with autograd.pause():
-            moving_mean = blend(moving_mean, (K + mean).reshape(gamma.shape), momentum)
+            moving_mean = blend(moving_mean, whole.reshape(gamma.shape), momentum)
             moving_var = blend(moving_var, var.reshape(gamma.shape), momentum)
     Y = nd.elemwise_add(nd.elemwise_mul(D, spread(scale)), spread(shift))
     return Y.reshape(X.shape), moving_mean, moving_var
-
-
-def pass_portable(X: NDArray, *arrays: Any, of: str, eps: float) -> NDArray:
-    """Return what the operator gluon_bn_pass of native.cc does, computed in float64; it is much slower."""
-
-    def planes(A: NDArray) -> Any:
-        return A.astype('float64').reshape((*A.shape[:2], -1))  # (m, c, s)
-
-    def each(A: NDArray) -> Any:
-        return A.astype('float64').reshape((1, -1, 1))
-
-    found: NDArray
-    if of == 'statistics':
-        mean = planes(X).mean(axis=(0, 2))
-        found = nd.stack(mean, nd.square(planes(X) - each(mean)).mean(axis=(0, 2)))
-        return found
-    (mean, var), *others = arrays
-    X_hat = (planes(X) - each(mean)) / nd.sqrt(each(var) + eps)
-    if of == 'sums':
-        dY = planes(others[0])
-        found = nd.stack(dY.sum(axis=(0, 2)), (dY * X_hat).sum(axis=(0, 2)))
-        return found
-    if of == 'Y':
-        gamma, beta = others
-        found = each(gamma) * X_hat + each(beta)
-    else:
-        dY, gamma, (mean_dY, mean_dY_X_hat) = others
-        found = each(gamma) / nd.sqrt(each(var) + eps) * (planes(dY) - each(mean_dY) - X_hat * each(mean_dY_X_hat))
-    return found.astype(X.dtype).reshape(X.shape)

@@ -11,9 +11,9 @@ from mxnet.ndarray import NDArray
 
 from ..errors import InputError
 from ..workers import Group, current
-from .definition import blend, check_input
-from .fused import fused_batch_norm, is_native
-from .portable import in_nd_float32, pass_portable
+from .definition import check_input
+from .fused import fused_batch_norm
+from .portable import batch_norm_portable
 
 
 def sync_batch_norm(
@@ -22,9 +22,9 @@ def sync_batch_norm(
     """`batch_norm` by the statistics of the whole minibatch; X is this worker's share of it.
 
     In training mode, forward exchanges (count, mean, variance) of the shares. Every worker merges them in float64, in
-    the order of the ranks, so all get the same statistics, bit for bit. Backward exchanges the sums of dY and of
-    dY * X_hat, so the gradient is exact: it flows through the shared statistics into every share. Shares may differ in
-    size. A group of one gets the results of `fused_batch_norm`; prediction mode needs no group.
+    the order of the ranks, so all get the same statistics, bit for bit. Backward exchanges their gradients, so the
+    gradient is exact: it flows through the shared statistics into every share. Shares may differ in size. A group of
+    one gets the results of `fused_batch_norm`; prediction mode needs no group. Several take the portable path.
 
     The group is the one that this thread has joined: `train --workers` joins one, and `workers.Threads` forms one.
     The gradients of gamma and beta are this share's part: sum them over the workers, like those of other parameters.
@@ -50,27 +50,16 @@ def sync_batch_norm(
             where = f'; this is the share of worker {group.rank} of {group.size}, and every worker needs an example'
             raise InputError(f'{error.text}{where}', error.argument) from None
         raise
-    return in_nd_float32(functools.partial(_normalize, group, eps=eps, momentum=momentum), arrays)
+    return batch_norm_portable(*arrays, eps, momentum, functools.partial(_merge_shares, group))
 
 
 vars(sync_batch_norm)['merges_shares'] = True  # read by `train`
 
 
-def _normalize(
-    group: Group,
-    X: NDArray,
-    gamma: NDArray,
-    beta: NDArray,
-    moving_mean: NDArray,
-    moving_var: NDArray,
-    eps: float,
-    momentum: float,
-) -> Tuple[NDArray, NDArray, NDArray]:
-    function = _Normalize(group, eps)
-    Y = function(X, gamma, beta)
-    with autograd.pause():
-        mean, var = (row.reshape(gamma.shape).astype(X.dtype) for row in function.statistics)
-        return Y, blend(moving_mean.detach(), mean, momentum), blend(moving_var.detach(), var, momentum)
+def _merge_shares(group: Group, n: int, K: NDArray, mean: NDArray, var: NDArray) -> Tuple[NDArray, NDArray, NDArray]:
+    merge = _Merge(group, n, K)
+    mean, var = merge(mean, var)
+    return merge.mean, mean, var
 
 
 def merge_statistics(shares: Any) -> Tuple[float, Any, Any]:
@@ -93,42 +82,36 @@ def merge_statistics(shares: Any) -> Tuple[float, Any, Any]:
     return n, mean, M2 / n
 
 
-class _Normalize(autograd.Function):
-    """Y of a share, by the statistics of the whole minibatch of n values per channel.
+class _Merge(autograd.Function):
+    """(mean, var) of a share to those of the whole minibatch; means are relative to K. Shapes: (1, c).
 
-        dX = gamma / sqrt(var + eps) * (dY - sum(dY) / n - X_hat * sum(dY * X_hat) / n)
-
-    The sums run over all workers. Those of this share alone are the gradients of beta and gamma.
+    Backward, with the gradients summed over the workers, because each one's output depends on the whole:
+        d mean_i = n_i / n * (d mean + 2 * (mean_i - mean) * d var),    d var_i = n_i / n * d var
     """
 
-    def __init__(self, group: Group, eps: float) -> None:
+    def __init__(self, group: Group, n: int, K: NDArray) -> None:
         super().__init__()
-        self.group, self.eps = group, eps
+        self.group, self.n, self.K = group, n, K
 
-    def run(self, of: str, *arrays: Any) -> Any:
-        function = nd.gluon_bn_pass if is_native(self.X) else pass_portable
-        return function(self.X, *arrays, of=of, eps=self.eps)
-
-    def forward(self, X: NDArray, gamma: NDArray, beta: NDArray) -> Any:
-        self.X, self.gamma = X, gamma.copy()
-        share = self.run('statistics').asnumpy().ravel()
-        self.n, mean, var = merge_statistics(self.group.gather(numpy.r_[X.size // X.shape[1], share]))
-        if self.n == 1:
+    def forward(self, mean: NDArray, var: NDArray) -> Tuple[NDArray, NDArray]:
+        K, mean64, var64 = (array.asnumpy()[0].astype('float64') for array in (self.K, mean, var))
+        count, whole_mean, whole_var = merge_statistics(self.group.gather(numpy.r_[self.n, K + mean64, var64]))
+        if count == 1:
             raise InputError(
                 'must hold more than one value per channel over all workers in training, got one; '
                 'its variance is 0 and nothing can be learned: use a larger batch, or prediction mode',
                 'X',
             )
-        self.statistics = self.array([mean, var])
-        return self.run('Y', self.statistics, gamma, beta)
+        self.part, self.offset = self.n / count, K + mean64 - whole_mean
+        self.mean = _like(mean, whole_mean)  # K differs between workers, so K + (mean - K) would be rounded differently
+        return _like(mean, whole_mean - K), _like(var, whole_var)
 
-    def backward(self, dY: NDArray) -> Tuple[NDArray, NDArray, NDArray]:
+    def backward(self, dmean: NDArray, dvar: NDArray) -> Tuple[NDArray, NDArray]:
         # MXNet runs this in a thread of its own. Do not read a parameter here: it may be waiting for this gradient.
-        sums = self.run('sums', self.statistics, dY)
-        given = numpy.r_[0.0, sums.asnumpy().ravel()]  # as many values as forward: see Group.gather
-        means = self.array(self.group.gather(given).sum(axis=0)[1:].reshape((2, -1)) / self.n)
-        dbeta, dgamma = (row.reshape(self.gamma.shape).astype(dY.dtype) for row in sums)
-        return self.run('dX', self.statistics, dY, self.gamma, means), dgamma, dbeta
+        given = numpy.r_[0.0, dmean.asnumpy()[0], dvar.asnumpy()[0]]  # as many values as forward: see Group.gather
+        dmean64, dvar64 = numpy.split(self.group.gather(given).sum(axis=0)[1:], 2)
+        return _like(dmean, self.part * (dmean64 + 2 * self.offset * dvar64)), _like(dvar, self.part * dvar64)
 
-    def array(self, values: Any) -> Any:
-        return nd.array(numpy.array(values), ctx=self.X.context, dtype='float64')
+
+def _like(array: NDArray, values: Any) -> NDArray:
+    return nd.array(values[None], ctx=array.context, dtype=array.dtype)

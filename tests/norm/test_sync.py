@@ -12,8 +12,6 @@ from mxnet import autograd, nd
 
 from gluon_bn import BatchNorm, batch_norm, fused_batch_norm, sync_batch_norm
 from gluon_bn.errors import InputError
-from gluon_bn.norm import choose
-from gluon_bn.norm.portable import pass_portable
 from gluon_bn.norm.sync import merge_statistics
 from gluon_bn.workers import Alone, Threads, joined
 
@@ -70,26 +68,6 @@ def test_shares_give_the_results_of_the_whole_minibatch(shape, bounds, dtype, of
         if dtype == "float32" and offset and name in ("Y", "dX", "dgamma"):
             continue  # X is rounded to 1e-3 there, so only the statistics can be this exact
         assert oracle.relative_error(a, b) <= tolerance, name
-
-
-@pytest.mark.parametrize("shape", [(12, 40), (6, 3, 4, 5), (64, 20, 8, 8)])
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("float64", 1e-13)])
-def test_compiled_and_portable_passes_agree(shape, dtype, tolerance):
-    if choose()[0] != "native":
-        pytest.skip("needs a compiler")
-    X, gamma, beta, *_, dY = (nd.array(array, dtype=dtype) for array in oracle.draw(shape, 100))
-    statistics = pass_portable(X, of="statistics", eps=1e-5)
-    means = pass_portable(X, statistics, dY, of="sums", eps=1e-5) / len(X)
-    inputs = {
-        "statistics": (X,),
-        "Y": (X, statistics, gamma, beta),
-        "sums": (X, statistics, dY),
-        "dX": (X, statistics, dY, gamma, means),
-    }
-    for of, arrays in inputs.items():
-        compiled, portable = (found(*arrays, of=of, eps=1e-5) for found in (nd.gluon_bn_pass, pass_portable))
-        assert compiled.dtype == portable.dtype and compiled.shape == portable.shape
-        assert oracle.relative_error(compiled.asnumpy(), portable.asnumpy()) <= tolerance, of
 
 
 def test_nd_np_and_float16_agree(front):

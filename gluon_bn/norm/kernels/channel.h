@@ -28,25 +28,22 @@ struct Affine {
     scale = static_cast<T>(gamma * std_inverse);
     shift = static_cast<T>(beta - rest * gamma * std_inverse);
   }
-
-  // sum(dY * X_hat) from sum(dY) and sum(dY * (x - center))
-  double dY_X_hat(Sums sums) const { return (sums.second - rest * sums.first) * std_inverse; }
 };
 
-// dX = dY * scale - (x - center) * slope - offset.
+// dX = dY * scale - (x - center) * slope - offset, with sums = sum(dY), sum(dY * (x - center)).
 template <typename T>
 struct Gradient {
   T center = 0, scale = 0, slope = 0, offset = 0, dgamma = 0, dbeta = 0;
 
   Gradient() = default;
-  Gradient(const Affine<T>& a, double sum_dY, double sum_dY_X_hat, double gamma, double n, bool training)
-      : center(a.center), scale(a.scale) {
-    dbeta = static_cast<T>(sum_dY);
+  Gradient(const Affine<T>& a, Sums sums, double gamma, double n, bool training) : center(a.center), scale(a.scale) {
+    const double sum_dY_X_hat = (sums.second - a.rest * sums.first) * a.std_inverse;
+    dbeta = static_cast<T>(sums.first);
     dgamma = static_cast<T>(sum_dY_X_hat);
     if (training) {  // in prediction, mean and var are constants, and only the first term remains
       const double factor = gamma * a.std_inverse / n;
       slope = static_cast<T>(factor * sum_dY_X_hat * a.std_inverse);
-      offset = static_cast<T>(factor * (sum_dY - a.rest * sum_dY_X_hat * a.std_inverse));
+      offset = static_cast<T>(factor * (sums.first - a.rest * sum_dY_X_hat * a.std_inverse));
     }
   }
 };
