@@ -38,7 +38,8 @@ def panels_of_svg(text):
     width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
     corners = r'<g id="axes_\d+">\s*<g id="patch_\d+">\s*<path d="M ([\d.]+) [\d.]+\s*L ([\d.]+)'
     spans = sorted({tuple(map(float, found)) for found in re.findall(corners, text)})
-    begin = r"translate\(([\d.]+) ([\d.]+)\)( rotate)?"  # of a word; if it is turned, of its right edge
+    # where a word begins, or its right edge, if it is turned; newer versions also move each letter, but do not scale it
+    begin = r"translate\(([\d.]+) ([\d.]+)\)( rotate\(\S+\))? scale"
     words = [(float(x) - 10 * bool(turned), float(y)) for x, y, turned in re.findall(begin, text)]
     *_, legend = text.partition('\n  <g id="legend_1">')  # of the figure, not of a panel
     entries = [(float(x) - 30, float(y) - 12) for x, y, _ in re.findall(begin, legend)]
