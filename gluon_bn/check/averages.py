@@ -175,8 +175,10 @@ def _rule(
     if any(new.size != (old + batch).size for old, batch, new, _ in given):
         return None
     # some other weight, the same in all trials: solve new - batch = weight * (old - batch)
-    left = numpy.concatenate([numpy.ravel(old - batch) for old, batch, *_ in given])
-    right = numpy.concatenate([numpy.ravel(new.reshape((old + batch).shape) - batch) for old, batch, new, _ in given])
+    with numpy.errstate(invalid='ignore'):  # infinity - infinity
+        left = numpy.concatenate([numpy.ravel(old - batch) for old, batch, *_ in given])
+        moved = [new.reshape((old + batch).shape) - batch for old, batch, new, _ in given]
+    right = numpy.concatenate([numpy.ravel(one) for one in moved])
     if not (numpy.isfinite(left).all() and numpy.isfinite(right).all() and left.any()):
         return None
     weight = left @ right / (left @ left)
