@@ -9,6 +9,8 @@ import numpy
 
 from . import variants
 from .explanation import EXCHANGES, usual
+from .fitting import gives, right_values
+from .grammar import GRAMMAR
 from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
 from .variants import RIGHT, Variant, batch_statistics, where
@@ -133,6 +135,8 @@ def _of_usual(
                 best = found
             if not set(best) - {*known}:
                 break
+        if best is None and equal and not equal.get(quantity):
+            equal = {**equal, quantity: _first_formula(trials, observed, quantity)}
         if best is None and not equal.get(quantity):
             return None
         description = '' if best is not None else f', which is {equal[quantity]}{where(equal[quantity])}'
@@ -159,6 +163,20 @@ def _usual_statistics(
         with numpy.errstate(invalid='ignore'):
             yield names, [var**0.5 for _, var in both]
             yield names, [(var + trial.eps) ** 0.5 for (_, var), trial in zip(both, trials)]
+
+
+def _first_formula(trials: Sequence[Trial], observed: Sequence[Observed], quantity: str) -> str:
+    """The simplest formula that an average equals, where several may do; '' if there is none."""
+    place = 'moving mean' if quantity == 'moving_mean' else 'moving variance'
+    samples = []
+    for trial, one in zip(trials, observed):
+        moved = trial.moved(one.moving_mean, one.moving_var)
+        if not moved.broadcasts:
+            return ''
+        samples.append((right_values(trial, 'training'), getattr(moved, quantity)))
+    with numpy.errstate(all='ignore'):
+        fits = (one for one in GRAMMAR[place].candidates() if all(gives(one, *sample) for sample in samples))
+        return str(next(fits, ''))
 
 
 def _rule(

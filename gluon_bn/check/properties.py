@@ -131,7 +131,7 @@ class Properties(TrialRunner):
         except NotJudgeable:
             variant = None
         chain = self._chain(rank, 'training')
-        equal = {} if chain is None else {name: chain.average_equals(i) for i, name in enumerate(averages.QUANTITIES)}
+        equal = {name: '' if chain is None else chain.average_equals(i) for i, name in enumerate(averages.QUANTITIES)}
         findings = averages.judge(tried, seen, texts, variant, self.known, equal)
         return self._placed(findings, rank, 'training', 'moving')
 
