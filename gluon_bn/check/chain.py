@@ -56,9 +56,9 @@ class Chain:
         seen = observe(trial, self.mode)
         moved = trial.moved(seen.moving_mean, seen.moving_var)
         if seen.Y.shape != trial.X.shape:
-            raise NotJudgeable('cannot be judged before Y has the shape of X')
+            raise NotJudgeable('cannot be judged until Y has the shape of X')
         if not moved.broadcasts:
-            raise NotJudgeable('cannot be judged before the averages have the shape of the old ones')
+            raise NotJudgeable('cannot be judged until the averages have the shape of the old ones')
         return View(trial, right_values(trial, self.mode), seen.Y, (moved.moving_mean, moved.moving_var))
 
     @cached_property
@@ -134,7 +134,7 @@ class Chain:
         for quantity, found in samples.items():
             pairs = [(value, GRAMMAR[quantity].right.compute(values)) for values, value in found]
             if not all(same(*pair, 2e-5, 2e-5) for pair in pairs) and all(same(*pair, 5e-3, 5e-3) for pair in pairs):
-                return self._place(quantity, found, 'the right one, rounded to three digits as in float16')
+                return self._place(quantity, found, 'the right one, rounded to three digits, as in float16')
         return None
 
     def _of_statistics(self) -> Optional[Place]:

@@ -66,7 +66,7 @@ def is_empty(code: Any) -> bool:
 
 def not_written(code: Any, line: str = '') -> StudentError:
     name = getattr(code, 'co_name', '') or code.__name__
-    return StudentError('NotWritten', f'{name} holds no code of yours yet{line}')
+    return StudentError('NotWritten', f'{name} contains none of your code yet{line}')
 
 
 def as_student_error(error: BaseException, file: Optional[str]) -> StudentError:
@@ -85,7 +85,7 @@ def as_student_error(error: BaseException, file: Optional[str]) -> StudentError:
     if name == 'WritesWhileRecording':
         text = 'MXNet refuses to write into an array that takes part in a gradient'
     if 'maximum number of dimension' in text:
-        text = 'NumPy does not know arrays of mx.nd'
+        text = 'NumPy cannot compute with mx.nd arrays'
     return StudentError(name, f'{getattr(error, "during", "")}{text}{place}')
 
 

@@ -52,7 +52,7 @@ def _of_statistics(rank: int, source: str) -> List[Change]:
         if axes is not None:
             mean, var = over(axes, 'mean', X), over(axes, 'variance', CENTRED**2, less)
         scope = FAMILIAR_AXES.get(axes or ()) if rank == 4 else 'per example' if axes == (1,) else 'for all values'
-        words = f', as it comes out with one mean {scope}' if axes is not None and scope else ''
+        words = f', as with one mean {scope}' if axes is not None and scope else ''
         made.append(Change(names, (('mean', mean), ('var', var)) if names else (), words))
     return made if source == 'moving' else [*made, Change(('TrainsOnMovingStats',), MOVING)]
 
@@ -87,7 +87,7 @@ EXCHANGES = [
     Change(
         ('ExchangedArguments',),
         ((first, variable(second)), (second, variable(first))),
-        f', which comes of {first} and {second} exchanged',
+        f', which results from exchanging {first} and {second}',
     )
     for first, second in [
         ('eps', 'momentum'),
@@ -103,7 +103,7 @@ def _mixed(source: str) -> Iterator[Change]:
         ('batch', 'moving', (('mean', MEAN), MOVING[1])),
         ('moving', 'batch', (MOVING[0], ('var', ABOUT_RIGHT_MEAN))),
     ):
-        yield Change((name,), steps, f', which comes of a {one} mean with a {other} variance')
+        yield Change((name,), steps, f', which results from mixing a {one} mean with a {other} variance')
 
 
 @functools.lru_cache(maxsize=None)
@@ -199,7 +199,7 @@ def _changes(quantity: str, wrong: Formula) -> List[Change]:
         if name == 'WrongAxis':
             shown = [wrong.text.replace('the ', 'a ', 1)]
         text = ' and '.join(shown)
-        made.append(Change((name,), steps, f', which comes of {text}{where(text)}'))
+        made.append(Change((name,), steps, f', which results from {text}{where(text)}'))
     return made
 
 

@@ -36,7 +36,7 @@ def judge_flow(variant: Variant, tried: Sequence[Trial], seen: Sequence[Gradient
         ):
             fixed = 'X_hat' if len(cut) == 3 else ' and '.join(cut).replace('direct', 'X in X - mean')
             name = 'WrongGradient' if 'direct' in cut else 'StatsDetachedInForward'
-            return [Finding(name, text, replace(place, equals=f'the gradient of a fixed {fixed}'))]
+            return [Finding(name, text, replace(place, equals=f'the gradient with {fixed} held constant'))]
     return [Finding('WrongGradient', text + _parts(seen, expected), place)]
 
 

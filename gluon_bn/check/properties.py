@@ -56,7 +56,7 @@ class Properties(TrialRunner):
             self.training(rank)
         variant = self._variants[rank]
         if variant is None:
-            raise NotJudgeable('cannot be judged before Y is right')
+            raise NotJudgeable('cannot be judged until Y is right')
         return variant
 
     def training(self, rank: int) -> List[Finding]:
@@ -173,14 +173,14 @@ class Properties(TrialRunner):
             place = Place('mode', 'recording', 'the averages move', 'that of training')
             return [Finding('IsRecordingNotTraining', f'under autograd.record(train_mode=False), {text}', place)]
         if alike:
-            raise NotJudgeable('cannot be judged before training and prediction differ')
+            raise NotJudgeable('cannot be judged until training and prediction differ')
         return []
 
     def gradients(self, rank: int) -> List[Finding]:
         """The gradient that autograd finds through the code, against that of the same formula."""
         variant = self.variant(rank)
         if 'new_' in str(variants.formula(variant)):  # a new average, which is rightly cut from the graph
-            raise NotJudgeable('cannot be judged before Y is right')
+            raise NotJudgeable('cannot be judged until Y is right')
         # with a slip, the batch by numbers may be a point without a slope, for instance where two numbers are equal
         tried = [
             trial

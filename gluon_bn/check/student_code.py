@@ -158,7 +158,7 @@ def autograd_refused() -> Iterator[None]:
     def refused(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if isinstance(threading.current_thread(), _Worker):
-                raise StudentError('UsesAutograd', 'the gradient is asked from autograd')
+                raise StudentError('UsesAutograd', 'the code asks autograd for the gradient')
             return method(*args, **kwargs)
 
         return call

@@ -24,11 +24,12 @@ class Layer:
         self, cls: Callable[..., Any], rank: int = 2, num_features: int = 2, load: Optional[str] = None
     ) -> None:
         self._num_features = num_features
-        with during(f'in making the layer by {getattr(cls, "__name__", "cls")}({num_features}, {rank}), '):
+        with during(f'when the layer is made by {getattr(cls, "__name__", "cls")}({num_features}, {rank}), '):
             self.block = cls(num_features, rank)
         if not isinstance(self.block, gluon.Block):
             raise StudentError(
-                'NotABlock', f'the class should be a gluon.nn.Block, yours makes {type_name(self.block)}'
+                'NotABlock',
+                f'the class should be a subclass of gluon.nn.Block, yours makes an object {type_name(self.block)}',
             )
         if load is not None:  # before anything is initialized: in the np front MXNet 1.9.1 loads into nothing else
             self.block.load_parameters(load)

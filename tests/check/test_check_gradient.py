@@ -233,7 +233,7 @@ def test_one_mistake_before_X_hat_is_named_once(mean, square, mistake, quantity,
     assert [(place.quantity, place.equals) for place in result.places] == [(quantity, equals)]
 
 
-def test_a_sum_over_wrong_axes_is_told():
+def test_a_sum_over_wrong_axes_is_named():
     result = check.gradient(by_hand(dgamma="(dY * X_hat).sum(axes[1:] or 1, keepdims=True)"))
     found = [
         (row.words, finding.place.quantity, finding.place.equals) for row in result.rows for finding in row.findings
@@ -244,7 +244,7 @@ def test_a_sum_over_wrong_axes_is_told():
     ], result
 
 
-def test_a_formula_of_all_of_dX_is_not_told_of_one_of_its_terms():
+def test_a_formula_for_all_of_dX_is_not_attributed_to_one_of_its_terms():
     places = check.gradient(by_hand("gamma / spread * dY"), only=("dense",)).places
     assert [(place.quantity, place.equals) for place in places] == [
         ("dX", "gamma / sqrt(var + eps) * dY"),

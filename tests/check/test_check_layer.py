@@ -201,7 +201,7 @@ class NoParameters(students.ChapterLayer):
 @pytest.mark.parametrize(
     "cls, name, words",
     [
-        (Nothing, "RaisesException", r"in making the layer by Nothing\(2, 2\)"),
+        (Nothing, "RaisesException", r"when the layer is made by Nothing\(2, 2\)"),
         (lambda num_features, num_dims: 3, "NotABlock", "builtins.int"),
         (Forgetful, "NoMovingStats", "no attributes moving_mean and moving_var"),
         (NoParameters, "MissingGamma", "no Parameter named gamma"),

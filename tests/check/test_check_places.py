@@ -25,7 +25,7 @@ def places(result):
         ("MomentumSwapped", "moving mean", "training", "momentum * mean + (1 - momentum) * moving_mean"),
         ("RunningStdNotVar", "moving variance", "training", "momentum * moving_var + (1 - momentum) * sqrt(var)"),
         ("UpdatesAtPredict", "moving mean", "prediction", "the average updated with the batch"),
-        ("StatsDetachedInForward", "gradient", "training", "the gradient of a fixed mean and var"),
+        ("StatsDetachedInForward", "gradient", "training", "the gradient with mean and var held constant"),
         ("IsRecordingNotTraining", "mode", "recording", "that of training"),
     ],
 )
@@ -166,13 +166,13 @@ def test_a_number_that_is_none_is_told_with_the_right_one():
 @pytest.mark.parametrize(
     "change, name, quantity, equals",
     [
-        (dict(mean="astype"), "WrongMean", "mean", "the right one, rounded to three digits as in float16"),
-        (dict(Y="astype"), "WrongOutput", "scale and shift", "the right one, rounded to three digits as in float16"),
+        (dict(mean="astype"), "WrongMean", "mean", "the right one, rounded to three digits, as in float16"),
+        (dict(Y="astype"), "WrongOutput", "scale and shift", "the right one, rounded to three digits, as in float16"),
         (dict(gamma="in the root"), "WrongFormula", "denominator", "sqrt(gamma * var + eps)"),
-        (dict(X_hat="detach"), "WrongGradient", "gradient", "the gradient of a fixed X_hat"),
+        (dict(X_hat="detach"), "WrongGradient", "gradient", "the gradient with X_hat held constant"),
     ],
 )
-def test_rounding_gamma_in_the_root_and_a_fixed_X_hat_are_told(change, name, quantity, equals):
+def test_rounding_gamma_in_the_root_and_a_constant_X_hat_are_named(change, name, quantity, equals):
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         def cast(array, what):
             return array.astype("float16").astype("float32") if change.get(what) == "astype" else array
@@ -191,7 +191,7 @@ def test_rounding_gamma_in_the_root_and_a_fixed_X_hat_are_told(change, name, qua
     assert (result.mistakes[0], *places(result)[0]) == (name, quantity, "training", equals), result
 
 
-def test_the_new_average_in_the_place_of_the_mean_is_told():
+def test_the_new_average_in_the_place_of_the_mean_is_named():
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         Y, new_mean, new_var = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
         if autograd.is_training():

@@ -168,7 +168,7 @@ STATISTICS = {
 def test_another_statistic_of_the_batch_is_one_mistake_and_told_as_it_is(name):
     parts, expected, words = STATISTICS[name]
     result = check.batch_norm(student(**parts))
-    assert result.mistakes == expected and f"which comes of {words}" in str(result).replace("\n    ", " "), result
+    assert result.mistakes == expected and f"which results from {words}" in str(result).replace("\n    ", " "), result
 
 
 @pytest.mark.fault("arguments exchanged in a call")
@@ -185,7 +185,7 @@ def test_arguments_exchanged_in_a_call_are_told(first, second):
         return arguments
 
     result = check.batch_norm(student(call=exchanged))
-    assert result.mistakes[0] == "ExchangedArguments" and f"which comes of {first} and {second} exchanged" in str(
+    assert result.mistakes[0] == "ExchangedArguments" and f"which results from exchanging {first} and {second}" in str(
         result
     ).replace("\n    ", " ")
     assert first == "gamma" != second == "moving_var" or result.mistakes == ["ExchangedArguments"]
@@ -250,7 +250,7 @@ def test_statistics_of_two_places_are_told():
 
     result = check.batch_norm(mixed)
     assert result.mistakes == ["TrainsOnMovingStats"]
-    assert "which comes of a batch mean with a moving variance" in str(result).replace("\n    ", " ")
+    assert "which results from mixing a batch mean with a moving variance" in str(result).replace("\n    ", " ")
 
 
 @pytest.mark.fault("averages that normalize while they take the batch in")
@@ -303,7 +303,7 @@ def test_arguments_exchanged_in_a_layer_s_call_are_told(order, constants, words)
 
     result = check.layer(Layer)
     assert result.mistakes == ["ExchangedArguments"]
-    assert f"which comes of {words} exchanged" in str(result).replace("\n    ", " ")
+    assert f"which results from exchanging {words}" in str(result).replace("\n    ", " ")
 
 
 def test_a_slip_is_told_of_a_layer_too():
