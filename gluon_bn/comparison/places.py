@@ -71,9 +71,12 @@ def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
     seconds_to_wait()  # refuses a wrong setting before anything starts
     host = os.environ.get(NODE_HOST)
     if host:
-        with explained(lambda why: InputError(f'must be an address of this machine, got {host}: {why}', NODE_HOST)):
+        try:
             with socket.socket() as own:
                 own.bind((host, 0))
+        except (OSError, UnicodeError) as error:
+            got = f'got {host}: {_why(error)}; unset it for the one from which it reaches the scheduler'
+            raise InputError(f'must be an address of this machine, {got}', NODE_HOST) from error
     try:
         address = socket.gethostbyname(root)
         host = host or _address_towards(address, port)

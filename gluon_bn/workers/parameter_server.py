@@ -191,15 +191,15 @@ class ParameterServer(Group):
         Later arrays have a row for each worker: if they do not fit together, MXNet aborts, or adds up rows.
         """
         size = self.size
-        sizes, ranks = self._add_up(numpy.array([size, self.rank], 'float32'))
-        if sizes != size * size:
+        if self._add_up(numpy.array([size], 'float32')).item() != size * size:
             raise WorkersError(
-                f'DMLC_NUM_WORKER must be the same for all processes, got {size} here, but not everywhere'
+                f'DMLC_NUM_WORKER must be the same for all processes, got {size} here, another elsewhere'
             )
-        if ranks != size * (size - 1) // 2:
+        workers = self._add_up(numpy.eye(size, dtype='float32')[self.rank])  # of each rank
+        if (workers != 1).any():
             raise WorkersError(
-                f'DMLC_TASK_ID must be another number from 0 to {size - 1} for each worker, got {self.rank} here, but '
-                'some number twice'
+                f'DMLC_TASK_ID must be 0 to {size - 1}, each for one worker, got {workers.argmax()} for '
+                f'{workers.max():.0f} workers'
             )
 
     def gather(self, values: Array) -> Array:

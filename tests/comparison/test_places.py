@@ -62,6 +62,7 @@ def test_wrong_hosts_are_refused(content, message, tmp_path):
             "no-such-host.invalid",
             "DMLC_NODE_HOST must be an address of this machine, got no-such-host",
         ),
+        ("DMLC_NODE_HOST", "a..b", "DMLC_NODE_HOST must be an address of this machine, got a..b: .*; unset it"),
         ("DMLC_NUM_SERVER", "2", "DMLC_NUM_SERVER must be 1, got '2'; start a single server"),
         ("GLUON_BN_WAIT", "soon", "GLUON_BN_WAIT must be a positive number of seconds, got 'soon'"),
         ("DMLC_TASK_ID", "2", "DMLC_TASK_ID must be a whole number from 0 to 1, got '2'"),

@@ -12,6 +12,18 @@ import pytest
 from gluon_bn.workers.parameter_server import LOOPBACK, Role, said_to_wait
 
 PROGRAM = Path(__file__).with_name("broadcasts.py")
+JOIN = """
+import os, sys
+from gluon_bn.errors import WorkersError
+from gluon_bn.workers.parameter_server import LOOPBACK, ParameterServer, Role, serve
+name, rank, workers, port = sys.argv[1:]
+role, end = Role(name, int(rank), int(workers), LOOPBACK, int(port), LOOPBACK), lambda number: os._exit(1)
+try:
+    serve(role, end) if name != "worker" else ParameterServer(role, end)
+except WorkersError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
 
 
 def listening():
@@ -56,6 +68,34 @@ def test_a_worker_says_that_it_waits_for_others(capfd):
             time.sleep(0.2)
         found = capfd.readouterr().err
         assert found.startswith(said) if said else not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "workers, said",
+    [
+        (["04", "04", "34", "34"], {"DMLC_TASK_ID must be 0 to 3, each for one worker, got 0 for 2 workers\n"}),
+        pytest.param(
+            ["02", "13"],
+            {f"DMLC_NUM_WORKER must be the same for all processes, got {n} here, another elsewhere\n" for n in (2, 3)},
+            marks=pytest.mark.long,
+        ),
+    ],
+)
+@pytest.mark.fault("workers share a rank, or disagree on their number", tries=1)
+def test_workers_whose_numbers_do_not_fit_are_refused(workers, said):
+    with listening() as free:
+        port = str(free.getsockname()[1])
+    roles = [(name, "-1", str(len(workers))) for name in ("scheduler", "server")]
+    roles += [("worker", *numbers) for numbers in workers]  # rank and number of workers
+    command = [sys.executable, "-W", "ignore", "-c", JOIN]
+    parts = [subprocess.Popen([*command, *role, port], stdout=subprocess.PIPE, text=True) for role in roles]
+    try:
+        assert {part.communicate(timeout=60)[0] for part in parts[2:]} == said
+    finally:
+        for part in parts:
+            part.kill()
+            part.communicate()
 
 
 @pytest.mark.slow
