@@ -68,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--jobs', type=_whole, metavar='N', help=jobs)
     _add_training(command)
 
-    command = commands.add_parser('train', help='train one LeNet and keep it')
+    command = commands.add_parser('train', help='train one LeNet and save it')
     command.add_argument('--norm', dest='norms', nargs=1, metavar='NORM', help=f'one of {NORM_NAMES} (default: fused)')
-    seed = 'for initial weights and minibatches (default: 0)'
+    seed = 'random seed for initial weights and minibatches (default: 0)'
     command.add_argument('--seed', dest='seeds', nargs=1, type=_whole, metavar='SEED', help=seed)
     _add_training(command)
     workers = 'processes that share every minibatch; --norm sync also shares its statistics (default: 1)'
@@ -115,7 +115,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     folder = command.add_mutually_exclusive_group()
     folder.add_argument('--out', metavar='DIR', help='run folder (default: a new one below runs/)')
     resume = (
-        'continue what was stopped or killed, in its run folder, after the last epoch of each run; needs no other '
+        'continue a stopped or killed training in its run folder, after the last epoch of each run; needs no other '
         'option, except --data and --hosts if they were given'
     )
     folder.add_argument('--resume', metavar='DIR', help=resume)

@@ -23,7 +23,7 @@ from typing import Deque, Dict, Iterator, List, Tuple
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000  # linux/if_tun.h
 CLONE_NEWNET, PR_SET_TIMERSLACK = 0x40000000, 29  # linux/sched.h, linux/prctl.h
 DEVICE, BYTES_PER_PACKET = 'gluonbn', 65_000
-FORWARDING, WAKING = 20e-6, 100e-6  # seconds: a packet's way without a delay, and to wake up the relay at most
+FORWARDING, WAKING = 20e-6, 100e-6  # seconds: to forward a packet without a delay; to wake the relay, at most
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,7 +39,7 @@ def machines(count: int, round_trip: float) -> Iterator[List[Tuple[str, str]]]:
         relay = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
         stack.callback(relay.kill)
         if not relay.stdout or not relay.stdout.readline():
-            raise OSError('the relay has no TUN devices')
+            raise OSError('the relay could not open its TUN devices')
         yield [(name, address(i)) for i, name in enumerate(names)]
 
 
@@ -90,7 +90,7 @@ def _open_device(name: str, machine: int) -> int:
 
 
 def relay(devices: Dict[bytes, int], delay: float) -> None:
-    """Deliver each packet after a delay, for ever. devices: by the address that they deliver to."""
+    """Deliver each packet after a delay, until this process is killed. devices: by the address that they deliver to."""
     libc.prctl(PR_SET_TIMERSLACK, 1)  # nanoseconds; by default, a wait takes up to 50 microseconds longer
     waiting: Deque[Tuple[float, int, bytes]] = deque()  # in order, because all wait equally long
     while True:

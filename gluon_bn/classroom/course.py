@@ -98,7 +98,7 @@ class Course:
                 )
             if release and _released(release / "course") != self.released():
                 raise InputError(
-                    f"must be the release that is graded in {self.out}, got another one, {release}; name a new --out",
+                    f"must be the release that is graded in {self.out}, got another, {release}; choose a new --out",
                     "--release",
                 )
             store(json.dumps(said).encode(), begun)  # no grades were recorded for the previous submissions

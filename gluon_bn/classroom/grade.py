@@ -47,7 +47,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submissions", nargs="?", type=Path, metavar="SUBMISSIONS")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
-    release = "the folder that `make assignment` wrote (default build/assignment; if missing, released again)"
+    release = "the folder that `make assignment` wrote (default: build/assignment, which is made again if missing)"
     parser.add_argument("--release", type=Path, metavar="FOLDER", help=release)
     parser.add_argument("--again", action="store_true", help="only update table and feedback, after grading by hand")
     unconfined = "run the submissions without bubblewrap: they can read and change your files"

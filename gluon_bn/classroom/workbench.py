@@ -68,10 +68,10 @@ def fit(net: Block, lr: float, num_epochs: int = 4, num_train: int = 3000, seed:
     With the same seed, all nets see the same minibatches and start from the same weights in the layers that they share.
     All weights are drawn before the first step, because dropout draws from the same generator.
 
-    Raises: InputError if `net` is no net.
+    Raises: InputError if `net` is not a net.
     """
     if not isinstance(net, Block):
-        raise InputError(f'must be a net, got {net!r}; does the function that makes it return it?', 'net')
+        raise InputError(f'must be a net, got {net!r}; does your function return the net?', 'net')
     start, (train_iter, test_iter) = time.perf_counter(), _data(num_train)
     seed_everything(seed)
     net.initialize(init.Xavier(), force_reinit=True)

@@ -106,9 +106,9 @@ def run_on_workers(
 def _failed(role: Role, message: Union[Failed, Silent], names: Dict[int, str]) -> Failed:
     if isinstance(message, Silent) and message.number == ABSENT:
         missing = (
-            f'a scheduler, a server and {role.workers} workers have not all started within {seconds_to_wait():g} s'
+            f'the scheduler, the server and {role.workers} workers did not all start within {seconds_to_wait():g} s'
         )
-        return Failed(f'{role}: {missing}; start them all, or let them wait longer with {WAIT}=SECONDS')
+        return Failed(f'{role}: {missing}; start them all, or set {WAIT}=SECONDS to wait longer')
     if isinstance(message, Silent):
         name = names.get(message.number, f"a worker, MXNet's process {message.number}")
         return Failed(f'{name}: it is stopped, or cannot be reached')

@@ -75,7 +75,7 @@ def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
             with socket.socket() as own:
                 own.bind((host, 0))
         except (OSError, UnicodeError) as error:
-            got = f'got {host}: {_why(error)}; unset it for the one from which it reaches the scheduler'
+            got = f'got {host}: {_why(error)}; unset it to use the address that reaches the scheduler'
             raise InputError(f'must be an address of this machine, {got}', NODE_HOST) from error
     try:
         address = socket.gethostbyname(root)

@@ -105,7 +105,8 @@ def serve(role: Role, report: Callable[[int], None]) -> None:
     # MXNet's own server unpickles an optimizer from the commands that it receives; this one ignores all commands.
     ignore = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda head, body, _: None)
     other = SERVER if role.name == 'scheduler' else SCHEDULER
-    with said_to_wait(role, report, has_ended=lambda: _is_silent(kv, other, -(10**6))):  # before the start, none counts
+    # silence before the start does not count
+    with timed_wait(role, report, has_ended=lambda: _is_silent(kv, other, -(10**6))):
         check_call(_LIB.MXKVStoreRunServer(kv.handle, ignore, None))
 
 
@@ -133,18 +134,18 @@ def seconds_to_wait() -> float:
     """Return $GLUON_BN_WAIT (default 600). Raises: InputError if it is not a positive number."""
     text = os.environ.get(WAIT) or '600'
     if not re.fullmatch(r'[0-9]{1,6}(\.[0-9]+)?', text) or not float(text):
-        raise InputError(f'must be a positive number of seconds, got {text!r}; unset it for 600', WAIT)
+        raise InputError(f'must be a positive number of seconds, got {text!r}; unset it to wait 600 s', WAIT)
     return float(text)
 
 
 @contextlib.contextmanager
-def said_to_wait(
+def timed_wait(
     role: Role,
     report: Callable[[int], None],
     seconds: float = SECONDS_TO_CONNECT,
     has_ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
-    """Say after some seconds that this process still waits for the others; in the end, report that some are absent."""
+    """Say after some seconds that this process still waits for the others; after `seconds_to_wait`, report ABSENT."""
     text = f'gluon_bn: {role} waits for the others: a scheduler, a server and {role.workers} workers must start'
 
     def unless_ended(call: Callable[..., None], argument: object) -> None:
@@ -177,7 +178,7 @@ class ParameterServer(Group):
         self.rank, self.size, self.role = role.rank, role.workers, role
         role.connect()
         role.set_environment()
-        with said_to_wait(role, report):
+        with timed_wait(role, report):
             self.kv = mx.kv.create('dist_sync')  # returns when all have started
         self.number = FIRST_WORKER + 2 * self.kv.rank
         self.keys: Dict[Tuple[int, Tuple[int, ...]], int] = {}
@@ -188,18 +189,19 @@ class ParameterServer(Group):
     def _check_numbers(self) -> None:
         """Raise WorkersError on every worker unless all have the same size, and the ranks are 0, 1, ...
 
-        Later arrays have a row for each worker: if they do not fit together, MXNet aborts, or adds up rows.
+        Later arrays have a row for each worker: if their shapes differ, MXNet aborts; if two workers have the same
+        rank, it adds up their rows.
         """
         size = self.size
         if self._add_up(numpy.array([size], 'float32')).item() != size * size:
             raise WorkersError(
-                f'DMLC_NUM_WORKER must be the same for all processes, got {size} here, another elsewhere'
+                f'DMLC_NUM_WORKER must be the same for all processes, got {size} here and another number elsewhere'
             )
         workers = self._add_up(numpy.eye(size, dtype='float32')[self.rank])  # of each rank
         if (workers != 1).any():
             raise WorkersError(
-                f'DMLC_TASK_ID must be 0 to {size - 1}, each for one worker, got {workers.argmax()} for '
-                f'{workers.max():.0f} workers'
+                f'DMLC_TASK_ID must be a different number from 0 to {size - 1} for each worker, got '
+                f'{workers.argmax()} for {workers.max():.0f} workers'
             )
 
     def gather(self, values: Array) -> Array:

@@ -64,8 +64,8 @@ def test_what_differs_is_named(what, mistake, said, fair):
 
 @pytest.mark.fault("a function of the student that returns no net", tries=2)
 @pytest.mark.parametrize("nothing", [None, nn.BatchNorm])
-def test_fit_refuses_what_is_no_net(nothing):
-    with pytest.raises(ValueError, match="^net must be a net, got .*; does the function that makes it return it"):
+def test_fit_refuses_a_value_that_is_no_net(nothing):
+    with pytest.raises(ValueError, match="^net must be a net, got .*; does your function return the net"):
         fit(nothing, 0.1, **SMALL)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gluon_bn.workers.parameter_server import LOOPBACK, Role, said_to_wait
+from gluon_bn.workers.parameter_server import LOOPBACK, Role, timed_wait
 
 PROGRAM = Path(__file__).with_name("broadcasts.py")
 JOIN = """
@@ -64,7 +64,7 @@ def test_mxnets_own_store_has_the_race():
 def test_a_worker_says_that_it_waits_for_others(capfd):
     role = Role("worker", 1, 2, LOOPBACK, 9091, LOOPBACK)
     for seconds, said in ((60, ""), (0, "gluon_bn: worker 1 on this machine waits for the others")):
-        with said_to_wait(role, [].append, seconds):
+        with timed_wait(role, [].append, seconds):
             time.sleep(0.2)
         found = capfd.readouterr().err
         assert found.startswith(said) if said else not found
@@ -74,16 +74,22 @@ def test_a_worker_says_that_it_waits_for_others(capfd):
 @pytest.mark.parametrize(
     "workers, said",
     [
-        (["04", "04", "34", "34"], {"DMLC_TASK_ID must be 0 to 3, each for one worker, got 0 for 2 workers\n"}),
+        (
+            ["04", "04", "34", "34"],
+            {"DMLC_TASK_ID must be a different number from 0 to 3 for each worker, got 0 for 2 workers\n"},
+        ),
         pytest.param(
             ["02", "13"],
-            {f"DMLC_NUM_WORKER must be the same for all processes, got {n} here, another elsewhere\n" for n in (2, 3)},
+            {
+                f"DMLC_NUM_WORKER must be the same for all processes, got {n} here and another number elsewhere\n"
+                for n in (2, 3)
+            },
             marks=pytest.mark.long,
         ),
     ],
 )
 @pytest.mark.fault("workers share a rank, or disagree on their number", tries=1)
-def test_workers_whose_numbers_do_not_fit_are_refused(workers, said):
+def test_workers_with_conflicting_numbers_are_refused(workers, said):
     with listening() as free:
         port = str(free.getsockname()[1])
     roles = [(name, "-1", str(len(workers))) for name in ("scheduler", "server")]
@@ -103,7 +109,7 @@ def test_workers_whose_numbers_do_not_fit_are_refused(workers, said):
     "name, who", [("worker", "worker 1 on this machine"), ("scheduler", "scheduler on this machine")]
 )
 @pytest.mark.fault("a worker never starts", tries=1)
-def test_a_process_does_not_wait_for_ever(name, who):
+def test_a_process_gives_up_waiting(name, who):
     with listening() as free:
         port = str(free.getsockname()[1])
         if name == "scheduler":
@@ -114,6 +120,6 @@ def test_a_process_does_not_wait_for_ever(name, who):
         done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == (
-        f"gluon_bn: {who}: a scheduler, a server and 2 workers have not all started within 1.5 s; start them all, or "
-        "let them wait longer with GLUON_BN_WAIT=SECONDS\n"
+        f"gluon_bn: {who}: the scheduler, the server and 2 workers did not all start within 1.5 s; start them all, or "
+        "set GLUON_BN_WAIT=SECONDS to wait longer\n"
     )
