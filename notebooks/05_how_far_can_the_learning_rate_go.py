@@ -120,7 +120,7 @@ assert learns['ReLU', 'fused'] == list(lrs[:-1]) and max(run.test_acc for run in
 assert largest['fused'] >= 10 * largest['none']
 assert all(run.test_acc < 0.2 for lr in (1, 3, 10) for run in relu['none'][lr])
 assert learns['sigmoid', 'none'] == [] and 1 in learns['sigmoid', 'fused']
-figures.table([(*of, ', '.join(map(str, lrs)) or 'none') for of, lrs in learns.items()],
+figures.table([(*of, ', '.join(map(str, lrs)) or 'at no rate') for of, lrs in learns.items()],
               ['LeNet with', 'norm', 'rates at which every seed is above 0.5'])
 
 # %% [markdown]
