@@ -34,10 +34,12 @@ def machines(count: int, round_trip: float) -> Iterator[List[Tuple[str, str]]]:
     with contextlib.ExitStack() as stack:
         for name in names:
             _ip('netns', 'add', name)
-            stack.callback(subprocess.run, ['ip', 'netns', 'del', name])
-        command = [sys.executable, '-m', __name__, str(round_trip), *names]
-        relay = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
-        stack.callback(relay.kill)
+            stack.callback(_delete, name)
+        command, pipe = [sys.executable, '-m', __name__, str(round_trip), *names], subprocess.PIPE
+        # in its own session, so that Ctrl-C reaches only this process; the relay ends when its input is closed
+        relay = stack.enter_context(
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True)
+        )
         if not relay.stdout or not relay.stdout.readline():
             raise OSError('the relay could not open its TUN devices')
         yield [(name, address(i)) for i, name in enumerate(names)]
@@ -66,9 +68,12 @@ def round_trip_to(host: str, tries: int = 20) -> float:
 
 
 def bytes_sent_and_received() -> int:
-    """Return how many bytes the devices of this namespace have carried."""
-    with open('/proc/self/net/dev') as file:
-        fields = [line.split(':')[1].split() for line in file if ':' in line]
+    """Return how many bytes the devices of this namespace have carried; 0 where the system does not say."""
+    try:
+        with open('/proc/self/net/dev') as file:
+            fields = [line.split(':')[1].split() for line in file if ':' in line]
+    except FileNotFoundError:  # not Linux
+        return 0
     return sum(int(each[0]) + int(each[8]) for each in fields)
 
 
@@ -77,6 +82,10 @@ def _ip(*words: str) -> None:
         subprocess.run(['ip', *words], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         raise OSError(error.stderr.strip()) from error
+
+
+def _delete(name: str) -> None:
+    subprocess.run(['ip', 'netns', 'del', name], capture_output=True)
 
 
 def _open_device(name: str, machine: int) -> int:
@@ -90,12 +99,14 @@ def _open_device(name: str, machine: int) -> int:
 
 
 def relay(devices: Dict[bytes, int], delay: float) -> None:
-    """Deliver each packet after a delay, until this process is killed. devices: by the address that they deliver to."""
+    """Deliver each packet after a delay, until standard input is closed. devices: by the address they deliver to."""
     libc.prctl(PR_SET_TIMERSLACK, 1)  # nanoseconds; by default, a wait takes up to 50 microseconds longer
     waiting: Deque[Tuple[float, int, bytes]] = deque()  # in order, because all wait equally long
     while True:
         seconds = max(0, waiting[0][0] - time.monotonic() - WAKING) if waiting else None  # then it spins
-        for device in select.select(list(devices.values()), [], [], seconds)[0]:
+        for device in select.select([0, *devices.values()], [], [], seconds)[0]:
+            if device == 0:  # the process that started this one has closed it, or is gone
+                return
             packet = os.read(device, 1 << 16)
             to = devices.get(packet[16:20])  # the destination in an IPv4 header
             if to is not None:
@@ -107,6 +118,10 @@ def relay(devices: Dict[bytes, int], delay: float) -> None:
 
 if __name__ == '__main__':
     _, round_trip, *names = sys.argv
-    devices = {socket.inet_aton(address(i)): _open_device(name, i) for i, name in enumerate(names)}
-    print('ready', flush=True)
-    relay(devices, float(round_trip) / 2 - FORWARDING)
+    try:
+        devices = {socket.inet_aton(address(i)): _open_device(name, i) for i, name in enumerate(names)}
+        print('ready', flush=True)
+        relay(devices, float(round_trip) / 2 - FORWARDING)
+    finally:
+        for name in names:
+            _delete(name)

@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -36,11 +39,53 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
     assert len(report.draw(result).axes) == 2
 
 
+NETWORK = pytest.mark.skipif(
+    bool(os.geteuid()) or not shutil.which("ip") or not os.path.exists("/dev/net/tun"),
+    reason="needs root, iproute2 and /dev/net/tun",
+)
+
+
+@NETWORK
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.fault("the benchmark ends while machines are joined", tries=1)
+def test_no_namespace_and_no_relay_is_left(end):
+    code = (
+        "from gluon_bn.bench.network import machines\nwith machines(2, 1e-3) as made: print(made, flush=True), input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        assert b"10.78.0.2" in process.stdout.readline()
+        mine = f"gluonbn{process.pid}-"
+        assert left(mine)
+        os.killpg(process.pid, end)
+    deadline = time.monotonic() + 20
+    while left(mine) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left(mine)
+
+
+def left(mine):
+    """Return the namespaces of this name, and the processes on whose command line it is."""
+    commands = [path for path in Path("/proc").glob("[0-9]*/cmdline") if mine.encode() in content(path)]
+    return [*Path("/run/netns").glob(f"{mine}*"), *commands]
+
+
+def content(path):
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended
+        return b""
+
+
+@NETWORK
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [1e-4, 1e-3, 1e-2])
 def test_a_round_trip_takes_as_long_as_asked(asked):
-    if os.geteuid() or not shutil.which("ip") or not os.path.exists("/dev/net/tun"):
-        pytest.skip("needs root, iproute2 and /dev/net/tun")
     code = f"from gluon_bn.bench.network import round_trip_to; print(round_trip_to({address(1)!r}, 50))"
     with machines(2, asked) as ((here, _), _):
         command = ["ip", "netns", "exec", here, sys.executable, "-c", code]
