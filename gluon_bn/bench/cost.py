@@ -92,24 +92,30 @@ def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
 def note(result: WorkersResult, cores: int) -> str:
     """Say what the table shows, and what an exchange costs."""
     model = Model.fit(result)
-    two = [times for times in result.times if times.workers == 2][-1]  # on loopback, all processes' bytes would count
-    sizes = [f'{c} channels: {two.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
+    sent = ''
+    for times in result.times:
+        if times.workers == 2 and times.asked:  # on loopback, the bytes of all processes would count
+            sizes = [f'{c} channels: {times.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
+            sent = f'Bytes that one of two workers sends and receives in an exchange: {"; ".join(sizes)}. '
     return (
         f'Milliseconds of a step of LeNet on {result.examples} images (the lower quartile of 30 steps): predicted, '
         'measured, and the error of the prediction. sync: shared statistics; fused: statistics of each share. All '
         f'processes run on the {cores} cores of this machine; with a round-trip time, each worker has a network '
-        'namespace of its own. On '
-        'loopback, the prediction is the sum of the parts, without the time that processes wait for a core; with a '
-        'round-trip time, it is the step on loopback and the round trips. An '
+        'namespace of its own. On loopback, the prediction is the sum of the parts, without the time that processes '
+        'wait for a core; with a round-trip time, it is the step on loopback and the round trips. An '
         f'exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus {model.d * 1e9:.2f} ns '
         f'per byte that the server receives, with N workers; that of the gradients {model.gradients * 1e3:.2f} N ms. '
-        f'Each layer takes two. Bytes that one of two workers sends and receives in an exchange: {"; ".join(sizes)}. '
-        f'Two threads in one process take {result.threads * 1e3:.1f} ms a step, with shared statistics.'
+        f'Each layer takes two. {sent}Two threads in one process take {result.threads * 1e3:.1f} ms a step, with '
+        'shared statistics.'
     )
 
 
 def draw_measured(ax: Axes, result: WorkersResult, cores: int) -> None:
     """Predicted lines through measured points, over the round-trip time."""
+    if not any(times.asked for times in result.times):
+        ax.set_axis_off()
+        ax.set_title('no network namespaces: only loopback was measured')
+        return
     model = Model.fit(result)
     for workers, marker in ((2, 'o'), (4, 's')):
         found = [times for times in result.times if times.workers == workers and times.asked]

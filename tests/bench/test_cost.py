@@ -36,7 +36,16 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
     ((title, note, table),) = report.sections(result)
     assert title == "Several workers" and table.count("+0%") + table.count("-0%") == 2 * len(times)
     assert "0.20 + 0.30 N ms, plus 1.00 ns per byte" in note
-    assert len(report.draw(result).axes) == 2
+    assert len(report.draw(result).axes) == 2 and "6 channels: 1,000" in note
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_network_the_rest_is_shown():
+    result = Result("", "", {"cores": 2}, {}, 0, [])
+    result.workers = WorkersResult(256, 32, CHANNELS, SIZES, COMPUTE, 0.05, [made_up(n, 0.0) for n in (2, 4)])
+    ((_, note, table),) = report.sections(result)
+    assert table.count("loopback") == 2 and "Bytes" not in note
+    assert "only loopback" in report.draw(result).axes[0].get_title()
 
 
 NETWORK = pytest.mark.skipif(
