@@ -5,8 +5,8 @@
 
 The bytes are those that the server receives: each worker sends an array with a row for each worker, of 16 bytes per
 value. a, b, d, the time of the gradients and the time to compute are measured on loopback, each by itself. Waiting is
-what the parts leave of a measured step on loopback, where the processes wait for a core; it is 0 if each has its own.
-So the steps at other round-trip times are predicted, and none of them enters the model.
+the rest of a measured step on loopback, where the processes wait for a core; it is 0 if each has its own core. Steps
+measured at other round-trip times do not enter the model: they test its predictions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NORMS, WHAT = ('sync', 'fused'), ('predicted', 'measured', 'error')
 
 @dataclass(frozen=True)
 class Model:
-    """Seconds; a, b and d as above."""
+    """The constants, in seconds; a, b and d as above."""
 
     result: WorkersResult
     a: float
@@ -37,21 +37,21 @@ class Model:
 
     @staticmethod
     def fit(result: WorkersResult) -> Model:
-        """Fit an exchange's time, relative to the measured ones, to those on loopback."""
+        """Fit a, b and d to the exchanges on loopback, by the least squares of the relative errors."""
         rows, seconds = [], []
         for times in result.times:
-            if not times.asked:
+            if not times.nominal:
                 for size, (measured, _) in zip(result.sizes, times.exchanges):
                     rows.append([1, times.workers, bytes_of(times.workers, size)])
                     seconds.append(measured - times.round_trip)
         scaled = numpy.array(rows) / numpy.array(seconds)[:, None]
         a, b, d = numpy.linalg.lstsq(scaled, numpy.ones(len(rows)), rcond=None)[0].tolist()
-        gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.asked]
+        gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.nominal]
         return Model(result, a, b, d, sum(gradients) / len(gradients))
 
     def predicted(self, norm: str, workers: int, round_trip: float) -> float:
-        """Return the seconds of a step on this machine; on loopback, of its parts alone."""
-        loopback = next(times for times in self.result.times if times.workers == workers and not times.asked)
+        """Return the seconds of a step on this machine; on loopback, without waiting."""
+        loopback = next(times for times in self.result.times if times.workers == workers and not times.nominal)
         parts = self.step(norm, workers, loopback.round_trip, loopback.compute)
         if round_trip == loopback.round_trip:
             return parts
@@ -62,7 +62,7 @@ class Model:
         return round_trip + self.a + self.b * workers + self.d * bytes_of(workers, size)
 
     def step(self, norm: str, workers: int, round_trip: float, compute: Mapping[str, float]) -> float:
-        """Return the seconds of a step without waiting. compute: those that one worker computes, by norm."""
+        """Return the seconds of a step without waiting. compute: {norm: seconds that one worker computes}."""
         channels = self.result.channels if norm == 'sync' else []
         exchanges = sum(2 * self.exchange(workers, round_trip, 1 + 2 * c) for c in channels)
         return compute[norm] + exchanges + round_trip + self.gradients * workers
@@ -77,7 +77,7 @@ def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
     """Return the headers and rows of predicted beside measured milliseconds."""
     model, rows = Model.fit(result), []
     for times in result.times:
-        row = [str(times.workers), f'{times.asked * 1e3:g}' if times.asked else 'loopback']
+        row = [str(times.workers), f'{times.nominal * 1e3:g}' if times.nominal else 'loopback']
         for norm in NORMS:
             measured = getattr(times, norm)
             if times.workers == 1:
@@ -94,31 +94,31 @@ def note(result: WorkersResult, cores: int) -> str:
     model = Model.fit(result)
     sent = ''
     for times in result.times:
-        if times.workers == 2 and times.asked:  # on loopback, the bytes of all processes would count
+        if times.workers == 2 and times.nominal:  # on loopback, the bytes of all processes would count
             sizes = [f'{c} channels: {times.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
-            sent = f'Bytes that one of two workers sends and receives in an exchange: {"; ".join(sizes)}. '
+            sent = f'With two workers, each sends and receives these bytes per exchange: {"; ".join(sizes)}. '
     return (
-        f'Milliseconds of a step of LeNet on {result.examples} images (the lower quartile of 30 steps): predicted, '
-        'measured, and the error of the prediction. sync: shared statistics; fused: statistics of each share. All '
-        f'processes run on the {cores} cores of this machine; with a round-trip time, each worker has a network '
-        'namespace of its own. On loopback, the prediction is the sum of the parts, without the time that processes '
-        'wait for a core; with a round-trip time, it is the step on loopback and the round trips. An '
-        f'exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus {model.d * 1e9:.2f} ns '
-        f'per byte that the server receives, with N workers; that of the gradients {model.gradients * 1e3:.2f} N ms. '
-        f'Each layer takes two. {sent}Two threads in one process take {result.threads * 1e3:.1f} ms a step, with '
-        'shared statistics.'
+        f'Milliseconds per step of LeNet on {result.examples} images (the lower quartile of 30 steps): predicted, '
+        'measured, and the error of the prediction. sync: shared statistics; fused: each worker uses the statistics of '
+        f'its own share. All processes run on the {cores} cores of this machine; with a round-trip time, each worker '
+        'has its own network namespace. On loopback, the prediction is the sum of the parts, without the time that '
+        'processes wait for a core; with a round-trip time, it is the measured step on loopback plus the round trips. '
+        f'With N workers, an exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus '
+        f'{model.d * 1e9:.2f} ns per byte that the server receives; each layer takes two. The exchange of the '
+        f'gradients takes a round trip and {model.gradients * 1e3:.2f} N ms. {sent}Two threads in one process, with '
+        f'shared statistics, take {result.threads * 1e3:.1f} ms per step.'
     )
 
 
 def draw_measured(ax: Axes, result: WorkersResult, cores: int) -> None:
-    """Predicted lines through measured points, over the round-trip time."""
-    if not any(times.asked for times in result.times):
+    """Draw predicted lines and measured points over the round-trip time."""
+    if not any(times.nominal for times in result.times):
         ax.set_axis_off()
         ax.set_title('no network namespaces: only loopback was measured')
         return
     model = Model.fit(result)
     for workers, marker in ((2, 'o'), (4, 's')):
-        found = [times for times in result.times if times.workers == workers and times.asked]
+        found = [times for times in result.times if times.workers == workers and times.nominal]
         round_trips = [times.round_trip for times in found]
         x = [each * 1e3 for each in round_trips]
         for norm in NORMS if found else ():
@@ -132,7 +132,7 @@ def draw_measured(ax: Axes, result: WorkersResult, cores: int) -> None:
 
 
 def draw_predicted(ax: Axes, result: WorkersResult) -> None:
-    """Steps by many machines, each with a core for its 32 examples."""
+    """Draw the predicted steps of many machines, each with a core and 32 examples."""
     model = Model.fit(result)
     for round_trip, style in ((1e-4, '-'), (1e-3, '--'), (1e-2, ':')):
         for norm in NORMS:

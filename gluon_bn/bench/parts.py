@@ -26,7 +26,7 @@ from .rounds import (
     ratio,
     summary,
 )
-from .several import measure_workers
+from .workers import measure_workers
 
 SHAPES: Sequence[Shape] = (results.LARGE[0], *results.SMALL, *results.DENSE, *results.LARGE[1:])  # LeNet's come first
 LAYER_BUDGET = 25  # seconds per shape and number of threads

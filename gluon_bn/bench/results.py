@@ -75,16 +75,16 @@ class ProfileResult:
 
 @dataclass(frozen=True)
 class WorkersTimes:
-    """The seconds of several workers.
+    """The seconds of a step by several workers, and of its parts.
 
-    asked: the round-trip time of their network, 0 on loopback; round_trip: as measured. exchanges: the seconds and the
-    bytes sent and received by one worker, for each of `WorkersResult.sizes`. sync, fused: a step with statistics of all
-    workers and of each share. compute: what a worker computes in it, while the others do. gradients: their exchange
-    alone; None with one worker.
+    nominal: the round-trip time that was set, 0 on loopback; round_trip: the measured one. exchanges: (seconds, bytes
+    sent and received by one worker) for each of `WorkersResult.sizes`. sync, fused: a step with shared statistics, or
+    with those of each share. compute: the computing of one worker in a step, while the others compute as well.
+    gradients: the exchange of gradients; None with one worker.
     """
 
     workers: int
-    asked: float
+    nominal: float
     round_trip: float
     exchanges: List[Tuple[float, float]]
     sync: float
@@ -95,10 +95,10 @@ class WorkersTimes:
 
 @dataclass(frozen=True)
 class WorkersResult:
-    """Steps of LeNet by several workers. examples: of a minibatch. channels: of its layers with a norm.
+    """Steps of LeNet by several workers. examples: in a minibatch; share: in one worker's share, computed alone.
 
-    sizes: the values in each measured exchange. compute: {norm: seconds} for a share of so many examples, alone.
-    threads: the seconds of a step by two threads of one process, with shared statistics.
+    channels: of the layers with a norm. sizes: the values in each measured exchange. compute: {norm: seconds} for that
+    share. threads: the seconds of a step by two threads of one process, with shared statistics.
     """
 
     examples: int

@@ -1,4 +1,4 @@
-"""A process of the part `workers`: a scheduler, a server, or a worker that times what a step consists of.
+"""A process of the part `workers`: a scheduler, a server, or a worker that times the parts of a step.
 
 python -m gluon_bn.bench.steps_worker
 """
@@ -65,7 +65,7 @@ class Steps:
 
 
 def seconds_of(*calls: Callable[[], Any]) -> List[float]:
-    """Return the lower quartile of the seconds of each call: other programs only prolong it. The calls take turns."""
+    """Return the lower quartile of each call's seconds, since other programs only add to them; the calls take turns."""
     seconds: List[List[float]] = [[] for _ in calls]
     for _ in range(WARM_UP + REPEAT):
         for each, call in zip(seconds, calls):
@@ -76,7 +76,7 @@ def seconds_of(*calls: Callable[[], Any]) -> List[float]:
 
 
 def measure_group(group: ParameterServer, examples: int, sizes: List[int]) -> Content:
-    """Measure exchanges of arrays with so many values, and steps, with the workers of this group."""
+    """Measure exchanges of arrays of these sizes, and steps, with the workers of this group."""
     exchanges = []
     for size in sizes:
         values = numpy.ones(size)
@@ -113,7 +113,7 @@ def work(task: Content, send: Callable[[Content], None]) -> None:
     found = measure_group(ParameterServer(role, lambda _: os._exit(1)), task['examples'], task['sizes'])
     if role.rank == 0:
         send(found)
-    time.sleep(60)  # the parent ends all
+    time.sleep(60)  # until the parent ends all processes
 
 
 if __name__ == '__main__':

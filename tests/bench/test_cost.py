@@ -1,4 +1,4 @@
-"""The cost of several workers: the model finds the constants that made the times; a network is as slow as asked."""
+"""The cost of several workers: the model recovers the constants; a round trip takes the time that was set."""
 
 import os
 import shutil
@@ -13,22 +13,22 @@ import pytest
 from gluon_bn.bench import cost, report
 from gluon_bn.bench.network import address, machines
 from gluon_bn.bench.results import Result, WorkersResult, WorkersTimes
-from gluon_bn.bench.several import CHANNELS, SIZES
+from gluon_bn.bench.workers import CHANNELS, SIZES
 
 A, B, D, GRADIENTS, COMPUTE = 2e-4, 3e-4, 1e-9, 1e-3, {"sync": 0.03, "fused": 0.02}
 
 
-def made_up(workers, asked):
-    round_trip = asked or 1e-5
+def made_up(workers, nominal):
+    round_trip = nominal or 1e-5
     exchange = {size: round_trip + A + B * workers + D * 16 * workers**2 * size for size in SIZES}
     gradients = round_trip + GRADIENTS * workers
     sync = COMPUTE["sync"] + gradients + 2 * sum(exchange[1 + 2 * c] for c in CHANNELS)
     exchanges = [(exchange[size], 1000.0) for size in SIZES]
-    return WorkersTimes(workers, asked, round_trip, exchanges, sync, COMPUTE["fused"] + gradients, COMPUTE, gradients)
+    return WorkersTimes(workers, nominal, round_trip, exchanges, sync, COMPUTE["fused"] + gradients, COMPUTE, gradients)
 
 
 def test_the_model_finds_the_constants_and_predicts_what_they_give():
-    times = [made_up(workers, asked) for workers in (2, 4) for asked in (0.0, 1e-3, 1e-2)]
+    times = [made_up(workers, nominal) for workers in (2, 4) for nominal in (0.0, 1e-3, 1e-2)]
     workers = WorkersResult(256, 32, CHANNELS, SIZES, COMPUTE, 0.05, times)
     model = cost.Model.fit(workers)
     assert (model.a, model.b, model.d, model.gradients) == pytest.approx((A, B, D, GRADIENTS), rel=1e-6)
@@ -40,11 +40,11 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
 
 
 @pytest.mark.filterwarnings("error")
-def test_without_a_network_the_rest_is_shown():
+def test_without_network_namespaces_the_loopback_is_shown():
     result = Result("", "", {"cores": 2}, {}, 0, [])
     result.workers = WorkersResult(256, 32, CHANNELS, SIZES, COMPUTE, 0.05, [made_up(n, 0.0) for n in (2, 4)])
     ((_, note, table),) = report.sections(result)
-    assert table.count("loopback") == 2 and "Bytes" not in note
+    assert table.count("loopback") == 2 and "bytes per exchange" not in note
     assert "only loopback" in report.draw(result).axes[0].get_title()
 
 
@@ -57,7 +57,7 @@ NETWORK = pytest.mark.skipif(
 @NETWORK
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.fault("the benchmark ends while machines are joined", tries=1)
-def test_no_namespace_and_no_relay_is_left(end):
+def test_no_namespace_or_relay_is_left(end):
     code = (
         "from gluon_bn.bench.network import machines\nwith machines(2, 1e-3) as made: print(made, flush=True), input()"
     )
@@ -79,7 +79,7 @@ def test_no_namespace_and_no_relay_is_left(end):
 
 
 def left(mine):
-    """Return the namespaces of this name, and the processes on whose command line it is."""
+    """Return the namespaces with this name, and the processes with it in their command line."""
     commands = [path for path in Path("/proc").glob("[0-9]*/cmdline") if mine.encode() in content(path)]
     return [*Path("/run/netns").glob(f"{mine}*"), *commands]
 
@@ -93,10 +93,10 @@ def content(path):
 
 @NETWORK
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [1e-4, 1e-3, 1e-2])
-def test_a_round_trip_takes_as_long_as_asked(asked):
+@pytest.mark.parametrize("nominal", [1e-4, 1e-3, 1e-2])
+def test_a_round_trip_takes_the_time_that_was_set(nominal):
     code = f"from gluon_bn.bench.network import round_trip_to; print(round_trip_to({address(1)!r}, 50))"
-    with machines(2, asked) as ((here, _), _):
+    with machines(2, nominal) as ((here, _), _):
         command = ["ip", "netns", "exec", here, sys.executable, "-c", code]
         measured = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert asked * 0.9 < measured < asked * 1.5 + 3e-4  # the system may be busy
+    assert nominal * 0.9 < measured < nominal * 1.5 + 3e-4  # the system may be busy

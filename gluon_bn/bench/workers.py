@@ -1,4 +1,4 @@
-"""The part `workers` of the benchmark: steps by several workers, on one machine and at several round-trip times."""
+"""The part `workers` of the benchmark: steps by several workers, at several round-trip times on one machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .results import WorkersResult, WorkersTimes
 
 MODULE = 'gluon_bn.bench.steps_worker'
 EXAMPLES, COUNTS, ROUND_TRIPS = 256, (1, 2, 4), (0.0, 1e-4, 1e-3, 1e-2)
-MANY = 8  # shares of a minibatch, of which one is computed alone
+MANY = 8  # shares of a minibatch, one of which is computed alone
 CHANNELS = (6, 16, 120, 84)  # of LeNet's four layers
 SIZES = [1 + 2 * channels for channels in (*CHANNELS, 1000)]  # values in an exchange of a layer, and of a wide one
 
@@ -32,7 +32,7 @@ def measure_workers(quick: bool, say: Any) -> WorkersResult:
             try:
                 found = _measure(count, seconds)
             except OSError as error:
-                say(f'workers: no network namespaces: {error}')
+                say(f'workers: only loopback, because network namespaces are unavailable: {error}')
                 break
             times.append(WorkersTimes(count, seconds, **found))
     return WorkersResult(EXAMPLES, EXAMPLES // MANY, CHANNELS, SIZES, alone['compute'], alone['threads'], times)
