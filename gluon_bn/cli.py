@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     figure = 'file for the figure, without .svg or .png (default: beside the JSON)'
     command.add_argument('--figure', metavar='FILE', help=figure)
     command.add_argument('--readme', metavar='FILE', help='also write the result as a Markdown page')
-    command.add_argument('--quick', action='store_true', help='a rough run that takes a minute')
+    command.add_argument('--quick', action='store_true', help='a rough run of a few minutes')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_bench)
 

@@ -403,10 +403,10 @@ def table(count, number_of_pairs, seed=0, only=SOURCES, say=print, rows=None):
                     changed = [line.strip() for line in source.splitlines() if line not in original]
                     told = invented or ("no formula" if localized else "elsewhere")
                     say(f"    {what} in {' and '.join(places)}: {' | '.join(changed)}: {told}")
+            rows.setdefault((kind, style), []).append(tuple(map(sum, zip(*found))) or (0, 0, 0, 0))
             if not found:
                 continue
             results += found
-            rows.setdefault((kind, style), []).append(tuple(map(sum, zip(*found))))
             say("{:10} {:8} {:5} {:9} {:9} {:8}".format(kind, style, *map(sum, zip(*found))))
         if not results:
             continue

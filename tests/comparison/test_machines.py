@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import wait_for
 from faults import repeated
 
 ADDRESSES = {"A": "10.77.0.1", "B": "10.77.0.2"}
@@ -38,12 +39,6 @@ def machines():
 
 def ip(*words):
     subprocess.run(["ip", *words], check=True)
-
-
-def wait_for(path):
-    deadline = time.monotonic() + 120
-    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
