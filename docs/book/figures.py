@@ -38,7 +38,7 @@ def panels_of_svg(text):
     width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
     corners = r'<g id="axes_\d+">\s*<g id="patch_\d+">\s*<path d="M ([\d.]+) [\d.]+\s*L ([\d.]+)'
     spans = sorted({tuple(map(float, found)) for found in re.findall(corners, text)})
-    # where a word begins, or its right edge, if it is turned; newer versions also move each letter, but do not scale it
+    # where a word begins, or its right edge if it is rotated; newer matplotlib also moves each letter, without a scale
     begin = r"translate\(([\d.]+) ([\d.]+)\)( rotate\(\S+\))? scale"
     words = [(float(x) - 10 * bool(turned), float(y)) for x, y, turned in re.findall(begin, text)]
     *_, legend = text.partition('\n  <g id="legend_1">')  # of the figure, not of a panel
@@ -50,7 +50,7 @@ def panels_of_svg(text):
 
 
 def divided(spans, ink, width):
-    """Return where each panel begins and ends, with its labels. spans: those of the frames. ink: where there is any."""
+    """Return where each panel begins and ends, with its labels. spans: the frames. ink: the columns with any."""
     cuts = []
     for (_, right), (left, _) in zip(spans, spans[1:]):
         first = min([x for x in ink if right + width / 200 < x < left - width / 100], default=left)
@@ -67,12 +67,12 @@ def frames(dark):
 
 
 def pictures(ink):
-    """Return the same for panels without frames, which are wide runs of columns with ink."""
+    """Return the same for panels without frames: wide runs of columns with ink."""
     return len(ink), [(left, right) for left, right in runs(ink.any(axis=0)) if right - left > ink.shape[1] / 24]
 
 
 def legend_top(ink, columns):
-    """Return where a legend below all panels begins: the last line, if it is not a label for each. Else the height."""
+    """Return where a legend below all panels begins: the last line, unless it labels each panel. Else the height."""
     lines = numpy.convolve(ink.any(axis=1), numpy.ones(9), "same") > 0  # an underscore belongs to its line
     first = runs(lines)[-1][0]
     last = ink[first:].any(axis=0)

@@ -88,7 +88,7 @@ def finish(app, pagename, templatename, context, doctree):
 
 
 def keep_texts(app, error):
-    """Write the text of each page where a search finds it: a page that is read from a folder may not open another."""
+    """Write the texts of all pages into a script for the search: a page opened from a folder cannot fetch others."""
     texts = {}
     for page in sorted(Path(app.outdir).rglob("*.html")):
         main = re.search(r"<article.*</article>", page.read_text(encoding="utf-8"), re.DOTALL)

@@ -10,7 +10,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// A page that is read from a folder may not fetch others: the search shows excerpts of texts.js, see offline.py.
+// A page opened from a folder cannot fetch others, so the search takes its excerpts from texts.js: see offline.py.
 if (location.protocol === "file:" && location.pathname.endsWith("/search.html")) {
   const loaded = new Promise((resolve) => {
     document.head.append(Object.assign(document.createElement("script"), { src: "_static/texts.js", onload: resolve }));
