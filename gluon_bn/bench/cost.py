@@ -44,8 +44,10 @@ class Model:
                 for size, (measured, _) in zip(result.sizes, times.exchanges):
                     rows.append([1, times.workers, bytes_of(times.workers, size)])
                     seconds.append(measured - times.round_trip)
-        scaled = numpy.array(rows) / numpy.array(seconds)[:, None]
-        a, b, d = numpy.linalg.lstsq(scaled, numpy.ones(len(rows)), rcond=None)[0].tolist()
+        scaled, ones = numpy.array(rows) / numpy.array(seconds)[:, None], numpy.ones(len(rows))
+        a, b, d = numpy.linalg.lstsq(scaled, ones, rcond=None)[0].tolist()
+        if d < 0:  # the bytes take less time than the measurements vary
+            (a, b), d = numpy.linalg.lstsq(scaled[:, :2], ones, rcond=None)[0].tolist(), 0.0
         gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.nominal]
         return Model(result, a, b, d, sum(gradients) / len(gradients))
 

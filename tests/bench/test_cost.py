@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
     assert title == "Several workers" and table.count("+0%") + table.count("-0%") == 2 * len(times)
     assert "0.20 + 0.30 N ms, plus 1.00 ns per byte" in note
     assert len(report.draw(result).axes) == 2 and "6 channels: 1,000" in note
+
+
+def test_bytes_never_take_less_than_no_time():
+    times = [made_up(workers, 0.0) for workers in (2, 4)]
+    slow = [replace(one, exchanges=[(2e-2 if size == SIZES[0] else 1e-3, 0) for size in SIZES]) for one in times]
+    model = cost.Model.fit(WorkersResult(256, 32, CHANNELS, SIZES, COMPUTE, 0.05, slow))
+    assert model.d == 0 and model.exchange(1024, 1e-3, SIZES[0]) == model.exchange(1024, 1e-3, SIZES[-1]) > 0
 
 
 @pytest.mark.filterwarnings("error")
