@@ -138,8 +138,8 @@ figures.intended_over_depth(depths, equal, random)
 #
 # $$y\left(1 - \Big(1 - \frac{0.1}{l\,y}\Big)^{l}\right) \approx y\,(1 - e^{-0.1/y}) ,$$
 #
-# which depends on $y$ and hardly on the depth: 5 % short at $y = 1$, next to nothing at a large $y$, and hopeless where
-# $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$ rise,
+# which depends on $y$ and hardly on the depth: 5 % too little at $y = 1$, almost exactly 0.1 at a large $y$, and far
+# too little where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$ rise,
 # and another makes it fall by thousands. The gradient of $w_i$ is $y/w_i$, so the smallest weights get the largest
 # steps, many times their own size.
 #
@@ -164,7 +164,7 @@ assert deep.min() < 0 and deep.max() > 1000
 #
 # *Claim C03.* One of the second-order terms is $\eta^2 g_1 g_2\, w_3 w_4 \cdots w_l$. It is negligible or exponentially
 # large, depending on the product of the other weights. **Predict** how its size depends on the depth for weights of
-# 0.9, 1 and 1.1: first for a fixed step, then for the step of section 2, made to measure each time.
+# 0.9, 1 and 1.1: first for a fixed step, then for the step of section 2, which depends on the weights.
 
 # %% tags=["hide-output"]
 def term(w, step=None):
@@ -184,7 +184,7 @@ figures.second_order(depths, fixed, chosen)
 #
 # The first picture shows the claim. It is true *for a given step*; the gradients contain the other weights as well:
 # each gradient is $w^{l-1}$, which together with the $w^{l-2}$ of the formula makes $\eta^2 w^{3l-4}$, three times as
-# steep. The second picture shows why the condition matters: a step made to measure shrinks where the weights are large,
+# steep. The second picture shows why the condition matters: the step of section 2 shrinks where the weights are large,
 # the term becomes $0.01/(l^2 w^l)$, and the curves change places.
 #
 # </details>
@@ -405,8 +405,8 @@ assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][2] > 1 
 # (In a network with nonlinear activations the lower layers also change the shape of the data. Whether they stay useful
 # there takes a real network: notebook 05, section 5.)
 #
-# **Try it.** Train the plain chain at a rate of 0.03, by `train_chain(False, 0.03, seed=seed)`. How many of the five
-# seeds learn?
+# **Try it.** Train the plain chain at a rate of 0.03, with `train_chain(False, 0.03, seed=seed)`. How many of the
+# five seeds learn?
 #
 # ## 8. Before: a penalty
 #
@@ -512,7 +512,7 @@ figures.wastes(white['renormalize'], white['batch_norm'])
 #
 # </details>
 #
-# Now the inputs have an offset and correlations. **Predict** again, above all the second picture.
+# Now the inputs have an offset and correlations. **Predict** again, especially the second picture.
 
 # %% tags=["hide-output"]
 plain = {method: [run(method, lr, seed=seed, eps=0.0) for seed in range(3)]
@@ -549,8 +549,8 @@ assert np.allclose(*zip(*ends), rtol=0.1)
 # *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor $L$ of
 # the covariance, $LL^\top = \mathrm{cov}(H)$, the whitened units are $(H - \mu)L^{-\top}$. For $m$ rows, this takes
 # about $md^2/2$ multiplications for the covariance, which is symmetric, $d^3/6$ for $L$, and $md^2/2$ to divide by $L$:
-# in all about $md^2 + d^3/6$. Standardizing takes only $3md$. **Predict** the time over the width $d$, for $m = 1024$
-# rows, against our `batch_norm` and Gluon's compiled layer.
+# in all about $md^2 + d^3/6$. Standardizing takes only $3md$. **Predict** how the time of whitening grows
+# with the width $d$, for $m = 1024$ rows, compared with our `batch_norm` and Gluon's compiled layer.
 
 # %% tags=["hide-output"]
 def whiten(H, eps=1e-5):

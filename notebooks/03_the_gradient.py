@@ -82,12 +82,12 @@ Y_of_batch_norm, autograd_of_batch_norm = gradient.of_batch_norm(X, gamma, beta,
 assert np.allclose(Y_of_batch_norm, Y, atol=1e-13)
 
 # %% [markdown]
-# **Try it.** Set `eps` to 1e-5 in the cell of the imports, and predict the variances of $\hat X$.
+# **Try it.** Set `eps` to 1e-5 in the cell with the imports, and predict the variances of $\hat X$.
 #
 # ## 2. Backward, one step at a time
 #
 # Autograd keeps only the gradients of its leaves. To see an *intermediate's* gradient, we add a zero to it: the sum is
-# the same, and the zero is a leaf that gets the sum's gradient. This is the graph; `X` and `centred` go two ways:
+# the same, and the zero is a leaf that gets the sum's gradient. In this graph, `X` and `centred` are each used twice:
 #
 # ```text
 # X -+------------> centred -+----------> X_hat -> Y
@@ -564,7 +564,7 @@ for seed in range(3):
     assert np.allclose(as_rows(of_maps['X']), of_rows['X'], atol=1e-13)
 
 # %% [markdown]
-# **Try it.** Average `by_location` over `axis=(0, 2)`, whole columns of pixels: which spots keep their shape?
+# **Try it.** Average `by_location` over `axis=(0, 2)`, that is, whole columns of pixels: which spots keep their shape?
 #
 # ## 9. One scale and one shift a channel
 #

@@ -10,7 +10,7 @@
 # averages; estimate the statistics of a trained net; and say what batch normalization changes inside LeNet.
 #
 # **You need** notebook 01. Reading takes about 22 minutes; running takes about two on two cores. Each section asks for
-# a prediction, runs, and then checks it; the cell of the imports sets the sizes.
+# a prediction, runs, and then checks it; the cell with the imports sets the sizes.
 
 # %% [markdown]
 # The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
@@ -418,13 +418,14 @@ assert median['sigmoid', 'skewness', 'after', 'X'] < median['relu', 'skewness', 
 
 
 # %% [markdown]
-# **Try it.** Give `shape_of` all units as one, by `values.reshape(-1, 1)`: is the ReLU still as lopsided?
+# **Try it.** Pass all units to `shape_of` as one, with `values.reshape(-1, 1)`: is the ReLU's distribution still as
+# lopsided?
 #
 # ## 5. What flows forward, and what flows back
 #
 # Why does LeNet with sigmoids learn so slowly without batch normalization? Train it, with and without, from the same
-# weights and on the same minibatches, and look at one fixed minibatch inside the net. This is what we record: the input
-# and the output of each sigmoid, and the gradient of that output, by the trick of notebook 03, an added zero.
+# weights and on the same minibatches, and look at one fixed minibatch inside the net. We record the input and the
+# output of each sigmoid, and the gradient of that output, by the trick of notebook 03: we add a zero.
 
 # %%
 def look(net, X, y):
@@ -483,9 +484,9 @@ assert max(losses['fused']) < min(losses['none'])
 figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
 
 # %% [markdown]
-# A few in a hundred at most, and in the lower layers *more* of them in the net that learns. So saturation is not what
-# stops the other net here. What differs is that its sigmoids do not vary. **Check** with a number: the
-# standard deviation of each sigmoid over the images, the mean over the units of a layer, the median over the layers.
+# At most a few percent are saturated, and in the lower layers *more* of them in the net that learns. So saturation is
+# not what stops the other net here. What differs is that its sigmoids do not vary. **Check** with a number: the standard
+# deviation of each sigmoid over the images, averaged over the units of a layer, and then the median over the layers.
 
 # %%
 range_used = {norm: [numpy.median([layer.A.std(axis=0).mean() for layer in watched.after.values()])

@@ -239,7 +239,7 @@ figures.table([(name, small[name], large[name]) for name in small],
 assert max(small.values()) < 1e-5 and max(large.values()) < 5e-4
 
 # %% [markdown]
-# **Try it.** Train for `steps=50`, an argument of `compare_with_gluon`: does the difference grow?
+# **Try it.** Pass `steps=50` to `compare_with_gluon`: does the difference grow?
 #
 # ## 4. Whose error it is
 #
@@ -276,7 +276,7 @@ figures.table([(name, *values) for name, values in errors.items()],
 #
 # Gluon's layer loses two digits more than ours at mean 0, and at 10,000 it has no correct digit left. `batch_norm`
 # loses digits too, but not because float32 cannot do better: the portable path uses float32 throughout, and its error
-# hardly grows. (`fused_batch_norm` takes the path that the cell of the imports prints; the native path accumulates in
+# hardly grows. (`fused_batch_norm` takes the path that the cell with the imports prints; the native path accumulates in
 # float64.)
 #
 # </details>

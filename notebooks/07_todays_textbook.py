@@ -70,7 +70,7 @@ assert numpy.allclose(moving_mean, 0.4) and numpy.allclose(moving_var, [[0.5, 0.
 
 
 # %% [markdown]
-# **Try it.** Give `batch_norm` arrays of `mx.nd` (`from mxnet import nd`): what does it return?
+# **Try it.** Pass arrays of `mx.nd` to `batch_norm` (`from mxnet import nd`): what does it return?
 #
 # ## The data as a DataModule
 #
@@ -126,7 +126,7 @@ model.layer_summary((1, 1, 28, 28))
 #
 # ## Trainer.fit
 #
-# As in the book, which trains for ten epochs (`max_epochs = 10` in the cell of the imports). **Predict**: is the
+# As in the book, which trains for ten epochs (`max_epochs = 10` in the cell with the imports). **Predict**: is the
 # validation loss above or below the training loss in the first epoch? (One is measured while the weights still move,
 # the other after that.)
 
@@ -348,6 +348,6 @@ figures.table(rows, ['', 'the chapter', 'd2l 1.0.3', 'gluon_bn'])
 #   little but the last batch.
 # - The initial variance and `eps` matter in corners: before training, and for units that are constant.
 #
-# We trained for fewer epochs than the book (set `max_epochs = 10` in the cell of the imports, or start Jupyter with
+# We trained for fewer epochs than the book (set `max_epochs = 10` in the cell with the imports, or start Jupyter with
 # `GLUON_BN_EPOCHS=10`), did not run the PyTorch cells, and did not show that one pooling is better: if
 # you compare two runs, give both the same one, or you compare the pooling as well.

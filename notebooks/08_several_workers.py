@@ -44,8 +44,8 @@ data = train_iter, test_iter = load_data_fashion_mnist(batch_size=256, num_train
 # ## 1. Statistics of a share
 #
 # A layer that sees only its worker's share computes the mean and variance of that share. One process can compute the same
-# numbers if we lay the shares side by side, like channels; that is faster than a worker for each. (Section 6 of notebook
-# 05 has the same function, repeated here because each notebook runs by itself.)
+# numbers if we lay the shares side by side, like channels; that is faster than one worker for each. (Section 6 of
+# notebook 05 has the same function, repeated here because each notebook runs by itself.)
 
 # %%
 def in_groups_of(size):
