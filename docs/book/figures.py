@@ -61,9 +61,9 @@ def divided(spans, ink, width):
 def frames(dark):
     """Return the lowest row of the panels' frames, which are long dark runs, and where each begins and ends in it."""
     count, (height, width) = dark.sum(axis=1), dark.shape
-    top, *_, bottom = numpy.flatnonzero(count > 0.9 * count.max()).tolist() * 2
+    top, *_, bottom = numpy.flatnonzero(count >= 0.9 * count.max()).tolist() * 2
     found = [(left, right) for left, right in runs(dark[bottom]) if right - left > width / 12]
-    return (bottom, found) if bottom - top > height / 4 else None
+    return (bottom, found) if found and bottom - top > height / 4 else None
 
 
 def pictures(ink):

@@ -89,6 +89,8 @@ def finish(app, pagename, templatename, context, doctree):
 
 def keep_texts(app, error):
     """Write the texts of all pages into a script for the search: a page opened from a folder cannot fetch others."""
+    if error:  # Sphinx reports it
+        return
     texts = {}
     for page in sorted(Path(app.outdir).rglob("*.html")):
         main = re.search(r"<article.*</article>", page.read_text(encoding="utf-8"), re.DOTALL)

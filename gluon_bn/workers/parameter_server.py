@@ -105,7 +105,7 @@ def serve(role: Role, report: Callable[[int], None]) -> None:
     # MXNet's own server unpickles an optimizer from the commands that it receives; this one ignores all commands.
     ignore = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda head, body, _: None)
     other = SERVER if role.name == 'scheduler' else SCHEDULER
-    # silence before the start does not count
+    # before all have started, MXNet counts nobody as silent; afterwards, with this limit, everybody
     with timed_wait(role, report, has_ended=lambda: _is_silent(kv, other, -(10**6))):
         check_call(_LIB.MXKVStoreRunServer(kv.handle, ignore, None))
 

@@ -26,6 +26,13 @@ def test_one_panel_stays_whole_although_its_labels_are_wider_than_it(tmp_path):
     assert len(pieces(figure, tmp_path / "figure.png")[1]) == 1
 
 
+def test_a_picture_without_anything_dark_stays_whole(tmp_path):
+    figure, ax = panels(1, 4)
+    ax.plot([1, 2], color="orange")
+    ax.set_axis_off()
+    assert len(pieces(figure, tmp_path / "figure.png")[1]) == 1
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_each_entry_of_a_legend_below_all_panels_is_a_piece(suffix, tmp_path):
     figure, *axes = panels(3, 10)
