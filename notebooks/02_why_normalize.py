@@ -139,9 +139,9 @@ figures.intended_over_depth(depths, equal, random)
 # $$y\left(1 - \Big(1 - \frac{0.1}{l\,y}\Big)^{l}\right) \approx y\,(1 - e^{-0.1/y}) ,$$
 #
 # which depends on $y$ and hardly on the depth: 5 % too little at $y = 1$, almost exactly 0.1 at a large $y$, and far
-# too little where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds makes $y$ rise,
-# and another makes it fall by thousands. The gradient of $w_i$ is $y/w_i$, so the smallest weights get the largest
-# steps, many times their own size.
+# too little where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds
+# makes $y$ rise, and another makes it fall by thousands. The gradient of $w_i$ is $y/w_i$, so the smallest weights get
+# the largest steps, many times their own size.
 #
 # </details>
 #

@@ -15,7 +15,7 @@ from .result import Array, Finding, StudentError, close, difference
 from .trials import Observed, Trial
 from .variants import RIGHT, Variant, batch_statistics, where
 
-# the usual rules by which old and batch give new; another weight is solved for
+# the usual rules that blend old and batch into new; any other weight is solved for
 RULES: Dict[str, Callable[[Any, Any, float], Any]] = {
     '': lambda old, batch, weight: weight * old + (1 - weight) * batch if weight else batch,
     'MomentumSwapped': lambda old, batch, weight: (1 - weight) * old + weight * batch if weight < 1 else batch,
@@ -59,7 +59,7 @@ def judge(
     known: Collection[str],
     equal: Mapping[str, str],
 ) -> List[Finding]:
-    """The mistakes that lead to these `differences`.
+    """The mistakes that lead to the differences described in `texts`.
 
     variant: how the batch itself was normalized, None if unknown. equal: the formulas that the averages equal instead.
     """
@@ -71,7 +71,7 @@ def judge(
     causes = explain(trials, observed, variant, known, equal)
     if causes is None or (variant is None and not causes):
         return [Finding('WrongStatistics', text)]
-    if variant is not None and not causes:  # wrong only as Y is wrong
+    if variant is not None and not causes:  # wrong only because Y is wrong
         return [Finding(name, text + variants.describe(variant, name)) for name in variant.names if name in ABOUT_BATCH]
     findings: Dict[str, Finding] = {}
     for cause in causes:
@@ -95,7 +95,7 @@ def explain(
         return []
     causes = _of_usual(trials, observed, variant, known)
     exchanges = [change for change in variant.changes if change in EXCHANGES] or (EXCHANGES if causes is None else [])
-    for change in exchanges:  # those that are seen in Y already come before any other cause
+    for change in exchanges:  # exchanges already seen in Y come before any other cause
         given = [variants.received(Variant(changes=(change,)), trial) for trial in trials]
         others = Variant(changes=tuple(one for one in variant.changes if one not in EXCHANGES))
         if _of_usual(given, observed, others, known) == []:
@@ -121,7 +121,7 @@ def _of_usual(
     known: Collection[str],
     equal: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Optional[List[Cause]]:
-    """The usual causes, or the formula that an average equals instead; None if neither is known of one of them."""
+    """The usual causes, or the formula that an average equals instead; None if either average has neither."""
     causes: List[Cause] = []
     for quantity in QUANTITIES:
         olds, news = ([getattr(source, quantity) for source in sources] for sources in (trials, observed))
@@ -147,7 +147,7 @@ def _of_usual(
 def _usual_statistics(
     trials: Sequence[Trial], variant: Variant, quantity: str
 ) -> Iterator[Tuple[List[str], List[Array]]]:
-    """What a usual mistake may blend into an average: the batch's own statistic first."""
+    """Statistics that may be blended into an average: the right one, then those of usual mistakes."""
     ways = [
         ([], variant),
         *((one.names, one) for one in usual(trials, 'batch') if set(one.names) <= {'WrongAxis', 'UnbiasedBatchVar'}),
@@ -182,9 +182,9 @@ def _first_formula(trials: Sequence[Trial], observed: Sequence[Observed], quanti
 def _rule(
     trials: Sequence[Trial], olds: Sequence[Array], batches: Sequence[Array], news: Sequence[Array]
 ) -> Optional[str]:
-    """The mistake in the rule that leads from the old averages and the batches' to the new ones, '' if it is right.
+    """The mistake in the rule that blends old averages and batch statistics into the new averages.
 
-    None if no rule does.
+    '' if the rule is right; None if no rule fits.
     """
     given = list(zip(olds, batches, news, (trial.momentum for trial in trials)))
     for name, rule in RULES.items():

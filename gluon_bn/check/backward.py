@@ -116,7 +116,7 @@ class BackwardChain(Chain):
         variances = [(view.right, line[1] ** 2 - view.trial.eps) for view, line in pairs]
         of_spread = self._explain('denominator', spreads, structure=True)
         of_variance = '' if of_spread else self._explain('variance', variances)
-        if not re.search(r'sum|max|median|axes', of_variance):  # a name in the place of the variance, not a variance
+        if not re.search(r'sum|max|median|axes', of_variance):  # another quantity in the place of the variance
             of_spread = of_spread or self._explain('denominator', spreads)
             of_variance = '' if of_spread else of_variance
         # the first two differ in eps alone: a wrong variance is the same in both

@@ -1,4 +1,4 @@
-"""What a wrong backward pass by hand may equal: the right ways to write it, with one or two wrong parts.
+"""Formulas of wrong backward passes: the right ways to write one by hand, with one or two wrong parts.
 
 X_hat -> dgamma, dbeta -> dX = scale * (dY - a term through the mean - a term through the variance)
 """
@@ -19,7 +19,7 @@ dY, X_hat, dgamma, dbeta = map(variable, 'dY X_hat dgamma dbeta'.split())
 ROOT, CENTRED = sqrt(var + eps), named(X - mean)
 STD, INVERSE = named(ROOT), named(1 / ROOT)
 NAMES = dY, X_hat, X, mean, var, dgamma, dbeta, gamma, eps, m, n, size, CENTRED, STD, INVERSE
-FACTORS = gamma, m, n, eps, STD, X_hat  # names that a mistake may insert, not only confuse
+FACTORS = gamma, m, n, eps, STD, X_hat  # names that a mistake may insert, not only put in the place of others
 NONE = Formula('0', lambda values: 0)
 OTHER = {'dgamma': 'dbeta', 'dbeta': 'dgamma'}
 SCALE, MEAN, VARIANCE = 'WrongGradientScale', 'WrongGradientThroughMean', 'WrongGradientThroughVariance'
@@ -31,13 +31,13 @@ class Slip(NamedTuple):
     names: Tuple[str, ...]
     part: Formula
     whole: Formula
-    quantity: str = ''  # to which the part belongs, if it is before dgamma
+    quantity: str = ''  # the quantity with the wrong part, if it comes before dgamma
 
 
 class Way(NamedTuple):
     """One part of a way to write dX: the mistake that it may contain, and how to make dX with another part.
 
-    `make` takes a factor as it is, and a term as a function that subtracts it, or combines it in another way.
+    `make` takes a factor itself; for a term, it takes a function that subtracts the term or combines it in another way.
     """
 
     name: str
@@ -65,9 +65,9 @@ def _chapter(scale: Formula, less_mean: Any, less_variance: Any) -> Formula:
     return dX
 
 
-def _common(H: Formula, all_of_it: Formula, divisor: Formula = m * STD) -> Formula:
+def _common(H: Formula, direct: Formula, divisor: Formula = m * STD) -> Formula:
     """dX over a common denominator."""
-    return (all_of_it - total(H) - X_hat * total(H * X_hat)) / divisor
+    return (direct - total(H) - X_hat * total(H * X_hat)) / divisor
 
 
 H = gamma * dY  # the gradient of X_hat
@@ -118,7 +118,8 @@ def dX_slips() -> List[Slip]:
         made.setdefault(one.text, Slip(('WrongGradientFactorM',), count, one))
     for one in itertools.chain(*(edits(whole, (), instead=(*NAMES, *PARTS)).values() for whole in wholes)):
         made.setdefault(one.text, Slip(('WrongGradientX',), one, one))
-    for part in (gamma * other for other in (gamma, eps, m, constant(1))):  # H without dY, which no sum changes
+    # H without dY has one value per channel, so it is its own sum
+    for part in (gamma * other for other in (gamma, eps, m, constant(1))):
         one = (m * part - part - X_hat * total(part * X_hat)) / (m * STD)
         made.setdefault(one.text, Slip((SCALE,), part, one))
     return list(made.values())

@@ -34,7 +34,7 @@ class Chain:
         self, observe: Callable[[Trial, str], Observed], tried: Sequence[Trial], mode: str, free: bool
     ) -> None:
         self.mode, self.free = mode, free
-        self.explained: Dict[str, Tuple[str, Formula]] = {}  # by the text: what was explained
+        self.explained: Dict[str, Tuple[str, Formula]] = {}  # what was explained, by its text
         worked = tried[1]._replace(eps=0.5) if free else tried[1]
         # the same X_hat from another X, mean and variance
         moved = worked._replace(
@@ -118,8 +118,9 @@ class Chain:
         return first
 
     def _rounded(self) -> Optional[Place]:
-        """The first quantity that is right but for rounding, if all of Y is."""
-        views = self.views[: 2 * len(self.full) + 1]  # with the small one, where a wrong eps is no rounding
+        """The first quantity that is wrong only by rounding, if all of Y is."""
+        # the small trial is among these: there, a wrong eps is more than rounding
+        views = self.views[: 2 * len(self.full) + 1]
         Ys = [(view.right, view.Y) for view in views]
         right = GRAMMAR['scale and shift'].right
         if not all(same(Y, right.compute(values), 5e-3, 5e-3) for values, Y in Ys):
@@ -200,7 +201,7 @@ class Chain:
         return text
 
     def _is_right(self, found: Formula, quantity: str, samples: Sequence[Sample]) -> bool:
-        """Whether a formula is the right one in other words, which is neither said nor wrong."""
+        """Whether a formula only rewrites the right one: then it is no mistake, and not shown."""
         values = right_values(another(samples[0][0], self.free), self.mode)
         with numpy.errstate(all='ignore'):
             actual, right = (one.compute(values) + 0 * values['X'] for one in (found, GRAMMAR[quantity].right))

@@ -1,4 +1,4 @@
-"""What an exception in a student's code says of the mistake."""
+"""Turns an exception in a student's code into the mistake behind it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy
 
 from .result import StudentError
 
-# what MXNet, Gluon and Python say of a mistake
+# parts of the messages of MXNet, Gluon and Python, by mistake
 MISTAKE_TO_MESSAGES = {
     'WritesWhileRecording': ('already in a computational graph', 'Inplace operations'),
     # not 'broadcast' alone, which is in the names of operators
@@ -70,7 +70,7 @@ def not_written(code: Any, line: str = '') -> StudentError:
 
 
 def as_student_error(error: BaseException, file: Optional[str]) -> StudentError:
-    """The StudentError that an exception stands for; `file` is the student's, as frames name it."""
+    """The StudentError for an exception; `file` is the name of the student's file in tracebacks."""
     if isinstance(error, StudentError):
         return error
     lines = [(frame.f_code, number) for frame, number in traceback.walk_tb(error.__traceback__)]
@@ -99,7 +99,7 @@ def _message(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or ['']
     if len(lines) > 1 and 'Check failed' in lines[-1]:  # MXNet's own C++ position does not help a student
         lines[0] = lines[-1].split(': ', 3)[-1]
-    text = lines[0].replace(f'{type(error).__name__}: ', '', 1)  # MXNet says it twice
+    text = lines[0].replace(f'{type(error).__name__}: ', '', 1)  # MXNet repeats it
     return text if len(text) < 300 else text[:300] + '...'
 
 

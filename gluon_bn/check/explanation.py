@@ -108,7 +108,7 @@ def _mixed(source: str) -> Iterator[Change]:
 
 @functools.lru_cache(maxsize=None)
 def candidates(rank: int, source: str, all_eps: FrozenSet[float]) -> List[Variant]:
-    """The right variant, then every one with at most three usual mistakes, and those less usual."""
+    """All variants with at most three usual mistakes, the fewest changes first."""
     other_eps = [value for value in OTHER_EPS if all_eps != {value}]
     choices = _of_statistics(rank, source), list(_of_spread(other_eps)), list(_of_output())
     made = [
@@ -139,7 +139,7 @@ def explain(
 def explain_by_formula(
     trials: Sequence[Trial], Ys: Sequence[Array], source: str, found: Optional[Tuple[str, Formula]]
 ) -> Optional[Variant]:
-    """The variant that gives every Y if a quantity equals the formula that was found, or with another whole formula."""
+    """The variant that gives every Y by the formula found for a quantity, or by a wrong formula for the whole of Y."""
     changes = [] if found is None else _changes(*found)
     others = (
         Variant(source, (*one.changes, change))
@@ -155,7 +155,7 @@ def explain_by_formula(
 
 
 def _complexity(variant: Variant) -> Tuple[float, ...]:
-    """The fewer changes, the shorter the formula of Y and the more like the right one, the better."""
+    """Sorts variants: few changes first, then short formulas of Y, then those most like the right one."""
     text, right = formula(variant).text, formula(RIGHT['batch']).text
     return len(variant.changes), len(text), -difflib.SequenceMatcher(None, text, right).ratio()
 
@@ -165,7 +165,7 @@ def usual(trials: Sequence[Trial], source: str) -> List[Variant]:
 
 
 def _fit(trials: Sequence[Trial], Ys: Sequence[Array]) -> Callable[[Variant], bool]:
-    """Whether a variant gives every Y; numbers that are all NaN fit none."""
+    """Return a function that says whether a variant gives every Y; if no number is finite, none does."""
     # the random batch first: its first number tells most variants apart
     tried: List[Tuple[Trial, Array, Dict[Any, Memory]]] = [
         (trial, Y, {}) for trial, Y in reversed(list(zip(trials, Ys)))
@@ -185,7 +185,7 @@ def _fit(trials: Sequence[Trial], Ys: Sequence[Array]) -> Callable[[Variant], bo
 
 
 def _changes(quantity: str, wrong: Formula) -> List[Change]:
-    """What a quantity that equals another formula may change in the way to Y: a wrong mean may change the variance."""
+    """Possible changes on the way to Y if a quantity equals a wrong formula: a wrong mean may change the variance."""
     alike = renamed(wrong, {'X': CENTRED**2})
     others: List[Steps] = [(), (('var', ABOUT_RIGHT_MEAN),), (('var', alike),)] if quantity == 'mean' else [()]
     name = {'mean': 'WrongMean', 'variance': 'WrongVariance'}.get(quantity, 'WrongFormula')
@@ -204,7 +204,7 @@ def _changes(quantity: str, wrong: Formula) -> List[Change]:
 
 
 def as_line(tried: Sequence[Trial], Ys: Sequence[Array], right: Variant, shown: int) -> str:
-    """', which is a * X_hat + b ...' if it is so, channel by channel, in every trial; shown: whose a and b."""
+    """', which is a * X_hat + b ...' if every Y is, channel by channel. shown: the trial whose a and b are shown."""
     coefficients = []
     for trial, Y in zip(tried, Ys):
         one = numpy.ones_like(trial.gamma)

@@ -66,7 +66,7 @@ def another(values: Values, free: bool) -> Trial:
 def gives(formula: Formula, values: Values, value: Array) -> bool:
     expected = numpy.asarray(formula.compute(values))
     first = expected.flat[0]
-    if abs(first - value.flat[0]) > 0.01 * (1 + abs(first)):  # most formulas end here
+    if abs(first - value.flat[0]) > 0.01 * (1 + abs(first)):  # rules out most formulas
         return False
     finite = numpy.isfinite(value)
     kinds = [numpy.isfinite(expected) != finite, numpy.isnan(expected) != numpy.isnan(value)]
@@ -75,7 +75,7 @@ def gives(formula: Formula, values: Values, value: Array) -> bool:
     if not finite.any():
         return True
     expected = numpy.broadcast_to(expected, value.shape)
-    rounding = 1e-6 * abs(values['X']).max()  # what rounding may leave of a 0
+    rounding = 1e-6 * abs(values['X']).max()  # the rounding error of a 0
     return same(value[finite], expected[finite], rtol=1e-3, atol=max(rounding, 1e-3 * min(1, abs(value[finite]).max())))
 
 

@@ -16,7 +16,7 @@ from .variants import Variant
 
 
 def judge_flow(variant: Variant, tried: Sequence[Trial], seen: Sequence[Gradients]) -> List[Finding]:
-    """The mistakes in the gradients of each trial, against those of the formula that the code uses."""
+    """The mistakes in the gradients, compared with those of the formula that the code uses."""
     expected = [variants.gradients(variant, trial) for trial in tried]
     wrong = [
         difference(trial.describe('gamma', 'beta', 'eps') + trial.describe_dY(), name, wanted, mine)
@@ -41,12 +41,12 @@ def judge_flow(variant: Variant, tried: Sequence[Trial], seen: Sequence[Gradient
 
 
 def _agree(actual: Optional[Array], expected: Array) -> bool:
-    """Whether a gradient is right, or there is none to judge: none came, or the formula has none at this point."""
+    """Whether a gradient is right, or cannot be judged: it is missing, or the formula has none at this point."""
     return actual is None or not numpy.isfinite(expected).all() or same(actual, expected, rtol=GRADIENT_RTOL)
 
 
 def _parts(seen: Sequence[Gradients], expected: Sequence[Gradients]) -> str:
-    """'; dX is 2 times what it should be, dgamma and dbeta are right', as far as it is so in every trial."""
+    """'; dX is 2 times what it should be, dgamma and dbeta are right': what holds in every trial."""
     right: List[str] = []
     factors: List[str] = []
     for name, *pairs in zip(('dX', 'dgamma', 'dbeta'), zip(*seen), zip(*expected)):

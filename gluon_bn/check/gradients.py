@@ -44,7 +44,7 @@ QUANTITIES = {
     'WrongGradientX': 'dX',
     'WrongGradientFactorM': 'count in dX',
 }
-BEFORE = {'mean': 'WrongMean', 'variance': 'WrongVariance'}  # the names of mistakes before dgamma
+BEFORE = {'mean': 'WrongMean', 'variance': 'WrongVariance'}  # mistakes in quantities before dgamma
 TERMS = (MEAN, VARIANCE)
 NAMES = ('dX', 'dgamma', 'dbeta')  # in the order in which they are returned
 PROPERTIES = {'dense': 2, 'convolution': 4}
@@ -64,7 +64,8 @@ def judge_gradient(fn: Callable[..., Any], runner: TimeLimitedRunner, keys: Coll
         worked, random = trials(rank)[1], trials(rank)[3]
         tried = [worked, random, random._replace(X=random.X / 4, eps=0.05)]
         try:
-            with autograd_refused():  # outside the time limit: code that cannot be stopped must not leave it behind
+            # outside the time limit: code that cannot be stopped must not leave autograd refused
+            with autograd_refused():
                 returned = [runner.run(functools.partial(_call, fn, trial)) for trial in tried]
                 upstream = _upstream(fn, runner, rank, tried, returned)
         except StudentError as error:
@@ -106,7 +107,7 @@ def _call(fn: Callable[..., Any], trial: Trial) -> Returned:
 
 
 def _summed(X: Array, axes: Sequence[int]) -> Tuple[int, ...]:
-    """The shape of X summed over the axes, which are kept."""
+    """The shape of X.sum(axes, keepdims=True)."""
     return tuple(1 if axis in axes else size for axis, size in enumerate(X.shape))
 
 
@@ -210,7 +211,7 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
     certain = names if slips else [name for name in (SCALE, VARIANCE, *names) if name in names][:1]
     places = ['' if mistake in certain else 'dX' for mistake in names]
     parts = [_parts(slips)] * len(names)
-    if slips and len(slips[0].names) > 1:  # the formula is that of dX, not of one of its terms
+    if slips and len(slips[0].names) > 1:  # the formula is for all of dX, not for one of its terms
         places, parts = ['dX', *places[1:]], [*parts[:1], *([''] * len(names[1:]))]
     made = [finding(mistake, found, place, part) for mistake, place, part in zip(names, places, parts)]
     return list({one.name: one for one in made}.values())

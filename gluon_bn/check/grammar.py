@@ -74,7 +74,7 @@ def _of_functions(node: Formula) -> Iterator[Formula]:
 
 
 def over(axes: Tuple[int, ...], what: str, argument: Formula, less: int = 0) -> Formula:
-    """The mean of an argument over the given axes, divided by so many less."""
+    """The mean of an argument over the given axes; `less` is subtracted from the count in the divisor."""
 
     def compute(values: Values) -> Any:
         array = argument.compute(values)

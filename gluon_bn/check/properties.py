@@ -179,7 +179,7 @@ class Properties(TrialRunner):
     def gradients(self, rank: int) -> List[Finding]:
         """The gradient that autograd finds through the code, against that of the same formula."""
         variant = self.variant(rank)
-        if 'new_' in str(variants.formula(variant)):  # a new average, which is rightly cut from the graph
+        if 'new_' in str(variants.formula(variant)):  # a new average is rightly cut from the graph
             raise NotJudgeable('cannot be judged until Y is right')
         # with a slip, the batch by numbers may be a point without a slope, for instance where two numbers are equal
         tried = [

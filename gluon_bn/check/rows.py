@@ -32,7 +32,7 @@ class Reporter:
             except StudentError as error:
                 finding = error.finding
                 if finding.name in ('MutatesInput', 'WritesWhileRecording') and 'StatsTrainable' in self.known:
-                    finding = finding._replace(name='StatsTrainable')  # the cause: nobody may write to such an array
+                    finding = finding._replace(name='StatsTrainable')  # the cause: it must not be written to
                 if finding in self._reported or (finding.name == 'TooSlow' and 'TooSlow' in self.known):
                     reason = f'not tried, because of {finding.name}'
                 else:
@@ -64,12 +64,12 @@ class TrialRunner(Reporter):
         self._remembers: Optional[StudentError] = None  # set if the code remembers between calls
 
     def observed(self, trial: Trial, mode: str) -> Observed:
-        """What came out. Raises: StudentError, the same for the same trial."""
+        """The results of the student's code on a trial. Raises: StudentError, the same one each time."""
         if self._remembers is not None:  # its answers now depend on what was tried before
             raise self._remembers
         key = id(trial), mode
         if key not in self._outcomes:
-            self._outcomes[key] = trial, self._run(trial, mode)  # the trial is kept, so that its id stays its own
+            self._outcomes[key] = trial, self._run(trial, mode)  # keeps the trial, so that no other gets its id
         outcome = self._outcomes[key][1]
         if isinstance(outcome, StudentError):
             if outcome.finding.name == 'RemembersBetweenCalls':
@@ -82,7 +82,7 @@ class TrialRunner(Reporter):
             return self._runner.run(lambda: self._observe(trial, mode))
         except StudentError as error:
             if error.finding.name == 'WritesWhileRecording' and mode == 'training':
-                # without a record MXNet does write: see whether it was into an input
+                # unrecorded, MXNet allows the write: see whether it changed an input
                 other = self._run(trial, 'unrecorded')
                 if isinstance(other, Observed) and other.changed:
                     return StudentError('MutatesInput', error.finding.text)

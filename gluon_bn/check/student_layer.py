@@ -1,4 +1,4 @@
-"""A student's layer, its parameters and averages found by name, and what comes out of it."""
+"""A student's layer: finds its parameters and averages by name, and runs it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .student_code import during
 from .trials import MODES, Observed, Trial, differentiate, front, in_graph, to_numpy, type_name
 
 WORDS = ('gamma', 'beta', 'mean', 'var')
-PASSING = ('batch', 'last', 'old', 'prev', 'init', 'grad', 'new')  # in names of arrays that a layer keeps beside them
+TEMPORARY = ('batch', 'last', 'old', 'prev', 'init', 'grad', 'new')  # in names of other arrays that a layer may keep
 
 
 class Layer:
-    """A freshly made layer of the class under test, its parameters and averages found by name."""
+    """A new layer of the class under test; finds its parameters and averages by name."""
 
     def __init__(
         self, cls: Callable[..., Any], rank: int = 2, num_features: int = 2, load: Optional[str] = None
@@ -31,7 +31,7 @@ class Layer:
                 'NotABlock',
                 f'the class should be a subclass of gluon.nn.Block, yours makes an object {type_name(self.block)}',
             )
-        if load is not None:  # before anything is initialized: in the np front MXNet 1.9.1 loads into nothing else
+        if load is not None:  # before initialization: in the np front, MXNet 1.9.1 cannot load afterwards
             self.block.load_parameters(load)
             return
         self.block.initialize()
@@ -54,14 +54,14 @@ class Layer:
         }
 
     def _misfit(self, word: str, name: str, value: Any) -> Tuple[Any, ...]:
-        """How far an array is from the one wanted: a layer may keep others beside it, such as `batch_mean`."""
+        """How badly an array fits, as a sort key: a layer may keep others as well, such as `batch_mean`."""
         name, prefixes = name.lower(), ('moving', 'running') if word in ('mean', 'var') else ()
         return (
             numpy.prod(value.shape) != self._num_features,
             name not in ([f'{prefix}_{word}' for prefix in prefixes] or [word]),
             not any(prefix in name for prefix in prefixes),
             name.strip('_') != word,
-            any(passing in name for passing in PASSING),
+            any(temporary in name for temporary in TEMPORARY),
             len(name),
         )
 
@@ -107,11 +107,11 @@ class Layer:
                 raise StudentError('WrongShape', f'{expected}, yours has the shape {value.shape}')
 
     def plain_statistics(self) -> List[NDArray]:
-        """Those of them that are arrays, not Parameters."""
+        """The statistics that are arrays, not Parameters."""
         return [value for value in self.statistics() if isinstance(value, NDArray)]
 
     def output(self, Y: Any) -> Array:
-        """Y as a NumPy array. Raises: StudentError if it is none."""
+        """Y as a NumPy array. Raises: StudentError if it is not an array."""
         if Y is None and is_empty(self.block.forward):
             raise not_written(self.block.forward)
         return to_numpy('Y', Y)
@@ -132,7 +132,7 @@ class Layer:
 def observe_layer(cls: Callable[..., Any], trial: Trial, mode: str) -> Observed:
     """Run a new layer of the class, started from the trial's parameters and statistics, in one of the MODES."""
     layer = Layer(cls, trial.X.ndim, trial.X.shape[1])
-    layer.statistics()  # they must be there
+    layer.statistics()  # raises if they are missing
     layer.write(**dict(zip(WORDS, trial.arrays[1:])))
     X = front().array(trial.X, dtype='float32')
     before = X.asnumpy()

@@ -1,4 +1,4 @@
-"""The three terms of a dX: by what factors they are off, solved for by least squares."""
+"""The factors by which the three terms of dX are off, by least squares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def diagnose_dX(
     if any(f is None for f in factors):
         return ['WrongGradientX'], ''
     direct, mean, var = numpy.concatenate(factors).T
-    # whoever builds dX from a wrong dbeta or dgamma has made that one mistake
+    # a dX that is built from a wrong dbeta or dgamma is no second mistake
     from_dbeta, from_dgamma = (
         numpy.concatenate(
             [
@@ -51,7 +51,7 @@ def diagnose_dX(
 
 
 def _miscounts(tried: Sequence[Trial]) -> Iterator[Any]:
-    """By what a part is off where m is taken for 1, m - 1, the examples, the locations, or the whole size."""
+    """The factors of a term that divides by 1, m - 1, the examples, the locations, or X.size instead of m."""
     shapes = [trial.X.shape for trial in tried]
     counts = [
         [1, m - 1, shape[0], m // shape[0], m * shape[1]] for shape in shapes for m in [numpy.prod(shape) // shape[1]]

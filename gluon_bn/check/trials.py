@@ -1,4 +1,4 @@
-"""The batches by numbers, and what comes out of the code under test on each."""
+"""The trials, which are batches with fixed numbers, and the results of the code under test on them."""
 
 from __future__ import annotations
 

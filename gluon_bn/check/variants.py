@@ -17,7 +17,7 @@ from .trials import Trial
 
 X_hat = variable('X_hat')
 MEAN, VAR = GRAMMAR['mean'].right, GRAMMAR['variance'].right
-ABOUT_RIGHT_MEAN = renamed(VAR, {'mean': MEAN})  # as X.var() has it, whatever `mean` is
+ABOUT_RIGHT_MEAN = renamed(VAR, {'mean': MEAN})  # as in X.var(), whatever `mean` is
 RIGHT_STEPS = {'mean': MEAN, 'var': VAR, 'std': ROOT, 'X_hat': CENTRED / STD, 'Y': gamma * X_hat + beta}
 MOVING = ('mean', moving_mean), ('var', moving_var)
 ABOUT_Y = ('EpsOutsideSqrt', 'NoEps', 'OtherEps', 'MissingSqrt', 'MissingGamma', 'MissingBeta', 'BetaScaledByGamma')
@@ -37,7 +37,7 @@ Steps = Tuple[Tuple[str, Formula], ...]
 
 
 class Change(NamedTuple):
-    """What takes the place of some right steps, the names of these mistakes, and how a sentence about them goes on."""
+    """Wrong steps in the place of right ones, the names of these mistakes, and words that describe them."""
 
     names: Tuple[str, ...] = ()
     steps: Steps = ()
@@ -58,7 +58,7 @@ class Variant(NamedTuple):
     def names(self) -> List[str]:
         """The names of its mistakes."""
         names = dict.fromkeys(name for change in self.changes for name in change.names)
-        # a shown formula tells what else is wrong in it
+        # the formula, which is shown, contains these mistakes
         return [name for name in names if 'WrongFormula' not in names or name not in ABOUT_Y]
 
     @property
@@ -68,7 +68,7 @@ class Variant(NamedTuple):
 
     @property
     def of_batch(self) -> Variant:
-        """The same with statistics of the batch."""
+        """The same variant with statistics of the batch."""
         kept = (change for change in self.changes if 'TrainsOnMovingStats' not in change.names)
         return Variant('batch', tuple(kept))
 
@@ -113,7 +113,7 @@ def other_axes(rank: int) -> List[Tuple[int, ...]]:
 
 
 def dimensions(X: Array) -> Dict[str, Any]:
-    """X and what formulas need to know of its shape."""
+    """X, its axes, and the counts that formulas use."""
     axes = channel_axes(X.ndim)
     # NumPy's numbers allow division by 0
     n, c, h, w = map(numpy.float64, (*X.shape, 1, 1)[:4])
@@ -130,7 +130,7 @@ def received(variant: Variant, trial: Trial) -> Trial:
 def batch_statistics(
     variant: Variant, trial: Trial, X_mean: Optional[Array] = None, X_var: Optional[Array] = None
 ) -> Statistics:
-    """(mean, var); X_mean and X_var are what stays fixed where the path through the mean or variance is cut."""
+    """(mean, var); X_mean or X_var: the X to keep constant if the path through the mean or variance is cut."""
     steps, given = variant.steps, received(variant, trial)._asdict()
 
     def compute(step: str, X: Optional[Array], **known: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The results of one call, beside the right quantities, and what they show without knowing the code."""
+"""The results of one call, beside the right quantities, and what they show of code that is not known."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def centred(view: View, line: Tuple[Array, Array]) -> bool:
 
 
 def around(view: View, line: Tuple[Array, Array]) -> bool:
-    """Whether the variance is also about this centre."""
+    """Whether the variance was computed about this centre, too."""
     expected = ((view.trial.X - line[0]) ** 2).mean(view.right['axes'], keepdims=True) + view.trial.eps
     return same(line[1] ** 2, expected, rtol=5e-3, atol=5e-3)
 
