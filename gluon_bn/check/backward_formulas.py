@@ -9,14 +9,12 @@ import functools
 import itertools
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
-from .formulas import SIGNS, Formula, constant, edits, named, renamed, sqrt, total, variable
-from .grammar import COUNTS, MAXIMUM, MEDIAN
+from .formulas import SIGNS, Formula, constant, edits, named, renamed, total, variable
+from .grammar import COUNTS, MAXIMUM, MEDIAN, ROOT, X, X_hat, eps, gamma, m, mean, n, size, var
 from .variants import RIGHT_STEPS
 
-GRADIENT_RTOL = 1e-3  # sums of a few dozen float32 values in any order; a missing term is off by far more
-X, mean, var, gamma, eps, m, n, size = map(variable, 'X mean var gamma eps m n size'.split())
-dY, X_hat, dgamma, dbeta = map(variable, 'dY X_hat dgamma dbeta'.split())
-ROOT, CENTRED = sqrt(var + eps), named(X - mean)
+dY, dgamma, dbeta = map(variable, ('dY', 'dgamma', 'dbeta'))
+CENTRED = named(X - mean)
 STD, INVERSE = named(ROOT), named(1 / ROOT)
 NAMES = dY, X_hat, X, mean, var, dgamma, dbeta, gamma, eps, m, n, size, CENTRED, STD, INVERSE
 FACTORS = gamma, m, n, eps, STD, X_hat  # names that a mistake may insert, not only put in the place of others

@@ -11,7 +11,7 @@ from typing import Any, Callable, Collection, Dict, FrozenSet, Iterator, List, O
 import numpy
 
 from .formulas import Formula, Memory, renamed, sqrt, variable
-from .grammar import CENTRED, GRAMMAR, SQUARES, X, beta, eps, gamma, m, over, var
+from .grammar import CENTRED, GRAMMAR, SQUARES, X, X_hat, beta, eps, gamma, m, over, var
 from .result import Array, same
 from .trials import Trial
 from .variants import (
@@ -23,7 +23,6 @@ from .variants import (
     Change,
     Steps,
     Variant,
-    X_hat,
     formula,
     forward,
     other_axes,

@@ -10,12 +10,11 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy
 
-from .formulas import Formula, Memory, renamed, variable
-from .grammar import CENTRED, GRAMMAR, ROOT, STD, beta, gamma, moving_mean, moving_var
+from .formulas import Formula, Memory, renamed
+from .grammar import CENTRED, GRAMMAR, ROOT, STD, X_hat, beta, gamma, moving_mean, moving_var
 from .result import Array
 from .trials import Trial
 
-X_hat = variable('X_hat')
 MEAN, VAR = GRAMMAR['mean'].right, GRAMMAR['variance'].right
 ABOUT_RIGHT_MEAN = renamed(VAR, {'mean': MEAN})  # as in X.var(), whatever `mean` is
 RIGHT_STEPS = {'mean': MEAN, 'var': VAR, 'std': ROOT, 'X_hat': CENTRED / STD, 'Y': gamma * X_hat + beta}
