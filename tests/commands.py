@@ -7,7 +7,7 @@ import time
 
 
 def python(*words, inside=(), cwd=None, timeout=300, **environment):
-    """Run this Python with these words, inside another command if named, and return how it ended, its output as text.
+    """Run this Python with these arguments, inside another command if given; return the completed process.
 
     environment: variables to set, or to remove if None.
     """

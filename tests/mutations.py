@@ -306,7 +306,7 @@ def outcome(kind, code):
 
 def _checked(method):
     def call(self, other):
-        shape = getattr(other, "shape", ())  # (4, 1) and (1, 4) do not fit either: MXNet writes beyond the array
+        shape = getattr(other, "shape", ())  # not (4, 1) with (1, 4) either: MXNet writes beyond the array
         if numpy.broadcast(numpy.empty(self.shape), numpy.empty(shape)).shape != self.shape:
             raise ValueError("a larger array does not fit")
         return method(self, other)
@@ -420,7 +420,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "grading.md"
 
 
 def write(rows):
-    """Put the rows into the page's table, in the place of those of the same kind and style."""
+    """Update the page's table: each row replaces that of its kind and style."""
     lines = [line.strip("| ").split(" | ") for line in block.current(PAGE, "mistakes").splitlines()[2:-1]]
     shown = {(kind, style): list(map(int, numbers)) for kind, style, *numbers in lines}
     for key, ((made, localized, explained, invented), (pairs, one, _, wrong)) in rows.items():

@@ -36,16 +36,16 @@ def test_each_name_is_its_norm(norm, layer, fn):
 
 
 def test_a_function_makes_the_norms():
-    asked = []
+    requested = []
 
     def no_op(num_features, num_dims):
-        asked.append((num_features, num_dims))
+        requested.append((num_features, num_dims))
         return nn.Lambda(lambda x: x)
 
     net = lenet(no_op, num_classes=7)
     net.initialize()
     assert net(X).shape == (2, 7)
-    assert asked == [(6, 4), (16, 4), (120, 2), (84, 2)]
+    assert requested == [(6, 4), (16, 4), (120, 2), (84, 2)]
 
 
 @pytest.mark.parametrize("norm", NORMS)

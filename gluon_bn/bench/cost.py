@@ -46,7 +46,7 @@ class Model:
                     seconds.append(measured - times.round_trip)
         scaled, ones = numpy.array(rows) / numpy.array(seconds)[:, None], numpy.ones(len(rows))
         a, b, d = numpy.linalg.lstsq(scaled, ones, rcond=None)[0].tolist()
-        if d < 0:  # the bytes take less time than the measurements vary
+        if d < 0:  # the time of the bytes is lost in the noise
             (a, b), d = numpy.linalg.lstsq(scaled[:, :2], ones, rcond=None)[0].tolist(), 0.0
         gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.nominal]
         return Model(result, a, b, d, sum(gradients) / len(gradients))

@@ -194,7 +194,7 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
 
 
 def draw(result: Result) -> Optional[Figure]:
-    """Return a figure with a panel each for 'layers' and 'sizes', and two for 'workers', if measured; None without."""
+    """Return a figure with a panel each for 'layers' and 'sizes', and two for 'workers', if measured; else None."""
     painted = [(entries, paint) for entries, paint in ((result.layers, bars), (result.sizes, curves)) if entries]
     workers = result.workers
     count = len(painted) + 2 * bool(workers)

@@ -173,7 +173,7 @@ def autograd_refused() -> Iterator[None]:
 class _Clock:
     """Seconds since its start: wall time, of which a third counts while the processors work for others.
 
-    So code on a busy machine is not taken for code that hangs, and code that waits for ever still ends.
+    So code on a busy machine is not taken for code that hangs, and code that waits forever still ends.
     """
 
     def __init__(self) -> None:

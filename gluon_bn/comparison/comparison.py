@@ -119,7 +119,7 @@ def compare(
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """How to train: the folder of the results, the runs at a time, their variables, and the processes of workers."""
+    """How to train: results folder, number of runs at a time, their environment variables, processes of the workers."""
 
     out: Path
     progress: Progress

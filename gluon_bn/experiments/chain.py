@@ -143,7 +143,7 @@ class Training:
 
 
 def train_chain(normalize: bool, lr: float, num_steps: int = 100, seed: int = 0) -> Training:
-    """Teach y = 2 x to a chain of ten weights around 1 by SGD on all of them, a new minibatch of 64 each step.
+    """Train a chain of ten weights around 1 to give y = 2 x, by SGD on all of them with new minibatches of 64.
 
     The variances are measured on one fixed minibatch, so that only the updates change them.
     """

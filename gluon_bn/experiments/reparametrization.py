@@ -16,7 +16,7 @@ from .chain import float64, normalize, statistics
 def output_statistics(beta: float = 0.7, gamma: float = 1.5, seed: int = 0) -> Tuple[Array, Array]:
     """Mean and standard deviation of one unit, before and after normalization, for 50 random layers below.
 
-    The minibatch below passes a random affine layer each time, sizes and offsets over two orders of magnitude.
+    The layer below is affine, with random sizes over two orders of magnitude and random offsets.
     Returns: two arrays (50, 2): of H, and of gamma H' + beta.
     """
     random = numpy.random.RandomState(seed)

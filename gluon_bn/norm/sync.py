@@ -19,12 +19,12 @@ from .portable import batch_norm_portable
 def sync_batch_norm(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
 ) -> Tuple[NDArray, NDArray, NDArray]:
-    """`batch_norm` by the statistics of the whole minibatch; X is this worker's share of it.
+    """`batch_norm` with the statistics of the whole minibatch; X is this worker's share of it.
 
     In training mode, forward exchanges (count, mean, variance) of the shares. Every worker merges them in float64, in
     the order of the ranks, so all get the same statistics, bit for bit. Backward exchanges their gradients, so the
     gradient is exact: it flows through the shared statistics into every share. Shares may differ in size. A group of
-    one gets the results of `fused_batch_norm`; prediction mode needs no group. Several take the portable path.
+    one gets the results of `fused_batch_norm`; a larger group uses the portable path. Prediction mode needs no group.
 
     The group is the one that this thread has joined: `train --workers` joins one, and `workers.Threads` forms one.
     The gradients of gamma and beta are this share's part: sum them over the workers, like those of other parameters.

@@ -4,9 +4,9 @@ libgomp reads both from the environment when it loads, so they must be set befor
 
 - A single run uses a thread per available core. On two cores, LeNet then trains about 1.5 times as fast.
 - Each of several runs uses one thread. Threads wait for one another at barriers; runs do not.
-- The workers of one run divide the cores of their machine. With `sync_batch_norm`, each worker uses one thread, also if
-  there is only one: threads change the order in which a convolution adds up its gradient, and so the rounding. Then
-  trainings with any number of workers differ only in how they split the minibatches.
+- The workers of one run divide the cores of their machine. With `sync_batch_norm`, each worker uses one thread, even a
+  single worker: the number of threads changes the order in which a convolution adds up its gradient, and so the
+  rounding. So trainings with different numbers of workers differ only in how they split the minibatches.
 - Waiting threads spin 500 times, then sleep. By default they spin for milliseconds: if another program keeps one of two
   cores busy, training takes up to 28 times as long, because threads spin while they wait for one that is not running.
   With 500, it takes twice as long. If threads slept at once, training would be slower than with one thread.

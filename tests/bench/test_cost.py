@@ -40,7 +40,7 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
     assert len(report.draw(result).axes) == 2 and "6 channels: 1,000" in note
 
 
-def test_bytes_never_take_less_than_no_time():
+def test_the_time_per_byte_is_never_negative():
     times = [made_up(workers, 0.0) for workers in (2, 4)]
     slow = [replace(one, exchanges=[(2e-2 if size == SIZES[0] else 1e-3, 0) for size in SIZES]) for one in times]
     model = cost.Model.fit(WorkersResult(256, 32, CHANNELS, SIZES, COMPUTE, 0.05, slow))
@@ -58,12 +58,12 @@ def test_without_network_namespaces_the_loopback_is_shown():
 
 @pytest.fixture
 def network():
-    """Skip where no machines can be made."""
+    """Skip the test where network namespaces are unavailable."""
     if os.geteuid() or not shutil.which("ip") or not os.path.exists("/dev/net/tun"):
         pytest.skip("needs root, iproute2 and /dev/net/tun")
     probe = f"gluonbn{os.getpid()}"
     if subprocess.run(["ip", "netns", "add", probe], capture_output=True).returncode:
-        pytest.skip("needs the right to make network namespaces")
+        pytest.skip("network namespaces are not allowed here")
     subprocess.run(["ip", "netns", "del", probe], check=True)
 
 

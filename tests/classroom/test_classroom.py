@@ -90,7 +90,7 @@ def test_feedback_draws_formulas_and_leaves_code_and_prices_alone():
     assert "<pre>$PATH or $HOME</pre>" in shown and "between $5 and $6 $\\nonsense{$" in shown
 
 
-@pytest.mark.fault("a formula that takes for ever, or is huge")
+@pytest.mark.fault("a formula that takes too long, or is huge")
 @pytest.mark.parametrize(
     "formula",
     ["x^" + "{" * 40 + "1" + "}" * 40, "\\sqrt{" * 300 + "x" + "}" * 300, "x+" * 10**5 + "x"],

@@ -119,7 +119,7 @@ def test_the_release_is_stamped_and_another_one_is_not_graded(tmp_path, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")
-def test_the_example_class_is_graded_also_if_exercises_are_left_out(edited, tmp_path, capsys):
+def test_the_example_class_is_graded_even_if_exercises_are_left_out(edited, tmp_path, capsys):
     edited((ALL, "exercises = [1, 2, 3, 4]"))
     assert example.main(["--out", str(tmp_path / "example")]) == 0
     rows = table_of(tmp_path / "example" / "grades")

@@ -45,7 +45,7 @@ def test_workers_have_the_losses_of_one(tmp_path):
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_workers_have_the_loss_of_one_at_a_rate_of_1(seed, tmp_path, monkeypatch):
+def test_workers_have_the_loss_of_a_single_worker_at_a_rate_of_1(seed, tmp_path, monkeypatch):
     """With the default number of threads, which must not depend on the number of workers."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     configuration = Configuration(norms=("sync",), seeds=(seed,), num_epochs=1, num_train=5120)

@@ -193,7 +193,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def book(built):
-    """The book, served; its address and its pages."""
+    """The address of the book on a local server, and its pages."""
     import book as program
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(built)))
