@@ -64,7 +64,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("SUBMISSIONS is missing; name the folder or zip archive: make grade SUBMISSIONS=folder")
     if not arguments.again and not arguments.submissions.exists():
         parser.error(f"SUBMISSIONS must be an existing folder or zip archive, got {arguments.submissions}")
-    if arguments.release and not (arguments.release / "course").is_dir():
+    if arguments.release and not (arguments.release / "course" / "release" / assignment.NAME).is_dir():
         parser.error(f"--release must be a folder that `make assignment` wrote, got {arguments.release}")
     try:
         with terminated_as_interrupted():

@@ -47,3 +47,11 @@ def test_submissions_that_are_not_there_are_named(arguments, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         grade.main(arguments)
     assert stopped.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_no_release_is_refused(tmp_path, capsys):
+    (tmp_path / "course").mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        grade.main([str(tmp_path), "--release", str(tmp_path)])
+    said = f"--release must be a folder that `make assignment` wrote, got {tmp_path}"
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
