@@ -18,16 +18,16 @@ NOTES = {
 MISTAKES = {
     # Y
     'WrongAxis':
-        'Which numbers share one mean? Count them: how many means has a batch of shape (m, d), and how many '
-        'one of shape (m, c, h, w)?',
+        'Which numbers share one mean? Count them: how many means does a batch of shape (m, d) have, and '
+        'how many does one of shape (m, c, h, w) have?',
     'UnbiasedBatchVar':
         'By what does the chapter divide the sum of squares, when the minibatch is not a sample but all that '
         'is to be standardized?',
     'EpsOutsideSqrt':
         'eps keeps something away from 0: the variance or its root? Look where the root ends in the formula.',
     'NoEps': 'What becomes of a unit whose values are all the same? What in the formula is there for it?',
-    'OtherEps': 'The constant in your formula is not the eps that was asked for. Where does yours come from?',
-    'MissingSqrt': 'If X is in metres, what is the variance in? What must one divide by so that the unit goes away?',
+    'OtherEps': 'The constant in your formula is not the given eps. Where does yours come from?',
+    'MissingSqrt': 'If X is in metres, what is the variance in? What must you divide by so that the unit cancels?',
     'MissingGamma': 'How can the layer give its output another spread than 1? Which learned parameter never reaches Y?',
     'MissingBeta': 'How can the layer give its output another mean than 0? Which learned parameter never reaches Y?',
     'BetaScaledByGamma':
@@ -43,15 +43,15 @@ MISTAKES = {
         'Mathematically your variance is right. What does float32 leave of the difference of two numbers near '
         '10^9? What could be subtracted before anything is squared?',
     'ExchangedArguments':
-        'A call by position depends on the order. Lay yours beside the first line of the function that it calls: '
+        'A call by position depends on the order. Compare yours with the first line of the function that it calls: '
         'are all names in the same place?',
     'WrongFormula':
-        'Your numbers are those of the formula that is shown. Lay it beside that of the exercise, term by term: '
-        'which one differs?',
+        'Your code computes the formula shown. Compare it with that of the exercise, term by term: which term '
+        'differs?',
     'WrongCount':
         'By how many numbers must a sum be divided to make it a mean? Count those of one channel, for (m, d) and for '
         '(m, c, h, w).',
-    'WrongMean': 'A mean is a sum divided by how many numbers were summed. Which of the two is another one in yours?',
+    'WrongMean': 'A mean is a sum, divided by the count of its numbers. Which of the two differs in yours?',
     'WrongVariance':
         'A variance is the mean of squared distances from the mean. Which of these three words is missing in yours?',
     'WrongOutput':
@@ -60,20 +60,20 @@ MISTAKES = {
     'MomentumSwapped': 'Which of the two values does momentum weigh: the one remembered or the one just seen?',
     'OverwritesRunning': 'The average should remember all batches. What does yours know of the batch before the last?',
     'NeverUpdates': 'What is returned, or stored, after a training batch: has it met the batch at all?',
-    'OtherMomentum': 'The weight in your average is not the momentum that was asked for. Where does yours come from?',
+    'OtherMomentum': 'The weight in your average is not the given momentum. Where does yours come from?',
     'RunningStdNotVar': 'What is averaged here: the variance or its root? What does the prediction do with it later?',
     'UnbiasedRunningVar':
-        'Yours is another convention, not an absurdity: the paper\'s prediction and PyTorch average the '
-        'variance divided by m - 1. The chapter and Gluon remember the very variance that normalized the '
-        'batch. Which is yours?',
+        'Yours is another convention, not nonsense: the paper\'s prediction and PyTorch average the variance '
+        'divided by m - 1. The chapter and Gluon average the variance that normalized the batch. Which does yours '
+        'average?',
     'UpdatesAtPredict': 'A prediction should not teach the layer anything. When may the moving averages move?',
     'WrongAverage':
-        'Your numbers are those of the rule that is shown. Lay it beside that of the exercise: is it a weight that '
-        'differs, or the quantity that is averaged?',
+        'Your code uses the rule shown. Compare it with that of the exercise: does a weight differ, or the quantity '
+        'that is averaged?',
     'WrongStatistics': 'Write down the rule for the new average, put in these numbers, and compare term by term.',
     # gradients
     'StatsDetachedInForward':
-        'The mean and the variance depend on X. Does the gradient know it, or was it cut on the way?',
+        'The mean and the variance depend on X. Does the gradient include this, or was it cut on the way?',
     'NoGradient': 'Where did the computation leave MXNet\'s arrays, or the record, so that autograd lost it?',
     'WrongGradient':
         'Y is right but its gradient is not: is everything on the way from X to Y an operation that autograd '
@@ -97,7 +97,7 @@ MISTAKES = {
         'All parts of dX are off by one factor. Which quantities stand between X_hat and Y, and between X and '
         'X_hat?',
     'WrongGradientX':
-        'This is none of the usual mistakes. Take the batch by numbers and check dX against a finite '
+        'This is none of the usual mistakes. Take the worked example and check dX against a finite '
         'difference.',
     'UsesAutograd':
         'Autograd would be right, but the exercise is to do its work by hand, and to check the result against it '
@@ -109,8 +109,8 @@ MISTAKES = {
     'WrongStart': 'What should the layer do to a standardized X before it has learned anything?',
     'StatsTrainable':
         'The moving averages are measured, not learned. What tells Gluon to give a Parameter no gradient?',
-    'DeviceNotCopied': 'X came on another device. Where are the moving averages now, and who brings them along?',
-    'WrongName': 'The check, and whoever loads your parameters, finds an array by its name. Which has the task?',
+    'DeviceNotCopied': 'X is on another device. Where are the moving averages now, and who brings them along?',
+    'WrongName': 'The check finds an array by its name, and so does loading. Which of yours has this task?',
     'NoSuperInit': 'A Block sets itself up before it can hold Parameters. Which line belongs first in your __init__?',
     'ParameterNotArray': 'A Parameter is a box with an array in it. Which of its methods gives the array?',
     'ReplacesParameter':
