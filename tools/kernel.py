@@ -1,4 +1,4 @@
-"""Set up the running kernel if the package is missing, for example on Colab; several notebooks begin with this.
+"""Set up the running kernel if the package is missing, for example on Colab; every notebook begins with this.
 
 It installs the requirements in pyproject.toml that this Python lacks, puts this copy of the project on the path, and
 gives NumPy the names that MXNet needs. It replaces only other versions of MXNet and d2l, or an unusable NumPy.

@@ -68,7 +68,7 @@ def round_trip_to(host: str, tries: int = 20) -> float:
 
 
 def bytes_sent_and_received() -> int:
-    """Return how many bytes the devices of this namespace have carried; 0 where the system does not say."""
+    """Return how many bytes the devices of this namespace have carried; 0 if the system does not report it."""
     try:
         with open('/proc/self/net/dev') as file:
             fields = [line.split(':')[1].split() for line in file if ':' in line]

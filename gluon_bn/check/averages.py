@@ -166,7 +166,7 @@ def _usual_statistics(
 
 
 def _first_formula(trials: Sequence[Trial], observed: Sequence[Observed], quantity: str) -> str:
-    """The simplest formula that an average equals, where several may do; '' if there is none."""
+    """The simplest formula that gives an average, if several do; '' if none does."""
     place = 'moving mean' if quantity == 'moving_mean' else 'moving variance'
     samples = []
     for trial, one in zip(trials, observed):

@@ -69,7 +69,7 @@ def network():
 
 @pytest.mark.usefixtures("network")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.fault("the benchmark ends while machines are joined", tries=1)
+@pytest.mark.fault("the benchmark is interrupted or killed while its network namespaces exist", tries=1)
 def test_no_namespace_or_relay_is_left(end):
     code = (
         "from gluon_bn.bench.network import machines\nwith machines(2, 1e-3) as made: print(made, flush=True), input()"
