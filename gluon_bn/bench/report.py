@@ -187,7 +187,13 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
     if result.missing:
         lines += [*(f'- No column {HEADERS[name]}: {reason}' for name, reason in result.missing.items()), '']
     if figure:
-        lines += [f'![layer times relative to Gluon, and time against size]({figure})', '']
+        steps = 'steps by several workers, predicted and measured'
+        shown = {
+            'layer times relative to Gluon': result.layers,
+            'time against size': result.sizes,
+            steps: result.workers,
+        }
+        lines += [f'![{", and ".join(text for text in shown if shown[text])}]({figure})', '']
     for title, note, table in sections(result, 'github'):
         lines += [f'## {title}', '', note, '', table, '']
     return '\n'.join(lines)

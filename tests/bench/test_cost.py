@@ -37,6 +37,8 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
     ((title, note, table),) = report.sections(result)
     assert title == "Several workers" and table.count("+0%") + table.count("-0%") == 2 * len(times)
     assert "0.20 + 0.30 N ms, plus 1.00 ns per byte" in note
+    result.machine.update(processor="a processor", platform="a system")
+    assert "![steps by several workers, predicted and measured](workers.svg)" in report.markdown(result, "workers.svg")
     assert len(report.draw(result).axes) == 2 and "6 channels: 1,000" in note
 
 
