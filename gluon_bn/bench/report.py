@@ -9,7 +9,7 @@ import numpy
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..drawing import COLORS, draw_bars, panels
+from ..drawing import COLORS, draw_bars, grid
 from ..system.threads import SPINS, policy
 from . import cost
 from .parts import BATCH_SIZE, NUM_TRAIN
@@ -203,18 +203,22 @@ def draw(result: Result) -> Optional[Figure]:
     """Return a figure with a panel each for 'layers' and 'sizes', and two for 'workers', if measured; else None."""
     painted = [(entries, paint) for entries, paint in ((result.layers, bars), (result.sizes, curves)) if entries]
     workers = result.workers
-    count = len(painted) + 2 * bool(workers)
-    if not count:
+    rows, columns = bool(painted) + bool(workers), max(len(painted), 2 * bool(workers))
+    if not rows:
         return None
-    figure, *axes = panels(count, 6 * count, 4.4)
-    for ax, (entries, paint) in zip(axes, painted):
+    figure, axes = grid(rows, columns, 6 * columns, 4.4 * rows)
+    for ax in axes.flat:
+        ax.grid(alpha=0.3)
+    for ax in axes[0][len(painted) or columns :]:
+        ax.set_axis_off()
+    for ax, (entries, paint) in zip(axes[0], painted):
         threads = entries[0].threads
         paint(ax, [entry for entry in entries if entry.threads == threads], result.columns)
         ax.set_title(with_threads(ax.get_title(), threads))
         ax.set_axisbelow(True)
     if workers:
-        cost.draw_measured(axes[-2], workers, result.machine['cores'])
-        cost.draw_predicted(axes[-1], workers)
+        cost.draw_measured(axes[-1][0], workers, result.machine['cores'])
+        cost.draw_predicted(axes[-1][1], workers)
     return figure
 
 
