@@ -75,8 +75,8 @@ def test_a_worker_says_that_it_waits_for_others(capfd):
     "workers, said",
     [
         (
-            ["04", "04", "34", "34"],
-            {"DMLC_TASK_ID must be a different number from 0 to 3 for each worker, got 0 for 2 workers\n"},
+            ["13", "13", "13"],
+            {"DMLC_TASK_ID must be a different number from 0 to 2 for each worker, got 1 for 3 workers\n"},
         ),
         pytest.param(
             ["02", "13"],
