@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 import re
 import shlex
@@ -263,7 +264,10 @@ def test_a_copy_takes_longer_the_more_there_is_to_copy():
 
 
 @pytest.mark.slow
-def test_a_quick_run_measures_every_part_and_writes_it(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize('threads', ['1', pytest.param('', marks=pytest.mark.long)])  # '': one, then one per core
+def test_a_quick_run_measures_every_part_and_writes_it(threads, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', threads)
+    monkeypatch.setattr(rounds, 'MOST_LOAD', math.inf)  # other tests are running: repeat no round
     measure, measured = run.measure, []
     monkeypatch.setattr(run, 'measure', lambda *arguments: measured.append(measure(*arguments)) or measured[0])
     assert run.main(json=tmp_path / 'bench.json', readme=tmp_path / 'README.md', quick=True) == 0
