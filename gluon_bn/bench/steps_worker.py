@@ -13,13 +13,13 @@ from typing import Any, Callable, Dict, List
 
 import mxnet as mx
 import numpy
-from mxnet import gluon, init, nd
+from mxnet import init, nd
 
 from ..model import compiled, lenet
 from ..system.memory import keep_freed_memory
 from ..system.processes import Content, serve_task
 from ..training import seed_everything
-from ..training.loop import train_batch
+from ..training.loop import sgd, train_batch
 from ..training.totals import Totals
 from ..workers import Alone, Group, Threads, joined
 from ..workers.parameter_server import ParameterServer, Role, serve
@@ -51,8 +51,7 @@ class Steps:
         self.net.initialize(init.Xavier())
         self.X, self.y = nd.random.normal(shape=(examples, 1, 28, 28)), nd.arange(examples) % 10
         self.net(self.X[:1])
-        options = {'kvstore': group.store(), 'update_on_kvstore': False if group.size > 1 else None}
-        self.trainer = gluon.Trainer(self.net.collect_params(), 'sgd', {'learning_rate': 0.1}, **options)
+        self.trainer = sgd(self.net, 0.1, group)
 
     def step(self) -> None:
         with joined(self.group):

@@ -100,17 +100,13 @@ def train(
     history = share_start(net, history, group)
     keep_freed_memory()
 
-    def sgd() -> gluon.Trainer:
-        options = {'kvstore': group.store(), 'update_on_kvstore': False if group.size > 1 else None}
-        return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr}, **options)
-
     def replay_step(X: Any, y: Any) -> Totals:
         # a trainer for several devices keeps its own copy of the weights, so each step needs a new one
         totals = Totals()
-        train_batch(net, X, y, sgd(), devices, totals, group)
+        train_batch(net, X, y, sgd(net, lr, group), devices, totals, group)
         return totals
 
-    trainer = sgd()
+    trainer = sgd(net, lr, group)
     curves = _live_curves(num_epochs) if (in_notebook() if plot is None else plot) else None
     num_batches = len(train_iter)
     monitor = DivergenceMonitor(net, lr, replay_step, history)
@@ -152,6 +148,12 @@ def train(
             if on_epoch:
                 on_epoch(history[-1])
     return history
+
+
+def sgd(net: gluon.Block, lr: float, group: Group) -> gluon.Trainer:
+    """Return a trainer that sums the gradients over the group; each worker updates its own weights."""
+    options = {'kvstore': group.store(), 'update_on_kvstore': False if group.size > 1 else None}
+    return gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': lr}, **options)
 
 
 def train_batch(
