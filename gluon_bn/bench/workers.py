@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import socket
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ..errors import WorkersError
 from ..system.processes import Content, Crashed, run_tasks
 from ..system.threads import policy
-from ..workers.parameter_server import LOOPBACK, Role
+from ..workers.parameter_server import LOOPBACK, Role, free_port
 from .network import machines
 from .results import WorkersResult, WorkersTimes
 
@@ -44,9 +43,7 @@ def _measure(count: int, seconds: float) -> Content:
         places: Sequence[Tuple[Optional[str], str]] = [(None, LOOPBACK)] * (1 + count)
         if seconds:
             places = stack.enter_context(machines(1 + count, seconds))
-        with socket.socket() as free:
-            free.bind((LOOPBACK, 0))
-            port = free.getsockname()[1]
+        port = free_port(LOOPBACK)
 
         def task(name: str, rank: int = -1) -> Dict[str, Any]:
             namespace, address = places[1 + rank]

@@ -12,7 +12,7 @@ from typing import List, Optional, Tuple
 
 from ..errors import InputError, explained
 from ..system.arguments import check_count
-from ..workers.parameter_server import LOOPBACK, Role, seconds_to_wait
+from ..workers.parameter_server import LOOPBACK, Role, free_port, seconds_to_wait
 
 NOT_FOUND = (socket.gaierror, UnicodeError)  # UnicodeError: a name with an empty label, as a..b
 NODE_HOST = 'DMLC_NODE_HOST'
@@ -121,9 +121,7 @@ def _address(host: str, file: str) -> str:
 
 
 def _parts(workers: int, here: str, hosts: List[Tuple[str, str]]) -> List[Part]:
-    with socket.socket() as free:
-        free.bind((here, 0))
-        port = free.getsockname()[1]
+    port = free_port(here)
 
     def part(name: str, rank: int = -1) -> Part:
         host, address = hosts[(rank - 1) % len(hosts)] if hosts and rank > 0 else (None, here)

@@ -130,6 +130,14 @@ def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> No
     threading.Thread(target=watch, daemon=True).start()
 
 
+def free_port(address: str) -> int:
+    """Return a port of this machine's address that nobody uses now."""
+    with socket.socket() as free:
+        free.bind((address, 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 def seconds_to_wait() -> float:
     """Return $GLUON_BN_WAIT (default 600). Raises: InputError if it is not a positive number."""
     text = os.environ.get(WAIT) or '600'
