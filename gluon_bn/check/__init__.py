@@ -29,9 +29,9 @@ from .gradients import PROPERTIES as GRADIENT
 from .gradients import judge_gradient
 from .properties import Properties
 from .result import Finding, Result, Row
-from .student_code import TimeLimitedRunner
-from .student_layer import observe_layer
-from .trials import observe_function
+from .running.student_code import TimeLimitedRunner
+from .running.student_layer import observe_layer
+from .running.trials import observe_function
 
 SECONDS = 4  # for the student's code; the check itself takes less than one
 

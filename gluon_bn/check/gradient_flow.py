@@ -8,11 +8,11 @@ from typing import List, Optional, Sequence
 
 import numpy
 
-from . import variants
-from .backward import GRADIENT_RTOL
+from .explaining import variants
+from .explaining.backward import GRADIENT_RTOL
+from .explaining.variants import Variant
 from .result import Array, Finding, Place, difference, same
-from .trials import Gradients, Trial
-from .variants import Variant
+from .running.trials import Gradients, Trial
 
 
 def judge_flow(variant: Variant, tried: Sequence[Trial], seen: Sequence[Gradients]) -> List[Finding]:

@@ -12,8 +12,8 @@ from typing import Any, Callable, Collection, Dict, List, Optional, Sequence, Tu
 
 import numpy
 
-from .backward import GRADIENT_RTOL, BackwardChain, RightGradients
-from .backward_formulas import (
+from .explaining.backward import GRADIENT_RTOL, BackwardChain, RightGradients
+from .explaining.backward_formulas import (
     MEAN,
     OTHER,
     SCALE,
@@ -24,15 +24,15 @@ from .backward_formulas import (
     parameter_slips,
     slips_before_dgamma,
 )
-from .explanation import candidates
-from .fitting import another, fitting
-from .formulas import Memory
+from .explaining.explanation import candidates
+from .explaining.fitting import another, fitting
+from .explaining.formulas import Memory
+from .explaining.terms import diagnose_dX
+from .explaining.variants import other_axes, where
 from .result import Array, Finding, Place, Row, StudentError, difference, same
-from .rows import Reporter
-from .student_code import TimeLimitedRunner, autograd_refused
-from .terms import diagnose_dX
-from .trials import RANKS, Trial, front, to_numpy, trials, unpack
-from .variants import other_axes, where
+from .running.rows import Reporter
+from .running.student_code import TimeLimitedRunner, autograd_refused
+from .running.trials import RANKS, Trial, front, to_numpy, trials, unpack
 
 # the quantity that each mistake is about
 QUANTITIES = {

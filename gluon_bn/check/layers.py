@@ -14,9 +14,9 @@ from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
 from .result import Finding, difference
-from .student_code import during
-from .student_layer import Layer
-from .trials import ROWS, front
+from .running.student_code import during
+from .running.student_layer import Layer
+from .running.trials import ROWS, front
 
 DEVICE = mx.cpu(1)  # a second device on any machine
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from . import averages, explanation, variants
-from .averages import ABOUT_AVERAGES
-from .chain import Chain
+from .explaining import averages, explanation, variants
+from .explaining.averages import ABOUT_AVERAGES
+from .explaining.chain import Chain
+from .explaining.variants import RIGHT, Variant
 from .gradient_flow import judge_flow
 from .mistakes import NOTES
 from .result import Finding, Place, StudentError, difference, same
-from .rows import NotJudgeable, TrialRunner
-from .trials import Gradients, Observed, Trial
-from .variants import RIGHT, Variant
+from .running.rows import NotJudgeable, TrialRunner
+from .running.trials import Gradients, Observed, Trial
 
 SMOOTH = {'WrongAxis', 'UnbiasedBatchVar', 'TrainsOnMovingStats', *variants.ABOUT_Y}
 # what decides a number, and so is shown with it

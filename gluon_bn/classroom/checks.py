@@ -16,7 +16,7 @@ from mxnet.gluon import Block, nn
 from mxnet.ndarray import NDArray
 
 from ..check.result import Finding, Result, Row, StudentError, difference, same
-from ..check.student_code import TimeLimitedRunner
+from ..check.running.student_code import TimeLimitedRunner
 from .workbench import Setting, check_experiment, described, listed
 
 SECONDS = 10

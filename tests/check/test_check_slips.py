@@ -4,9 +4,9 @@ import pytest
 from mxnet import autograd, nd
 
 from gluon_bn import check
-from gluon_bn.check.explanation import candidates
-from gluon_bn.check.formulas import call, sqrt, variable
-from gluon_bn.check.variants import Variant, formula
+from gluon_bn.check.explaining.explanation import candidates
+from gluon_bn.check.explaining.formulas import call, sqrt, variable
+from gluon_bn.check.explaining.variants import Variant, formula
 
 
 def average(array, axes):

@@ -9,8 +9,8 @@ import numpy
 from mxnet import MXNetError, autograd, nd, np, npx
 from mxnet.ndarray import NDArray
 
+from ..result import Array, StudentError
 from .exceptions import is_empty, not_written
-from .result import Array, StudentError
 
 RANKS = {2: 'dense', 4: 'convolution'}
 ROWS = numpy.array([[1, 2], [3, 2], [5, 6], [7, 6]], dtype='float64')  # means 4 and 4, variances 5 and 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, Optional, Set, Tuple, Union
 
-from .result import Finding, Row, StudentError
+from ..result import Finding, Row, StudentError
 from .student_code import TimeLimitedRunner
 from .trials import RANKS, Observed, Trial, trials
 

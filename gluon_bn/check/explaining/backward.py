@@ -8,13 +8,13 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy
 
+from ..result import Array, Place, same
+from ..running.trials import Trial
 from .backward_formulas import CENTRED
 from .chain import Chain
 from .fitting import right_values
 from .formulas import Memory
 from .grammar import X, over
-from .result import Array, Place, same
-from .trials import Trial
 from .variants import ABOUT_RIGHT_MEAN, RIGHT, Change, Variant, batch_statistics, dimensions, forward, other_axes
 from .views import View, around, centred, line_of, plain
 

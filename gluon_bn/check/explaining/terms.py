@@ -6,9 +6,9 @@ from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy
 
+from ..result import Array, StudentError
+from ..running.trials import Trial
 from .backward import RightGradients
-from .result import Array, StudentError
-from .trials import Trial
 
 
 def diagnose_dX(

@@ -8,8 +8,8 @@ import numpy
 from mxnet import autograd, gluon
 from mxnet.ndarray import NDArray
 
+from ..result import Array, StudentError
 from .exceptions import is_empty, not_written
-from .result import Array, StudentError
 from .student_code import during
 from .trials import MODES, Observed, Trial, differentiate, front, in_graph, to_numpy, type_name
 

@@ -10,10 +10,10 @@ from typing import Any, Callable, Collection, Dict, FrozenSet, Iterator, List, O
 
 import numpy
 
+from ..result import Array, same
+from ..running.trials import Trial
 from .formulas import Formula, Memory, renamed, sqrt, variable
 from .grammar import CENTRED, GRAMMAR, SQUARES, X, X_hat, beta, eps, gamma, m, over, var
-from .result import Array, same
-from .trials import Trial
 from .variants import (
     ABOUT_RIGHT_MEAN,
     MEAN,

@@ -7,10 +7,10 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy
 
+from ..result import Array, same
+from ..running.trials import Trial
 from .formulas import Formula, Memory
 from .grammar import Values
-from .result import Array, same
-from .trials import Trial
 from .variants import RIGHT, batch_statistics, dimensions
 
 Sample = Tuple[Values, Array]

@@ -17,8 +17,8 @@ from unittest import mock
 import numpy
 from mxnet import autograd, nd, npx
 
+from ..result import StudentError
 from .exceptions import as_student_error, place_of
-from .result import StudentError
 
 MAX_PRINTED_LINES = 10
 

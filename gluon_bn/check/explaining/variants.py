@@ -10,10 +10,10 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy
 
+from ..result import Array
+from ..running.trials import Trial
 from .formulas import Formula, Memory, renamed
 from .grammar import CENTRED, GRAMMAR, ROOT, STD, X_hat, beta, gamma, moving_mean, moving_var
-from .result import Array
-from .trials import Trial
 
 MEAN, VAR = GRAMMAR['mean'].right, GRAMMAR['variance'].right
 ABOUT_RIGHT_MEAN = renamed(VAR, {'mean': MEAN})  # as in X.var(), whatever `mean` is

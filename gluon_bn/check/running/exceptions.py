@@ -11,7 +11,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy
 
-from .result import StudentError
+from ..result import StudentError
 
 # parts of the messages of MXNet, Gluon and Python, by mistake
 MISTAKE_TO_MESSAGES = {
@@ -39,7 +39,7 @@ MISTAKE_TO_MESSAGES = {
 }
 NUMPY_FILES = os.path.dirname(numpy.__file__) + os.sep
 # the student's code is called from here: a TypeError raised here comes from the call itself
-CALLER_FILES = (os.path.dirname(__file__) + os.sep, os.path.join('gluon', 'block.py'))
+CALLER_FILES = (os.path.dirname(os.path.dirname(__file__)) + os.sep, os.path.join('gluon', 'block.py'))
 # A function of these alone computes nothing: pass, ..., or only the return that the exercise gives. Later Pythons have
 # variants of them, such as LOAD_FAST_LOAD_FAST, LOAD_FAST_BORROW and RETURN_CONST: hence prefixes.
 NO_OP_OPCODES = (

@@ -14,12 +14,12 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy
 
+from ..result import Array, Place, same
+from ..running.rows import NotJudgeable
+from ..running.trials import Observed, Trial
 from .fitting import Sample, another, fitting, numbers, right_values, trial_of
 from .formulas import Formula, edits, variable
 from .grammar import GRAMMAR, NAMES, X, mean
-from .result import Array, Place, same
-from .rows import NotJudgeable
-from .trials import Observed, Trial
 from .variants import in_mode
 from .views import View, centre_follows, centred, follows, line_of, near, of_size, plain, ratio, right_statistics
 

@@ -7,8 +7,8 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy
 
-from .result import Array, same
-from .trials import Trial
+from ..result import Array, same
+from ..running.trials import Trial
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Nam
 
 import numpy
 
+from ..result import Array, Finding, StudentError, close, difference
+from ..running.trials import Observed, Trial
 from . import variants
 from .explanation import EXCHANGES, usual
 from .fitting import gives, right_values
 from .grammar import GRAMMAR
-from .result import Array, Finding, StudentError, close, difference
-from .trials import Observed, Trial
 from .variants import RIGHT, Variant, batch_statistics, where
 
 # the usual rules that blend old and batch into new; any other weight is solved for

@@ -1,0 +1,1 @@
+"""What a wrong Y, average or gradient equals: formulas near the right ones, and the first quantity that differs."""
