@@ -27,9 +27,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also run the tests marked long")
+    few = "run only the first case of each test, for each front, function and norm"
+    parser.addoption("--first-cases", action="store_true", help=few)
 
 
 def pytest_collection_modifyitems(config, items):
+    if config.option.first_cases:
+        first = {}
+        for item in items:
+            params = item.callspec.params if hasattr(item, "callspec") else {}
+            code = [str(params.get(name)) for name in ("front", "fn", "norm")]
+            first.setdefault((item.nodeid.split("[")[0], *code), item)
+        kept = set(first.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = first.values()
     for item in items:
         if item.get_closest_marker("long") and not config.option.long:
             item.add_marker(pytest.mark.skip(reason="long: --long runs it"))

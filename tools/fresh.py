@@ -2,8 +2,8 @@
 
 SYSTEM is 12, 13 or forky. For each, debootstrap makes a minimal system in build/fresh, and apt-get installs what the
 README says. An unprivileged user clones this clone's last commit, and runs a small main job and `make doctor`; with
---tests, also `make test`; with --notebooks, also all notebooks, on copies. --record adds the outcomes to
-docs/reach.jsonl, and updates the table in docs/reach.md.
+--tests, also `make test` (with --first-cases, on one case of each test, which is not recorded); with --notebooks, also
+all notebooks, on copies. --record adds the outcomes to docs/reach.jsonl, and updates the table in docs/reach.md.
 
 The systems use this machine's apt mirror, apt options and pip settings. This needs root, because it mounts file
 systems; all mounts are in separate namespaces, which end with the command.
@@ -140,7 +140,7 @@ class System:
         raise Failed(f"{self.root} cannot be deleted")
 
 
-def try_out(name, tests, notebooks, record):
+def try_out(name, tests, first_cases, notebooks, record):
     """Try a system, and return its Outcome."""
     system, outcome = System(SYSTEMS[name]), Outcome(f"Debian {name}")
     clone = system.root / "home/reader/gluon_bn"
@@ -171,7 +171,8 @@ def try_out(name, tests, notebooks, record):
         step("main_job", f'make compare ARGS="{MAIN_JOB}"', "main job", lambda: check_losses(clone))
         step("doctor", "make doctor")
         if tests:
-            step("tests", f"make test JOBS={tests}", "fast tests", lambda: passed(system.log))
+            fewer, proof = (" ARGS=--first-cases", "") if first_cases else ("", "fast tests")
+            step("tests", f"make test JOBS={tests}{fewer}", proof, lambda: passed(system.log))
         if notebooks:
             step("notebooks", "make notebooks ARGS='--check --budget 1200'", "notebooks")  # a system may be slow
     except Failed as failure:
@@ -222,6 +223,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"of {', '.join(SYSTEMS)} (default: all)")
     parser.add_argument("--tests", action="store_true", help="also run the fast tests")
+    parser.add_argument("--first-cases", action="store_true", help="with --tests: only the first case of each test")
     parser.add_argument("--jobs", default="auto", help="the number of tests at a time (default: one per core)")
     parser.add_argument("--notebooks", action="store_true", help="also run the notebooks, on copies")
     parser.add_argument("--record", action="store_true", help="add the outcomes to docs/reach.jsonl")
@@ -234,7 +236,8 @@ def main(argv=None):
         return 1
     try:
         with terminated_as_interrupted():
-            options = arguments.jobs if arguments.tests else "", arguments.notebooks, arguments.record
+            jobs = arguments.jobs if arguments.tests else ""
+            options = jobs, arguments.first_cases, arguments.notebooks, arguments.record
             outcomes = [try_out(name, *options) for name in arguments.systems or SYSTEMS]
     except KeyboardInterrupt:
         print("Interrupted. The system is deleted.", file=sys.stderr)
