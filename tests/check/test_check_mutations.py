@@ -3,10 +3,17 @@
 import mutations
 import pytest
 
+FAULT = "one node of a right implementation changed"
+
 
 @pytest.mark.slow
-@pytest.mark.fault("one node of a right implementation changed", tries=90)
-@pytest.mark.parametrize("count, number_of_pairs", [(10, 3), pytest.param(48, 12, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "count, number_of_pairs",
+    [
+        pytest.param(5, 3, marks=pytest.mark.fault(FAULT, tries=45)),
+        pytest.param(48, 12, marks=[pytest.mark.fault(FAULT, tries=432), pytest.mark.long]),
+    ],
+)
 def test_the_check_finds_the_first_wrong_quantity_of_generated_mistakes(count, number_of_pairs):
     singles, pairs = mutations.table(count, number_of_pairs)
     made, localized, explained, invented = singles
