@@ -13,7 +13,7 @@ from docutils import nodes
 from figures import panels_of, stacked
 
 from gluon_bn import drawing, experiments  # noqa: F401
-from gluon_bn.classroom.feedback import draw
+from gluon_bn.classroom.grading.feedback import draw
 from gluon_bn.experiments import figures, panel, training_figures
 
 WIDE = 500  # pixels: on a phone, the labels of a wider figure would be too small to read

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from ..errors import InputError
 from . import assignment, grade, summary
-from .hand_in import label_of
+from .grading.hand_in import label_of
 
 OUT = assignment.TOP / "runs" / "grade-example"
 MATHS = ("dense", "convolution", "modes", "averages", "layer", "backward")

@@ -51,7 +51,7 @@ def files(notebook: Path) -> Dict[str, str]:
     """Return the text of each file of the copy. notebook: the released assignment."""
     paths = [TOP / name for name in FILES] + sorted((TOP / "requirements").iterdir())
     for room in ROOMS:
-        paths += sorted((TOP / "gluon_bn" / room).glob("*.py"))
+        paths += sorted((TOP / "gluon_bn" / room).rglob("*.py"))
     found = {path.relative_to(TOP).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     blocks = (TOP / "Makefile").read_text(encoding="utf-8").split("\n\n")
     targets = [(re.findall(r"(?m)^([a-z-]+):.*##", block), block) for block in blocks]

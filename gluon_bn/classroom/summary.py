@@ -18,7 +18,7 @@ from ..drawing import bars, pictures
 from ..errors import InputError
 from ..system.store import store
 from . import assignment
-from .course import Course, Result
+from .grading.course import Course, Result
 
 OUT = assignment.TOP / "runs" / "grades"
 

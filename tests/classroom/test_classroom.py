@@ -12,8 +12,9 @@ import pytest
 from handing_in import edit, label, named, save, small_source, solve, table_of
 from nbclient import NotebookClient
 
-from gluon_bn.classroom import assignment, example, grade, sandbox
-from gluon_bn.classroom.feedback import offline
+from gluon_bn.classroom import assignment, example, grade
+from gluon_bn.classroom.grading import sandbox
+from gluon_bn.classroom.grading.feedback import offline
 
 NEEDS_BUBBLEWRAP = pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")
 AUTOMATIC, BY_HAND = 42, 23  # points

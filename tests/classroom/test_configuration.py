@@ -10,11 +10,12 @@ import nbformat
 import pytest
 from handing_in import label, save, small_source, table_of
 
-from gluon_bn.classroom import assignment, example, sandbox, student_copy
-from gluon_bn.classroom.course import Course
-from gluon_bn.classroom.grader import Grader
-from gluon_bn.classroom.sandbox import Limits
-from gluon_bn.classroom.submissions import collect
+from gluon_bn.classroom import assignment, example, student_copy
+from gluon_bn.classroom.grading import sandbox
+from gluon_bn.classroom.grading.course import Course
+from gluon_bn.classroom.grading.grader import Grader
+from gluon_bn.classroom.grading.sandbox import Limits
+from gluon_bn.classroom.grading.submissions import collect
 from gluon_bn.errors import InputError
 
 

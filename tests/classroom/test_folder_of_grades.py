@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gluon_bn.classroom import grade
-from gluon_bn.classroom.course import Course
+from gluon_bn.classroom.grading.course import Course
 from gluon_bn.errors import InputError
 
 

@@ -17,7 +17,8 @@ from faults import repeated
 from handing_in import edit, label, named, save, small_source, solve, table_of
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from gluon_bn.classroom import assignment, sandbox
+from gluon_bn.classroom import assignment
+from gluon_bn.classroom.grading import sandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(sandbox.why_unavailable()), reason="needs bubblewrap")]
 DENSE, CONVOLUTION = ("dense", 3), ("convolution", 3)

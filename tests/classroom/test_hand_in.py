@@ -9,7 +9,7 @@ import pytest
 from handing_in import edit, label, named, solve
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from gluon_bn.classroom.hand_in import build, read_cells
+from gluon_bn.classroom.grading.hand_in import build, read_cells
 from gluon_bn.errors import InputError
 
 

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from gluon_bn.classroom.outputs import LONGEST, with_outputs
+from gluon_bn.classroom.grading.outputs import LONGEST, with_outputs
 from gluon_bn.errors import InputError
 
 KIND = {"grade": True, "locked": True, "solution": False, "task": False}
@@ -56,7 +56,7 @@ def test_outputs_are_cleaned():
 
 @pytest.mark.fault("a great many outputs of one cell")
 def test_of_many_outputs_the_first_are_kept(monkeypatch):
-    monkeypatch.setattr("gluon_bn.classroom.outputs.MANY", 3)
+    monkeypatch.setattr("gluon_bn.classroom.grading.outputs.MANY", 3)
     kept = shown([{"output_type": "display_data", "data": {"text/plain": str(i)}} for i in range(10)])
     assert [output.get("data", {}).get("text/plain") for output in kept] == ["0", "1", "2", None]
     assert kept[-1].text == "(7 more outputs are left out)\n"

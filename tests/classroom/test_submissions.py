@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from handing_in import edit, save
 
-from gluon_bn.classroom.submissions import collect
+from gluon_bn.classroom.grading.submissions import collect
 from gluon_bn.errors import InputError
 
 

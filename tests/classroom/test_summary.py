@@ -9,8 +9,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from gluon_bn import check
 from gluon_bn.classroom import summary
-from gluon_bn.classroom.course import Course, Result
-from gluon_bn.classroom.outputs import localized
+from gluon_bn.classroom.grading.course import Course, Result
+from gluon_bn.classroom.grading.outputs import localized
 
 
 def cell(name, points, mistake=""):

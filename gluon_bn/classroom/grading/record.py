@@ -1,7 +1,7 @@
-"""Records one submission that has run, with nbgrader, in a separate process:  python -m gluon_bn.classroom.record
+"""Records one submission that has run, with nbgrader:  python -m gluon_bn.classroom.grading.record
 
-See `gluon_bn.system.processes` for how it gets its task. If nbgrader crashes, other submissions keep their grades; if
-the page takes too long, the points still count.
+It is a process of its own; see `gluon_bn.system.processes` for how it gets its task. If nbgrader crashes, other
+submissions keep their grades; if the page takes too long, the points still count.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 
-from ..system.processes import serve_task
-from ..system.store import store
-from . import assignment
-from .assignment import NAME
+from ...system.processes import serve_task
+from ...system.store import store
+from .. import assignment
+from ..assignment import NAME
 from .course import Points, RecordTask
 from .feedback import offline
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from ..errors import InputError
-from ..system.processes import Crashed, run_tasks
-from ..system.store import DISK_FULL, store
-from .assignment import NAME, stamp_of
+from ...errors import InputError
+from ...system.processes import Crashed, run_tasks
+from ...system.store import DISK_FULL, store
+from ..assignment import NAME, stamp_of
 from .course import Course, Points, RecordTask, Result
 from .hand_in import build
 from .outputs import localized
@@ -94,7 +94,7 @@ class Grader:
             if anew:  # remove what a killed process may have left half written
                 for kind in ("autograded", "feedback"):
                     shutil.rmtree(self.course.folder / kind / safe, ignore_errors=True)
-            said = [message for _, message in run_tasks("gluon_bn.classroom.record", [asdict(task)], 1, {})]
+            said = [message for _, message in run_tasks("gluon_bn.classroom.grading.record", [asdict(task)], 1, {})]
         points = [Points(**message) for message in said if not isinstance(message, Crashed)]
         failed = [message.reason for message in said if isinstance(message, Crashed)]
         if not points:

@@ -24,9 +24,9 @@ import nbformat
 import psutil
 from nbformat import NotebookNode
 
-from ..errors import GluonBnError, InputError
+from ...errors import GluonBnError, InputError
+from ..assignment import TOP, environment
 from . import execute
-from .assignment import TOP, environment
 from .outputs import with_outputs
 
 SYSTEM = (

@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from ..errors import InputError
+from ...errors import InputError
 from .hand_in import without_surrogates
 
 LARGEST, MOST = 2**28, 2**24  # maximum bytes of the result, and of the outputs kept from it

@@ -21,7 +21,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Un
 
 from nbformat import NotebookNode
 
-from ..errors import InputError
+from ...errors import InputError
 from .hand_in import Cell, of_this_assignment, read_cells
 
 LARGEST = 200 * 2**20  # maximum bytes of a notebook, and of the contents of an archive

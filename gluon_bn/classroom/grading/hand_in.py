@@ -16,7 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
-from ..errors import InputError
+from ...errors import InputError
 
 LONGEST = 2**20  # characters per cell, far more than anybody writes
 NEW = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}

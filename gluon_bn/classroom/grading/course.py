@@ -15,10 +15,10 @@ from typing import Dict, Iterable, Mapping, Optional, Sequence
 import nbformat
 from nbformat import NotebookNode
 
-from ..errors import InputError
-from ..system.store import store
-from . import assignment, configuration
-from .assignment import NAME
+from ...errors import InputError
+from ...system.store import store
+from .. import assignment, configuration
+from ..assignment import NAME
 
 FIRST = ["student", "file", "status", "score", "max_score", "answers_to_grade_by_hand"]
 LAST = ["localized", "seconds", "feedback", "notes", "reason"]

@@ -1,0 +1,1 @@
+"""From the files that students hand in to their grades; their code runs in a sandbox."""
