@@ -800,7 +800,7 @@ assert max(yours) < min(without)
 assert abs(final['fused', 0] - final['gluon', 0]) < 0.05
 
 # %% [markdown]
-# **Try it.** Set `num_epochs` to 10 in the cell of the imports: do the curves meet?
+# **Try it.** Set `num_epochs` to 10, below the imports, and run all cells: do the curves meet?
 #
 # ## What we saw, and what we did not show
 #

@@ -235,8 +235,6 @@ spread = [[max(values) / min(values) for values in of_size] for of_size in of_se
 assert max(spread[0]) < 2 and min(spread[2]) > 10 and min(spread[3]) > 1000
 assert max(abs(v - 1) for values in standardized[:3] for v in values) < 1e-3
 assert max(abs(v - 1) for v in standardized[3]) < 0.01
-figures.table([(size, *by_seed) for size, by_seed in zip(sizes, spread)],
-              ['update', 'largest variance / smallest: seed 0', 'seed 1', 'seed 2'])
 
 # %% [markdown]
 # **Try it.** At which size of the update does the variance stay within a factor of 2?
@@ -310,8 +308,8 @@ assert curves[1][150] == 0 and chain.var_after(0.7 ** 19) < 0.5
 flips = {size: [np.mean([u.correlation < 0 for u in chain.moments_under_updates(size, m=50, seed=seed)[1]])
                 for seed in range(3)] for size in (0.1, 0.3, 0.5)}
 assert max(flips[0.1]) == 0 and min(flips[0.5]) > 0.1
-figures.table([(size, *shares) for size, shares in flips.items()],
-              ['update of each weight', 'share of flipped relations: seed 0', 'seed 1', 'seed 2'])
+shares = {f'seed {seed}': [of_size[seed] for of_size in flips.values()] for seed in range(3)}
+figures.bars(list(flips), {'share of updates that flip the sign, by their size': shares})
 
 
 # %% [markdown]
@@ -369,8 +367,8 @@ slow = [[chain.train_chain(bn, 0.01, num_steps=60, seed=s).loss[-1] for s in see
 assert np.median(slow[0]) < np.median(slow[1])
 factors = [[chain.largest_factor(chain.train_chain(False, lr, num_steps=40, seed=s).raw_var) for s in seeds]
            for lr in (0.003, 0.03)]
-rows = [(lr, min(of_lr), max(of_lr)) for lr, of_lr in zip((0.003, 0.03), factors)]
-figures.table(rows, ['rate, no BN', 'largest factor of the variance in one step: from', 'to (5 seeds)'])
+for lr, of_lr in zip((0.003, 0.03), factors):
+    print(f'rate {lr}: one step changes the variance by a factor of up to {max(of_lr):.2g}')
 
 # %% [markdown]
 # *Claim C14.* The price: the lower layers have become useless. Their size does not reach the output, so their
@@ -383,7 +381,9 @@ for product, eps in ((1.0, 0.0), (1.0, 1e-5), (1e-3, 0.0), (1e-3, 1e-5)):
     pairs = [chain.lower_gradient(product, eps, seed=seed) for seed in seeds]
     ratios = [abs(bn[0] / plain[0]) for bn, plain in pairs]
     rows.append((product, eps, min(ratios), max(ratios)))
-figures.table(rows, ['product below', 'eps', 'gradient of w1, with BN / without: from', 'to (5 seeds)'])
+names = [f'product {product:g}, eps {eps:g}' for product, eps, *_ in rows]
+ratios = {'largest of five seeds': [row[3] for row in rows]}
+figures.bars(names, {'gradient of w1: with BN / without': ratios}, log=True)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -583,8 +583,7 @@ count = alternatives.multiplications
 work = [count('whitening', 1024, d) / count('standardizing', 1024, d) for d in widths]
 assert work[-1] > 15 * work[1] > 15 * 10  # sixteen times as wide, at least fifteen times as dear
 assert times['whitening'][-1] > times['gluon.nn.BatchNorm'][-1] and times['whitening'][0] < times['batch_norm'][0]
-figures.table([(d, f'{ratio:.1f}') for d, ratio in zip(widths, work)],
-              ['units', 'multiplications: whitening / standardizing'])
+figures.bars(widths, {'multiplications: whitening / standardizing, by units': {'': work}}, log=True)
 
 # %% [markdown]
 # **Try it.** Whiten with `eps = 1`: how much correlation is left?
