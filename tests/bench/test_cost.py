@@ -110,8 +110,8 @@ def content(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("nominal", [1e-4, 1e-3, 1e-2])
 def test_a_round_trip_takes_the_time_that_was_set(nominal):
-    code = f"from gluon_bn.bench.network import round_trip_to; print(round_trip_to({address(1)!r}, 50))"
+    code = "from gluon_bn.bench.network import round_trip_to; print(min(round_trip_to(%r) for _ in range(5)))"
     with machines(2, nominal) as ((here, _), _):
-        command = ["ip", "netns", "exec", here, sys.executable, "-c", code]
+        command = ["ip", "netns", "exec", here, sys.executable, "-c", code % address(1)]
         measured = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert nominal * 0.9 < measured < nominal * 1.5 + 3e-4  # the system may be busy
+    assert nominal * 0.9 < measured < nominal * 1.5 + 3e-4  # while no other program delays the relay

@@ -78,6 +78,15 @@ def wrong(X, *others):
 """)
 
 
+@pytest.mark.slow
+def test_only_a_slowdown_that_comes_back_counts(monkeypatch):
+    slow = "it became 4.0 times as slow"
+    verdicts = iter([slow, "", slow, slow])
+    monkeypatch.setattr(soak, "judge", lambda rounds: next(verdicts))
+    assert soak.run(soak.Part("native"), tries=2)[1] == ""
+    assert soak.run(soak.Part("native"), tries=2)[1] == slow
+
+
 def test_what_is_flat_is_well():
     rounds = [soak.Round(10, 1.0, 0.5, 200.0)] * 7
     assert soak.judge(rounds) == ""
