@@ -38,8 +38,8 @@ def batch_norm_in_place(
     Raises: MXNetError for arrays that do not fit together, before anything is changed.
     """
     is_np = isinstance(X, np.ndarray)
-    graph = _graph(is_np, autograd.is_training(), float(eps), float(momentum), X.shape, get_ident())
-    Y: NDArray = graph(_not_a_variable(X), gamma, beta, moving_mean, moving_var)[0]
+    graph = _graph(is_np, _is_variable(X), autograd.is_training(), float(eps), float(momentum), X.shape, get_ident())
+    Y: NDArray = graph(X, gamma, beta, moving_mean, moving_var)[0]
     return Y
 
 
@@ -49,23 +49,31 @@ def max_pool_native(X: NDArray) -> NDArray:
     return Y.as_np_ndarray() if isinstance(X, np.ndarray) else Y
 
 
-def _not_a_variable(array: NDArray) -> NDArray:
-    """Return the array passed through one of MXNet's own operators if it has a gradient attached.
+def _is_variable(array: NDArray) -> bool:
+    """Return whether a gradient is attached to the array and is being recorded.
 
-    MXNet does not tell an extension's operator whether to write a gradient or to add to it (grad_req='add'); it tells
-    its own operators.
+    Such an array must first pass through one of MXNet's own operators: MXNet tells these whether to write a gradient
+    or to add to it (grad_req='add'), but not an extension's operator.
     """
-    return array.reshape(array.shape) if array.grad is not None and autograd.is_recording() else array
+    return autograd.is_recording() and array.grad is not None
+
+
+def _not_a_variable(array: NDArray) -> NDArray:
+    return array.reshape(array.shape) if _is_variable(array) else array
 
 
 @functools.lru_cache(maxsize=256)
-def _graph(is_np: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int) -> Any:
-    """Return the operator with its attributes parsed: one per shape, because MXNet infers again for a new shape, and
-    one per thread, because two threads must not run the same one.
+def _graph(
+    is_np: bool, is_variable: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int
+) -> Any:
+    """Return the operator with its attributes parsed and its memory planned: one per shape, because MXNet plans again
+    for a new shape, and one per thread, because two threads must not run the same one.
     """
-    inputs = [sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var')]
-    outputs = sym.gluon_bn(*inputs, training=int(training), eps=eps, momentum=momentum)
-    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs)
+    X, *others = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
+    if is_variable:
+        X = sym.identity(X)
+    outputs = sym.gluon_bn(X, *others, training=int(training), eps=eps, momentum=momentum)
+    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs, [('static_alloc', True)])
 
 
 def trace_max_pool(X: Any) -> Any:
