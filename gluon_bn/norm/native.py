@@ -79,8 +79,8 @@ def build() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / 'native.so'
-            flags, sources = [*FLAGS, instruction_set()[1]], [SOURCE, package / 'src' / 'lib_api.cc']
-            compile_source([*compiler, *flags, f'-I{package / "include"}', *map(str, sources), '-o', str(made)])
+            flags = [*FLAGS, instruction_set()[1], f'-I{package / "include"}']
+            compile_source([*compiler, *flags, str(SOURCE), '-o', str(made)])
             if not made.is_file():
                 raise NativeError(
                     f'{shlex.join(compiler)} reports success but has written no library; set CXX to a C++ compiler'

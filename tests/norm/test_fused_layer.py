@@ -1,6 +1,8 @@
 """The layer with fused_batch_norm: in place or compiled into its net, its results are those of the function."""
 
 import copy
+import ctypes
+import gc
 
 import mxnet as mx
 import numpy
@@ -237,3 +239,38 @@ def test_a_copy_of_a_used_layer_is_independent():
     with autograd.record():
         other(X)
     assert equal(parameters(layer), before) and not equal(parameters(other), before)
+
+
+class Allocated(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in "a b c d mapped f g used i j".split()]
+
+
+def bytes_in_use():
+    nd.waitall()
+    gc.collect()
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = Allocated
+    return mallinfo().used + mallinfo().mapped
+
+
+@NATIVE
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_leaves_no_memory_behind(mode):
+    net = nn.HybridSequential()
+    net.add(made(32), made(32))
+    hybridized(net, mode)
+    X = nd.random.normal(shape=(64, 32))
+    X.attach_grad()
+
+    def train(times):
+        for _ in range(times):
+            with autograd.record():
+                Y = net(X)
+            Y.backward()
+        return bytes_in_use()
+
+    in_use = [train(500) for _ in range(5)]
+    assert min(numpy.diff(in_use)) < 1000, in_use  # 32 bytes per step would add 16,000 each time
