@@ -6,15 +6,16 @@
 #
 # $$y = x\,w_1 w_2 \cdots w_l ,\qquad h_i = h_{i-1} w_i ,$$
 #
-# breaks it, mends it by normalizing one unit, and then asks what was tried before, what it costs, and what the
-# two new parameters $\gamma$ and $\beta$ are for. The example is from Goodfellow, Bengio and Courville, *Deep
+# breaks it, mends it by normalizing one unit, and then asks which remedies were tried before, what each costs, and what
+# the two new parameters $\gamma$ and $\beta$ are for. The example is from Goodfellow, Bengio and Courville, *Deep
 # Learning* (2016), section 8.7.1; batch normalization itself is by Ioffe and Szegedy (2015).
 #
 # **Afterwards you can** say why no single rate suits a deep chain, what normalizing one unit changes and what it does
-# not, and why a penalty, renormalizing or whitening is no substitute.
+# not, and why a penalty, renormalizing or whitening is no substitute. *Claim*, with a number, refers to the
+# [table](../docs/claims.md) of what the chapter claims.
 #
-# **You need** notebook 01 and the chain rule. Reading takes about 26 minutes, with a good place for a break after
-# section 7; running takes about one on two cores. Each section asks for a prediction, runs, and then checks it.
+# **You need** notebook 01 and the chain rule. Reading takes about 28 minutes, with a good place for a break after
+# section 7; running takes about a minute on two cores. Each section asks for a prediction, runs, and then checks it.
 
 # %% [markdown]
 # The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
@@ -31,7 +32,7 @@ if not all(spec and spec.origin for spec in found):  # a folder gluon_bn without
     runpy.run_path(str(project[0]))
 
 # %% [markdown]
-# Now the imports and the sizes.
+# Now the imports. `figures` draws; the other three modules hold tested versions of what the cells compute.
 
 # %%
 # %matplotlib inline
@@ -45,13 +46,14 @@ seeds = range(5)
 # %% [markdown]
 # ## 1. One step, all orders
 #
-# *Claim C01.* A step of gradient descent with rate $\eta$ replaces every $w_i$ by $w_i - \eta g_i$, so
-# the new output is a polynomial in $\eta$:
+# *Claim C01.* Suppose we want to make $y$ at $x = 1$ smaller. Let $g_i = \partial y/\partial w_i$, the product of the
+# other weights. A step of gradient descent with learning rate $\eta$ (`step` in the code) replaces every $w_i$ by $w_i
+# - \eta g_i$, so the new output is a polynomial in $\eta$:
 #
 # $$x\prod_{i=1}^{l}(w_i - \eta g_i) = \sum_{k=0}^{l} c_k\,\eta^k ,
 # \qquad c_0 = y,\qquad c_1 = -g^\top g .$$
 #
-# The first-order Taylor series knows $c_0$ and $c_1$. **Predict:** twelve layers, all weights 1.1, $\eta =
+# The first-order Taylor series contains only $c_0$ and $c_1$. **Predict:** twelve layers, all weights 1.1, $\eta =
 # 0.03$. How much of the change of $y$ is in the terms from order 2 on?
 
 # %% tags=["hide-output"]
@@ -59,7 +61,7 @@ w, step = np.full(12, 1.1), 0.03
 g = w.prod() / w  # dy/dw_i at x = 1: the product of the other weights
 effects = np.ones(1)  # a polynomial in the step: its coefficients, from order 0 on
 for w_i, g_i in zip(w, g):
-    effects = np.convolve(effects, [w_i, -g_i])  # times (w_i - step g_i)
+    effects = np.convolve(effects, [w_i, -g_i])  # multiply the polynomial by (w_i - step g_i)
 effects *= step ** np.arange(13)
 figures.orders(effects)
 
@@ -83,7 +85,7 @@ print(f'y = {effects[0]:.2f}: predicted decrease {predicted:.2f}, actual {actual
 
 
 # %% [markdown]
-# **Predict:** keep the step at 0.01 and add layers. For which weights do prediction and truth diverge, and at what
+# **Predict:** set the step to 0.01, and add layers. For which weights do prediction and truth diverge, and at what
 # depth?
 
 # %% tags=["hide-output"]
@@ -99,8 +101,9 @@ figures.changes_over_depth(depths, changes)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Note the three scales. With weights of 0.9, a deep chain hardly reacts; with 1.1, it reacts a thousand times as
-# strongly, and the prediction is far too large.
+# Note the three scales. With weights of 0.9, a deep chain hardly reacts, and the prediction is at most 2 % too large.
+# With 1.0, it is 10 % too large at twenty layers. With 1.1, twenty layers react a thousand times as strongly as with
+# 0.9; the prediction is 10 % too large at ten layers and 63 % at twenty.
 #
 # </details>
 #
@@ -118,7 +121,7 @@ assert p20 > 1.5 * a20
 # ## 2. A step made to measure
 #
 # *Claim C02.* To make $y$ fall by 0.1, the first order suggests $\eta = 0.1 / g^\top g$. **Predict:** does $y$ then
-# fall by 0.1? First all weights are equal; then they are drawn around 1, with ten seeds.
+# fall by 0.1? First all weights are equal; then each is 1 plus 0.5 times a Gaussian, with ten seeds.
 
 # %% tags=["hide-output"]
 def decrease_by_measure(w, intended=0.1):
@@ -140,8 +143,8 @@ figures.intended_over_depth(depths, equal, random)
 #
 # which depends on $y$ and hardly on the depth: 5 % too little at $y = 1$, almost exactly 0.1 at a large $y$, and far
 # too little where $y$ itself is below 0.1. With unequal weights it misses far more: at depth 20 one of these ten seeds
-# makes $y$ rise, and another makes it fall by thousands. The gradient of $w_i$ is $y/w_i$, so the smallest weights get
-# the largest steps, many times their own size.
+# makes $y$ rise, and another makes it fall by almost 20,000. The gradient of $w_i$ is $y/w_i$, so the smallest weights
+# get the largest steps, many times their own size.
 #
 # </details>
 #
@@ -149,7 +152,7 @@ figures.intended_over_depth(depths, equal, random)
 
 # %%
 l = np.arange(2, 21)
-for weight, decreases in equal.items():
+for weight, decreases in equal.items():  # decreases[0], of one layer, is exact
     y = weight ** l
     assert np.allclose(decreases[1:], y * (1 - (1 - 0.1 / (l * y)) ** l))
     assert all(decrease < 0.1 for decrease in decreases[1:])
@@ -169,7 +172,7 @@ assert deep.min() < 0 and deep.max() > 1000
 # %% tags=["hide-output"]
 def term(w, step=None):
     g = w.prod() / w
-    step = step or 0.1 / (g @ g)  # made to measure
+    step = step or 0.1 / (g @ g)  # chosen for a decrease of 0.1
     return step ** 2 * g[0] * g[1] * w[2:].prod()
 
 depths, fixed, chosen = range(2, 21), {}, {}
@@ -204,11 +207,12 @@ for weight in (0.9, 1.0, 1.1):
 # ## 4. What an update does to the last unit but one
 #
 # *Claim C13.* Let $x$ be Gaussian with mean 0 and variance 1, a *unit Gaussian*. The unit $h_{l-1} = x\,w_1\cdots
-# w_{l-1}$ is Gaussian too, but which one? We add random updates to nine lower weights of 1, a hundred for each size.
-# **Predict** the variance of $h_{9}$, and that of the same unit behind `batch_norm`.
+# w_{l-1}$ is Gaussian too, but which one? In a chain of ten weights, the nine lower ones are 1. To each of them we add
+# a Gaussian times 0.01, 0.03, 0.1 or 0.3, in a hundred random updates for each size. **Predict** the variance of
+# $h_{9}$, and that of the same unit behind `batch_norm`.
 
 # %% tags=["hide-output"]
-def standardize(h, eps=1e-5):
+def standardize(h, eps=1e-5):  # batch_norm in training mode, with gamma = 1 and beta = 0, in NumPy
     return (h - h.mean()) / np.sqrt(h.var() + eps)
 
 def units(size, seed=0):
@@ -224,8 +228,9 @@ figures.variances(sizes, raw, standardized)
 # <details><summary>Answer</summary>
 #
 # An update of size 0.1 in each weight, that is, by about a tenth, already spreads the variance over more than a factor
-# of ten. Whether that is "extreme" depends on the step: at 0.01, all hundred variances stay within a factor of 1.4. The
-# variance of the normalized unit stays within a hundredth of 1 at all four sizes, and within a thousandth up to 0.1.
+# of ten. The textbook calls the effect of nearly every update extreme. That depends on the step: at 0.01, all hundred
+# variances stay within a factor of 1.4. The variance of the normalized unit stays within a hundredth of 1 at all four
+# sizes, and within a thousandth up to 0.1.
 #
 # </details>
 
@@ -261,14 +266,14 @@ figures.surfaces(lower, last, without, with_bn)
 # </details>
 #
 # **Check:** the loss is $(w_l - 2)^2$ in every column. The shape of the unit's distribution, that is, its skewness and
-# excess kurtosis (both 0 for a Gaussian), stays that of $x$ after any update. (Batch normalization does not *make* a
-# unit Gaussian: it sets two moments. Here the others are right because $x$'s are.)
+# excess kurtosis (both 0 for a Gaussian, near 0 for a sample), stays that of $x$ after any update. (Batch normalization
+# does not *make* a unit Gaussian: it sets two moments. Here the others are right because $x$'s are.)
 
 # %%
 assert np.allclose(with_bn, (last[:, None] - 2) ** 2, atol=0.02)  # eps is felt at the smallest weight
-_, after = chain.moments_under_updates(0.1)
-shapes = np.array([(u.mean, u.var, u.skewness, u.excess_kurtosis) for u in after]).round(4) + 0
-assert np.ptp(shapes, axis=0).max() < 1e-3
+_, after = chain.moments_under_updates(0.1)  # standardized, after the updates of section 4
+shapes = np.array([(u.mean, u.var, u.skewness, u.excess_kurtosis) for u in after]).round(4) + 0  # no -0
+assert np.ptp(shapes, axis=0).max() < 1e-3  # ptp: largest minus smallest
 names = ['mean', 'variance', 'skewness', 'excess kurtosis']
 figures.table(zip(names, shapes.min(axis=0), shapes.max(axis=0)), ['of 100 updates', 'lowest', 'highest'])
 
@@ -278,9 +283,9 @@ figures.table(zip(names, shapes.min(axis=0), shapes.max(axis=0)), ['of 100 updat
 #
 # ## 6. The corners
 #
-# *Claim C12.* Two changes below can still reach the output: a weight of 0 removes $x$, and a change of sign flips $\hat
-# h$. **Predict** the normalized unit for the example $x = 1$ while one lower weight runs from $-1.5$ to $1.5$. Then
-# predict it again when the other lower weights multiply to 0.01 or 0.001.
+# *Claim C12.* Two changes below can still reach the output: a weight of 0 removes $x$, and a change of the product's
+# sign flips $\hat h$. **Predict** the normalized unit for the example $x = 1$ of the minibatch $(-1, 1)$ while one
+# lower weight runs from $-1.5$ to $1.5$. Then predict it again when the other lower weights multiply to 0.01 or 0.001.
 
 # %% tags=["hide-output"]
 weights = np.linspace(-1.5, 1.5, 301)
@@ -300,11 +305,12 @@ figures.corner_cases(weights, curves)
 #
 # </details>
 #
-# The next cell counts sign changes among random updates, to see how rare they are.
+# How rare are flips? The next cell counts them among random updates: after a flip, the unit's correlation with $x$ is
+# negative.
 
 # %%
 assert np.isclose(curves[1][-1], 1, atol=1e-4) and np.isclose(curves[1][0], -1, atol=1e-4)
-assert curves[1][150] == 0 and chain.var_after(0.7 ** 19) < 0.5
+assert curves[1][150] == 0 and chain.var_after(0.7 ** 19) < 0.5  # the variance once standardized
 flips = {size: [np.mean([u.correlation < 0 for u in chain.moments_under_updates(size, m=50, seed=seed)[1]])
                 for seed in range(3)] for size in (0.1, 0.3, 0.5)}
 assert max(flips[0.1]) == 0 and min(flips[0.5]) > 0.1
@@ -345,24 +351,26 @@ def train_chain(normalize, lr, num_steps=60, seed=0):
 
 # %% tags=["hide-output"]
 assert np.allclose(train_chain(True, 0.1), chain.train_chain(True, 0.1, num_steps=60).loss)
-without = [chain.train_chain(normalize=False, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
-with_bn = [chain.train_chain(normalize=True, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
-figures.trainings(without, with_bn)
+plain = [chain.train_chain(normalize=False, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
+normalized = [chain.train_chain(normalize=True, lr=0.1, num_steps=60, seed=seed) for seed in seeds]
+figures.trainings(plain, normalized)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Without normalization, the chain explodes or dies (curves that leave the picture end at $10^6$). With normalization,
-# it learns. A slower rate rescues the plain chain: at 0.01 its last loss is even lower than that of the normalized one.
-# What normalization buys in this example is a rate at which the plain chain fails.
+# Without normalization, the chain explodes (what exceeds $10^6$ is drawn there) or dies: its output falls to almost 0,
+# and its loss stays near 4. With normalization, it learns, and the last layer sees a variance of 1 at every step. But
+# the loss does not fall below about 0.1 on average: each minibatch of 64 is standardized by its own mean and deviation,
+# while the target is $2x$. The plain chain has no such noise: at a rate of 0.01 it learns, and its last loss is even
+# lower. What normalization buys in this example is a rate at which the plain chain fails.
 #
 # </details>
 #
 # **Check:**
 
 # %%
-assert sum(not run.loss[-1] < 1 for run in without) >= 4
-assert all(np.median(run.loss[-10:]) < 0.1 * run.loss[0] for run in with_bn)
+assert sum(not run.loss[-1] < 1 for run in plain) >= 4  # also counts NaN
+assert all(np.median(run.loss[-10:]) < 0.1 * run.loss[0] for run in normalized)
 slow = [[chain.train_chain(bn, 0.01, num_steps=60, seed=s).loss[-1] for s in seeds] for bn in (False, True)]
 assert np.median(slow[0]) < np.median(slow[1])
 factors = [[chain.largest_factor(chain.train_chain(False, lr, num_steps=40, seed=s).raw_var) for s in seeds]
@@ -371,15 +379,18 @@ for lr, of_lr in zip((0.003, 0.03), factors):
     print(f'rate {lr}: one step changes the variance by a factor of up to {max(of_lr):.2g}')
 
 # %% [markdown]
-# *Claim C14.* The price: the lower layers have become useless. Their size does not reach the output, so their
-# gradient vanishes. Not quite, in fact: what is left is of the size $\mathtt{eps}/v$. **Predict** what happens
-# when the lower weights multiply to so little that $v$ is below eps.
+# So the plain chain's statistics change extremely only at the larger of these two rates.
+#
+# *Claim C14.* The price: the lower layers have become useless. Their size does not reach the output, so their gradient
+# vanishes. Not quite, in fact: what is left is of the size $\mathtt{eps}/v$, where $v$ is the variance of $h_{l-1}$.
+# **Predict** what happens when the lower weights multiply to 0.001, so that $v$ is below eps. (`chain.lower_gradient`
+# returns the gradients of a chain of four weights, with and without normalization, for a random gradient of $y$.)
 
 # %% tags=["hide-output"]
 rows = []
 for product, eps in ((1.0, 0.0), (1.0, 1e-5), (1e-3, 0.0), (1e-3, 1e-5)):
     pairs = [chain.lower_gradient(product, eps, seed=seed) for seed in seeds]
-    ratios = [abs(bn[0] / plain[0]) for bn, plain in pairs]
+    ratios = [abs(bn[0] / without[0]) for bn, without in pairs]
     rows.append((product, eps, min(ratios), max(ratios)))
 names = [f'product {product:g}, eps {eps:g}' for product, eps, *_ in rows]
 ratios = {'largest of five seeds': [row[3] for row in rows]}
@@ -410,9 +421,11 @@ assert exact < 1e-11 and exact_small < 1e-9 and usual < 1e-4 and rows[3][2] > 1 
 #
 # ## 8. Before: a penalty
 #
-# *Claim C08.* Why not let the cost ask for normalized units? We add
-# $\lambda\,\mathrm{mean}_j\big(\mu_j^2 + (\sigma_j^2 - 1)^2\big)$ to a small regression with sixteen
-# hidden ReLU units, and train. **Predict** how large $\mu_j$ and $\sigma_j^2 - 1$ still are at each $\lambda$.
+# *Claim C08.* Why not let the cost ask for normalized units? Let $\mu_j$ and $\sigma_j$ be the mean and deviation of
+# hidden unit $j$ before its ReLU. We add $\lambda\,\mathrm{mean}_j\big(\mu_j^2 + (\sigma_j^2 - 1)^2\big)$ to the cost
+# of a small regression: `alternatives.regression` draws 128 examples, `alternatives.initial` the weights of $H = XW +
+# b$, with sixteen units, and of the output $\mathrm{relu}(H)\,v + c$. **Predict** how large $\mu_j$ and $\sigma_j^2 -
+# 1$ still are at each $\lambda$.
 
 # %% tags=["hide-output"]
 def train_with_penalty(weight, seed):
@@ -431,7 +444,7 @@ def train_with_penalty(weight, seed):
 
 
 # %% [markdown]
-# Each weight is tried with three seeds; `leaves` is what remains after batch normalization.
+# Each $\lambda$ (`weight` in the code) is tried with three seeds; `leaves` is what remains after batch normalization.
 
 # %% tags=["hide-output"]
 weights = (0, 0.01, 0.1, 1, 10)
@@ -443,9 +456,9 @@ figures.penalties(weights, rests, leaves)
 # <details><summary>Answer</summary>
 #
 # It is a tug of war (the bars show three seeds): a light penalty leaves a lot. A heavy one leaves a few hundredths, but
-# it dictates the step: at $\lambda = 10$ we had to make the step ten times smaller, and after the same number of steps
-# the cost itself is several times as high. By definition, batch normalization leaves only rounding errors in the mean
-# and $\mathtt{eps}/v$ in the variance.
+# it dictates the learning rate: at $\lambda = 10$ we had to make it ten times smaller. After the same number of steps
+# the cost itself is several times as high, because of the penalty or of the smaller rate: this cell cannot tell. By
+# definition, batch normalization leaves only rounding errors in the mean and $\mathtt{eps}/v$ in the variance.
 #
 # </details>
 #
@@ -468,7 +481,7 @@ assert np.abs(leaves.mean).max() < 1e-14 and np.abs(leaves.var - 1).max() < 1e-3
 # mean 0 and variance 1 again? Then steps propose to move means and deviations, and this is undone. A step has two
 # sides: what $\partial L/\partial H$ *proposes*, and how $H$ *moves* when the weights take the step. For each, we
 # measure the share that only shifts or stretches a unit. **Predict** the shares for both methods, here with white
-# inputs ($X^\top X = mI$), three seeds.
+# inputs (mean 0 and $X^\top X = mI$), three seeds.
 
 # %% tags=["hide-output"]
 def renormalize(X, p):  # so that each unit of X W + b has mean 0 and variance 1
@@ -497,8 +510,8 @@ H = (nd.dot(X, p['W']) + p['b']).asnumpy()
 assert np.allclose(H.mean(axis=0), 0) and np.allclose(H.var(axis=0), 1)
 assert np.isclose(share(0.1 * H + 1, H), 1)
 assert np.isclose(share(H ** 2, H), alternatives.share_of_statistics(H ** 2, H))
-run, lr = alternatives.train_renormalizing, 0.1
-white = {method: [run(method, lr, seed=seed, white=True, eps=0.0) for seed in range(3)]
+train, lr = alternatives.train_renormalizing, 0.1
+white = {method: [train(method, lr, seed=seed, white=True, eps=0.0) for seed in range(3)]
          for method in ('renormalize', 'batch_norm')}
 figures.wastes(white['renormalize'], white['batch_norm'])
 
@@ -506,37 +519,37 @@ figures.wastes(white['renormalize'], white['batch_norm'])
 # <details><summary>Answer</summary>
 #
 # The first two pictures show the claim: part of each step is proposed and then undone, and with batch normalization
-# that share is 0 (up to rounding). It is a fifth of the first gradient and soon less than a hundredth, but it is about
-# a tenth, and later more, of the movement of $H$. The third picture is a surprise: the two loss curves coincide. What
-# is undone costs no time here.
+# that share is 0 (up to rounding). Of the gradient, this share is a fifth at first, and soon less than a hundredth. Of
+# the movement of $H$, it is about a tenth, and later more. In the third picture, the two loss curves coincide: what is
+# undone costs no time here.
 #
 # </details>
 #
 # Now the inputs have an offset and correlations. **Predict** again, especially the second picture.
 
 # %% tags=["hide-output"]
-plain = {method: [run(method, lr, seed=seed, eps=0.0) for seed in range(3)]
+correlated = {method: [train(method, lr, seed=seed, eps=0.0) for seed in range(3)]
          for method in ('renormalize', 'batch_norm')}
-figures.wastes(plain['renormalize'], plain['batch_norm'])
+figures.wastes(correlated['renormalize'], correlated['batch_norm'])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Batch normalization still *proposes* no shift and no stretch: in the first picture, the share is 0. But a step on $W$
 # moves $H = XW + b$ through $X$, and if $X$ is not white, it changes means and deviations all the same; the next
-# normalization removes that. So "no wasted steps" holds for the gradient of the activations, but for the weights only
-# with white inputs.
+# normalization removes that. So the gradient of the activations wastes nothing, but the step of the weights does,
+# unless the inputs are white. The losses hardly differ here either.
 #
 # </details>
 #
-# **Check** all four:
+# **Check** these statements, for both kinds of inputs:
 
 # %%
-for runs in (white, plain):
+for runs in (white, correlated):
     assert all(waste.proposed.min() > 1e-3 for waste in runs['renormalize'])
     assert all(waste.proposed.max() < 1e-25 for waste in runs['batch_norm'])
 assert all(waste.moved.max() < 1e-20 for waste in white['batch_norm'])
-assert all(waste.moved.min() > 0.01 for waste in plain['batch_norm'])
+assert all(waste.moved.min() > 0.01 for waste in correlated['batch_norm'])
 ends = [(a.loss[-1], b.loss[-1]) for a, b in zip(white['renormalize'], white['batch_norm'])]
 assert np.allclose(*zip(*ends), rtol=0.1)
 
@@ -549,15 +562,16 @@ assert np.allclose(*zip(*ends), rtol=0.1)
 # *Claim C16.* Desjardins et al. (2015) remove the correlations between units as well. With the Cholesky factor $L$ of
 # the covariance, $LL^\top = \mathrm{cov}(H)$, the whitened units are $(H - \mu)L^{-\top}$. For $m$ rows, this takes
 # about $md^2/2$ multiplications for the covariance, which is symmetric, $d^3/6$ for $L$, and $md^2/2$ to divide by $L$:
-# in all about $md^2 + d^3/6$. Standardizing takes only $3md$. **Predict** how the time of whitening grows
-# with the width $d$, for $m = 1024$ rows, compared with our `batch_norm` and Gluon's compiled layer.
+# in all about $md^2 + d^3/6$. Standardizing takes only $3md$: a square, a division and $\gamma$ for each number.
+# **Predict** how the time of whitening grows with the width $d$, for $m = 1024$ rows, compared with our `batch_norm`
+# and Gluon's compiled layer.
 
 # %% tags=["hide-output"]
 def whiten(H, eps=1e-5):
     centred = H - H.mean(axis=0, keepdims=True)
-    covariance = nd.linalg.syrk(centred, transpose=True, alpha=1 / len(H))  # (d, d)
-    L = nd.linalg.potrf(covariance + eps * nd.eye(H.shape[1], dtype=H.dtype))
-    return nd.linalg.trsm(L, centred, transpose=True, rightside=True)
+    covariance = nd.linalg.syrk(centred, transpose=True, alpha=1 / len(H))  # H^T H / m, (d, d)
+    L = nd.linalg.potrf(covariance + eps * nd.eye(H.shape[1], dtype=H.dtype))  # the Cholesky factor
+    return nd.linalg.trsm(L, centred, transpose=True, rightside=True)  # centred L^-T
 
 widths = (16, 32, 64, 128, 256, 512)
 times = alternatives.milliseconds(widths)
@@ -566,13 +580,15 @@ figures.times(widths, times)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Measured in time, "much more expensive" holds only for wide layers and compared with a good implementation. The curve
-# for whitening stays above the curve for Gluon's layer, but in narrow layers our `batch_norm`, which is written to be
-# read, takes at least as long as whitening.
+# The wider the layer, the more each doubling of the width costs: for whitening, at last about three times the time; for
+# the other two, about twice. Whitening always takes longer than Gluon's layer, but our `batch_norm`, which is written
+# to be read, takes longer still, except perhaps in the widest layers. In time, the textbook's "much more expensive"
+# holds only for wide layers and compared with a good implementation.
 #
 # </details>
 #
-# **Check** how much correlation each leaves, and count the multiplications: times vary with the machine, counts do not.
+# **Check** that standardizing leaves all correlations and whitening less than 0.001, and count the multiplications:
+# times vary with the machine, counts do not.
 
 # %%
 H = alternatives.correlated(1024, 64, dtype='float64')
@@ -581,7 +597,7 @@ assert abs(whiten(H) - alternatives.whiten(H)).max().asscalar() < 1e-12
 assert np.isclose(remaining[0], remaining[1]) and remaining[2] < 1e-3
 count = alternatives.multiplications
 work = [count('whitening', 1024, d) / count('standardizing', 1024, d) for d in widths]
-assert work[-1] > 15 * work[1] > 15 * 10  # sixteen times as wide, at least fifteen times as dear
+assert work[-1] > 15 * work[1] > 15 * 10  # sixteen times as wide, at least fifteen times as expensive
 assert times['whitening'][-1] > times['gluon.nn.BatchNorm'][-1] and times['whitening'][0] < times['batch_norm'][0]
 figures.bars(widths, {'multiplications: whitening / standardizing, by units': {'': work}}, log=True)
 
@@ -590,9 +606,9 @@ figures.bars(widths, {'multiplications: whitening / standardizing, by units': {'
 #
 # ## 11. What $\gamma$ and $\beta$ give back
 #
-# *Claim C17.* $\gamma\hat H + \beta$ can be what $H$ was: choose $\gamma = \sigma$ and $\beta = \mu$. **Predict**
-# the difference $\gamma\hat H + \beta - H$ on the minibatch itself, and on another one of the same kind with the
-# same $\gamma$ and $\beta$.
+# *Claim C17.* $\gamma\hat H + \beta$ can be what $H$ was: choose $\gamma = \sigma$ and $\beta = \mu$. **Predict** the
+# largest absolute difference between $\gamma\hat H + \beta$ and $H$ on the minibatch itself, and on another one of the
+# same kind with the same $\gamma$ and $\beta$.
 
 # %% tags=["hide-output"]
 rows = []
@@ -621,8 +637,8 @@ assert min(row[2] for row in rows) > 0.1
 
 # %% [markdown]
 # *Claim C18.* Why set the mean to 0 and then learn it back? Because now a single parameter holds it. We pass a
-# minibatch through fifty random affine layers, with sizes and offsets all over the place. **Predict** mean and
-# deviation of the unit behind each, and of $\gamma\hat H + \beta$ with $\gamma = 1.5$, $\beta = 0.7$.
+# minibatch through fifty random affine layers, with random sizes and offsets. **Predict** mean and deviation of the
+# unit behind each, and of $\gamma\hat H + \beta$ with $\gamma = 1.5$, $\beta = 0.7$.
 
 # %% tags=["hide-output"]
 raw, normalized = reparametrization.output_statistics(beta=0.7, gamma=1.5)
@@ -649,9 +665,9 @@ assert np.allclose(normalized[:, 1], 1.5, rtol=1e-2) and np.ptp(raw[:, 0]) > 10
 #
 # ## 12. The same functions learn differently
 #
-# *Claim C19.* We write *the same function* of the data in two ways, as a network with three hidden layers: once
-# with weights and biases, and once with $\gamma(XW)' + \beta$, where the prime means standardized. We begin with one
-# layer, on inputs with mean 3:
+# *Claim C19.* We write *the same function* of the data in two ways, as a network with three hidden layers: once with
+# weights and biases, and once with $\gamma(XW)' + \beta$, where the prime means standardized, like the hat so far. We
+# begin with one layer, on inputs with mean 3:
 
 # %%
 random = np.random.RandomState(0)
@@ -659,15 +675,15 @@ X, W = chain.float64(3 + random.randn(64, 8)), chain.float64(random.randn(8, 16)
 gamma, beta = chain.float64(random.uniform(0.5, 2, 16)), chain.float64(random.randn(16))
 
 H = nd.dot(X, W)
-new = gamma * (H - H.mean(axis=0)) / (((H - H.mean(axis=0)) ** 2).mean(axis=0) + 1e-5).sqrt() + beta
+Y_new = gamma * (H - H.mean(axis=0)) / (((H - H.mean(axis=0)) ** 2).mean(axis=0) + 1e-5).sqrt() + beta
 mean, std = reparametrization.statistics(H)  # with the same eps
-old = nd.dot(X, W * gamma / std) + (beta - mean * gamma / std)
-assert abs(new - old).max().asscalar() < 1e-12
+Y_old = nd.dot(X, W * gamma / std) + (beta - mean * gamma / std)
+assert abs(Y_new - Y_old).max().asscalar() < 1e-12
 
 # %% [markdown]
-# It gives the same numbers in both parametrizations, so the two networks start as the same function. Train both by
-# gradient descent. **Predict** the losses: which is lower after 60 steps at a rate of 0.03, and over the rates from
-# 0.003 to 0.3?
+# Both ways give the same numbers, so the two networks start as the same function. Train both by gradient descent on the
+# regression of section 8, with inputs of mean 3. **Predict** the losses: which is lower after 60 steps at a rate of
+# 0.03, and over the rates from 0.003 to 0.3?
 
 # %% tags=["hide-output"]
 lrs, offset = (0.003, 0.03, 0.1, 0.3), 3.0
@@ -679,9 +695,9 @@ figures.parametrizations(lrs, old, new, offset)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# They start at the same point and separate. The new one tolerates rates at which the old one diverges, and ends far
-# lower. But "easier to learn" is no law: at the smallest rate the *old* one is ahead. The offset does not affect the
-# new one at all: at a rate of 0.1, its curve for mean 0 is the same.
+# They start at the same point and separate. At 0.03 the new one ends at about half the loss; at 0.1 and above, the old
+# one diverges or ends far higher. But "easier to learn" is no law: at the smallest rate the *old* one is ahead. The
+# offset does not affect the new one at all: at a rate of 0.1, its curve for mean 0 is the same.
 #
 # </details>
 #
@@ -700,18 +716,19 @@ for seed in range(3):
 #
 # ## What we saw, and what we did not show
 #
-# **Saw.** In a chain, a step on all weights has effects of every order, which one rate makes negligible for small
+# **Saw.** In a chain, a step on all weights has effects of every order: at one and the same rate, negligible for small
 # weights and large for large ones. Normalizing one unit makes the rest a linear model in one weight, which learns at a
-# rate at which the plain chain fails. Penalties leave a remainder; renormalizing outside the gradient proposes what it
-# then undoes. $\gamma$ and $\beta$ give the functions back in parameters that no longer depend on what lies below.
+# rate at which the plain chain fails. Penalties leave a remainder; if we renormalize outside the gradient, each step
+# proposes changes that are then undone. $\gamma$ and $\beta$ give the functions back in parameters that no longer
+# depend on what lies below.
 #
-# **With conditions.** A step made to measure misses by little when $y$ is large and the weights are equal (C02), and
-# reverses the condition of C03. The unit is standardized only while its deviation is well above $\sqrt{\mathtt{eps}}$
-# (C11, C12, C14). Flips are rare only for small steps (C12), and changes extreme only for large ones (C13). BN wastes
-# no part of its steps only on white inputs, and where steps were undone they cost no time on such inputs (C09).
-# Whitening costs more the wider the layer: 6 times the multiplications at 16 units, 185 times at 512 (C16). The
-# identity holds for one minibatch (C17). The new parametrization is easier to learn at large steps, not at small ones
-# (C19).
+# **With conditions.** A step chosen for a given decrease misses it by little when $y$ is large and the weights are
+# equal (C02); with such a step, the term of C03 is largest for small weights. The unit is standardized only while its
+# deviation is well above $\sqrt{\mathtt{eps}}$ (C11, C12, C14). Flips are rare only for small steps (C12), and changes
+# extreme only for large ones (C13). Only on white inputs does BN waste no part of its steps; what renormalizing undid
+# there cost no time (C09). Whitening costs more the wider the layer: 6 times the multiplications at 16 units, 185 times
+# at 512 (C16). The identity holds for one minibatch (C17). The new parametrization is easier to learn at large steps,
+# not at small ones (C19).
 #
 # **Did not show.** Everything here is small, synthetic and trained on a full batch or on fresh samples. A single linear
 # chain is not a deep network: whether the lower layers of LeNet stay useful, and whether batch normalization trains it
