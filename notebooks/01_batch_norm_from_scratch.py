@@ -10,9 +10,9 @@
 # for, and tell when a layer uses the batch and when it uses its moving averages.
 #
 # **You need** what the first chapters of *Dive into Deep Learning* teach: arrays, `autograd.record()`, a `Block`.
-# Reading takes about 28 minutes, with a good place for a break after *The layer*; running takes two or three on two
-# cores. Wherever the text asks you to predict, do it before you open the output and the answer. *Claim*, with a number
-# such as C04, refers to a row in the [table](../docs/claims.md) of what the chapter claims.
+# Reading takes about 28 minutes, with a good place for a break after *The layer*; running takes two or three minutes on
+# two cores. Wherever the text asks you to predict, do it before you open the output and the answer. *Claim*, with a
+# number such as C04, refers to a row in the [table](../docs/claims.md) of what the chapter claims.
 
 # %% [markdown]
 # The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
@@ -607,8 +607,8 @@ assert abs(history[0].loss - my_loss) < 1e-3
 # They agree, so from here on your *layer* trains with the fused *maths*. Not one line of the layer had to change for
 # that, which is the point of keeping the two apart.
 #
-# Watch the curves grow. Loss and training accuracy are means since the epoch began, while the weights move, so they
-# jump where an epoch starts them anew; test accuracy is measured after each epoch.
+# Watch the curves grow. Loss and training accuracy are running means over the epoch, so they jump at the start of each
+# epoch; test accuracy is measured after each epoch.
 
 # %%
 training.seed_everything(0)

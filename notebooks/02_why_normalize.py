@@ -46,9 +46,9 @@ seeds = range(5)
 # %% [markdown]
 # ## 1. One step, all orders
 #
-# *Claim C01.* Suppose we want to make $y$ at $x = 1$ smaller. Let $g_i = \partial y/\partial w_i$, the product of the
-# other weights. A step of gradient descent with learning rate $\eta$ (`step` in the code) replaces every $w_i$ by $w_i
-# - \eta g_i$, so the new output is a polynomial in $\eta$:
+# *Claim C01.* Suppose we want a smaller $y$ at $x = 1$. Let $g_i = \partial y/\partial w_i$, the product of the other
+# weights. A step of gradient descent with learning rate $\eta$ (`step` in the code) replaces every $w_i$ by $w_i - \eta
+# g_i$, so the new output is a polynomial in $\eta$:
 #
 # $$x\prod_{i=1}^{l}(w_i - \eta g_i) = \sum_{k=0}^{l} c_k\,\eta^k ,
 # \qquad c_0 = y,\qquad c_1 = -g^\top g .$$

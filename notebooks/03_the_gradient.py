@@ -8,9 +8,9 @@
 # $$\mu = \frac1m\sum_i x_i,\quad c_i = x_i-\mu,\quad v = \frac1m\sum_i c_i^2,\quad s = \sqrt{v+\epsilon},\quad
 # \hat x_i = \frac{c_i}{s},\quad y_i = \gamma\hat x_i+\beta .$$
 #
-# In the code they are `X, mean, centred, var, std, X_hat, Y`. Above lies some loss $L$, of which we know only $\partial
-# L/\partial y_i$. We draw it at random: with all ones the gradient of $X$ is 0, and some mistakes would pass, as the
-# end of section 2 shows. The arrays are in float64, except in the forward pass of section 3.
+# In the code they are `X, mean, centred, var, std, X_hat, Y`. The output leads to some loss $L$, of which we know only
+# $\partial L/\partial y_i$. We draw it at random: with all ones the gradient of $X$ is 0, and some mistakes would pass,
+# as the end of section 2 shows. The arrays are in float64, except in the forward pass of section 3.
 #
 # **Afterwards you can** derive the gradient of batch normalization, check each step against autograd, and see from the
 # result which changes it never proposes.
@@ -515,9 +515,9 @@ for train_mode in (True, False):  # by Gluon's Dense and our BatchNorm
 #
 # ## 8. Convolutions: one mean for all locations
 #
-# *Claim C22.* A feature map $(m, c, p, q)$ has $mpq$ values a channel, and one $\mu$ and one $\sigma$ for all of them.
-# First break it: give every *location* its own statistics. **Predict** what happens to a bright spot that is mostly
-# near the middle.
+# *Claim C22.* A feature map $(m, c, p, q)$ has $mpq$ values per channel, and one $\mu$ and one $\sigma$ for all of
+# them. First break it: give every *location* its own statistics. **Predict** what happens to a bright spot that is
+# mostly near the middle.
 
 # %% tags=["hide-output"]
 maps = gradient.blobs()
@@ -601,14 +601,14 @@ assert all((change[[0, 1, 3, 4]] == 0).all() and change[2] > 0.1 for change in c
 # ## What we saw, and what we did not show
 #
 # **Saw.** Each gradient of batch normalization is a formula of one line, and equals autograd's. Back-propagation
-# through mean and deviation removes exactly two directions from each unit's gradient, the shift and the stretch; that
-# makes the bias before it idle, and a convolution the dense case with more examples.
+# through mean and deviation removes two directions from each unit's gradient: the shift and, as $\epsilon \to 0$, the
+# stretch. So a bias before it is idle. A convolution is the dense case with more examples.
 #
-# **With conditions.** The variance is $v/(v+\epsilon)$ (C04). The stretch is removed up to
-# $\epsilon/(v+\epsilon)$; the step keeps the variance to first order only; and a step on the weights may shift
-# units whose inputs are not centred (C06). Stretching is invisible for $a>0$ and as far as $\epsilon$ is small
-# against $a^2v$ (C07). With $\epsilon$ the gradient of a constant unit is finite, not small (C05). The bias is
-# idle in training, not in prediction (C21). Shifts commute if no location is lost (C22).
+# **With conditions.** The variance is $v/(v+\epsilon)$ (C04). The stretch is removed up to $\epsilon/(v+\epsilon)$; the
+# step keeps the variance to first order only; and a step on the weights may shift units whose inputs are not centred
+# (C06). Stretching is invisible for $a>0$ and as far as $\epsilon$ is small against $a^2v$ (C07). With $\epsilon$ the
+# gradient of a constant unit is finite, not small (C05). The bias is idle in training, not in prediction (C21). In a
+# convolution, batch normalization commutes with shifts if no location is lost (C22).
 #
 # **Did not show.** Float32, in which `batch_norm` loses digits where the mean is large against the spread (notebook
 # 06); how fast a closed form can be computed; and whether any of this makes a real network learn better. Those are

@@ -9,8 +9,8 @@
 # **Afterwards you can** tell, for each way of calling a layer, which statistics it uses and whether it updates the
 # averages; estimate the statistics of a trained net; and say what batch normalization changes inside LeNet.
 #
-# **You need** notebook 01. Reading takes about 22 minutes; running takes about two on two cores. Each section asks for
-# a prediction, runs, and then checks it; the cell with the imports sets the sizes.
+# **You need** notebook 01. Reading takes about 22 minutes; running takes about two minutes on two cores. Each section
+# asks for a prediction, runs, and then checks it; the cell with the imports sets the sizes.
 
 # %% [markdown]
 # The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
@@ -332,8 +332,8 @@ table = pandas.DataFrame(modes.summarize(results)).T.round(3)
 table.rename_axis(['rate', 'statistics'])
 
 # %% [markdown]
-# With every seed the estimate is better over the epochs, and the seeds are closer together. On average it is within
-# 0.02 of the batches' own statistics.
+# With every seed, the estimate is better on average over the epochs, and the seeds are closer together. On average it
+# is within 0.02 of the batches' own statistics.
 
 # %%
 for run in results[1.0]:
@@ -484,9 +484,10 @@ assert max(losses['fused']) < min(losses['none'])
 figures.over_training(sigmoid, 'saturation', 'share of saturated sigmoids')
 
 # %% [markdown]
-# At most a few percent are saturated, and in the lower layers *more* of them in the net that learns. So saturation is
-# not what stops the other net here. What differs is that its sigmoids do not vary. **Check** with a number: the standard
-# deviation of each sigmoid over the images, averaged over the units of a layer, and then the median over the layers.
+# At most a few percent are saturated, and in the lower layers, the net that learns has *more* saturated sigmoids. So
+# saturation is not what stops the other net here. What differs is that its sigmoids do not vary. **Check** with a
+# number: the standard deviation of each sigmoid over the images, averaged over the units of a layer, and then the
+# median over the layers.
 
 # %%
 range_used = {norm: [numpy.median([layer.A.std(axis=0).mean() for layer in watched.after.values()])
@@ -541,7 +542,7 @@ figures.table([('as drawn', *losses['none']), ('sigmoids vary at the start', *va
 assert max(varied) < min(losses['none']) - 0.5
 
 # %% [markdown]
-# From such a start LeNet learns without a norm, with each of the three seeds. So its usual start does stop it. This
+# From such a start LeNet learns without a norm, with each of the three seeds. So the usual start is what stops it. This
 # does not tell *how*: the larger weights also let more of the gradient through, which we look at next.
 #
 # Now backwards: the gradient of the loss with respect to each sigmoid's output. Each sigmoid multiplies it by its
@@ -599,8 +600,8 @@ figures.by_seed(unequal, 'step: largest layer over smallest')
 #
 # ## What we saw, and what we did not show
 #
-# - Training mode, not recording, makes the layer use the minibatch. Gluon's layer agrees, but for *when* it moves its
-#   averages: in MXNet 1.9.1 on a CPU, in each backward pass.
+# - Training mode, not recording, makes the layer use the minibatch. Gluon's layer agrees, except in *when* it updates
+#   its averages: in MXNet 1.9.1 on a CPU, in each backward pass.
 # - In prediction mode, an example's output depends on it alone. In training mode it depends on the rest of the batch,
 #   and sorted images ruin the accuracy.
 # - At a rate of 1, statistics estimated once over the training set are as good as the batches' own, and better and

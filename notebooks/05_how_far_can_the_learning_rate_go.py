@@ -131,8 +131,8 @@ figures.table([(*of, ', '.join(map(str, lrs)) or 'at no rate') for of, lrs in le
 #
 # ## 2. Which layers need it?
 #
-# LeNet has four places for a norm. `lenet` takes a function that makes a norm for so many features; at the other places
-# it makes a block that does nothing:
+# LeNet has four places for a norm. `lenet` takes a function that makes a norm for a given number of features; at the
+# other places it makes a block that does nothing:
 
 # %%
 sizes = {'conv 1': 6, 'conv 2': 16, 'dense 1': 120, 'dense 2': 84}
@@ -462,7 +462,8 @@ figures.table([(name, rates.spread(gap[name]), rates.spread(while_training[name]
 # ## What we saw, and what we did not show
 #
 # - With ReLUs, the largest rate that works is at least ten times as large with batch normalization; with sigmoids only
-#   the normalized LeNet learns within so few updates. At a rate of 10 it fails as well.
+#   the normalized LeNet learns within so few updates. At a rate of 10,
+#   the normalized net with ReLUs fails as well.
 # - At a rate of 1 neither mean nor variance is enough alone; at 0.03 the variance alone learns a little. $\gamma$ and
 #   $\beta$ help the training loss a little.
 # - Freezing three or four layers costs, so the lower layers stay useful; freezing two convolutions costs little in so

@@ -309,14 +309,14 @@ for mean, error in zip(means[1:], errors['batch_norm'][1:]):
 #
 # ## What we saw, and what we did not show
 #
-# **Saw.** On LeNet's first layer, the same operators in one compiled graph are about as slow as one after the other;
-# other operators for the same sums are many times as fast. Gluon's layer is the same computation, to four digits on the
-# convolution and to about six after the dense layer, and the missing digits are its own.
+# **Saw.** On LeNet's first layer, the same operators in one compiled graph are about as slow as when they run one by
+# one; other operators for the same sums are many times as fast. Gluon's layer is the same computation, to four digits
+# on the convolution and to about six after the dense layer, and the error is Gluon's.
 #
-# **With conditions.** "Much faster, and not because it is compiled" is shown of Gluon's layer against the chapter's
-# maths on this shape and on a CPU (C31); on small dense minibatches, compiling pays. "The same" holds with equal eps,
-# momentum and initial variance, for inputs whose mean is small against their spread, and for statistics read after a
-# backward pass (C30).
+# **With conditions.** "Much faster, and not because it is compiled" is shown for Gluon's layer, compared with the
+# chapter's maths, at this shape and on a CPU (C31); on small dense minibatches, compiling pays. "The same" holds with
+# equal eps, momentum and initial variance, for inputs whose mean is small against their spread, and for statistics read
+# after a backward pass (C30).
 #
 # **Did not show.** Gluon's layer at other shapes, whole epochs, PyTorch, and how far memory sets the limit: `make
 # bench` measures those. Why MXNet's reductions are slow. GPUs, where MXNet calls another library.

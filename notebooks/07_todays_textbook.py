@@ -8,7 +8,7 @@
 # **Afterwards you can** use the layer in today's d2l, and convert `momentum`, `eps` and the initial variance from one
 # edition to another.
 #
-# **You need** notebook 01. Reading takes about 12 minutes; running takes about two on two cores.
+# **You need** notebook 01. Reading takes about 12 minutes; running takes about two minutes on two cores.
 
 # %% [markdown]
 # The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.
@@ -214,8 +214,8 @@ print(f'0.1 read as today: {after(20, 1 - 0.1):.3f}   0.1 read as in the chapter
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Read as in the chapter, 0.1 forgets nearly everything but the last batch. The other way round, 0.9 read as today, does
-# the same. Neither raises an error.
+# A momentum of 0.1, if it weighs the old value as in the chapter, forgets nearly everything but the last batch. So does
+# 0.9, if it weighs the new value as today. Neither raises an error.
 #
 # </details>
 

@@ -8,7 +8,7 @@
 #
 # **Afterwards you can** say how small a share may be, which numbers the workers must exchange, and how often.
 #
-# **You need** notebook 01. Reading takes about 6 minutes; running takes about one on two cores.
+# **You need** notebook 01. Reading takes about 6 minutes; running takes about a minute on two cores.
 
 # %% [markdown]
 # The next cell installs the package if this kernel lacks it, for example on Colab. Otherwise it does nothing.

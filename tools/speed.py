@@ -77,7 +77,7 @@ def sentences(records):
     parts = []
     for name, record in records.items():
         if record is None:
-            parts.append(f"On processors with {SETS[name]}, this version was not measured.")
+            parts.append(f"This version has not been measured on processors with {SETS[name]}.")
         else:
             text = f"Forward + backward of `fused_batch_norm`, {where(record)}."
             parts.append(f"{text} {in_words(record, counts(record)[0])}")
@@ -131,10 +131,14 @@ def in_words(record, count):
         times = []
         for other in ("Gluon", "PyTorch"):
             whole = rf"layer {pattern}, {count} threads?: native / {other}"
-            values = [1 / goal["value"] for goal in record["goals"] if re.fullmatch(whole, goal["goal"])]
-            ends = dict.fromkeys(f"{value:.1f}" for value in sorted(values)[:: max(1, len(values) - 1)])
-            times += [f"{' to '.join(ends)} times as fast as {other}"] if values else []
-        parts.append(f"{kind}, native is {' and '.join(times)}")
+            values = [goal["value"] for goal in record["goals"] if re.fullmatch(whole, goal["goal"])]
+            slower = values and min(values) > 1
+            ratios = sorted(values if slower else [1 / value for value in values])
+            ends = " to ".join(dict.fromkeys(f"{value:.1f}" for value in ratios[:: max(1, len(ratios) - 1)]))
+            verb, measure = ("takes", "long") if slower else ("is", "fast")
+            times += [f"{verb} {ends} times as {measure} as {other}"] if values else []
+        comparison = re.sub(r"(is|takes) (.* and )\1 ", r"\1 \2", " and ".join(times))
+        parts.append(f"{kind}, native {comparison}")
     return f"With {threads(count)} each: on {parts[0]}; on {parts[1]}."
 
 

@@ -18,7 +18,7 @@ def rms(values):
 
 @pytest.mark.slow
 @pytest.mark.claim("C08")
-def test_a_penalty_leaves_a_rest_of_mean_and_variance_at_every_weight():
+def test_a_penalty_leaves_part_of_the_mean_and_the_variance_at_every_weight():
     for seed in SEEDS:
         rests = [alternatives.train_with_penalty(weight, seed=seed) for weight in (0, 0.1, 1)]
         means, variances = [rms(rest.mean) for rest in rests], [rms(rest.var - 1) for rest in rests]

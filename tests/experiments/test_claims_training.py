@@ -31,7 +31,7 @@ def relu(norm):
 
 
 @pytest.mark.claim("C10")
-def test_an_example_gets_the_same_answer_in_any_company_in_prediction_and_others_in_training(data, nets):
+def test_an_example_gets_the_same_answer_in_any_minibatch_in_prediction_but_not_in_training(data, nets):
     test = data[1]
     companions = [test.X[1:50], test.X[50:150], test.X[150:160]]
     for net in nets:

@@ -189,7 +189,7 @@ def test_a_python_too_old_is_named_with_the_reason_and_the_way_out(tree, too_old
 
 
 @pytest.mark.fault("a Python too old for d2l")
-def test_the_doctor_speaks_where_only_a_python_too_old_is(tree, too_old):
+def test_the_doctor_runs_even_on_a_python_that_is_too_old(tree, too_old):
     version = run(too_old, "--version").stdout.split()[1]
     done = make(tree, "doctor", path={"python3": too_old})
     assert done.returncode != 0 and f"Found: python3 ({version})." in done.stdout

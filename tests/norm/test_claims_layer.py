@@ -25,7 +25,7 @@ def trained_layer(fn=batch_norm, shape=(32, 5)):
 @pytest.mark.claim("C10")
 @pytest.mark.parametrize("shape", [(32, 5), (8, 5, 4, 3)])
 @pytest.mark.parametrize("fn", FNS)
-def test_a_row_alone_predicts_as_in_any_company_and_in_training_company_decides(fn, shape):
+def test_a_row_alone_predicts_as_in_any_minibatch_and_in_training_the_minibatch_matters(fn, shape):
     layer = trained_layer(fn, shape)
     first, second = (nd.random.normal(2, 3, shape=shape) for _ in range(2))
     second[0] = first[0]
@@ -61,7 +61,7 @@ def test_autograd_alone_tells_training_from_prediction(fn, mode, training):
 
 
 @pytest.mark.claim("C27")
-def test_a_function_written_elsewhere_becomes_the_layers_maths_and_the_books_are_kept_all_the_same():
+def test_a_function_written_elsewhere_serves_as_the_layers_maths_and_the_statistics_are_still_kept():
     def mean_only(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         if not autograd.is_training():
             return gamma * (X - moving_mean) + beta, moving_mean, moving_var

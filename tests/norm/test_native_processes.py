@@ -296,7 +296,7 @@ def falls_back(undecided, capsys):
 
 
 @pytest.mark.fault("a C++ compiler that fails")
-def test_a_compiler_that_fails_is_quoted_and_done_without(falls_back, tmp_path):
+def test_a_compiler_that_fails_is_quoted_and_leaves_the_portable_path(falls_back, tmp_path):
     compiler = fake_compiler(
         tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1'
     )
@@ -304,12 +304,12 @@ def test_a_compiler_that_fails_is_quoted_and_done_without(falls_back, tmp_path):
 
 
 @pytest.mark.fault("no C++ compiler")
-def test_a_missing_compiler_is_done_without(falls_back, tmp_path):
+def test_a_missing_compiler_leaves_the_portable_path(falls_back, tmp_path):
     falls_back("no C++ compiler", PATH=str(tmp_path), CXX=None)
 
 
 @pytest.mark.fault("no C++ compiler")
-def test_a_compiler_that_does_not_exist_is_done_without(falls_back):
+def test_a_compiler_that_does_not_exist_leaves_the_portable_path(falls_back):
     falls_back("/nowhere/c++ cannot be run", CXX="/nowhere/c++")
 
 
@@ -321,7 +321,7 @@ def test_a_compiler_may_be_a_command_of_several_words(tmp_path):
 
 
 @pytest.mark.fault("a C++ compiler that fails")
-def test_a_compiler_that_is_no_command_is_done_without(falls_back):
+def test_a_compiler_that_is_not_a_command_leaves_the_portable_path(falls_back):
     falls_back("CXX must be a command", CXX="'g++")
 
 
@@ -349,7 +349,7 @@ def test_a_damaged_library_is_compiled_anew(tmp_path, undecided, capsys, damage)
 
 
 @pytest.mark.fault("a library that MXNet does not load")
-def test_a_library_that_MXNet_does_not_load_is_done_without(falls_back, tmp_path):
+def test_a_library_that_MXNet_does_not_load_leaves_the_portable_path(falls_back, tmp_path):
     compiler = fake_compiler(tmp_path, 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
     falls_back("file too short; set CXX to another compiler", CXX=compiler)
 
@@ -357,7 +357,7 @@ def test_a_library_that_MXNet_does_not_load_is_done_without(falls_back, tmp_path
 @NEEDS_A_COMPILER
 @pytest.mark.fault("a compiler cache that cannot be written")
 @pytest.mark.parametrize("name", ["file/folder", "x" * 300])
-def test_a_cache_that_cannot_be_written_is_done_without(falls_back, tmp_path, name):
+def test_a_cache_that_cannot_be_written_leaves_the_portable_path(falls_back, tmp_path, name):
     (tmp_path / "file").write_text("no folder")
     falls_back("set GLUON_BN_CACHE", GLUON_BN_CACHE=str(tmp_path / name))
 
