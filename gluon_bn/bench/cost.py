@@ -4,9 +4,16 @@
     exchange = round trip + a + b * workers + d * bytes
 
 The bytes are those that the server receives: each worker sends an array with a row for each worker, of 16 bytes per
-value. a, b, d, the time of the gradients and the time to compute are measured on loopback, each by itself. Waiting is
-the rest of a measured step on loopback, where the processes wait for a core; it is 0 if each has its own core. Steps
-measured at other round-trip times do not enter the model: they test its predictions.
+value. a, b, d and the time of the gradients are measured on loopback while nobody computes. If each process has its own
+core, compute is what one worker needs alone, and waiting is 0. On a machine with fewer cores, processes also wait for a
+core. That is measured without a step, for each number of workers:
+
+- compute: all workers compute a step without exchanges at once, from the start until the last one has ended.
+- waiting: all workers make the exchanges of a step. Before each, a worker spins: it uses the processor as long as
+  computing a step does, divided by the number of exchanges in a step (9 for LeNet with sync, 1 with fused). The time
+  of the spins alone and of the exchanges without them is subtracted.
+
+Steps are measured only to test the predictions.
 """
 
 from __future__ import annotations
@@ -18,11 +25,11 @@ import numpy
 from matplotlib.axes import Axes
 
 from ..drawing import COLORS, LABELS
-from .results import WorkersResult
+from .results import NORMS, WorkersResult, WorkersTimes
 
 BYTES = 16  # of a float64 value in an exchange: four words, each sent as a float32
 DRAWN = [8 << i for i in range(8)]
-NORMS, WHAT = ('sync', 'fused'), ('predicted', 'measured', 'error')
+WHAT = ('predicted', 'measured', 'error')
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,14 @@ class Model:
         return Model(result, a, b, d, sum(gradients) / len(gradients))
 
     def predicted(self, norm: str, workers: int, round_trip: float) -> float:
-        """Return the seconds of a step on this machine; on loopback, without waiting."""
+        """Return the seconds of a step on this machine."""
         loopback = next(times for times in self.result.times if times.workers == workers and not times.nominal)
-        parts = self.step(norm, workers, loopback.round_trip, loopback.compute)
-        if round_trip == loopback.round_trip:
-            return parts
-        waiting: float = getattr(loopback, norm) - parts
-        return self.step(norm, workers, round_trip, loopback.compute) + waiting
+        return self.step(norm, workers, round_trip, loopback.compute) + self.waiting(norm, loopback)
+
+    def waiting(self, norm: str, loopback: WorkersTimes) -> float:
+        """Return the seconds of a step by which exchanges take longer if the workers compute between them."""
+        idle = self.step(norm, loopback.workers, loopback.round_trip, dict.fromkeys(NORMS, 0.0))
+        return loopback.between[norm] - idle
 
     def exchange(self, workers: int, round_trip: float, size: int) -> float:
         return round_trip + self.a + self.b * workers + self.d * bytes_of(workers, size)
@@ -94,21 +102,26 @@ def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
 def note(result: WorkersResult, cores: int) -> str:
     """Say what the table shows, and what an exchange costs."""
     model = Model.fit(result)
-    sent = ''
+    sent = waiting = ''
     for times in result.times:
+        if times.between:
+            sums = [f'{model.waiting(norm, times) * 1e3:.1f} ({norm})' for norm in NORMS]
+            waiting += f'In a step of {times.workers} workers, processes wait {" or ".join(sums)} ms for a core. '
         if times.workers == 2 and times.nominal:  # on loopback, the bytes of all processes would count
             sizes = [f'{c} channels: {times.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
             sent = f'With two workers, each sends and receives these bytes per exchange: {"; ".join(sizes)}. '
     return (
-        f'Milliseconds per step of LeNet on {result.examples} images (the lower quartile of 30 steps): predicted, '
-        'measured, and the error of the prediction. sync: shared statistics; fused: each worker uses the statistics of '
-        f'its own share. All processes run on the {cores} cores of this machine; with a round-trip time, each worker '
-        'has its own network namespace. On loopback, the prediction is the sum of the parts, without the time that '
-        'processes wait for a core; with a round-trip time, it is the measured step on loopback plus the round trips. '
+        f'Milliseconds per step of LeNet on {result.examples} images: predicted, measured, and the error of the '
+        'prediction. Each time is the median of three turns of ten calls, until the slowest worker has ended. sync: '
+        f'shared statistics; fused: each worker uses the statistics of its own share. All processes run on the {cores} '
+        'cores of this machine; with a round-trip time, each worker has its own network namespace. A prediction adds '
+        'up parts that were measured on loopback, none of them in a step: computing by all workers at once, and the '
+        'exchanges of a step between spins as long as that computing. A longer round trip then counts once for each '
+        'exchange. '
         f'With N workers, an exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus '
         f'{model.d * 1e9:.2f} ns per byte that the server receives; each layer takes two. The exchange of the '
-        f'gradients takes a round trip and {model.gradients * 1e3:.2f} N ms. {sent}Two threads in one process, with '
-        f'shared statistics, take {result.threads * 1e3:.1f} ms per step.'
+        f'gradients takes a round trip and {model.gradients * 1e3:.2f} N ms. {waiting}{sent}Two threads in one '
+        f'process, with shared statistics, take {result.threads * 1e3:.1f} ms per step.'
     )
 
 

@@ -184,8 +184,10 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
         *(f'- {line}' for line in result.method),
         '',
     ]
-    if result.missing:
-        lines += [*(f'- No column {HEADERS[name]}: {reason}' for name, reason in result.missing.items()), '']
+    gaps = [f'- No column {HEADERS[name]}: {reason}' for name, reason in result.missing.items()]
+    gaps += [f'- The part {part} was not measured: {reason}' for part, reason in result.failed.items()]
+    if gaps:
+        lines += [*gaps, '']
     if figure:
         steps = 'steps by several workers, predicted and measured'
         shown = {

@@ -73,14 +73,18 @@ class ProfileResult:
     shape: Shape
 
 
+NORMS = ('sync', 'fused')  # of the steps by several workers
+
+
 @dataclass(frozen=True)
 class WorkersTimes:
     """The seconds of a step by several workers, and of its parts.
 
     nominal: the round-trip time that was set, 0 on loopback; round_trip: the measured one. exchanges: (seconds, bytes
     sent and received by one worker) for each of `WorkersResult.sizes`. sync, fused: a step with shared statistics, or
-    with those of each share. compute: the computing of one worker in a step, while the others compute as well.
-    gradients: the exchange of gradients; None with one worker.
+    with those of each share. With several workers on loopback: gradients: the exchange of gradients; compute: {norm:
+    computing a step, all workers at once}; between: {norm: all exchanges of a step, between spins as long as the
+    computing}.
     """
 
     workers: int
@@ -89,7 +93,8 @@ class WorkersTimes:
     exchanges: List[Tuple[float, float]]
     sync: float
     fused: float
-    compute: Dict[str, float]
+    compute: Dict[str, float] = field(default_factory=dict)
+    between: Dict[str, float] = field(default_factory=dict)
     gradients: Optional[float] = None
 
 
@@ -124,6 +129,7 @@ class Goal:
 class Result:
     """The whole result; a part is None if it was not measured.
 
+    missing: {column: why it is missing}; failed: {part: why it could not be measured}.
     load: the load average before the start. loaded: the rounds during which other programs used more than a tenth of a
     core; discarded: more such rounds, which were repeated. epochs: with the highest number of threads. company: part
     of an epoch, alone and beside a program that keeps one core busy.
@@ -138,6 +144,7 @@ class Result:
     threads: List[int] = field(default_factory=list)
     columns: List[str] = field(default_factory=list)
     missing: Dict[str, str] = field(default_factory=dict)
+    failed: Dict[str, str] = field(default_factory=dict)
     layers: Optional[List[LayerResult]] = None
     sizes: Optional[List[LayerResult]] = None
     accuracy: Optional[List[AccuracyResult]] = None

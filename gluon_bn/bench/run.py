@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json as json_format
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Dict, List, Sequence, Union
 
 from ..drawing import pictures
-from ..errors import InputError, OutputError
+from ..errors import GluonBnError, InputError, OutputError
 from ..system.environment import cpu_info, machine, versions
 from ..system.settings import check_path, new_folder
 from ..system.store import check_writable, store
@@ -32,7 +33,7 @@ def main(
     quick: bool = False,
     root: File = None,
 ) -> int:
-    """Run the parts, print their tables, write JSON, a page and a figure, and return 0.
+    """Run the parts, print their tables, write JSON, a page and a figure; return 0, or 1 if a part failed.
 
     json, readme: files to write; json defaults to bench.json in a new folder below runs/. figure: the figure's
     path without suffix; defaults to one beside the JSON. quick: few rounds and sizes, for a test.
@@ -73,7 +74,9 @@ def main(
             ) from error
     written = map(str, contents)
     print(f"\nIt took {result.seconds / 60:.1f} minutes, and wrote {', '.join(written)}")
-    return 0
+    for part, reason in result.failed.items():
+        print(f'bench: the part {part} was not measured: {reason}', file=sys.stderr)
+    return 1 if result.failed else 0
 
 
 def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File = None) -> Result:
@@ -114,7 +117,10 @@ def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File
         setup = Setup(workers, result.columns, quick, root)
         for part, measure_part in PARTS.items():
             if part in parts:
-                vars(result).update(measure_part(setup))
+                try:
+                    vars(result).update(measure_part(setup))
+                except GluonBnError as error:
+                    result.failed[part] = str(error)
     loads = setup.watch.loads
     result.rounds, result.discarded = len(loads), setup.watch.discarded
     result.loaded = sum(load > MOST_LOAD for load in loads)

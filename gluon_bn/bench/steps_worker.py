@@ -22,11 +22,11 @@ from ..training import seed_everything
 from ..training.loop import sgd, train_batch
 from ..training.totals import Totals
 from ..workers import Alone, Group, Threads, joined
-from ..workers.parameter_server import ParameterServer, Role, serve
+from ..workers.parameter_server import LOOPBACK, ParameterServer, Role, serve
 from .network import bytes_sent_and_received, enter, round_trip_to
+from .results import NORMS
 
-WARM_UP, REPEAT = 5, 30
-NORMS = ('sync', 'fused')
+CALLS, TURNS = 10, 3
 
 
 class Echo(Alone):
@@ -63,40 +63,75 @@ class Steps:
         nd.waitall()
 
 
-def seconds_of(*calls: Callable[[], Any]) -> List[float]:
-    """Return the lower quartile of each call's seconds, since other programs only add to them; the calls take turns."""
-    seconds: List[List[float]] = [[] for _ in calls]
-    for _ in range(WARM_UP + REPEAT):
-        for each, call in zip(seconds, calls):
-            start = time.perf_counter()
+def seconds_of(group: Group, call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the seconds of a call while all members make it: the median of a few turns, after a turn to warm up.
+
+    In a turn, all members start together and make some calls; the slowest member counts.
+    """
+    seconds: List[float] = []
+    for _ in range(1 + TURNS):
+        group.gather(numpy.zeros(1))
+        start = clock()
+        for _ in range(CALLS):
             call()
-            each.append(time.perf_counter() - start)
-    return [statistics.quantiles(each[WARM_UP:])[0] for each in seconds]
+        seconds.append(group.gather(numpy.array([clock() - start])).max().item() / CALLS)
+    return statistics.median(seconds[1:])
+
+
+def spin(seconds: float) -> None:
+    """Use the processor for this long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 def measure_group(group: ParameterServer, examples: int, sizes: List[int]) -> Content:
     """Measure exchanges of arrays of these sizes, and steps, with the workers of this group."""
-    exchanges = []
-    for size in sizes:
-        values = numpy.ones(size)
+    found: Dict[str, Any] = {
+        'round_trip': round_trip_to(group.role.root),
+        'exchanges': [],
+        'compute': {},
+        'between': {},
+    }
+    exchanges = [functools.partial(group.gather, numpy.ones(size)) for size in sizes]
+    for exchange in exchanges:
         before = bytes_sent_and_received()
-        (seconds,) = seconds_of(functools.partial(group.gather, values))
-        exchanges.append([seconds, (bytes_sent_and_received() - before) / (WARM_UP + REPEAT)])
-    found: Dict[str, Any] = {'round_trip': round_trip_to(group.role.root), 'exchanges': exchanges, 'compute': {}}
+        for _ in range(CALLS):
+            exchange()
+        sent = (bytes_sent_and_received() - before) / CALLS
+        found['exchanges'].append([seconds_of(group, exchange), sent])
     for norm in NORMS:
-        computing = Steps(norm, Echo(group.size), examples)
         steps = Steps(norm, group if group.size > 1 else Alone(), examples)
-        found[norm], found['compute'][norm] = seconds_of(steps.step, computing.step)
-    if group.size > 1:
-        (found['gradients'],) = seconds_of(steps.exchange_gradients)
+        found[norm] = seconds_of(group, steps.step)
+        if group.size > 1 and group.role.root == LOOPBACK:
+            found['gradients'] = seconds_of(group, steps.exchange_gradients)
+            computing = Steps(norm, Echo(group.size), examples).step
+            found['compute'][norm] = seconds_of(group, computing)
+            # the last size is wider than LeNet's layers
+            all_exchanges = [*(2 * exchanges[:-1] if norm == 'sync' else ()), steps.exchange_gradients]
+            share = seconds_of(group, computing, time.process_time) / len(all_exchanges)
+            found['between'][norm] = seconds_between(group, all_exchanges, share)
     return found
+
+
+def seconds_between(group: Group, exchanges: List[Callable[[], Any]], seconds: float) -> float:
+    """Return the seconds of these exchanges if each member spins before each of them, without the spins."""
+
+    def spin_and(exchange: bool) -> None:
+        for each in exchanges:
+            spin(seconds)
+            if exchange:
+                each()
+
+    with_exchanges, spins = (seconds_of(group, functools.partial(spin_and, exchange)) for exchange in (True, False))
+    return with_exchanges - spins
 
 
 def measure_alone(examples: int, count: int) -> Content:
     """Measure what one of many workers computes on a core of its own, and the steps of two threads in one process."""
-    compute = seconds_of(*(Steps(norm, Echo(count), examples).step for norm in NORMS))
-    threads = Threads.run(2, lambda member: seconds_of(Steps('sync', member, examples).step))
-    return {'compute': dict(zip(NORMS, compute)), 'threads': max(threads)[0]}
+    compute = {norm: seconds_of(Alone(), Steps(norm, Echo(count), examples).step) for norm in NORMS}
+    threads = Threads.run(2, lambda member: seconds_of(member, Steps('sync', member, examples).step))
+    return {'compute': compute, 'threads': threads[0]}
 
 
 def work(task: Content, send: Callable[[Content], None]) -> None:

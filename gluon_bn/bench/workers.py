@@ -22,6 +22,8 @@ SIZES = [1 + 2 * channels for channels in (*CHANNELS, 1000)]  # values in an exc
 
 def measure_workers(quick: bool, say: Any) -> WorkersResult:
     """Measure each number of workers at each round-trip time; a time of 0 is the loopback interface."""
+    if quick:
+        say('workers: with --quick, only 1 and 2 workers, on loopback and with round trips of 0.1 ms')
     say('workers: computing alone')
     alone = _first({'role': None, 'examples': EXAMPLES, 'count': MANY})
     times = []

@@ -19,13 +19,18 @@ from gluon_bn.bench.workers import CHANNELS, SIZES
 A, B, D, GRADIENTS, COMPUTE = 2e-4, 3e-4, 1e-9, 1e-3, {"sync": 0.03, "fused": 0.02}
 
 
+WAITING = 5e-3
+
+
 def made_up(workers, nominal):
     round_trip = nominal or 1e-5
     exchange = {size: round_trip + A + B * workers + D * 16 * workers**2 * size for size in SIZES}
     gradients = round_trip + GRADIENTS * workers
-    sync = COMPUTE["sync"] + gradients + 2 * sum(exchange[1 + 2 * c] for c in CHANNELS)
+    between = {"sync": WAITING + gradients + 2 * sum(exchange[1 + 2 * c] for c in CHANNELS), "fused": gradients}
+    steps = {norm: COMPUTE[norm] + between[norm] for norm in between}
     exchanges = [(exchange[size], 1000.0) for size in SIZES]
-    return WorkersTimes(workers, nominal, round_trip, exchanges, sync, COMPUTE["fused"] + gradients, COMPUTE, gradients)
+    parts = {} if nominal else {"compute": COMPUTE, "between": between, "gradients": gradients}
+    return WorkersTimes(workers, nominal, round_trip, exchanges, **steps, **parts)
 
 
 def test_the_model_finds_the_constants_and_predicts_what_they_give():
@@ -37,6 +42,11 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
     ((title, note, table),) = report.sections(result)
     assert title == "Several workers" and table.count("+0%") + table.count("-0%") == 2 * len(times)
     assert "0.20 + 0.30 N ms, plus 1.00 ns per byte" in note
+    assert "In a step of 4 workers, processes wait 5.0 (sync) or 0.0 (fused) ms for a core." in note.replace(
+        "-0.0", "0.0"
+    )
+    predicted = model.step("sync", 4, 1e-3, COMPUTE)  # each process has its own core
+    assert predicted == pytest.approx(made_up(4, 1e-3).sync - WAITING)
     result.machine.update(processor="a processor", platform="a system")
     assert "![steps by several workers, predicted and measured](workers.svg)" in report.markdown(result, "workers.svg")
     assert len(report.draw(result).axes) == 2 and "6 channels: 1,000" in note
