@@ -7,6 +7,7 @@ import json as json_format
 import os
 import sys
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Dict, List, Sequence, Union
 
@@ -75,7 +76,7 @@ def main(
     written = map(str, contents)
     print(f"\nIt took {result.seconds / 60:.1f} minutes, and wrote {', '.join(written)}")
     for part, reason in result.failed.items():
-        print(f'bench: the part {part} was not measured: {reason}', file=sys.stderr)
+        print(f'gluon_bn: the part {part} was not measured: {reason}', file=sys.stderr)
     return 1 if result.failed else 0
 
 
@@ -119,7 +120,7 @@ def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File
             if part in parts:
                 try:
                     vars(result).update(measure_part(setup))
-                except GluonBnError as error:
+                except (GluonBnError, BrokenExecutor) as error:
                     result.failed[part] = str(error)
     loads = setup.watch.loads
     result.rounds, result.discarded = len(loads), setup.watch.discarded

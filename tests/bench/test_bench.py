@@ -18,7 +18,7 @@ import pytest
 from commands import python
 
 from gluon_bn import cli
-from gluon_bn.bench import accuracy, mxnet_worker, parts, report, results, rounds, run
+from gluon_bn.bench import accuracy, mxnet_worker, parts, report, results, rounds, run, workers
 from gluon_bn.bench.results import LayerResult, Result, content
 from gluon_bn.bench.rounds import Profiled, Worker
 
@@ -302,6 +302,20 @@ def test_a_quick_run_measures_every_part_and_writes_it(threads, tmp_path, capsys
     assert '(bench.svg)' in page and result['date'] in page and str(tmp_path) not in page
     for title, _, table in report.sections(measured[0]):
         assert title in printed and table in printed and f'## {title}' in page
+
+
+@pytest.mark.fault('a process of a part of the benchmark fails', tries=1)
+def test_a_part_that_fails_does_not_lose_the_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.setattr(workers, 'MODULE', 'gluon_bn.bench.missing')
+    files = ['--json', str(tmp_path / 'bench.json'), '--readme', str(tmp_path / 'page.md')]
+    assert cli.main(['bench', '--quick', '--parts', 'accuracy', 'workers', *files]) == 1
+    result, page = json.loads((tmp_path / 'bench.json').read_text()), (tmp_path / 'page.md').read_text()
+    assert result['accuracy'] and 'workers' not in result and '## Error against float64' in page
+    reason = result['failed']['workers']
+    assert reason == 'a process of the benchmark failed: its process ended with exit code 1'
+    said = f'he part workers was not measured: {reason}'
+    assert f'- T{said}' in page and f'gluon_bn: t{said}' in capsys.readouterr().err
 
 
 def test_epochs_have_a_table_and_goals_for_each_number_of_threads():
