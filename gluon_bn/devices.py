@@ -18,7 +18,7 @@ def check_devices(device: Device, name: str = 'device') -> List[mx.Context]:
     """Return the devices as a list, the CPU for None. Raises: InputError if one is invalid, unavailable or repeated."""
     devices = list(device) if isinstance(device, (list, tuple)) else [mx.cpu() if device is None else device]
     if not devices or not all(isinstance(each, mx.Context) for each in devices):
-        raise InputError(f'must be a context, as mx.cpu(), or a list of them, got {device!r}', name)
+        raise InputError(f'must be a context, such as mx.cpu(), or a list of them, got {device!r}', name)
     if len(set(devices)) < len(devices):
         raise InputError(f'must name each device once, got {devices}', name)
     gpus = mx.context.num_gpus()

@@ -47,7 +47,7 @@ MATHS: Dict[str, Tuple[str, Judge, Tuple[int, ...]]] = {
     'unmoved': ('a prediction leaves the moving averages alone', Properties.unmoved, (2, 4)),
     'modes': ('autograd tells training from prediction', Properties.modes, (2, 4)),
     'gradients': ('the gradient flows through mean and variance', Properties.gradients, (2, 4)),
-    'inputs': ('the arrays that came in are left alone', Properties.inputs, (2, 4)),
+    'inputs': ('the input arrays are left unchanged', Properties.inputs, (2, 4)),
     'rounding': ('an X far from 0 does no harm', Properties.rounding, (2, 4)),
     'graph': ('the moving averages are cut from the graph', Properties.graph, (2, 4)),
 }
@@ -69,7 +69,7 @@ def batch_norm(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, sec
     only: the keys of `check.MATHS` to try, such as ('dense', 'prediction'); None tries all.
     seconds: the time limit for all calls of fn together; waiting counts a third.
     Returns: a Result, which also reports what fn raises or prints, and a call that does not end.
-    Raises: ValueError if fn is no function, or a key is unknown.
+    Raises: ValueError if fn is not a function, or a key is unknown.
     """
     chosen = _chosen(fn, only, MATHS)
     runner = TimeLimitedRunner(fn, seconds)
@@ -92,7 +92,7 @@ def layer(
     only: the keys of `check.MATHS` and `check.LAYER` to try; None tries all.
     seconds: the time limit for all calls together; waiting counts a third.
     eps, momentum: the constants that the layer should use; momentum weighs the old value.
-    Returns: a Result. Raises: ValueError if cls is no class (a layer is none), or a key is unknown.
+    Returns: a Result. Raises: ValueError if cls is not a class (a layer object is not), or a key is unknown.
     """
     chosen = _chosen(cls, only, {**MATHS, **LAYER})
     runner = TimeLimitedRunner(cls, seconds)
@@ -114,7 +114,7 @@ def gradient(fn: Callable[..., Any], only: Optional[Iterable[str]] = None, secon
 
     only: the keys of `check.GRADIENT` to try; None tries all.
     seconds: the time limit for all calls of fn together; waiting counts a third.
-    Returns: a Result. Raises: ValueError if fn is no function, or a key is unknown.
+    Returns: a Result. Raises: ValueError if fn is not a function, or a key is unknown.
     """
     chosen = _chosen(fn, only, GRADIENT)
     runner = TimeLimitedRunner(fn, seconds)
@@ -131,8 +131,8 @@ def _maths_rows(properties: Properties, chosen: List[str]) -> List[Row]:
 
 
 def _chosen(code: Any, only: Optional[Iterable[str]], keys: Mapping[str, Any]) -> List[str]:
-    """The keys to try. Raises: ValueError for code that is no function or class, an unknown key, or none."""
-    if not callable(code) or isinstance(code, Block):  # a layer can be called, too, but it is no class
+    """The keys to try. Raises: ValueError for code that is not a function or class, an unknown key, or none."""
+    if not callable(code) or isinstance(code, Block):  # a layer can be called, too, but it is not a class
         raise ValueError(
             f'the code to check must be a function or a class, got {code!r}; pass it by name, without parentheses'
         )

@@ -84,7 +84,7 @@ def _call(fn: Callable[..., Any], trial: Trial) -> Returned:
     shapes = [getattr(value, 'shape', None) for value in values]
     for name, shape in zip(NAMES[1:], shapes[1:]):
         if shape == trial.X.shape != shapes[0] and getattr(values[0], 'size', 0) == trial.gamma.size:
-            raise StudentError('WrongReturn', f'dX comes back in the place of {name}: it should come first')
+            raise StudentError('WrongReturn', f'dX is returned where {name} should be; return dX first')
     returned: Returned = {}
     for name, value, like in zip(NAMES, values, (trial.X, trial.gamma, trial.gamma)):
         try:
@@ -102,7 +102,7 @@ def _call(fn: Callable[..., Any], trial: Trial) -> Returned:
             returned[name] = error
     for name, array, value in zip(('dY', 'X', 'gamma'), arrays, before):
         if not numpy.array_equal(array.asnumpy(), value):
-            raise StudentError('MutatesInput', f'after the call {name} holds other numbers than before')
+            raise StudentError('MutatesInput', f'the call changed {name}')
     return returned
 
 
@@ -181,7 +181,7 @@ def _judge(name: str, tried: Sequence[Trial], returned: Sequence[Returned], upst
         _same(one[name], gradients[other]) and _same(one[other], gradients[name])
         for one, gradients in zip(returned, right)
     ):
-        return [Finding('WrongReturn', 'dgamma and dbeta come back in exchanged order')]
+        return [Finding('WrongReturn', 'dgamma and dbeta are returned in the wrong order')]
     for mistake, variant in SPREADS.items():
         if all(_same(one[name], RightGradients(trial, variant)[name]) for trial, one in zip(tried, returned)):
             return [finding(mistake)]

@@ -31,7 +31,7 @@ def parameters(cls: Callable[..., Any], _: None) -> List[Finding]:
         if value is None:
             findings.append(Finding(f'Missing{word.title()}', f'the layer has no Parameter named {word}'))
         elif not isinstance(value, gluon.Parameter) or value.grad_req == 'null':
-            findings.append(Finding('NotLearned', f'{word} is no Parameter that takes a gradient'))
+            findings.append(Finding('NotLearned', f'{word} is not a Parameter with a gradient'))
     trained = [
         layer.find(word)[0]
         for word, value in zip(('mean', 'var'), layer.statistics())
@@ -111,8 +111,7 @@ def device(cls: Callable[..., Any], copied: List[Any]) -> List[Finding]:
         return [
             Finding(
                 'DeviceNotCopied',
-                f'with X on {DEVICE}, the moving averages stay on {mx.cpu()} '
-                'and are used from there; a GPU would refuse',
+                f'with X on {DEVICE}, the moving averages stay on {mx.cpu()}; with a GPU, this would fail',
             )
         ]
     Y = layer.output(Y)

@@ -4,7 +4,7 @@ from __future__ import annotations
 # Facts that the chapter's own function and layer share: right, with a consequence that one should know.
 NOTES = {
     'StatsKeptInGraph':
-        'Every iteration then hangs on the graph of all iterations before, and memory grows. No value is '
+        'Each iteration then keeps the graphs of all earlier ones alive, and memory grows. No value is '
         'wrong. What cuts an array from the autograd graph?',
     'StatsNotSaved':
         'save_parameters writes Parameters and nothing else. What are your moving averages, and how does one '
@@ -25,11 +25,11 @@ MISTAKES = {
         'is to be standardized?',
     'EpsOutsideSqrt':
         'eps keeps something away from 0: the variance or its root? Look where the root ends in the formula.',
-    'NoEps': 'What becomes of a unit whose values are all the same? What in the formula is there for it?',
+    'NoEps': 'What becomes of a unit whose values are all the same? Which part of the formula prevents division by 0?',
     'OtherEps': 'The constant in your formula is not the given eps. Where does yours come from?',
     'MissingSqrt': 'If X is in metres, what is the variance in? What must you divide by so that the unit cancels?',
-    'MissingGamma': 'How can the layer give its output another spread than 1? Which learned parameter never reaches Y?',
-    'MissingBeta': 'How can the layer give its output another mean than 0? Which learned parameter never reaches Y?',
+    'MissingGamma': 'How can the layer give its output a spread other than 1? Which learned parameter never reaches Y?',
+    'MissingBeta': 'How can the layer give its output a mean other than 0? Which learned parameter never reaches Y?',
     'BetaScaledByGamma':
         'By how much should Y move if beta grows by 1, whatever gamma is? Mind the order of scale and shift.',
     'TrainsOnMovingStats':
@@ -59,13 +59,13 @@ MISTAKES = {
     # moving statistics
     'MomentumSwapped': 'Which of the two values does momentum weigh: the one remembered or the one just seen?',
     'OverwritesRunning': 'The average should remember all batches. What does yours know of the batch before the last?',
-    'NeverUpdates': 'What is returned, or stored, after a training batch: has it met the batch at all?',
+    'NeverUpdates': 'Does what you return, or store, after a training batch depend on that batch at all?',
     'OtherMomentum': 'The weight in your average is not the given momentum. Where does yours come from?',
     'RunningStdNotVar': 'What is averaged here: the variance or its root? What does the prediction do with it later?',
     'UnbiasedRunningVar':
-        'Yours is another convention, not nonsense: the paper\'s prediction and PyTorch average the variance '
-        'divided by m - 1. The chapter and Gluon average the variance that normalized the batch. Which does yours '
-        'average?',
+        'Yours is a different convention, not an error in itself: the paper\'s prediction and PyTorch average the '
+        'variance divided by m - 1. The chapter and Gluon average the variance that normalized the batch. Which does '
+        'yours average?',
     'UpdatesAtPredict': 'A prediction should not teach the layer anything. When may the moving averages move?',
     'WrongAverage':
         'Your code uses the rule shown. Compare it with that of the exercise: does a weight differ, or the quantity '
@@ -74,7 +74,7 @@ MISTAKES = {
     # gradients
     'StatsDetachedInForward':
         'The mean and the variance depend on X. Does the gradient include this, or was it cut on the way?',
-    'NoGradient': 'Where did the computation leave MXNet\'s arrays, or the record, so that autograd lost it?',
+    'NoGradient': 'Which line leaves MXNet\'s arrays, or pauses recording, so that autograd loses track?',
     'WrongGradient':
         'Y is right but its gradient is not: is everything on the way from X to Y an operation that autograd '
         'sees?',
@@ -109,12 +109,12 @@ MISTAKES = {
     'WrongStart': 'What should the layer do to a standardized X before it has learned anything?',
     'StatsTrainable':
         'The moving averages are measured, not learned. What tells Gluon to give a Parameter no gradient?',
-    'DeviceNotCopied': 'X is on another device. Where are the moving averages now, and who brings them along?',
-    'WrongName': 'The check finds an array by its name, and so does loading. Which of yours has this task?',
+    'DeviceNotCopied': 'X is on another device. Where are the moving averages now, and what moves them there?',
+    'WrongName': 'The check finds an array by its name, and so does loading. Which of your arrays is this one?',
     'NoSuperInit': 'A Block sets itself up before it can hold Parameters. Which line belongs first in your __init__?',
     'ParameterNotArray': 'A Parameter is a box with an array in it. Which of its methods gives the array?',
     'ReplacesParameter':
-        'The Parameter stays the same box for life, so that it can be saved. Which of its methods puts a new '
+        'The Parameter itself is never replaced, so that it can be saved. Which of its methods puts a new '
         'array into it?',
     # an experiment
     'OneSeed':
@@ -141,21 +141,21 @@ MISTAKES = {
     'RemembersBetweenCalls':
         'All that the function knows should come in as an argument, and all that it remembers go out in the '
         'return. What does yours keep elsewhere, or draw at random?',
-    'ReturnsNone': 'Does every way through your code end in a return?',
+    'ReturnsNone': 'Does every path through your code end in a return?',
     'WrongReturn':
         'Compare what you return with what the exercise asks for: how many values, in which order, of which '
         'kind?',
-    'WrongShape': 'Print the shape of each step. Which axis has gone or come, and which shape would broadcast over X?',
+    'WrongShape': 'Print the shape of each step. Which axis is missing or new, and which shape would broadcast over X?',
     'WrongArguments': 'Leave the first line of each function as the exercise has it: all the names, in their order.',
     'CallsItself': 'Your code calls itself, and that call does so again. Which function did you mean to call there?',
     'NotInMXNet':
-        'This is how NumPy has it, and arrays of mx.nd do not. Which method of the array, or function of nd, '
+        'NumPy offers this; arrays of mx.nd do not. Which method of the array, or function of nd, '
         'does the same? If there is none, build it from the formula.',
     'RaisesException':
         'The message tells what went wrong, and the line where. Make a small X in a cell of your own and run '
         'your lines on it one by one, up to this one.',
     'TooSlow': 'Which loop does not end? Or what takes so long, on a batch of a few numbers?',
-    'CallsExit': 'An exercise should return, not leave. Remove exit() or sys.exit().',
+    'CallsExit': 'Return from the function instead of ending the program: remove exit() or sys.exit().',
 }
 
 HINTS = {**NOTES, **MISTAKES}

@@ -202,8 +202,7 @@ class Properties(TrialRunner):
         changed = next((one.changed for one in seen if one.changed), ())
         if not changed:
             return []
-        verb = 'holds' if len(changed) == 1 else 'hold'
-        return [Finding('MutatesInput', f'after the call {" and ".join(changed)} {verb} other numbers than before')]
+        return [Finding('MutatesInput', f'the call changed {" and ".join(changed)}')]
 
     def rounding(self, rank: int) -> List[Finding]:
         """The worked example far from 0."""
@@ -233,7 +232,7 @@ def _named(finding: Finding) -> Finding:
 
 
 def _exchanged(where: str) -> Finding:
-    return Finding('WrongReturn', f'{where}, moving_mean and moving_var come back in exchanged order')
+    return Finding('WrongReturn', f'{where}, moving_mean and moving_var are returned in the wrong order')
 
 
 def _are_exchanged(tried: Sequence[Trial], seen: Sequence[Observed]) -> bool:

@@ -141,7 +141,7 @@ class Result:
         if not self.blank:
             lines += [f'  {MARKS[row.status]:4}  {row.words:{width}}  {row.remark}'.rstrip() for row in self.rows]
         for finding in self.findings:
-            head = finding.name + (' (a note, no mistake)' if finding.name in NOTES else '')
+            head = finding.name + (' (a note, not a mistake)' if finding.name in NOTES else '')
             lines += ['', *_wrapped(f'{head}: {finding.sentences}', ''), *_wrapped(HINTS[finding.name], '    ')]
         if self.printed:
             lines += ['', 'Your code printed:', textwrap.indent(self.printed.rstrip(), '    ')]
@@ -169,7 +169,7 @@ class Result:
             kind = 'note' if finding.name in NOTES else 'todo' if finding.name == 'NotWritten' else 'mistake'
             parts.append(
                 f'<p style="border-left:4px solid {COLOURS[kind]};padding-left:10px">'
-                f'<b>{finding.name}</b>{" (a note, no mistake)" if kind == "note" else ""}: '
+                f'<b>{finding.name}</b>{" (a note, not a mistake)" if kind == "note" else ""}: '
                 f'{html.escape(finding.sentences)}{_picture(finding.place)}<br><i>{html.escape(HINTS[finding.name])}</i></p>'
             )
         if self.printed:

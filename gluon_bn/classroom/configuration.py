@@ -53,11 +53,11 @@ def read(path: Path) -> Configuration:
     demands: Dict[str, Tuple[str, Callable[[Any], bool]]] = {
         "course": ("letters, digits, _ and -", lambda v: bool(isinstance(v, str) and re.fullmatch(r"[\w-]+", v, re.A))),
         "exercises": (
-            "a list of different whole numbers from 1",
+            "a list of whole numbers from 1, without duplicates",
             lambda v: _distinct(v) and all(whole(n, 1) for n in v),
         ),
         "seeds": (
-            "a list of at least two different whole numbers from 0 to 2**31 - 1",
+            "a list of at least two whole numbers from 0 to 2**31 - 1, without duplicates",
             lambda v: _distinct(v) and len(v) > 1 and all(whole(n, 0) and n < 2**31 for n in v),
         ),
         "learned": ("a number between 0.1 and 1", lambda v: type(v) in (int, float) and 0.1 < v < 1),

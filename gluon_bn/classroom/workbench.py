@@ -178,7 +178,9 @@ def check_experiment(
                 found[row].append(Finding(mistake, f'for {of}, {key} should be {expected}, yours is {got}'))
             first, other = (of, run) if differences else starts.setdefault(seed, (of, run))
             if run.start != other.start:
-                found[ALONE].append(Finding('OtherStart', f'{of} and {first} start from other weights or minibatches'))
+                found[ALONE].append(
+                    Finding('OtherStart', f'{of} and {first} start from different weights or see different minibatches')
+                )
     begun = any(table.get(name) is not None for name in cases)
     return Result(
         title,

@@ -30,7 +30,7 @@ class Configuration:
         for name in ('norms', 'seeds'):
             values = getattr(self, name)
             if isinstance(values, str) or not isinstance(values, Collection):
-                raise InputError(f'must be a tuple, got {values!r}; write ({values!r},) for one', name)
+                raise InputError(f'must be a tuple, got {values!r}; write ({values!r},) for a single value', name)
             values = list(values)
             if not values or any(value in values[:i] for i, value in enumerate(values)):
                 raise InputError(f'must be non-empty, without duplicates, got {values}; name each once', name)
@@ -42,7 +42,7 @@ class Configuration:
         look_up('pool', self.pool, POOLS)
         for seed in self.seeds:
             if not is_whole(seed, 0, 2**31 - 1):
-                raise InputError(f'must be whole numbers from 0 to 2**31 - 1, got {seed!r}; use 0, say', 'seeds')
+                raise InputError(f'must be whole numbers from 0 to 2**31 - 1, got {seed!r}; for example 0', 'seeds')
         examples = num_train or 60_000
         if batch_size > examples:
             raise InputError(

@@ -74,7 +74,7 @@ def _read(folder: Union[str, Path]) -> Tuple[Configuration, Dict[str, str]]:
         raise damaged(f'it must hold a JSON object, got {text.strip()[:40]}')
     environment = content.pop('environment', {})
     if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
-        raise damaged(f'environment must hold names and texts, got {environment}')
+        raise damaged(f'environment must map names to strings, got {environment}')
     unknown = sorted(set(content) - set(Configuration.__dataclass_fields__))
     if unknown:
         raise refused(

@@ -35,7 +35,7 @@ def table(results: Sequence[Result], tablefmt: str = 'simple') -> str:
 def caption(jobs: Optional[int]) -> str:
     """Explain the numbers of the table, and say how many runs shared the machine when the seconds were measured."""
     if jobs is None:
-        return f'{CAPTION} Seconds: measured over several sessions.'
+        return f'{CAPTION} Seconds: measured with interruptions, so they may not be comparable.'
     return f'{CAPTION} Seconds: ' + (f'with {jobs} runs at a time.' if jobs > 1 else 'one run at a time.')
 
 

@@ -82,7 +82,7 @@ class _Bounded(urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.r
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         fp.close()  # urllib would read its body, whatever its length
         if not newurl.startswith(('http:', 'https:')):
-            raise urllib.error.HTTPError(newurl, code, f'{msg}, and away from HTTP', headers, fp)
+            raise urllib.error.HTTPError(newurl, code, f'{msg}: redirects to an address that is not HTTP', headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -135,7 +135,7 @@ def fetch_debian(package: str, members: Collection[str], limit: int) -> Dict[str
             try:
                 _, said = process.communicate(timeout=DEADLINE)
             except subprocess.TimeoutExpired:
-                raise TimeoutError(f'apt-get is not done after {DEADLINE} seconds') from None
+                raise TimeoutError(f'apt-get has not finished after {DEADLINE} seconds') from None
             finally:
                 process.kill()
                 process.wait()

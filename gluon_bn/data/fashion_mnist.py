@@ -227,7 +227,7 @@ def _storing_in(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataUnavailable(
             f'Fashion-MNIST cannot be stored in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
-            'a writable folder with 31 MB free, and name no other.'
+            'a writable folder with 31 MB free, and pass no other folder.'
         ) from error
 
 

@@ -88,7 +88,7 @@ def train_with_penalty(weight: float, lr: float = 0.02, num_steps: int = 300, se
 
 
 def batch_norm_leaves(seed: int = 0, eps: float = 1e-5) -> PenaltyResult:
-    """The same of batch normalization, whose statistics are exact by definition, before any training."""
+    """The same for batch normalization, before any training: mean 0 and variance v / (v + eps), by definition."""
     (X, y), params = regression(seed), initial(seed)
     H = standardize(nd.dot(X, params['W']) + params['b'], eps)
     cost = squared_error(H, params, y)

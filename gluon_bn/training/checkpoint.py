@@ -40,13 +40,13 @@ class Checkpoint:
         if not isinstance(path, (str, os.PathLike)) or os.path.isdir(path):
             raise InputError(f'must be a file to write, got {path!r}', 'path')
         if not isinstance(configuration, dict) or not is_whole(configuration.get('seed'), 0):
-            expected = "must be a dict of what is trained, with its seed, as {'seed': 0, 'lr': 1.0}"
+            expected = "must be a dict of what is trained, with its seed, such as {'seed': 0, 'lr': 1.0}"
             raise InputError(f'{expected}, got {configuration!r}', 'configuration')
         self.path = Path(path)
         try:  # a round trip through JSON: tuples become lists, NumPy's numbers become Python's
             written = json.dumps(configuration, allow_nan=False, default=lambda value: value.item())
         except (TypeError, ValueError, AttributeError) as error:  # NaN, a cycle, a bad key; no .item; an array
-            expected = f'must hold what JSON can, numbers and texts, got {configuration!r}'
+            expected = f'must hold only what JSON can store, such as numbers and strings, got {configuration!r}'
             raise InputError(f'{expected}: {error}', 'configuration') from error
         self.configuration = json.loads(written)
 

@@ -124,7 +124,7 @@ def test_averages_exchanged_on_their_way_through_are_named(only):
         return Y, moving_var, moving_mean
 
     result = check.batch_norm(fn, only=only)
-    assert result.mistakes == ["WrongReturn"] and "exchanged" in str(result)
+    assert result.mistakes == ["WrongReturn"] and "in the wrong order" in str(result)
 
 
 def test_writing_into_X_is_named_with_and_without_a_record():

@@ -89,7 +89,7 @@ def test_the_exercise_before_is_told_if_it_is_that_which_is_not_written():
             "x = X.asnumpy()\nY = (x - x.mean(0)) / np.sqrt(x.var(0) + eps) * gamma.asnumpy() + beta.asnumpy()\n"
             "return nd.array(Y), moving_mean, moving_var",
             "NoGradient",
-            "does not hang together",
+            "is not connected to X",
         ),
     ],
 )

@@ -374,7 +374,7 @@ def test_a_norm_whose_runs_all_failed_has_a_row_without_numbers():
 def test_the_caption_says_how_many_runs_shared_the_machine():
     assert caption(2).endswith("Seconds: with 2 runs at a time.")
     assert caption(1).endswith("Seconds: one run at a time.")
-    assert caption(None).endswith("Seconds: measured over several sessions.")
+    assert caption(None).endswith("Seconds: measured with interruptions, so they may not be comparable.")
 
 
 @pytest.mark.parametrize("number, text", [(0.24649, "0.246"), (9999, "9999.000"), (1.01e31, "1.01e+31")])

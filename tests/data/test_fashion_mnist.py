@@ -392,7 +392,7 @@ FAULTS = {
     'server_error': '500',
     'redirect_in_circles': '302',
     'redirect_to_a_file': '302',
-    'redirect_to_ftp': '302.*away from HTTP',
+    'redirect_to_ftp': '302.*redirects to an address that is not HTTP',
     'redirect_with_a_long_body': '404',
     'stalled': 'timed out',
     'silent': 'timed out',

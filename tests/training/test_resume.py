@@ -359,7 +359,7 @@ def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
     assert process.returncode == 0, errors
     assert without_seconds(out) == without_seconds(finished[1])
     assert [json.loads(line)["epoch"] for line in lines(out)] == [1, 2]
-    assert printed.count("Seconds: measured over several sessions.") == 1
+    assert printed.count("Seconds: measured with interruptions, so they may not be comparable.") == 1
 
 
 @pytest.mark.slow

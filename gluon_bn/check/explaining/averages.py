@@ -67,7 +67,7 @@ def judge(
     turned = [one._replace(moving_mean=one.moving_var, moving_var=one.moving_mean) for one in observed]
     own = RIGHT['batch'] if variant is None else variant.of_batch
     if _follow(trials, turned, own) or _of_usual(trials, turned, own, known) == []:
-        return [Finding('WrongReturn', 'moving_mean and moving_var come back in exchanged order')]
+        return [Finding('WrongReturn', 'moving_mean and moving_var are returned in the wrong order')]
     causes = explain(trials, observed, variant, known, equal)
     if causes is None or (variant is None and not causes):
         return [Finding('WrongStatistics', text)]

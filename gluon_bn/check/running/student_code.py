@@ -56,7 +56,7 @@ class TimeLimitedRunner:
     def printed(self) -> str:
         """What the code has printed, cut after a few lines."""
         rest = len(self._printed) - MAX_PRINTED_LINES
-        return ''.join(self._printed[:MAX_PRINTED_LINES] + ([f'... and {rest:,} lines more'] if rest > 0 else []))
+        return ''.join(self._printed[:MAX_PRINTED_LINES] + ([f'... and {rest:,} more lines'] if rest > 0 else []))
 
     def run(self, task: Callable[[], T]) -> T:
         """The value of task(). Raises: StudentError for whatever went wrong in it."""

@@ -139,7 +139,7 @@ def observe_function(fn: Callable[..., Any], trial: Trial, mode: str) -> Observe
         values = [to_numpy(*pair) for pair in zip(names, returned)]
         for name, value in zip(names[1:], values[1:]):
             if value.shape == trial.X.shape != values[0].shape:
-                raise StudentError('WrongReturn', f'Y comes back in the place of {name}: it should come first')
+                raise StudentError('WrongReturn', f'Y is returned where {name} should be; return Y first')
         return arrays, returned, values
 
     training = mode == 'training'
@@ -195,7 +195,7 @@ def differentiate(Y: Any, trial: Trial, grads: Callable[[], Sequence[Any]]) -> U
     if Y.shape != trial.X.shape:
         return StudentError('WrongShape', f'Y should have the shape {trial.X.shape}, yours has {Y.shape}')
     if not in_graph(Y, front().array(trial.dY, dtype='float32')):
-        return StudentError('NoGradient', 'Y does not hang together with X, gamma and beta in the autograd graph')
+        return StudentError('NoGradient', 'Y is not connected to X, gamma and beta in the autograd graph')
     return tuple(
         None if grad is None else grad.asnumpy().astype('float64').reshape(value.shape)
         for grad, value in zip(grads(), trial.arrays)
