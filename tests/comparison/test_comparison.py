@@ -285,7 +285,7 @@ def test_a_configuration_takes_numpys_numbers_and_lists_and_refuses_what_is_neit
     assert given == plain and json.dumps(dataclasses.asdict(given)) == json.dumps(dataclasses.asdict(plain))
     with pytest.raises(ValueError, match=r"seeds must be a tuple, got 3; write \(3,\) for a single value"):
         Configuration(seeds=3)
-    with pytest.raises(ValueError, match=r"norms must be a tuple, got 'fused'; write \('fused',\) for one"):
+    with pytest.raises(ValueError, match=r"norms must be a tuple, got 'fused'; write \('fused',\) for a single value"):
         Configuration(norms="fused")
 
 
