@@ -52,7 +52,7 @@ def orders(effects: Array) -> Figure:
     ax.bar(k, effects[1:], color=['black'] + [NONE] * (len(k) - 1))
     ax.axhline(effects[1:].sum(), color='black', linestyle='--', label='true change: the sum of all bars')
     ax.axhline(0, color='black', linewidth=0.8)
-    ax.set(xlabel='order in the step', ylabel='change of y', xticks=k, title='first order knows the black bar alone')
+    ax.set(xlabel='order in the step', ylabel='change of y', xticks=k, title='the first order is the black bar only')
     ax.legend(frameon=False)
     return figure
 
@@ -78,7 +78,7 @@ def intended_over_depth(depths: Sequence[int], equal: ByWeight, random: Sequence
     left.legend(title='all weights', frameon=False, loc='lower left')
     for actual in random:
         right.plot(depths, actual, '.', color=NONE)
-    right.set(title='weights 1 + 0.5 * Gaussian, one dot a seed', xlabel='layers', ylabel='decrease of y')
+    right.set(title='weights 1 + 0.5 * Gaussian, one dot per seed', xlabel='layers', ylabel='decrease of y')
     right.set_yscale('symlog', linthresh=0.1)
     for ax in (left, right):
         ax.axhline(0.1, color='black', linestyle=':')
@@ -122,7 +122,7 @@ def corner_cases(weights: Array, curves: ByWeight) -> Figure:
 
 
 def variances(sizes: Sequence[float], raw: List[List[float]], standardized: List[List[float]]) -> Figure:
-    """The variance of h(l-1) after random updates of several sizes: one dot an update."""
+    """The variance of h(l-1) after random updates of several sizes: one dot per update."""
     figure, ax = panels(1, 5)
     for by_size, color, offset in ((raw, NONE, -0.17), (standardized, OURS, 0.17)):
         for i, values in enumerate(by_size):
@@ -144,7 +144,7 @@ def trainings(without: List[Training], with_bn: List[Training]) -> Figure:
             for ax, values in ((left, run.loss), (right, run.seen_var)):
                 ax.plot(range(1, len(values) + 1), _capped(values), color=color, linewidth=1)
         left.plot([], [], color=color, label=label)
-    left.set(yscale='log', xlabel='step', title='loss, one line a seed', ylim=(1e-4, 2e6))
+    left.set(yscale='log', xlabel='step', title='loss, one line per seed', ylim=(1e-4, 2e6))
     right.set(yscale='log', xlabel='step', title='variance of what the last layer sees', ylim=(1e-8, 2e6))
     left.legend(frameon=False, loc='upper right', bbox_to_anchor=(1, 0.88))
     return figure
@@ -212,7 +212,7 @@ def parametrizations(
         right.plot(lrs, numpy.where(last < 10, last, 10), marker, color=color, alpha=0.8)
     left.set(yscale='log', xlabel='step', title=f'loss at rate {lrs[1]}, inputs of mean {offset:g}')
     left.legend(frameon=False)
-    right.set(xscale='log', yscale='log', ylim=(None, 18), xlabel='learning rate', title='last loss, one mark a seed')
+    right.set(xscale='log', yscale='log', ylim=(None, 18), xlabel='learning rate', title='last loss, one mark per seed')
     right.set_xticks(lrs, lrs)
     right.minorticks_off()
     right.text(lrs[0], 10, 'diverged', va='center', fontsize=9)
