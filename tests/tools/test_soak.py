@@ -55,7 +55,7 @@ def wrong(X, *others):
 
 @pytest.mark.slow
 @pytest.mark.fault("a function that becomes slower")
-def test_falling_speed_is_found():
+def test_falling_speed_is_detected():
     assert "times as slow" in judged("""
 def wrong(X, *others):
     kept.append(0)
