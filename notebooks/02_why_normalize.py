@@ -76,7 +76,7 @@ figures.orders(effects)
 # **Check** that nothing is missing: $c_1$ is as predicted, and the bars sum to the true change, to the last digits of
 # float64.
 
-# %%
+# %% tags=["hide-output"]
 predicted, actual = step * g @ g, w.prod() - (w - step * g).prod()
 assert np.allclose(effects, chain.effects_by_order(1.0, w, step), rtol=1e-9)  # g by autograd
 assert np.isclose(effects[1], -predicted, rtol=1e-12)
@@ -233,6 +233,8 @@ figures.variances(sizes, raw, standardized)
 # sizes, and within a thousandth up to 0.1.
 #
 # </details>
+#
+# **Check** this on three seeds:
 
 # %%
 of_seeds = [[[h.var() for h in units(size, seed)] for seed in range(3)] for size in sizes]
@@ -269,7 +271,7 @@ figures.surfaces(lower, last, without, with_bn)
 # excess kurtosis (both 0 for a Gaussian, near 0 for a sample), stays that of $x$ after any update. (Batch normalization
 # does not *make* a unit Gaussian: it sets two moments. Here the others are right because $x$'s are.)
 
-# %%
+# %% tags=["hide-output"]
 assert np.allclose(with_bn, (last[:, None] - 2) ** 2, atol=0.02)  # eps is felt at the smallest weight
 _, after = chain.moments_under_updates(0.1)  # standardized, after the updates of section 4
 shapes = np.array([(u.mean, u.var, u.skewness, u.excess_kurtosis) for u in after]).round(4) + 0  # no -0
@@ -308,7 +310,7 @@ figures.corner_cases(weights, curves)
 # How rare are flips? The next cell counts them among random updates: after a flip, the unit's correlation with $x$ is
 # negative.
 
-# %%
+# %% tags=["hide-output"]
 assert np.isclose(curves[1][-1], 1, atol=1e-4) and np.isclose(curves[1][0], -1, atol=1e-4)
 assert curves[1][150] == 0 and chain.var_after(0.7 ** 19) < 0.5  # the variance once standardized
 flips = {size: [np.mean([u.correlation < 0 for u in chain.moments_under_updates(size, m=50, seed=seed)[1]])
@@ -327,7 +329,8 @@ figures.bars(list(flips), {'share of updates that flip the sign, by their size':
 # ## 7. Train both
 #
 # *Claims C13 and C14.* Now the chain learns $y = 2x$ by gradient descent on all ten weights, five seeds.
-# **Predict** for a rate of 0.1: the loss, and the variance that the last layer sees.
+# (`chain.float64` makes an MXNet array of float64, and `chain.leaf` one that also has a gradient.) **Predict** for a rate
+# of 0.1: the loss, and the variance that the last layer sees.
 
 # %% tags=["hide-output"]
 def train_chain(normalize, lr, num_steps=60, seed=0):
@@ -368,7 +371,7 @@ figures.trainings(plain, normalized)
 #
 # **Check:**
 
-# %%
+# %% tags=["hide-output"]
 assert sum(not run.loss[-1] < 1 for run in plain) >= 4  # also counts NaN
 assert all(np.median(run.loss[-10:]) < 0.1 * run.loss[0] for run in normalized)
 slow = [[chain.train_chain(bn, 0.01, num_steps=60, seed=s).loss[-1] for s in seeds] for bn in (False, True)]
@@ -590,7 +593,7 @@ figures.times(widths, times)
 # **Check** that standardizing leaves all correlations and whitening less than 0.001, and count the multiplications:
 # times vary with the machine, counts do not.
 
-# %%
+# %% tags=["hide-output"]
 H = alternatives.correlated(1024, 64, dtype='float64')
 remaining = [alternatives.largest_correlation(Z) for Z in (H, chain.standardize(H), whiten(H))]
 assert abs(whiten(H) - alternatives.whiten(H)).max().asscalar() < 1e-12

@@ -310,7 +310,7 @@ figures.cosines(cosines(X_600, through), cosines(X_600, constants))
 # **Check** this on three seeds, with $\epsilon$ from 0 to 1, by autograd through `batch_norm` and with the package's
 # cosines.
 
-# %%
+# %% tags=["hide-output"]
 rows = []
 for eps_ in (0.0, 1e-5, 1e-2, 1.0):
     draws = [gradient.draw((64, 5), seed) for seed in range(3)]
@@ -537,7 +537,7 @@ figures.feature_maps({'X': maps, 'by channel': by_channel, 'by location': by_loc
 # **Check** how much of the picture is kept, over all 64 maps, and compare rearranging the locations before and after
 # BN.
 
-# %%
+# %% tags=["hide-output"]
 kept = [np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, Z)])
         for Z in (by_channel, by_location)]
 assert np.isclose(kept[0], 1) and kept[1] < 0.9

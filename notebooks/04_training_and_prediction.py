@@ -327,7 +327,7 @@ figures.accuracies_by_statistics(results)
 #
 # **Check** the mean over the epochs and the width of the band, that is, how far apart the three seeds are.
 
-# %%
+# %% tags=["hide-output"]
 table = pandas.DataFrame(modes.summarize(results)).T.round(3)
 table.rename_axis(['rate', 'statistics'])
 
@@ -397,7 +397,7 @@ figures.shapes(bn['relu'][0].after)
 #
 # Now all seeds, and both activations:
 
-# %%
+# %% tags=["hide-output"]
 shapes = {name: activations.shapes_over(runs) for name, runs in bn.items()}
 figures.moments(shapes)
 
@@ -561,7 +561,7 @@ figures.gradients({norm: sigmoid[norm][0] for norm in sigmoid})
 #
 # **Check** this on all seeds: the ratio of the gradient's spread at the top to that at the bottom.
 
-# %%
+# %% tags=["hide-output"]
 top_over_bottom = {norm: [float(watched.after['dense 2'].dA.std() / watched.after['conv 1'].dA.std())
                           for watched in sigmoid[norm]] for norm in sigmoid}
 assert min(top_over_bottom['none']) > 100 and max(top_over_bottom['fused']) < 20
@@ -587,7 +587,7 @@ figures.over_training(sigmoid, 'steps', 'update / weights', hint=1e-3)
 #
 # **Check** both.
 
-# %%
+# %% tags=["hide-output"]
 steps = {norm: numpy.array([watched.steps[-1] for watched in sigmoid[norm]])  # (seeds, layers)
          for norm in sigmoid}
 unequal = {norm: values.max(axis=1) / values.min(axis=1) for norm, values in steps.items()}

@@ -112,7 +112,7 @@ figures.accuracy_over_rates([relu, sigmoid], ['LeNet with ReLUs', 'LeNet with si
 #
 # **Check** this on every seed.
 
-# %%
+# %% tags=["hide-output"]
 learns = {(net, norm): rates.rates_that_learn(runs[norm], 0.5)
           for net, runs in (('ReLU', relu), ('sigmoid', sigmoid)) for norm in runs}
 largest = {norm: max(learns['ReLU', norm]) for norm in relu}
@@ -335,7 +335,7 @@ figures.strips(by_level)
 #
 # **Check** both, comparing each seed with itself.
 
-# %%
+# %% tags=["hide-output"]
 for i in range(len(seeds)):
     assert by_level['all trained'][i].loss < by_level['+ dense 1'][i].loss < by_level['+ dense 2'][i].loss
     assert by_level['+ conv 2'][i].loss < by_level['all trained'][i].loss + 0.1
@@ -403,7 +403,7 @@ figures.strips(by_size)
 #
 # **Check**:
 
-# %%
+# %% tags=["hide-output"]
 loss, test_acc = ({name: [getattr(run, key) for run in runs] for name, runs in by_size.items()}
                   for key in ('loss', 'test_acc'))
 assert min(loss['groups of 2']) > max(loss['none']) > min(loss['none']) > max(loss['groups of 4'])
@@ -442,7 +442,7 @@ figures.strips(by_noise, keys=(('train_acc_predicted', 'train accuracy, predicti
 #
 # **Check** the gaps, and see how they would look with the accuracy measured during training, when dropout is active:
 
-# %%
+# %% tags=["hide-output"]
 gap, while_training = ({name: [getattr(run, key) - run.test_acc for run in runs] for name, runs in by_noise.items()}
                        for key in ('train_acc_predicted', 'train_acc'))
 assert min(gap['batch norm']) > 2 * max(gap['batch norm and dropout'])

@@ -283,7 +283,7 @@ figures.table([(name, *values) for name, values in errors.items()],
 #
 # **Check** this, and that the package measures the same.
 
-# %%
+# %% tags=["hide-output"]
 for name, values in speed.errors_by_mean(makers, means, shape).items():
     assert numpy.allclose(errors[name], values, rtol=1e-3)
 assert errors['gluon.nn.BatchNorm'][2] > 1000 * errors['fused_batch_norm'][2]

@@ -146,7 +146,7 @@ trainer.fit(model, data)
 #
 # The book shows curves only. **Check** what the board has recorded, and the accuracy on all 10,000 test images.
 
-# %%
+# %% tags=["hide-output"]
 noted = {label: float(points[-1].y) for label, points in model.board.data.items()}
 accuracy = gluon_bn.evaluate_accuracy(model, data.val_dataloader())
 for label, value in {**noted, 'test accuracy': accuracy}.items():

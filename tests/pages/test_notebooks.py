@@ -112,6 +112,13 @@ def test_the_predicted_output_and_its_answer_are_folded(notebook):
             assert "**Predict" not in folded and not re.search("^#", folded, re.MULTILINE)
 
 
+def test_what_checks_a_folded_answer_is_folded_too(notebook):
+    for before, cell in zip(notebook.cells, notebook.cells[1:]):
+        _, fold, after = before.source.rpartition("</details>")
+        if fold and cell.get("outputs") and not re.search(r"^## |\*\*Try it", after, re.MULTILINE):
+            assert cell.metadata.get("tags") == ["hide-output"], cell.source
+
+
 def test_a_cell_of_only_asserts_is_folded(notebook):
     for cell in notebooks.code_cells(notebook):
         if all(isinstance(line, ast.Assert) for line in ast.parse(cell.source.replace("%matplotlib", "#")).body):
