@@ -462,8 +462,7 @@ figures.table([(name, rates.spread(gap[name]), rates.spread(while_training[name]
 # ## What we saw, and what we did not show
 #
 # - With ReLUs, the largest rate that works is at least ten times as large with batch normalization; with sigmoids only
-#   the normalized LeNet learns within so few updates. At a rate of 10,
-#   the normalized net with ReLUs fails as well.
+#   the normalized LeNet learns within so few updates. At a rate of 10, the normalized net with ReLUs fails as well.
 # - At a rate of 1 neither mean nor variance is enough alone; at 0.03 the variance alone learns a little. $\gamma$ and
 #   $\beta$ help the training loss a little.
 # - Freezing three or four layers costs, so the lower layers stay useful; freezing two convolutions costs little in so
