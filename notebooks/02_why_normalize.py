@@ -583,10 +583,10 @@ figures.times(widths, times)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Each doubling of the width costs whitening more, at last about three times the time; it costs the other two about
-# twice. Whitening always takes longer than Gluon's layer, but our `batch_norm`, which is written to be read, takes
-# longer still, except perhaps in the widest layers. In time, the textbook's "much more expensive" holds only for wide
-# layers and compared with a good implementation.
+# Each doubling of the width multiplies the time of whitening by more, at last by about three; the times of the other
+# two about double. Whitening always takes longer than Gluon's layer, but our `batch_norm`, which is written to be read,
+# takes longer still, except perhaps in the widest layers. In time, the textbook's "much more expensive" holds only for
+# wide layers and compared with a good implementation.
 #
 # </details>
 #
