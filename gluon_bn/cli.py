@@ -186,7 +186,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     if stopped or worth_another_try:
         data = ['--data', arguments.data] if arguments.data else []
         command = ['train', '--workers', str(workers)] if workers > 1 else ['compare']
-        print('To continue:', command_line(*command, '--resume', str(out), *data))
+        hosts = ['--hosts', arguments.hosts] if getattr(arguments, 'hosts', None) else []
+        print('To continue:', command_line(*command, *hosts, '--resume', str(out), *data))
     return 130 if stopped else 1 if failed else 0
 
 

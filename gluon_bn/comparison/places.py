@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ def on_this_machine(workers: int) -> List[Part]:
 def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
     """Scheduler, server and worker 0 on this machine; the other workers on the hosts listed in a file, in turn.
 
-    Raises: InputError if the file cannot be read, or a host has no address.
+    Raises: InputError if the file cannot be read, a host has no address, or there is no ssh.
     """
     with explained(lambda why: InputError(f'must be a file with a host on each line, got {file}: {why}', 'hosts')):
         lines = [line.split('#')[0].strip() for line in Path(file).read_text(encoding='utf-8').splitlines()]
@@ -49,6 +50,8 @@ def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
     with explained(lambda why: InputError(f'must list hosts that can be reached, got {hosts[0]}: {why}', 'hosts')):
         here = _address_towards(addresses[0], 9)
     workers = 1 + len(hosts) if workers is None else check_count('workers', workers)
+    if not shutil.which('ssh'):
+        raise InputError('needs the program ssh, got none on PATH; install an OpenSSH client', 'hosts')
     return _parts(workers, here, list(zip(hosts, addresses)))
 
 

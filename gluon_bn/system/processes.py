@@ -67,7 +67,7 @@ def run_tasks(
 
 def _reason(code: int, host: Optional[str]) -> str:
     if host and code == 255:
-        return 'ssh cannot reach its host, or lost the connection'
+        return f'ssh cannot log in to {host}, or lost the connection; `ssh {host} true` must work without a password'
     if host and code in (1, 2, 126, 127):
         return f'{sys.executable} cannot run gluon_bn there; the lines above say why'
     return (

@@ -78,7 +78,8 @@ class Role:
             except OSError as error:
                 why = error.strerror or str(error)
                 time.sleep(0.2)
-        raise WorkersError(f'the scheduler at {self.root}:{self.port} cannot be reached from {self.host}: {why}')
+        at = f'{self.root}:{self.port}'
+        raise WorkersError(f'the scheduler at {at} cannot be reached from {self.host}: {why}; start it first')
 
 
 def serve(role: Role, report: Callable[[int], None]) -> None:

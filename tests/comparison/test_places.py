@@ -1,6 +1,7 @@
 """Where the workers run: bad hosts and bad variables are refused before anything starts."""
 
 import dataclasses
+import os
 import re
 import socket
 from pathlib import Path
@@ -98,6 +99,30 @@ def test_options_beside_variables_of_a_cluster_are_refused(option, value, monkey
     assert cli.main(["train", option, value, "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"gluon_bn: {option} must not be given with DMLC_ROLE: this is one of 2 workers")
+
+
+@pytest.mark.fault("a machine without ssh", tries=1)
+def test_hosts_without_ssh_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "hosts").write_text("127.0.0.1\n")
+    with pytest.raises(InputError) as caught:
+        on_hosts(str(tmp_path / "hosts"), 2)
+    assert_message(caught.value, "--hosts needs the program ssh, got none on PATH; install an OpenSSH client")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("ssh cannot log in to a host", tries=1)
+def test_a_host_that_refuses_ssh_is_named(monkeypatch, tmp_path, capsys):
+    (tmp_path / "ssh").write_text("#!/bin/sh\nexit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    hosts, out = tmp_path / "hosts", tmp_path / "run"
+    hosts.write_text("localhost\n")
+    arguments = ["--norm", "sync", "--epochs", "1", "--examples", "256", "--hosts", str(hosts), "--out", str(out)]
+    assert cli.main(["train", *arguments]) == 1
+    printed, errors = capsys.readouterr()
+    assert "ssh cannot log in to localhost, or lost the connection; `ssh localhost true` must work" in errors
+    assert f"train --workers 2 --hosts {hosts} --resume {out}\n" in printed
 
 
 def assert_message(error, message):
