@@ -1,4 +1,4 @@
-// On a phone, each code cell is folded; without JavaScript all are open.
+// On a phone, each code cell is folded, and a wide table is turned: its columns become rows.
 document.addEventListener("DOMContentLoaded", () => {
   if (!matchMedia("(max-width: 600px)").matches) return;
   for (const input of document.querySelectorAll(".cell > .cell_input")) {
@@ -7,6 +7,16 @@ document.addEventListener("DOMContentLoaded", () => {
     summary.textContent = "Code";
     input.replaceWith(details);
     details.append(summary, input);
+  }
+  for (const table of document.querySelectorAll(".bd-article table:not(:has([rowspan], [colspan]))")) {
+    const rows = [...table.rows].map((row) => [...row.cells]);
+    if (rows[0].length < 5 || rows.length >= rows[0].length) continue;
+    table.replaceChildren(document.createElement("thead"), document.createElement("tbody"));
+    rows[0].forEach((_, column) => {
+      const row = document.createElement("tr");
+      row.append(...rows.map((cells) => cells[column]));
+      table.children[column ? 1 : 0].append(row);
+    });
   }
 });
 
