@@ -315,6 +315,17 @@ def test_the_code_is_folded_on_a_phone(browser, book):
     page.close()
 
 
+def test_a_wide_table_is_turned_on_a_phone(browser, book):
+    address, _ = book
+    for screen, columns in ((PHONE, 4), (DESK, 6)):
+        page = browser.new_page(viewport=screen)
+        page.goto(address + "README.html")
+        table = page.locator("table", has_text="s/epoch")
+        assert table.locator("tr").first.locator("th, td").count() == columns
+        assert "6.1" in table.locator("tr", has_text="s/epoch" if columns == 4 else "no normalization").inner_text()
+        page.close()
+
+
 @pytest.mark.parametrize(
     "setting",
     [
