@@ -7,6 +7,7 @@
 //
 // The sums run over the n values of one channel. X is (m, d) or (m, c, h, w), treated here as (m, c, s) with
 // s = h * w. native.py compiles this file and loads it by `mx.library.load`.
+
 // MXNet's side of an extension; the path starts at its include folder. Three functions are replaced below.
 #define _opCallMutateInputs replaced_opCallMutateInputs
 #define _msgSize replaced_msgSize
