@@ -169,4 +169,5 @@ assert 24 * max(apart['sync', 2], apart['sync', 4]) < min(apart['fused', 2], apa
 #   one backward per layer, several workers train as one does, up to rounding.
 #
 # We did not show how much time the exchanges cost: that depends on the network, and on how much there is to compute
-# between them. We trained briefly, with one net and one rate.
+# between them. The page on [several machines](../docs/several_machines.md) measures it. We trained briefly, with one net
+# and one rate.
