@@ -102,7 +102,9 @@ def table(rows: Iterable[Iterable[Any]], headers: Sequence[str]) -> str:
     rows = [list(row) for row in rows]
     sides = ['left' if isinstance(value, str) else 'right' for value in rows[0]]
     cells = [[_digits(value) for value in row] for row in rows]
-    return str(tabulate(cells, headers, tablefmt='html', colalign=sides, disable_numparse=True))
+    # a subclass of str that notebooks show as HTML
+    html: str = tabulate(cells, headers, tablefmt='html', colalign=sides, disable_numparse=True)
+    return html
 
 
 def _digits(value: Any) -> str:

@@ -36,3 +36,8 @@ def test_a_table_shows_numbers_with_at_most_three_digits_and_texts_and_counts_as
 
 def test_the_curves_of_two_norms_differ_in_their_dashes_for_their_greys_hardly_do():
     assert len({STYLES.get(norm, "-") for norm in NORMS}) == len(NORMS)
+
+
+def test_a_notebook_shows_a_table_as_html():
+    shown = figures.table([("a", 1)], ["name", "value"])
+    assert shown._repr_html_() == shown  # without this method, IPython shows the source

@@ -112,6 +112,11 @@ def test_the_predicted_output_and_its_answer_are_folded(notebook):
             assert "**Predict" not in folded and not re.search("^#", folded, re.MULTILINE)
 
 
+def test_a_table_is_shown_as_a_table_not_as_its_source(notebook):
+    data = [output.data for output in outputs(notebook) if "data" in output]
+    assert [shown for shown in data if "<table" in shown.get("text/plain", "") and "text/html" not in shown] == []
+
+
 def test_what_checks_a_folded_answer_is_folded_too(notebook):
     for before, cell in zip(notebook.cells, notebook.cells[1:]):
         _, fold, after = before.source.rpartition("</details>")
