@@ -212,13 +212,13 @@ class Quiet(SimpleHTTPRequestHandler):
 
 UNFOLD = "document.querySelectorAll('details').forEach(details => details.open = true)"
 
-# Elements, except tables, that are cut off or scroll sideways; folded parts are opened first.
-TOO_WIDE = """() => {
+# Elements that are cut off or scroll sideways; folded parts are opened first, and the page then fits their tables.
+TOO_WIDE = """async () => {
     document.querySelectorAll("details").forEach(details => details.open = true);
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     return [...document.querySelectorAll(".bd-article-container *, body")].filter(e => {
-        if (e.closest(".pst-scrollable-table-container") || e.querySelector(":scope > table, :scope > div > table")
-            || getComputedStyle(e).display === "inline" || !e.clientWidth || e.closest("svg, i")) return false;
-        const beyond = e.getBoundingClientRect().right > innerWidth + 1 && !e.closest("table");
+        if (getComputedStyle(e).display === "inline" || !e.clientWidth || e.closest("svg, i")) return false;
+        const beyond = e.getBoundingClientRect().right > innerWidth + 1;
         return beyond || (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible");
     }).map(e => `${e.outerHTML.slice(0, 80)}: ${e.scrollWidth} > ${e.clientWidth}`);
 }"""

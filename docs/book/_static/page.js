@@ -1,4 +1,5 @@
-// On a phone, each code cell is folded, and a wide table is turned: its columns become rows.
+// On a phone, each code cell is folded, and a wide table is turned: its columns become rows. If a table is still too wide,
+// its headings stand upright; a folded table is measured when it is opened.
 document.addEventListener("DOMContentLoaded", () => {
   if (!matchMedia("(max-width: 600px)").matches) return;
   for (const input of document.querySelectorAll(".cell > .cell_input")) {
@@ -18,6 +19,11 @@ document.addEventListener("DOMContentLoaded", () => {
       table.children[column ? 1 : 0].append(row);
     });
   }
+  const observer = new ResizeObserver((boxes) => {
+    for (const { target } of boxes)
+      if (target.scrollWidth > target.clientWidth) target.querySelector("table").classList.add("upright");
+  });
+  for (const table of document.querySelectorAll(".bd-article table")) observer.observe(table.parentElement);
 });
 
 // A page opened from a folder cannot fetch others, so the search takes its excerpts from texts.js: see offline.py.
