@@ -185,8 +185,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     worth_another_try = [run for run in summary.runs if run.failed and not run.diverged]
     if stopped or worth_another_try:
         data = ['--data', arguments.data] if arguments.data else []
-        command = ['train', '--workers', str(workers)] if workers > 1 else ['compare']
         hosts = ['--hosts', arguments.hosts] if getattr(arguments, 'hosts', None) else []
+        command = ['train', '--workers', str(workers)] if workers > 1 or hosts else ['compare']
         print('To continue:', command_line(*command, *hosts, '--resume', str(out), *data))
     return 130 if stopped else 1 if failed else 0
 

@@ -532,7 +532,7 @@ figures.wastes(white['renormalize'], white['batch_norm'])
 
 # %% tags=["hide-output"]
 correlated = {method: [train(method, lr, seed=seed, eps=0.0) for seed in range(3)]
-         for method in ('renormalize', 'batch_norm')}
+              for method in ('renormalize', 'batch_norm')}
 figures.wastes(correlated['renormalize'], correlated['batch_norm'])
 
 # %% [markdown]
@@ -541,7 +541,7 @@ figures.wastes(correlated['renormalize'], correlated['batch_norm'])
 # Batch normalization still *proposes* no shift and no stretch: in the first picture, the share is 0. But a step on $W$
 # moves $H = XW + b$ through $X$, and if $X$ is not white, it changes means and deviations all the same; the next
 # normalization removes that. So the gradient of the activations wastes nothing, but the step of the weights does,
-# unless the inputs are white. The losses hardly differ here either.
+# unless the inputs are white. The losses differ by up to a third, but neither is lower with every seed.
 #
 # </details>
 #
@@ -553,8 +553,11 @@ for runs in (white, correlated):
     assert all(waste.proposed.max() < 1e-25 for waste in runs['batch_norm'])
 assert all(waste.moved.max() < 1e-20 for waste in white['batch_norm'])
 assert all(waste.moved.min() > 0.01 for waste in correlated['batch_norm'])
-ends = [(a.loss[-1], b.loss[-1]) for a, b in zip(white['renormalize'], white['batch_norm'])]
-assert np.allclose(*zip(*ends), rtol=0.1)
+by_white, by_correlated = (
+    [(a.loss[-1], b.loss[-1]) for a, b in zip(runs['renormalize'], runs['batch_norm'])] for runs in (white, correlated)
+)
+assert np.allclose(*zip(*by_white), rtol=0.1)
+assert {a < b for a, b in by_correlated} == {True, False}
 
 
 # %% [markdown]

@@ -31,6 +31,7 @@ ROUNDS = 7  # minimum: one to warm up, and two in each third
 # most of it, so wall-clock time, which also shows waiting, has the wider bound; and a part that became slower runs
 # again: only a slowdown that comes back each time is the package's own.
 MEGABYTES, SLOWDOWN, SLOWDOWN_BY_THE_CLOCK, TRIES = 16, 1.5, 3, 3
+SLOWER = 'times as slow'
 
 
 class Part(NamedTuple):
@@ -105,7 +106,7 @@ def run(part, tries=TRIES):
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     rounds = [Round(*json.loads(line)) for line in done.stdout.splitlines()]
     wrong = f'exit code {done.returncode}' if done.returncode else judge(rounds)
-    if 'times as slow' in wrong and tries > 1:
+    if SLOWER in wrong and tries > 1:
         print(*row(part, rounds, f'{wrong}; runs again'), sep=' | ', file=sys.stderr, flush=True)
         return run(part, tries - 1)
     return rounds, wrong
@@ -118,9 +119,9 @@ def judge(rounds):
     if growth > MEGABYTES:
         return f'memory grew by {growth:.0f} MB'
     if milliseconds(last) > SLOWDOWN * milliseconds(first):
-        return f'it became {milliseconds(last) / milliseconds(first):.1f} times as slow'
+        return f'it became {milliseconds(last) / milliseconds(first):.1f} {SLOWER}'
     if fastest(last) > SLOWDOWN_BY_THE_CLOCK * fastest(first):
-        return f'it became {fastest(last) / fastest(first):.1f} times as slow in wall-clock time'
+        return f'it became {fastest(last) / fastest(first):.1f} {SLOWER} in wall-clock time'
     return ''
 
 

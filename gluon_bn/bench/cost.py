@@ -19,13 +19,13 @@ Steps are measured only to test the predictions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Mapping, Tuple
+from typing import List, Mapping, Sequence, Tuple
 
 import numpy
 from matplotlib.axes import Axes
 
 from ..drawing import COLORS, LABELS
-from .results import NORMS, WorkersResult, WorkersTimes
+from .results import CALLS, NORMS, TURNS, WorkersResult, WorkersTimes
 
 BYTES = 16  # of a float64 value in an exchange: four words, each sent as a float32
 DRAWN = [8 << i for i in range(8)]
@@ -44,24 +44,23 @@ class Model:
 
     @staticmethod
     def fit(result: WorkersResult) -> Model:
-        """Fit a, b and d to the exchanges on loopback, by the least squares of the relative errors."""
-        rows, seconds = [], []
-        for times in result.times:
-            if not times.nominal:
-                for size, (measured, _) in zip(result.sizes, times.exchanges):
-                    rows.append([1, times.workers, bytes_of(times.workers, size)])
-                    seconds.append(measured - times.round_trip)
-        scaled, ones = numpy.array(rows) / numpy.array(seconds)[:, None], numpy.ones(len(rows))
-        a, b, d = numpy.linalg.lstsq(scaled, ones, rcond=None)[0].tolist()
+        """Fit a, b and d to the exchanges, by the least squares of the relative errors."""
+        rows, shares = [], []
+        for times in _fitted(result):
+            for size, (measured, _) in zip(result.sizes, times.exchanges):
+                rows.append(numpy.array([1, times.workers, bytes_of(times.workers, size)]) / measured)
+                shares.append(1 - times.round_trip / measured)
+        a, b, d = numpy.linalg.lstsq(numpy.array(rows), numpy.array(shares), rcond=None)[0].tolist()
         if d < 0:  # the time of the bytes is lost in the noise
-            (a, b), d = numpy.linalg.lstsq(scaled[:, :2], ones, rcond=None)[0].tolist(), 0.0
+            (a, b), d = numpy.linalg.lstsq(numpy.array(rows)[:, :2], numpy.array(shares), rcond=None)[0].tolist(), 0.0
         gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.nominal]
         return Model(result, a, b, d, sum(gradients) / len(gradients))
 
     def predicted(self, norm: str, workers: int, round_trip: float) -> float:
-        """Return the seconds of a step on this machine."""
+        """Return the seconds of a step on this machine: computing, exchanges on loopback, and longer round trips."""
         loopback = next(times for times in self.result.times if times.workers == workers and not times.nominal)
-        return self.step(norm, workers, round_trip, loopback.compute) + self.waiting(norm, loopback)
+        exchanges = 1 + 2 * len(self._channels(norm))
+        return loopback.compute[norm] + loopback.between[norm] + exchanges * (round_trip - loopback.round_trip)
 
     def waiting(self, norm: str, loopback: WorkersTimes) -> float:
         """Return the seconds of a step by which exchanges take longer if the workers compute between them."""
@@ -72,10 +71,26 @@ class Model:
         return round_trip + self.a + self.b * workers + self.d * bytes_of(workers, size)
 
     def step(self, norm: str, workers: int, round_trip: float, compute: Mapping[str, float]) -> float:
-        """Return the seconds of a step without waiting. compute: {norm: seconds that one worker computes}."""
-        channels = self.result.channels if norm == 'sync' else []
-        exchanges = sum(2 * self.exchange(workers, round_trip, 1 + 2 * c) for c in channels)
+        """Return the seconds of a step without waiting. compute: {norm: seconds of computing}."""
+        exchanges = sum(2 * self.exchange(workers, round_trip, 1 + 2 * c) for c in self._channels(norm))
         return compute[norm] + exchanges + round_trip + self.gradients * workers
+
+    def misses(self) -> List[float]:
+        """Return by which factor, less 1, the formula misses each exchange that it was fitted to."""
+        return [
+            self.exchange(times.workers, times.round_trip, size) / measured - 1
+            for times in _fitted(self.result)
+            for size, (measured, _) in zip(self.result.sizes, times.exchanges)
+        ]
+
+    def _channels(self, norm: str) -> Sequence[int]:
+        """Return the channels of each layer that exchanges statistics."""
+        return self.result.channels if norm == 'sync' else ()
+
+
+def _fitted(result: WorkersResult) -> List[WorkersTimes]:
+    """Return the times over a network if there are any, because loopback has none of its work; else all."""
+    return [times for times in result.times if times.nominal] or result.times
 
 
 def bytes_of(workers: int, size: int) -> int:
@@ -102,25 +117,27 @@ def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
 def note(result: WorkersResult, cores: int) -> str:
     """Say what the table shows, and what an exchange costs."""
     model = Model.fit(result)
+    misses = model.misses()
     sent = waiting = ''
     for times in result.times:
         if times.between:
-            sums = [f'{model.waiting(norm, times) * 1e3:.1f} ({norm})' for norm in NORMS]
+            sums = [f'{max(0.0, model.waiting(norm, times)) * 1e3:.1f} ({norm})' for norm in NORMS]
             waiting += f'In a step of {times.workers} workers, processes wait {" or ".join(sums)} ms for a core. '
         if times.workers == 2 and times.nominal:  # on loopback, the bytes of all processes would count
             sizes = [f'{c} channels: {times.exchanges[i][1]:,.0f}' for i, c in enumerate(result.channels)]
             sent = f'With two workers, each sends and receives these bytes per exchange: {"; ".join(sizes)}. '
     return (
         f'Milliseconds per step of LeNet on {result.examples} images: predicted, measured, and the error of the '
-        'prediction. Each time is the median of three turns of ten calls, until the slowest worker has ended. sync: '
-        f'shared statistics; fused: each worker uses the statistics of its own share. All processes run on the {cores} '
-        'cores of this machine; with a round-trip time, each worker has its own network namespace. A prediction adds '
-        'up parts that were measured on loopback, none of them in a step: computing by all workers at once, and the '
-        'exchanges of a step between spins as long as that computing. A longer round trip then counts once for each '
-        'exchange. '
+        f'prediction. Each time is the median of {TURNS} turns of {CALLS} calls, until the slowest worker has ended. '
+        'sync: shared statistics; fused: each worker uses the statistics of its own share. All processes run on the '
+        f'{cores} cores of this machine; with a round-trip time, each worker has its own network namespace. A '
+        'prediction adds up parts that were measured on loopback, none of them in a step: computing by all workers at '
+        'once, and the exchanges of a step between spins as long as that computing. A longer round trip then counts '
+        'once for each exchange. '
         f'With N workers, an exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus '
-        f'{model.d * 1e9:.2f} ns per byte that the server receives; each layer takes two. The exchange of the '
-        f'gradients takes a round trip and {model.gradients * 1e3:.2f} N ms. {waiting}{sent}Two threads in one '
+        f'{model.d * 1e9:.2f} ns per byte that the server receives; this misses the exchanges that were measured by '
+        f'{min(misses):+.0%} to {max(misses):+.0%}. Each layer takes two. The exchange of the gradients takes a round '
+        f'trip and {model.gradients * 1e3:.2f} N ms. {waiting}{sent}Two threads in one '
         f'process, with shared statistics, take {result.threads * 1e3:.1f} ms per step.'
     )
 

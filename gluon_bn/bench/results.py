@@ -74,6 +74,7 @@ class ProfileResult:
 
 
 NORMS = ('sync', 'fused')  # of the steps by several workers
+CALLS, TURNS = 10, 3  # of what several workers are timed at
 
 
 @dataclass(frozen=True)

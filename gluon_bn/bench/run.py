@@ -120,7 +120,9 @@ def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File
             if part in parts:
                 try:
                     vars(result).update(measure_part(setup))
-                except (GluonBnError, BrokenExecutor) as error:
+                except GluonBnError as error:
+                    result.failed[part] = error.message({'root': '--data'})
+                except BrokenExecutor as error:
                     result.failed[part] = str(error)
     loads = setup.watch.loads
     result.rounds, result.discarded = len(loads), setup.watch.discarded

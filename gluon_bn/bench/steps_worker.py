@@ -24,9 +24,7 @@ from ..training.totals import Totals
 from ..workers import Alone, Group, Threads, joined
 from ..workers.parameter_server import LOOPBACK, ParameterServer, Role, serve
 from .network import bytes_sent_and_received, enter, round_trip_to
-from .results import NORMS
-
-CALLS, TURNS = 10, 3
+from .results import CALLS, NORMS, TURNS
 
 
 class Echo(Alone):
@@ -95,6 +93,7 @@ def measure_group(group: ParameterServer, examples: int, sizes: List[int]) -> Co
     }
     exchanges = [functools.partial(group.gather, numpy.ones(size)) for size in sizes]
     for exchange in exchanges:
+        exchange()  # the first of its size also tells the server the size
         before = bytes_sent_and_received()
         for _ in range(CALLS):
             exchange()
@@ -104,13 +103,14 @@ def measure_group(group: ParameterServer, examples: int, sizes: List[int]) -> Co
         steps = Steps(norm, group if group.size > 1 else Alone(), examples)
         found[norm] = seconds_of(group, steps.step)
         if group.size > 1 and group.role.root == LOOPBACK:
-            found['gradients'] = seconds_of(group, steps.exchange_gradients)
             computing = Steps(norm, Echo(group.size), examples).step
             found['compute'][norm] = seconds_of(group, computing)
             # the last size is wider than LeNet's layers
             all_exchanges = [*(2 * exchanges[:-1] if norm == 'sync' else ()), steps.exchange_gradients]
             share = seconds_of(group, computing, time.process_time) / len(all_exchanges)
             found['between'][norm] = seconds_between(group, all_exchanges, share)
+    if found['between']:
+        found['gradients'] = seconds_of(group, steps.exchange_gradients)
     return found
 
 

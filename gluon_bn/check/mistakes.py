@@ -114,7 +114,7 @@ MISTAKES = {
     'NoSuperInit': 'A Block sets itself up before it can hold Parameters. Which line belongs first in your __init__?',
     'ParameterNotArray': 'A Parameter is a box with an array in it. Which of its methods gives the array?',
     'ReplacesParameter':
-        'The Parameter itself is never replaced, so that it can be saved. Which of its methods puts a new '
+        'Keep the Parameter itself, so that it can be saved. Which of its methods puts a new '
         'array into it?',
     # an experiment
     'OneSeed':

@@ -39,8 +39,13 @@ def batch_norm_in_place(
     Gradients of gamma and beta are written, not added: grad_req='add' needs `batch_norm_native`.
     Raises: MXNetError for arrays that do not fit together, before anything is changed.
     """
-    is_np = isinstance(X, np.ndarray)
-    graph = _graph(is_np, _is_variable(X), autograd.is_training(), float(eps), float(momentum), X.shape, get_ident())
+    is_np, shape, is_variable = isinstance(X, np.ndarray), X.shape, _is_variable(X)
+    small = math.prod(shape) <= SMALL
+    if is_variable and not small:
+        X = X.reshape(shape)  # its time does not count, but that of a copy would
+    graph = _graph(
+        is_np, small, is_variable and small, autograd.is_training(), float(eps), float(momentum), shape, get_ident()
+    )
     Y: NDArray = graph(X, gamma, beta, moving_mean, moving_var)[0]
     return Y
 
@@ -52,7 +57,7 @@ def max_pool_native(X: NDArray) -> NDArray:
 
 
 def _is_variable(array: NDArray) -> bool:
-    """Return whether a gradient is attached to the array and is being recorded.
+    """Return whether autograd is recording and the array has a gradient attached.
 
     Such an array must first pass through one of MXNet's own operators: MXNet tells these whether to write a gradient
     or to add to it (grad_req='add'), but not an extension's operator.
@@ -66,18 +71,27 @@ def _not_a_variable(array: NDArray) -> NDArray:
 
 @functools.lru_cache(maxsize=64)
 def _graph(
-    is_np: bool, is_variable: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int
+    is_np: bool,
+    planned: bool,
+    copied: bool,
+    training: bool,
+    eps: float,
+    momentum: float,
+    shape: Tuple[int, ...],
+    thread: int,
 ) -> Any:
     """Return the operator with its attributes parsed: one per shape, because MXNet infers again for a new shape, and
     one per thread, because two threads must not run the same one.
+
+    planned: plan the memory once, which saves a quarter of a small layer's time. The memory is kept: for each of the
+    calls that wait for their backward at the same time, one plan.
+    copied: pass a copy of X to the operator; see `_is_variable`.
     """
     X, *others = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
-    if is_variable:
+    if copied:
         X = sym.identity(X)
     outputs = sym.gluon_bn(X, *others, training=int(training), eps=eps, momentum=momentum)
-    # Planning the memory once saves a quarter of a small layer's time, but keeps the memory.
-    flags = [('static_alloc', math.prod(shape) <= SMALL)]
-    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs, flags)
+    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs, [('static_alloc', planned)])
 
 
 def trace_max_pool(X: Any) -> Any:

@@ -91,7 +91,7 @@ def check_before_matplotlib() -> None:
     if home() is None:
         raise InputError(
             'must be set if the user has no entry in passwd, because matplotlib needs a home folder, got '
-            'nothing; set it to a folder that you can write',
+            'nothing; set it to a folder that you can write to',
             'HOME',
         )
 

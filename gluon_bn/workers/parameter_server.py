@@ -79,7 +79,10 @@ class Role:
                 why = error.strerror or str(error)
                 time.sleep(0.2)
         at = f'{self.root}:{self.port}'
-        raise WorkersError(f'the scheduler at {at} cannot be reached from {self.host}: {why}; start it first')
+        raise WorkersError(
+            f'the scheduler at {at} cannot be reached from {self.host}: {why}; check that the '
+            'scheduler runs, and that no firewall blocks its port'
+        )
 
 
 def serve(role: Role, report: Callable[[int], None]) -> None:

@@ -108,7 +108,7 @@ def test_the_release_is_stamped_and_another_one_is_not_graded(tmp_path, monkeypa
     grader = Grader(course, Limits(), course.solution(), course.released())
     assert grader.stamp == stamp
     (late,), _ = collect(tmp_path / "in", grader.released)
-    assert "with the --release of " in grader.grade(late).reason
+    assert "with --release and the folder of release " in grader.grade(late).reason
 
     course.begin(tmp_path / "in", tmp_path / "first")  # to continue
     assignment.release(tmp_path / "second")

@@ -171,9 +171,10 @@ def test_a_nan_stays_in_its_channel(fn, shape, poison):
 
 
 @PATHS
+@pytest.mark.parametrize("shape", [(16, 6, 5, 5), LARGE])
 @pytest.mark.parametrize("train_mode", [True, False])
-def test_grad_req_add_adds(fn, train_mode):
-    arrays, dY = ready((16, 6, 5, 5))
+def test_grad_req_add_adds(fn, train_mode, shape):
+    arrays, dY = ready(shape)
     with autograd.record(train_mode=train_mode):
         Y = call(fn, *arrays)[0]
     Y.backward(dY)
@@ -188,8 +189,9 @@ def test_grad_req_add_adds(fn, train_mode):
 
 
 @PATHS
-def test_backward_may_be_repeated_on_a_kept_graph(fn):
-    arrays, dY = ready((16, 6, 5, 5))
+@pytest.mark.parametrize("shape", [(16, 6, 5, 5), LARGE])
+def test_backward_may_be_repeated_on_a_kept_graph(fn, shape):
+    arrays, dY = ready(shape)
     with autograd.record():
         Y = call(fn, *arrays)[0]
     Y.backward(dY, retain_graph=True)

@@ -163,7 +163,7 @@ def test_a_user_without_a_home_folder_is_told_what_matplotlib_needs(tmp_path, co
     assert done.returncode in (1, 2)
     assert (
         "HOME must be set if the user has no entry in passwd, because matplotlib needs a home folder, got nothing; "
-        "set it to a folder that you can write\n"
+        "set it to a folder that you can write to\n"
     ) in done.stderr
     assert list(tmp_path.iterdir()) == []
 

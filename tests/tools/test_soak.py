@@ -80,7 +80,7 @@ def wrong(X, *others):
 
 @pytest.mark.slow
 def test_only_a_slowdown_that_comes_back_counts(monkeypatch):
-    slow = "it became 4.0 times as slow"
+    slow = soak.judge([soak.Round(10, 1.0, 0.5, 200.0)] * 4 + [soak.Round(10, 9.0, 0.5, 200.0)] * 3)
     verdicts = iter([slow, "", slow, slow])
     monkeypatch.setattr(soak, "judge", lambda rounds: next(verdicts))
     assert soak.run(soak.Part("native"), tries=2)[1] == ""

@@ -11,13 +11,15 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   for (const table of document.querySelectorAll(".bd-article table:not(:has([rowspan], [colspan]))")) {
     const rows = [...table.rows].map((row) => [...row.cells]);
-    if (rows[0].length < 5 || rows.length >= rows[0].length) continue;
-    table.replaceChildren(document.createElement("thead"), document.createElement("tbody"));
+    const width = rows[0]?.length ?? 0;
+    if (width < 5 || rows.length >= width || rows.some((cells) => cells.length !== width)) continue;
+    const [head, body] = ["thead", "tbody"].map((tag) => document.createElement(tag));
     rows[0].forEach((_, column) => {
       const row = document.createElement("tr");
       row.append(...rows.map((cells) => cells[column]));
-      table.children[column ? 1 : 0].append(row);
+      (column ? body : head).append(row);
     });
+    table.replaceChildren(...(table.caption ? [table.caption] : []), head, body);
   }
   const observer = new ResizeObserver((boxes) => {
     for (const { target } of boxes)

@@ -53,7 +53,7 @@ class Grader:
             if theirs not in ("", ours):
                 raise InputError(
                     f"it belongs to release {theirs} of the assignment, but these grades to release {ours}; grade it "
-                    f"with the --release of {theirs}, into another --out"
+                    f"with --release and the folder of release {theirs}, into another --out"
                 )
             graded = build(submission.cells, self.solution, self.released)
             notes += graded.notes
