@@ -243,7 +243,7 @@ def root_slopes(variances: Array, slopes: Dict[float, Array]) -> Figure:
 
 def feature_maps(columns: Dict[str, Array], num_examples: int = 3) -> Figure:
     """Feature maps of the first examples by row; columns: {title: (m, 1, p, q)}."""
-    figure, axes = grid(num_examples, len(columns), 2.1 * len(columns), 1.9 * num_examples + 0.4)
+    figure, axes = grid(num_examples, len(columns), 1.6 * len(columns), 1.6 * num_examples + 0.3)
     for column, (title, maps) in zip(axes.T, columns.items()):
         shown = maps[:num_examples, 0]
         for ax, feature_map in zip(column, shown):
