@@ -72,9 +72,11 @@ def finish(app, pagename, templatename, context, doctree):
         file for file in context["script_files"] if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
     ]
     if "body" in context:  # a line may break at a hyphen, even in 1e-5
-        number = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?e-\d+)")
+        number = re.compile(r"(?<![\w.])\d+(?:\.\d+)?e-\d+|&[lg]t;= [\d.]+|(?P<date>\b\d{4}-\d\d-\d\d\b)")
         context["body"] = re.sub(
-            r">[^<>]+<", lambda text: number.sub(r'<span class="number">\1</span>', text[0]), context["body"]
+            r">[^<>]+<",
+            lambda text: number.sub(lambda n: f'<span class="{n.lastgroup or "number"}">{n[0]}</span>', text[0]),
+            context["body"],
         )
         context["body"] = re.sub(
             r'<span class="pre">[^<]*', lambda code: re.sub("[/_]", r"\g<0><wbr>", code[0]), context["body"]

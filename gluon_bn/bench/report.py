@@ -176,8 +176,9 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
         + ', '.join(f'{name} {version}' for name, version in result.versions.items())
         + f'. The native path was compiled for {"this processor" if built == "native" else built}. '
         f'Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before the start: '
-        f'{result.load:.2f}. Other programs used more than a tenth of a core during {result.loaded} of the '
-        f'{result.rounds} rounds; {result.discarded} more such rounds were repeated.',
+        f'{result.load:.2f}.'
+        + f' Other programs used more than a tenth of a core during {result.loaded} of the {result.rounds} rounds; '
+        f'{result.discarded} more such rounds were repeated.' * bool(result.rounds),
         '',
         '## How it is measured',
         '',
@@ -208,7 +209,7 @@ def draw(result: Result) -> Optional[Figure]:
     rows, columns = bool(painted) + bool(workers), max(len(painted), 2 * bool(workers))
     if not rows:
         return None
-    figure, axes = grid(rows, columns, 6 * columns, 4.4 * rows)
+    figure, axes = grid(rows, columns, 5 * columns, 4 * rows)
     for ax in axes.flat:
         ax.grid(alpha=0.3)
     for ax in axes[0][len(painted) or columns :]:
