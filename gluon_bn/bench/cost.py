@@ -117,7 +117,7 @@ def table(result: WorkersResult) -> Tuple[List[str], List[List[str]]]:
 def note(result: WorkersResult, cores: int) -> str:
     """Say what the table shows, and what an exchange costs."""
     model = Model.fit(result)
-    misses = model.misses()
+    misses, sign = model.misses(), '-' if model.a < 0 else '+'
     sent = waiting = ''
     for times in result.times:
         if times.between:
@@ -134,7 +134,8 @@ def note(result: WorkersResult, cores: int) -> str:
         'prediction adds up parts that were measured on loopback, none of them in a step: computing by all workers at '
         'once, and the exchanges of a step between spins as long as that computing. A longer round trip then counts '
         'once for each exchange. '
-        f'With N workers, an exchange takes a round trip and {model.a * 1e3:.2f} + {model.b * 1e3:.2f} N ms, plus '
+        f'With N workers, an exchange takes a round trip and {model.b * 1e3:.2f} N {sign} '
+        f'{abs(model.a) * 1e3:.2f} ms, plus '
         f'{model.d * 1e9:.2f} ns per byte that the server receives; this misses the exchanges that were measured by '
         f'{min(misses):+.0%} to {max(misses):+.0%}. Each layer takes two. The exchange of the gradients takes a round '
         f'trip and {model.gradients * 1e3:.2f} N ms. {waiting}{sent}Two threads in one '

@@ -41,7 +41,7 @@ def test_the_model_finds_the_constants_and_predicts_what_they_give():
     result = Result("", "", {"cores": 2}, {}, 0, [], workers=workers)
     ((title, note, table),) = report.sections(result)
     assert title == "Several workers" and table.count("+0%") + table.count("-0%") == 2 * len(times)
-    assert "0.20 + 0.30 N ms, plus 1.00 ns per byte" in note
+    assert "0.30 N + 0.20 ms, plus 1.00 ns per byte" in note
     assert "In a step of 4 workers, processes wait 5.0 (sync) or 0.0 (fused) ms for a core." in note
     assert model.misses() == pytest.approx([0] * len(model.misses()), abs=1e-6) and model.misses()
     predicted = model.step("sync", 4, 1e-3, COMPUTE)  # each process has its own core
