@@ -274,6 +274,6 @@ def test_a_step_leaves_no_memory_behind(mode):
 
     for _ in range(2):
         in_use = [train(500) for _ in range(4)]
-        assert min(numpy.diff(in_use)) < 1000, in_use  # 32 bytes per step would add 16,000 each time
+        assert min(numpy.diff(in_use)) < 8000, in_use  # 32 bytes per step would add 16,000 each time
         with pytest.raises(ValueError, match="must have 32 channels"):  # and after it nothing is left behind either
             made(32)(nd.ones((4, 5)))
