@@ -4,9 +4,9 @@
     exchange = round trip + a + b * workers + d * bytes
 
 The bytes are those that the server receives: each worker sends an array with a row for each worker, of 16 bytes per
-value. a, b, d and the time of the gradients are measured on loopback while nobody computes. If each process has its own
-core, compute is what one worker needs alone, and waiting is 0. On a machine with fewer cores, processes also wait for a
-core. That is measured without a step, for each number of workers:
+value. a, b and d are fitted to single exchanges over a network while nobody computes; the time of the gradients is
+measured on loopback. If each process has its own core, compute is what one worker needs alone, and waiting is 0. On a
+machine with fewer cores, processes also wait for a core. That is measured without a step, for each number of workers:
 
 - compute: all workers compute a step without exchanges at once, from the start until the last one has ended.
 - waiting: all workers make the exchanges of a step. Before each, a worker spins: it uses the processor as long as
@@ -45,14 +45,14 @@ class Model:
     @staticmethod
     def fit(result: WorkersResult) -> Model:
         """Fit a, b and d to the exchanges, by the least squares of the relative errors."""
-        rows, shares = [], []
-        for times in _fitted(result):
-            for size, (measured, _) in zip(result.sizes, times.exchanges):
-                rows.append(numpy.array([1, times.workers, bytes_of(times.workers, size)]) / measured)
-                shares.append(1 - times.round_trip / measured)
-        a, b, d = numpy.linalg.lstsq(numpy.array(rows), numpy.array(shares), rcond=None)[0].tolist()
+        exchanges = _exchanges(result)
+        terms = numpy.array(
+            [numpy.array([1, workers, bytes_of(workers, size)]) / seconds for workers, _, size, seconds in exchanges]
+        )
+        shares = numpy.array([1 - round_trip / seconds for _, round_trip, _, seconds in exchanges])
+        a, b, d = numpy.linalg.lstsq(terms, shares, rcond=None)[0].tolist()
         if d < 0:  # the time of the bytes is lost in the noise
-            (a, b), d = numpy.linalg.lstsq(numpy.array(rows)[:, :2], numpy.array(shares), rcond=None)[0].tolist(), 0.0
+            (a, b), d = numpy.linalg.lstsq(terms[:, :2], shares, rcond=None)[0].tolist(), 0.0
         gradients = [(t.gradients - t.round_trip) / t.workers for t in result.times if t.gradients and not t.nominal]
         return Model(result, a, b, d, sum(gradients) / len(gradients))
 
@@ -78,9 +78,8 @@ class Model:
     def misses(self) -> List[float]:
         """Return by which factor, less 1, the formula misses each exchange that it was fitted to."""
         return [
-            self.exchange(times.workers, times.round_trip, size) / measured - 1
-            for times in _fitted(self.result)
-            for size, (measured, _) in zip(self.result.sizes, times.exchanges)
+            self.exchange(workers, round_trip, size) / seconds - 1
+            for workers, round_trip, size, seconds in _exchanges(self.result)
         ]
 
     def _channels(self, norm: str) -> Sequence[int]:
@@ -88,9 +87,13 @@ class Model:
         return self.result.channels if norm == 'sync' else ()
 
 
-def _fitted(result: WorkersResult) -> List[WorkersTimes]:
-    """Return the times over a network if there are any, because loopback has none of its work; else all."""
-    return [times for times in result.times if times.nominal] or result.times
+def _exchanges(result: WorkersResult) -> List[Tuple[int, float, int, float]]:
+    """Return (workers, round trip, size, seconds) of single exchanges: over a network, if there is one, else all."""
+    return [
+        (times.workers, times.round_trip, size, seconds)
+        for times in [times for times in result.times if times.nominal] or result.times
+        for size, (seconds, _) in zip(result.sizes, times.exchanges)
+    ]
 
 
 def bytes_of(workers: int, size: int) -> int:

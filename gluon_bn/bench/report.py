@@ -168,6 +168,10 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
     """Return the page of a result, which shows the picture beside it."""
     machine = result.machine
     built = machine.get('GLUON_BN_ISA', 'native')
+    disturbed = (
+        f' Other programs used more than a tenth of a core during {result.loaded} of the {result.rounds} rounds; '
+        f'{result.discarded} more such rounds were repeated.'
+    )
     lines = [
         f'# The benchmark, {result.date}',
         '',
@@ -176,9 +180,7 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
         + ', '.join(f'{name} {version}' for name, version in result.versions.items())
         + f'. The native path was compiled for {"this processor" if built == "native" else built}. '
         f'Made by `{result.command}` in {three_digits(result.seconds / 60)} minutes. Load average before the start: '
-        f'{result.load:.2f}.'
-        + f' Other programs used more than a tenth of a core during {result.loaded} of the {result.rounds} rounds; '
-        f'{result.discarded} more such rounds were repeated.' * bool(result.rounds),
+        f'{result.load:.2f}.{disturbed if result.rounds else ""}',
         '',
         '## How it is measured',
         '',

@@ -11,7 +11,7 @@ from typing import Any, Dict, Tuple
 from mxnet import autograd, nd, np, sym
 from mxnet.ndarray import NDArray
 
-SMALL = 2**16  # values of X
+SMALL = 2**16  # values of an X whose time is mostly that of launching the operator
 _traced = itertools.count()  # numbers the copies
 
 
@@ -39,13 +39,12 @@ def batch_norm_in_place(
     Gradients of gamma and beta are written, not added: grad_req='add' needs `batch_norm_native`.
     Raises: MXNetError for arrays that do not fit together, before anything is changed.
     """
-    is_np, shape, is_variable = isinstance(X, np.ndarray), X.shape, _is_variable(X)
-    small = math.prod(shape) <= SMALL
-    if is_variable and not small:
-        X = X.reshape(shape)  # its time does not count, but that of a copy would
-    graph = _graph(
-        is_np, small, is_variable and small, autograd.is_training(), float(eps), float(momentum), shape, get_ident()
-    )
+    is_np, shape = isinstance(X, np.ndarray), X.shape
+    if _is_small(shape):
+        copied = _is_variable(X)
+    else:
+        X, copied = _not_a_variable(X), False  # a view: a copy would take longer
+    graph = _graph(is_np, copied, autograd.is_training(), float(eps), float(momentum), shape, get_ident())
     Y: NDArray = graph(X, gamma, beta, moving_mean, moving_var)[0]
     return Y
 
@@ -54,6 +53,10 @@ def max_pool_native(X: NDArray) -> NDArray:
     """2 x 2 max pooling with stride 2 by the compiled operator. X: (m, c, h, w) on the CPU, h and w even."""
     Y: NDArray = nd.gluon_bn_max_pool(_not_a_variable(X).as_nd_ndarray())
     return Y.as_np_ndarray() if isinstance(X, np.ndarray) else Y
+
+
+def _is_small(shape: Tuple[int, ...]) -> bool:
+    return math.prod(shape) <= SMALL
 
 
 def _is_variable(array: NDArray) -> bool:
@@ -71,27 +74,20 @@ def _not_a_variable(array: NDArray) -> NDArray:
 
 @functools.lru_cache(maxsize=64)
 def _graph(
-    is_np: bool,
-    planned: bool,
-    copied: bool,
-    training: bool,
-    eps: float,
-    momentum: float,
-    shape: Tuple[int, ...],
-    thread: int,
+    is_np: bool, copied: bool, training: bool, eps: float, momentum: float, shape: Tuple[int, ...], thread: int
 ) -> Any:
     """Return the operator with its attributes parsed: one per shape, because MXNet infers again for a new shape, and
     one per thread, because two threads must not run the same one.
 
-    planned: plan the memory once, which saves a quarter of a small layer's time. The memory is kept: for each of the
-    calls that wait for their backward at the same time, one plan.
     copied: pass a copy of X to the operator; see `_is_variable`.
     """
     X, *others = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
     if copied:
         X = sym.identity(X)
     outputs = sym.gluon_bn(X, *others, training=int(training), eps=eps, momentum=momentum)
-    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs, [('static_alloc', planned)])
+    # Planning the memory once saves a quarter of a small layer's time. The memory is kept: for each of the calls that
+    # wait for their backward at the same time, one plan.
+    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs, [('static_alloc', _is_small(shape))])
 
 
 def trace_max_pool(X: Any) -> Any:

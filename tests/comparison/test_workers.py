@@ -56,8 +56,8 @@ def test_workers_have_the_loss_of_a_single_worker_at_a_rate_of_1(seed, tmp_path,
         found += losses(out)
     assert found[1] == pytest.approx(found[0], abs=1e-3)
     # The server adds up the gradients in the order in which they arrive; with more than two, the rounding differs, and
-    # at this rate one of the seeds turns that into a few thousandths; local statistics are 0.04 off.
-    assert found[2] == pytest.approx(found[0], abs=1e-2)
+    # at this rate seed 0 turns that into a few thousandths; local statistics are 0.04 off.
+    assert found[2] == pytest.approx(found[0], abs=1e-2 if seed == 0 else 1e-3)
 
 
 @pytest.mark.parametrize(
