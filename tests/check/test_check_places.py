@@ -107,6 +107,25 @@ def test_a_right_variance_is_not_blamed_for_a_wrong_denominator():
     assert "WrongVariance" not in result.mistakes and [place.quantity for place in result.places] == ["denominator"]
 
 
+@pytest.mark.parametrize(
+    "mistake, quantity",
+    [
+        ("MomentumSwapped", "moving mean"),
+        ("OtherMomentum", "moving mean"),
+        ("OverwritesRunning", "moving mean"),
+        ("RunningStdNotVar", "moving variance"),
+        ("UnbiasedRunningVar", "moving variance"),
+    ],
+)
+def test_a_wrong_average_is_named_beside_a_Y_that_is_wrong_in_one_trial(mistake, quantity):
+    def fn(X, gamma, beta, moving_mean, moving_var, *rest):
+        Y, *averages = students.batch_norm(mistake)(X, gamma, beta, moving_mean, moving_var, *rest)
+        return (X if autograd.is_training() and not moving_var.asnumpy().any() else Y, *averages)
+
+    result = check.batch_norm(fn, only=("dense", "statistics"))
+    assert result.mistakes == ["WrongOutput", mistake] and places(result)[0][0] == quantity
+
+
 @pytest.mark.parametrize("others", [lambda dY: (None, None), lambda dY: (nd.ones(3), dY.sum())])
 def test_a_wrong_dgamma_is_told_before_the_others_are_written(others):
     def fn(dY, X, gamma, eps):

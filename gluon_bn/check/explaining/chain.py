@@ -72,10 +72,10 @@ class Chain:
 
     @property
     def formula(self) -> Optional[Tuple[str, Formula]]:
-        """The first wrong quantity that was explained, and the formula that it equals, if there is one."""
+        """The first wrong quantity on the way to Y, and the formula that it equals; None if unknown."""
         text = self.places[0].equals if self.places else ''
         quantity, found = self.explained.get(text, ('', None))
-        if found is None:
+        if found is None or quantity.startswith('moving'):
             return None
         return ('scale and shift', found + variable('beta')) if quantity == 'scaled X_hat' else (quantity, found)
 
