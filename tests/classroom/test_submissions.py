@@ -35,6 +35,8 @@ def test_files_folders_and_archives_are_taken(put, released):
     with zipfile.ZipFile(folder / "fay.zip", "w") as archive:
         archive.write(folder / "ada.ipynb", "work/batch_norm.ipynb")
         archive.writestr("__MACOSX/work/._batch_norm.ipynb", b"\x00")
+    inner = zipped(("batch_norm.ipynb", (folder / "ben" / "batch_norm.ipynb").read_bytes()))
+    (folder / "gil.zip").write_bytes(zipped(("course/week1/task/more.zip", inner)))
     assert found(folder, released) == {
         "ada": ("ada.ipynb", ""),
         "ben": ("ben/batch_norm.ipynb", ""),
@@ -42,6 +44,7 @@ def test_files_folders_and_archives_are_taken(put, released):
         "dan": ("dan/mine.ipynb", ""),
         "Eve": ("Eve.IPYNB", ""),
         "fay": ("fay.zip/work/batch_norm.ipynb", ""),
+        "gil": ("gil.zip/course/week1/task/more.zip/batch_norm.ipynb", ""),
     }
 
 

@@ -151,7 +151,7 @@ def _owner(path: Tuple[str, ...]) -> Tuple[str, str]:
         match = CANVAS.fullmatch(part)
         if match:
             return match["student"], match["number"]
-    a_file = len(path) == 1 or path[0].lower().endswith(".zip")
+    a_file = len(path) == 1 or _zipped(path[0])
     return os.path.splitext(path[0])[0] if a_file else path[0], ""
 
 
@@ -173,7 +173,7 @@ def _walk(place: Path, at: Tuple[str, ...], passed_over: Counter[str]) -> Iterat
         elif place.stat().st_size > LARGEST:
             megabytes = place.stat().st_size >> 20
             yield _File(at, bytes, f"a file of {megabytes} MB; clear the outputs, and hand it in again")
-        elif place.suffix.lower() == ".zip":
+        elif _zipped(place.name):
             yield from _unpacked(place, at, passed_over, [LARGEST])
         else:
             yield _File(at, place.read_bytes)
@@ -217,7 +217,7 @@ def _member(
     """Yield a file in an archive; if it is an archive itself, the files in it."""
     if info.flag_bits & 1:
         yield _File(at, bytes, "a zip archive with a password; hand in the notebook alone")
-    elif not at[-1].lower().endswith(".zip") or len(at) > DEEPEST:
+    elif not _zipped(at[-1]) or sum(map(_zipped, at)) > DEEPEST:
         yield _File(at, functools.partial(archive.read, info))
     else:
         try:
@@ -227,6 +227,10 @@ def _member(
             yield _File(at, bytes, f"a zip archive that cannot be read: {error}")
         if content is not None:
             yield from _unpacked(io.BytesIO(content), at, passed_over, room)
+
+
+def _zipped(name: str) -> bool:
+    return name.lower().endswith(".zip")
 
 
 def _readable(name: str) -> str:
