@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -96,16 +97,13 @@ class DivergenceMonitor:
             return MINIBATCH
         layers: Dict[str, Block] = dict(paths_of(self.net))
         outputs: List[str] = []
-        with eager(self.net):
-            hooks = [
-                layer.register_forward_hook(
+        with eager(self.net), contextlib.ExitStack() as stack:
+            for path, layer in layers.items():
+                hook = layer.register_forward_hook(
                     lambda layer, inputs, output, path=path: outputs.extend([] if _is_finite(output) else [path])
                 )
-                for path, layer in layers.items()
-            ]
+                stack.callback(hook.detach)
             totals = self.replay_step(X, y)
-            for hook in hooks:
-                hook.detach()
         if outputs:
             return f'the output of {describe(outputs[0], layers)}'
         if not all(map(_is_finite, totals.loss.values())):

@@ -12,8 +12,10 @@ from mxnet.gluon import nn
 from gluon_bn import cli, lenet, load_data_fashion_mnist, train
 from gluon_bn.data import Minibatches
 from gluon_bn.experiments.rates import with_activation
-from gluon_bn.training.divergence import MOST_ARRAYS, Diverged
+from gluon_bn.training.blocks import blocks_of
+from gluon_bn.training.divergence import MOST_ARRAYS, Diverged, DivergenceMonitor
 from gluon_bn.training.loop import CHECK_EVERY, seed_everything
+from gluon_bn.training.totals import Totals
 
 
 def data(num_train=2048):
@@ -92,6 +94,21 @@ def test_what_was_recorded_before_stays():
     error = diverging(net, train_iter, lr=0.1, num_epochs=3, on_epoch=poison)
     assert (error.epoch, error.minibatch) == (2, 9)
     assert error.history == seen and [epoch.epoch for epoch in seen] == [1]
+
+
+def test_an_interrupted_replay_leaves_no_hook():
+    def interrupted(X, y):
+        raise KeyboardInterrupt
+
+    net, train_iter = squaring()
+    net.initialize()
+    net(train_iter.X[:1])
+    monitor = DivergenceMonitor(net, 0.1, interrupted, [])
+    monitor.record_batch(train_iter.X[:1], train_iter.y[:1])
+    net[1].bias.data()[:] = float("inf")
+    with pytest.raises(KeyboardInterrupt):
+        monitor.finish_epoch(Totals())
+    assert not any(layer._forward_hooks for layer in blocks_of(net))
 
 
 @pytest.mark.fault("a minibatch with NaN or infinity", tries=1)
