@@ -11,7 +11,8 @@ import functools
 import io
 import multiprocessing
 import time
-from typing import Any, Iterator, List, Tuple
+from typing import Any, List, Tuple
+from unittest.mock import patch
 
 import d2l.mxnet as d2l
 import mxnet as mx
@@ -44,7 +45,7 @@ class Framework:
                     self._data = mx.np.array(images[..., None], dtype='uint8')
                     self._label = mx.np.array(labels.astype('int32'), dtype='int32')
 
-            with _replaced(gluon.data.vision, FashionMNIST=FashionMNIST):
+            with patch.multiple(gluon.data.vision, FashionMNIST=FashionMNIST):
                 loaded: Tuple[Any, Any] = d2l.load_data_fashion_mnist(batch_size)
             return loaded
 
@@ -73,20 +74,10 @@ class Framework:
             return accuracy
 
         seed_everything(0)
-        with _replaced(d2l, Animator=Animator, evaluate_accuracy_gpu=timed), contextlib.redirect_stdout(io.StringIO()):
+        replaced = patch.multiple(d2l, Animator=Animator, evaluate_accuracy_gpu=timed)
+        with replaced, contextlib.redirect_stdout(io.StringIO()):
             start = time.perf_counter()
             d2l.train_ch6(lenet(column), train_iter, test_iter, 1, lr, mx.cpu())
             total = time.perf_counter() - start
         (loss, train_acc, _), (_, _, test_acc) = points[-2:]
         return EpochTurn(total - sum(evaluations), sum(evaluations), float(loss), float(train_acc), float(test_acc))
-
-
-@contextlib.contextmanager
-def _replaced(module: Any, **values: Any) -> Iterator[None]:
-    """Replace names of a module for the body of the with statement."""
-    before = {name: getattr(module, name) for name in values}
-    vars(module).update(values)
-    try:
-        yield
-    finally:
-        vars(module).update(before)

@@ -5,15 +5,14 @@ This module does not import MXNet, so `python -m gluon_bn doctor` can look for t
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import stat
 import warnings
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import ContextManager, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from ..errors import InputError
+from ..errors import InputError, explained
 from ..system.settings import check_path, folder_from, home
 from ..system.store import check_writable, store
 from .download import FAILURES, fetch, fetch_debian
@@ -219,16 +218,14 @@ def _store_file(folder: Path, name: str, source: str, packed: bytes, content: by
     return Found(path, source, content)
 
 
-@contextlib.contextmanager
-def _storing_in(folder: Path) -> Iterator[None]:
+def _storing_in(folder: Path) -> ContextManager[None]:
     """Turn an OSError into DataUnavailable: the folder cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise DataUnavailable(
-            f'Fashion-MNIST cannot be stored in {folder}: {_reason(error)}. Set GLUON_BN_DATA to '
+    return explained(
+        lambda why: DataUnavailable(
+            f'Fashion-MNIST cannot be stored in {folder}: {why}. Set GLUON_BN_DATA to '
             'a writable folder with 31 MB free, and pass no other folder.'
-        ) from error
+        )
+    )
 
 
 def _reason(error: BaseException) -> str:
