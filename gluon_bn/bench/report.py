@@ -58,6 +58,12 @@ def method() -> List[str]:
     return [line.format(spins=spins) for line in METHOD]
 
 
+def gaps(missing: Mapping[str, str], failed: Mapping[str, str]) -> List[str]:
+    """Return a sentence for each column that is missing and each part that failed; both map a name to the reason."""
+    columns = [f'no column {HEADERS[name]}: {reason}' for name, reason in missing.items()]
+    return columns + [f'the part {part} was not measured: {reason}' for part, reason in failed.items()]
+
+
 def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, str, str]]:
     """Yield (title, note, table) for each part that was measured."""
 
@@ -187,10 +193,8 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
         *(f'- {line}' for line in result.method),
         '',
     ]
-    gaps = [f'- No column {HEADERS[name]}: {reason}' for name, reason in result.missing.items()]
-    gaps += [f'- The part {part} was not measured: {reason}' for part, reason in result.failed.items()]
-    if gaps:
-        lines += [*gaps, '']
+    if result.missing or result.failed:
+        lines += [*(f'- {gap[0].upper()}{gap[1:]}' for gap in gaps(result.missing, result.failed)), '']
     if figure:
         steps = 'steps by several workers, predicted and measured'
         shown = {

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Dict, List, Sequence, Union
 
 from ..drawing import pictures
-from ..errors import GluonBnError, InputError, OutputError
+from ..errors import GluonBnError, InputError, OutputError, explained
 from ..system.environment import cpu_info, machine, versions
 from ..system.settings import check_path, new_folder
 from ..system.store import check_writable, store
 from ..system.threads import THREADS, given, policy
 from .parts import PARTS, Setup, say
-from .report import HEADERS, draw, markdown, method, sections
+from .report import HEADERS, draw, gaps, markdown, method, sections
 from .results import Result, check, content
 from .rounds import MOST_LOAD, Description, Worker
 
@@ -48,14 +48,12 @@ def main(
     json = new_folder('bench') / 'bench.json' if json is None else check_path('json', json, 'a file')
     figure = json.with_suffix('') if figure is None else check_path('figure', figure, 'a file')
     readme = None if readme is None else check_path('readme', readme, 'a file')
-    for name, path in (('json', json), ('figure', Path(f'{figure}.svg')), ('readme', readme)):
-        try:
+    files = ('json', json), ('figure', Path(f'{figure}.svg')), ('readme', readme)
+    expected = 'must be a file that can be written, got'
+    with explained(lambda why: InputError(f'{expected} {path}: {why}; name another', name)):
+        for name, path in files:  # noqa: B007  the error names it
             if path:
                 check_writable(path)
-        except OSError as error:
-            raise InputError(
-                f'must be a file that can be written, got {path}: {error.strerror or error}; name another', name
-            ) from error
     result = measure(parts, quick, root)
     for title, note, table in sections(result):
         print(f'\n{title}\n{note}\n\n{table}')
@@ -66,21 +64,17 @@ def main(
     if readme:
         picture = os.path.relpath(f'{figure}.svg', readme.parent) if drawing else None
         contents[readme] = markdown(result, picture).encode()
-    for path, data in contents.items():
-        try:
+    with explained(lambda why: OutputError(f'{path} cannot be written: {why}; the tables above are the result')):
+        for path, data in contents.items():
             store(data, path)
-        except OSError as error:
-            raise OutputError(
-                f'{path} cannot be written: {error.strerror or error}; the tables above are the result'
-            ) from error
     written = map(str, contents)
     print(f"\nIt took {result.seconds / 60:.1f} minutes, and wrote {', '.join(written)}")
-    for part, reason in result.failed.items():
-        print(f'gluon_bn: the part {part} was not measured: {reason}', file=sys.stderr)
+    for gap in gaps({}, result.failed):
+        print(f'gluon_bn: {gap}', file=sys.stderr)
     return 1 if result.failed else 0
 
 
-def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File = None) -> Result:
+def measure(parts: Sequence[str], quick: bool, root: File) -> Result:
     """Measure the parts with one thread and with one thread per core, or with OMP_NUM_THREADS threads.
 
     Every framework gets the same number of threads and the spin count of the thread policy.
@@ -112,8 +106,8 @@ def measure(parts: Sequence[str] = tuple(PARTS), quick: bool = False, root: File
                 workers[threads].update(dict.fromkeys(about.columns, worker))
                 result.missing.update(about.missing)
                 result.versions.update(about.versions)
-        for name, reason in result.missing.items():
-            say(f'no column {HEADERS[name]}: {reason}')
+        for gap in gaps(result.missing, {}):
+            say(gap)
         result.columns = [name for name in HEADERS if name in workers[counts[0]]]
         setup = Setup(workers, result.columns, quick, root)
         for part, measure_part in PARTS.items():
