@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy
 
@@ -15,7 +15,8 @@ from mxnet import autograd, init, nd
 from mxnet.gluon import Block, nn
 from mxnet.ndarray import NDArray
 
-from ..check.result import Finding, Result, Row, StudentError, difference, same
+from ..check.result import Finding, Result, Row, difference, same
+from ..check.running.rows import Reporter
 from ..check.running.student_code import TimeLimitedRunner
 from .workbench import Setting, check_experiment, described, listed
 
@@ -91,13 +92,11 @@ def places(mlp_with: Callable[[Any], Block], accuracies: Table, seeds: Sequence[
 PLACES: Tuple[Tuple[int, ...], ...] = ((), (1,), (2,), (3,), (1, 2, 3))
 
 
-def dropout(gaps: Table, seeds: Sequence[int], tests: Optional[Table] = None) -> Result:
+def dropout(gaps: Table, seeds: Sequence[int], tests: Table) -> Result:
     """Exercise 11: {net: train minus test accuracy} and {net: test accuracy}, for four nets."""
     kinds = {'neither': (None, False), 'dropout': (None, True), 'bn': ('BatchNorm', False), 'both': ('BatchNorm', True)}
     cases = {name: Setting(_mlp([norm] * 3, drops), 0.1, 30, 500) for name, (norm, drops) in kinds.items()}
     of_gaps = check_experiment('gaps', gaps, cases, seeds, 'gap')
-    if tests is None:
-        return of_gaps
     of_tests = check_experiment('tests', tests, cases, seeds, 'test_acc')
     rows = [row._replace(words=f'{of.title}: {row.words}') for of in (of_gaps, of_tests) for row in of.rows]
     return Result('gaps and tests', rows)
@@ -181,13 +180,9 @@ Judge = Callable[[], List[Finding]]
 
 
 def _function(fn: Callable[..., Any], judges: Mapping[str, Judge]) -> Result:
-    """Run each judge of a student's function, one row each; an exception becomes a finding."""
-    runner, rows = TimeLimitedRunner(fn, SECONDS), []
-    for words, judge in judges.items():
-        try:
-            rows.append(Row(words, tuple(runner.run(judge))))
-        except StudentError as error:
-            rows.append(Row(words, (error.finding,)))
+    """Run each judge of a student's function, one row each."""
+    runner, reporter = TimeLimitedRunner(fn, SECONDS), Reporter()
+    rows = [reporter.row(words, functools.partial(runner.run, judge)) for words, judge in judges.items()]
     return Result(getattr(fn, '__name__', repr(fn)), rows, runner.printed)
 
 

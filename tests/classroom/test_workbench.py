@@ -150,7 +150,6 @@ def test_an_exercise_that_is_not_begun_is_reported_as_to_do():
         checks.lenet(empty, [], SEEDS, 0.6),
         checks.rates({}, SEEDS),
         checks.places(empty, {}, SEEDS),
-        checks.dropout({"bn": None}, SEEDS),
         checks.dropout({"bn": None}, SEEDS, {"bn": None}),
         checks.fixed(empty, {}, SEEDS),
         checks.options(empty, {}, SEEDS),
@@ -159,6 +158,12 @@ def test_an_exercise_that_is_not_begun_is_reported_as_to_do():
         checks.bias(empty, SEEDS),
     ):
         assert result.blank, result
+
+
+def test_an_error_that_repeats_is_reported_once():
+    result = checks.places(lambda chosen: 1 / 0, {}, SEEDS)
+    assert [row.status for row in result.rows[:5]] == ["mistake"] + ["open"] * 4
+    assert result.rows[1].remark == "not tried, because of RaisesException"
 
 
 def test_lenet_is_compared_block_by_block():
@@ -177,7 +182,7 @@ def test_lenet_is_compared_block_by_block():
 def test_what_is_no_table_is_named(other):
     rates = checks.rates(other, SEEDS)
     assert judged(other).mistakes[0] in ("WrongReturn", "OneSeed")
-    assert not rates.ok and not checks.dropout(other, SEEDS).ok
+    assert not rates.ok and not checks.dropout(other, SEEDS, other).ok
 
 
 @pytest.mark.parametrize("accuracies", [0.8, numpy.array([0.8, 0.9]), ["x", "y"], "abc", {0: 1}, None])
