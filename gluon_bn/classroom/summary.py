@@ -1,4 +1,4 @@
-"""What a class gets wrong most:  python -m gluon_bn.classroom summary [--out FOLDER]
+"""What a class gets wrong most:  python -m gluon_bn.classroom.summary [--out FOLDER]
 
 FOLDER (default runs/grades) holds the grades. This prints how many students lost points in each exercise, and how many
 had each quantity as the first wrong one. It draws the quantities as a bar chart, in FOLDER/summary.svg and summary.png.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -17,18 +18,12 @@ from tabulate import tabulate
 from ..drawing import bars, pictures
 from ..errors import InputError
 from ..system.store import store
-from . import assignment
+from .grade import OUT
 from .grading.course import Course, Result
-
-OUT = assignment.TOP / "runs" / "grades"
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m gluon_bn.classroom summary",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
     course = Course(parser.parse_args(argv).out.resolve())
     try:
@@ -76,3 +71,7 @@ def chart(rows: Sequence[Tuple[str, int]], students: int) -> Figure:
 
 def _sorted(counts: Dict[str, int]) -> List[Tuple[str, int]]:
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
