@@ -55,7 +55,7 @@ def section(name, record):
     parts = [fill(f"{what}, {where(record)}, each framework in its own process:")]
     for count in counts(record):
         rows = [
-            (shape(entry), [milliseconds(entry["both"][column]["median"]) for column in columns])
+            (str(tuple(entry["shape"])), [milliseconds(entry["both"][column]["median"]) for column in columns])
             for entry in record["layers"]
             if entry["threads"] == count
         ]
@@ -114,10 +114,6 @@ def table(first, columns, lines):
         lowest = min(cells, key=lambda cell: float(cell.replace(",", "")))
         rows.append(f"| {name} | {' | '.join(f'**{cell}**' if cell == lowest else cell for cell in cells)} |")
     return "\n".join(rows)
-
-
-def shape(entry):
-    return f"({', '.join(map(str, entry['shape']))})"
 
 
 def milliseconds(seconds):

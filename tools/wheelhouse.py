@@ -118,8 +118,8 @@ def list_of(folder, python=THIS, target=HERE):
     return folder / f"{python}-{target}.txt"
 
 
-def check(folder, python=THIS, target=HERE):
-    """Return the folder as a URI for pip. Raises: Refused if it is damaged or does not fit."""
+def check(folder):
+    """Return the folder as a URI for pip. Raises: Refused if it is damaged or does not fit this Python."""
     if not (folder / SUMS).is_file():
         raise Refused(f"has no {SUMS}; name a folder that `make wheelhouse` wrote")
     lines = (folder / SUMS).read_text(errors="replace").splitlines()
@@ -131,14 +131,14 @@ def check(folder, python=THIS, target=HERE):
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise Refused(f"is damaged: {', '.join(wrong[:3])}{more}: missing, changed or not in {SUMS}; copy it again")
-    wanted = list_of(folder, python, target)
+    wanted = list_of(folder)
     if not wanted.is_file():
         made_for = ", ".join(sorted(path.stem.replace("-", " on ", 1) for path in folder.glob("*.txt")))
         raise Refused(
-            f"is for Python {made_for}, not for {python} on {target};\nchoose one of these with PYTHON=, "
+            f"is for Python {made_for}, not for {THIS} on {HERE};\nchoose one of these with PYTHON=, "
             "or make a wheelhouse for this one"
         )
-    if wanted.read_text().split("\n")[0] != stamp(python):
+    if wanted.read_text().split("\n")[0] != stamp(THIS):
         raise Refused("was made from other requirements than this clone's; run `make wheelhouse` in this clone")
     return folder.resolve().as_uri()
 

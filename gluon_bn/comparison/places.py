@@ -55,7 +55,7 @@ def on_hosts(file: str, workers: Optional[int]) -> List[Part]:
     return _parts(workers, here, list(zip(hosts, addresses)))
 
 
-def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
+def by_hand() -> Optional[Part]:
     """The process that MXNet's environment variables describe, as a cluster manager sets them; None without DMLC_ROLE.
 
     Raises: InputError if another variable is missing or wrong, or the scheduler's port is in use.
@@ -70,13 +70,12 @@ def by_hand(rank_from: str = 'DMLC_TASK_ID') -> Optional[Part]:
     root, port, workers = os.environ.get('DMLC_PS_ROOT_URI'), _number('DMLC_PS_ROOT_PORT'), _number('DMLC_NUM_WORKER')
     if not root:
         raise InputError(f'must be the address of the scheduler, got nothing; {VARIABLES}', 'DMLC_PS_ROOT_URI')
-    rank = _number(rank_from, 0, workers - 1) if name == 'worker' else -1
+    rank = _number('DMLC_TASK_ID', 0, workers - 1) if name == 'worker' else -1
     seconds_to_wait()  # refuses a wrong setting before anything starts
     host = os.environ.get(NODE_HOST)
     if host:
         try:
-            with socket.socket() as own:
-                own.bind((host, 0))
+            free_port(host)
         except (OSError, UnicodeError) as error:
             got = f'got {host}: {_why(error)}; unset it to use the address that reaches the scheduler'
             raise InputError(f'must be an address of this machine, {got}', NODE_HOST) from error

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import NamedTuple
 
 from ..errors import InputError
 from ..system.interpreter import ADVICE, command_line
@@ -86,21 +86,21 @@ def check_d2l(found: Answer | None = None) -> Result:
     return Result("d2l", True, version)
 
 
-def check_matplotlib(found: Answer | None = None) -> Result:
-    version, error = found or version_of("matplotlib")
+def check_matplotlib() -> Result:
+    version, error = version_of("matplotlib")
     if "Key backend" in error:
         return Result("matplotlib", False, error, "unset MPLBACKEND")
     return Result("matplotlib", not error, error or version, INSTALL if error else "")
 
 
-def check_data(find: Callable[..., Any] | None = None) -> Result:
+def check_data() -> Result:
     from ..data import DataMissing, find_files
 
     fetch = f"`{command_line('data')}`"
     with warnings.catch_warnings(record=True) as caught:  # wrong files in folders that the user did not name
         warnings.simplefilter("always")
         try:
-            found = (find or find_files)(download=False)
+            found = find_files(download=False)
         except DataMissing:
             if not caught:
                 return Result("data", True, f"not here yet; the first run fetches it (30 MB), or {fetch} now")
@@ -114,11 +114,11 @@ def check_data(find: Callable[..., Any] | None = None) -> Result:
     return Result("data", True, text)
 
 
-def check_fused(found: Answer | None = None) -> Result:
+def check_fused() -> Result:
     """Report the path of fused_batch_norm; the portable one is ok too: it is slower but just as correct."""
     if not (Path(__file__).parents[1] / "norm").is_dir():  # the copy for students
         return Result("fused path", True, "not part of this copy")
-    text, error = found or ask("from gluon_bn.norm import status; print(status())")
+    text, error = ask("from gluon_bn.norm import status; print(status())")
     if error:
         return Result("fused path", False, error, "fix MXNet first, if it is not ok")
     if text.startswith("none: "):  # a setting asks for what is unavailable

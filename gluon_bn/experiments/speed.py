@@ -15,12 +15,10 @@ from mxnet import autograd, gluon, nd, sym
 from mxnet.gluon import Block, nn
 from mxnet.ndarray import NDArray
 
-from ..bench.accuracy import make_arrays, reference
+from ..bench.accuracy import EPS, make_arrays, reference
 from ..norm import BatchNorm, batch_norm, batch_norm_portable, fused_batch_norm
 from ..training import statistics_of
 from . import Array
-
-EPS = 1e-5
 
 Name = TypeVar('Name')
 

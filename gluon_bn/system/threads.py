@@ -68,10 +68,10 @@ def is_left_alone() -> bool:
     return is_loaded() and not _settled
 
 
-def is_loaded(maps: Path = Path("/proc/self/maps")) -> bool:
+def is_loaded() -> bool:
     """Return whether this process has loaded libgomp. A copy under another name, as in some wheels, does not count."""
     try:
-        lines = maps.read_text(errors="replace").splitlines()
+        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
     except OSError:  # not Linux
         return False
     return any(os.path.basename(line).startswith("libgomp.so") for line in lines)

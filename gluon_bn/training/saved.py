@@ -43,7 +43,7 @@ def load_parameters(net: Block, path: Union[str, Path], device: Optional[mx.Cont
     # by position in the net, as save_parameters names them
     parameters = _with_our_names(path, net._collect_params_with_prefix())
     saved = _with_our_names(path, params_file.read(path))
-    saved = _by_position(net, parameters, saved)
+    saved = _by_position(parameters, saved)
     _check_names(path, parameters, saved)
     values = {name: _converted(path, name, parameter, saved[name]) for name, parameter in parameters.items()}
     # an MXNet array, because a NumPy array cannot be written into a weight that oneDNN keeps in its own layout
@@ -67,7 +67,7 @@ def _our_name(name: str) -> str:
     return re.sub('running_(mean|var)$', r'moving_\1', name)
 
 
-def _by_position(net: Block, parameters: Dict[str, Parameter], saved: Dict[str, Any]) -> Dict[str, Any]:
+def _by_position(parameters: Dict[str, Parameter], saved: Dict[str, Any]) -> Dict[str, Any]:
     """Return the saved values under the names in parameters, matched by order of creation if no name fits."""
     names_of: Dict[Parameter, List[str]] = {}  # several for a parameter that layers share
     for name, parameter in parameters.items():

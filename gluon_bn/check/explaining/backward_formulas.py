@@ -110,8 +110,8 @@ def dX_slips() -> List[Slip]:
     scale, of_mean, of_variance, common = map(named, (OF_SCALE, OF_MEAN, OF_VARIANCE, COMMON_VARIANCE))
     wholes = scale * (dY - of_mean - of_variance), (m * named(H) - named(total(H)) - common) / (m * STD)
     counts = constant(1), n, size, m - 1, m + 1, *COUNTS
-    counted = _chapter(OF_SCALE, *(functools.partial(_joined, '-', term) for term in (OF_MEAN, OF_VARIANCE)))
-    for whole, count in itertools.product((counted, wholes[1], DIRECT + BY_MEAN + BY_VARIANCE), counts):
+    chapter = OF_SCALE * (dY - OF_MEAN - OF_VARIANCE)
+    for whole, count in itertools.product((chapter, wholes[1], DIRECT + BY_MEAN + BY_VARIANCE), counts):
         one = renamed(whole, {'m': count})
         made.setdefault(one.text, Slip(('WrongGradientFactorM',), count, one))
     for one in itertools.chain(*(edits(whole, (), instead=(*NAMES, *PARTS)).values() for whole in wholes)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
 import numpy
 
@@ -125,8 +125,8 @@ BATCH_VARIANCE = Quantity(
 )
 
 
-def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[Formula]) -> Quantity:
-    """A moving average: three ways to write the rule, and other values that it may blend."""
+def _blended(old: Formula, batch: Formula, statistic: Quantity, other: Formula, *extra: Formula) -> Quantity:
+    """A moving average: three ways to write the rule, other values that it may blend, and the other new average."""
     instead = (*statistic.names, *([new_mean] if batch is var else []))
     changed = edits(statistic.right, (), instead=instead)  # names are inserted around the statistic, not in it
     values = (*edits(batch, NAMES).values(), *changed.values(), *statistic.others, *extra)
@@ -136,15 +136,14 @@ def _blended(old: Formula, batch: Formula, statistic: Quantity, extra: Sequence[
         old + (1 - momentum) * (batch - old),
         batch + momentum * (old - batch),
     )
-    others = (*rules, maximum(old, batch), momentum**2 * old + (1 - momentum**2) * batch)
+    others = (*rules, maximum(old, batch), momentum**2 * old + (1 - momentum**2) * batch, other)
     names = (*NAMES, STD) if batch is mean else (*NAMES, STD, new_mean)
     return Quantity(ways, names, others, CONSTANTS)
 
 
 NEW_MEAN = momentum * moving_mean + (1 - momentum) * mean
 NEW_VAR = momentum * moving_var + (1 - momentum) * var
-_MEAN, _VAR = (_blended(moving_mean, mean, BATCH_MEAN, ()), _blended(moving_var, var, BATCH_VARIANCE, (
-    SQUARES / m * m / (m - 1), STD, 1 / STD, gamma**2 * var, total((X - new_mean) ** 2) / m)))  # fmt: skip
+OTHER_SPREADS = SQUARES / m * m / (m - 1), STD, 1 / STD, gamma**2 * var, total((X - new_mean) ** 2) / m
 GRAMMAR: Dict[str, Quantity] = {
     'mean': BATCH_MEAN,
     'variance': BATCH_VARIANCE,
@@ -196,6 +195,6 @@ GRAMMAR: Dict[str, Quantity] = {
             X,
         ),
     ),
-    'moving mean': replace(_MEAN, others=(*_MEAN.others, NEW_VAR)),
-    'moving variance': replace(_VAR, others=(*_VAR.others, NEW_MEAN)),
+    'moving mean': _blended(moving_mean, mean, BATCH_MEAN, NEW_VAR),
+    'moving variance': _blended(moving_var, var, BATCH_VARIANCE, NEW_MEAN, *OTHER_SPREADS),
 }
