@@ -34,12 +34,11 @@ from ..system.terminal import terminated_as_interrupted
 from ..system.threads import cores
 from . import assignment
 from .grading import sandbox
-from .grading.course import Course, Result
+from .grading.course import OUT, Course, Result
 from .grading.grader import Grader
 from .grading.sandbox import Limits
 from .grading.submissions import Submission, collect
 
-OUT = assignment.TOP / "runs" / "grades"
 ROOM = 100 * 2**20  # bytes that must be free: with less, a full disk may look like a submission's failure
 
 

@@ -18,8 +18,7 @@ from tabulate import tabulate
 from ..drawing import bars, pictures
 from ..errors import InputError
 from ..system.store import store
-from .grade import OUT
-from .grading.course import Course, Result
+from .grading.course import OUT, Course, Result
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -20,6 +20,7 @@ from ...system.store import store
 from .. import assignment, configuration
 from ..assignment import NAME
 
+OUT = assignment.TOP / "runs" / "grades"  # the default folder of grades
 FIRST = ["student", "file", "status", "score", "max_score", "answers_to_grade_by_hand"]
 LAST = ["localized", "seconds", "feedback", "notes", "reason"]
 UNCONFINED = "graded with --unconfined: it could read and change files and reach the network"
