@@ -28,17 +28,24 @@ def command(*words, **how):
     return python("-m", "gluon_bn", *words, **how)
 
 
-def started(out, *words):
-    """Start `python -m gluon_bn` with the folder `out`, wait for its first epoch, and return the process."""
+def started(out, *words, file="metrics.jsonl"):
+    """Start `python -m gluon_bn` with the folder `out`, wait until the file in it has content, return the process."""
     command = [sys.executable, "-m", "gluon_bn", *words, "--out", str(out)]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **output, start_new_session=True)
-    wait_for(out / "metrics.jsonl")
+    wait_for(lambda: (out / file).exists() and (out / file).stat().st_size)
     return process
 
 
-def wait_for(path):
-    """Wait until a file has content, for two minutes at most."""
-    deadline = time.monotonic() + 120
-    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
+def wait_for(condition, seconds=120, why=str):
+    """Wait until the condition holds. why: says what went wrong."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.05)
+
+
+def lines(out):
+    """The lines that a comparison has written, one per epoch."""
+    path = out / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []

@@ -5,11 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import python, wait_for
 
 from gluon_bn.bench import cost, report
 from gluon_bn.bench.network import address, machines
@@ -96,10 +96,7 @@ def test_no_namespace_or_relay_is_left(end):
         mine = f"gluonbn{process.pid}-"
         assert left(mine)
         os.killpg(process.pid, end)
-    deadline = time.monotonic() + 20
-    while left(mine) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left(mine)
+    wait_for(lambda: not left(mine), 20)
 
 
 def left(mine):
@@ -121,6 +118,5 @@ def content(path):
 def test_a_round_trip_takes_the_time_that_was_set(nominal):
     code = "from gluon_bn.bench.network import round_trip_to; print(min(round_trip_to(%r) for _ in range(5)))"
     with machines(2, nominal) as ((here, _), _):
-        command = ["ip", "netns", "exec", here, sys.executable, "-c", code % address(1)]
-        measured = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        measured = float(python("-c", code % address(1), inside=["ip", "netns", "exec", here]).stdout)
     assert nominal * 0.9 < measured < nominal * 1.5 + 3e-4  # while no other program delays the relay

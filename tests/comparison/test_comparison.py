@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import psutil
 import pytest
-from commands import python, started
+from commands import lines, python, started
 
 from gluon_bn import cli, compare
 from gluon_bn.comparison import Configuration, comparison, folder
@@ -29,13 +29,10 @@ from gluon_bn.training import Epoch
 FILES = {"configuration.json", "metrics.jsonl", "nets", "summary.json", "curves.svg", "curves.png", "report.md"}
 
 
-def lines_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def measured(path):
+def measured(out):
     """What the lines say, apart from the seconds: {(norm, seed, epoch): (loss, train_acc, test_acc)}."""
-    return {(m["norm"], m["seed"], m["epoch"]): (m["loss"], m["train_acc"], m["test_acc"]) for m in lines_of(path)}
+    found = map(json.loads, lines(out))
+    return {(m["norm"], m["seed"], m["epoch"]): (m["loss"], m["train_acc"], m["test_acc"]) for m in found}
 
 
 @pytest.mark.slow
@@ -49,7 +46,7 @@ def test_the_command_writes_all_results(tmp_path, capsys):
         == 0
     )
     assert {path.name for path in out.iterdir()} == FILES
-    metrics, summary = measured(out / "metrics.jsonl"), json.loads((out / "summary.json").read_text())
+    metrics, summary = measured(out), json.loads((out / "summary.json").read_text())
     assert set(metrics) == {(norm, seed, 1) for seed in (0, 1) for norm in ("none", "fused", "gluon")}
     assert {(run["norm"], run["seed"], 1): run["history"][0]["loss"] for run in summary["runs"]} == {
         key: loss for key, (loss, _, _) in metrics.items()
@@ -77,8 +74,8 @@ def test_runs_at_the_same_time_come_to_the_same_as_runs_in_order(tmp_path):
     for jobs in (1, 2):
         summary, out = compare(configuration, tmp_path / str(jobs), progress=False, jobs=jobs)
         assert summary["jobs"] == jobs
-    assert measured(tmp_path / "1" / "metrics.jsonl") == measured(tmp_path / "2" / "metrics.jsonl")
-    assert [line["seed"] for line in lines_of(tmp_path / "1" / "metrics.jsonl")] == [0, 0, 1, 1]
+    assert measured(tmp_path / "1") == measured(tmp_path / "2")
+    assert [json.loads(line)["seed"] for line in lines(tmp_path / "1")] == [0, 0, 1, 1]
 
 
 def start(out, *arguments):
@@ -299,7 +296,7 @@ def test_a_training_goes_on_when_nobody_reads_its_progress(tmp_path):
     with process.stdout:
         assert process.stdout.read().endswith("metrics.jsonl, nets\n")
     assert process.wait() == 0
-    assert len(lines_of(out / "metrics.jsonl")) == 4
+    assert len(lines(out)) == 4
 
 
 def test_an_option_that_is_not_known_shows_the_usage_of_its_command(capsys):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import wait_for
+from commands import lines, wait_for
 from faults import repeated
 
 ADDRESSES = {"A": "10.77.0.1", "B": "10.77.0.2"}
@@ -58,7 +58,7 @@ def cut_the_cable(machines, out):
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     parts = [start("A", "scheduler"), start("A", "server"), start("A", "worker", "0"), start("B", "worker", "1")]
-    wait_for(out / "metrics.jsonl")
+    wait_for(lambda: lines(out))
     sockets = subprocess.run([*machines["A"], "ss", "-Hltn"], capture_output=True, text=True).stdout.splitlines()
     assert sockets and all(line.split()[3].startswith(ADDRESSES["A"] + ":") for line in sockets), "no other interface"
     ip("-n", machines["B"][-1], "link", "set", f"gb{os.getpid()}B", "down")

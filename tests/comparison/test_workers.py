@@ -23,7 +23,7 @@ SMALL = {"norms": ("sync",), "seeds": (0,), "num_epochs": 1, "lr": 0.1, "num_tra
 
 
 def losses(out):
-    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in commands.lines(out)]
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ instruction is emulated; `ARGS="-k amd64"` leaves it out. apt's and pip's settin
 import platform
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import fresh
 import pytest
+
+from gluon_bn.workers.parameter_server import free_port
 
 TOP = Path(__file__).resolve().parents[2]
 HOME = "/workspaces/gluon_bn"
@@ -102,9 +103,7 @@ def test_the_native_library_is_recompiled_on_another_processor(container, tmp_pa
 
 
 def test_jupyterlab_answers_only_with_its_token(container):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     words = re.findall(r'"(.*?)"', re.search("^CMD (.*)$", (TOP / ".devcontainer/Dockerfile").read_text(), re.M)[1])
     log = container.runs / "jupyter.log"
     # a separate process namespace: the server ends with the process that starts it

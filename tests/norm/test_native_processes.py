@@ -9,6 +9,7 @@ from pathlib import Path
 
 import oracle
 import pytest
+from commands import python
 from mxnet import nd
 
 from gluon_bn.errors import InputError
@@ -409,6 +410,5 @@ print(native.fingerprint(native.find_compiler()))
 shutil.copyfile({str(other)!r}, "/proc/cpuinfo")
 print(native.fingerprint(native.find_compiler()))
 """
-    done = subprocess.run([*namespace, sys.executable, "-c", fingerprints], capture_output=True, text=True)
-    ours, another = done.stdout.split()
+    ours, another = python("-c", fingerprints, inside=namespace).stdout.split()
     assert ours == native.fingerprint(native.find_compiler()) != another

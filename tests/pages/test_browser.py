@@ -5,16 +5,17 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from commands import wait_for
+
+from gluon_bn.workers.parameter_server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 TOP = Path(__file__).resolve().parents[2]
@@ -51,12 +52,6 @@ def browser():
         browser.close()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 # JupyterLab
 
 
@@ -77,7 +72,7 @@ def lab(tmp_path):
     settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)  # all cells on the page, not only those in view
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    port, token = free_port(), "a-token-for-this-test"
+    port, token = free_port("127.0.0.1"), "a-token-for-this-test"
     options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={token}"]
     options += ["--allow-root"] * (os.geteuid() == 0)
     planned = subprocess.run(
@@ -96,7 +91,7 @@ def lab(tmp_path):
             ["sh", "-c", f"exec {command}"], cwd=tmp_path, env=environment, stdout=log, stderr=log
         )
     try:
-        wait_until(
+        wait_for(
             lambda: answers(f"http://127.0.0.1:{port}/api?token={token}"),
             60,
             lambda: (tmp_path / "lab.log").read_text(),
@@ -114,13 +109,6 @@ def answers(url):
         return False
 
 
-def wait_until(condition, seconds, why):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, why()
-        time.sleep(0.2)
-
-
 def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
     page = browser.new_page(viewport=DESK)
     page.goto(lab)
@@ -129,7 +117,7 @@ def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
     page.get_by_text(re.compile(r"^Python 3 .*\| Idle$")).wait_for(timeout=60_000)  # before that, Run does nothing
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    wait_until(
+    wait_for(
         lambda: cells.first.locator(".jp-InputPrompt").inner_text().strip() != "[ ]:",
         30,
         lambda: "JupyterLab has not begun to run the cells",
@@ -152,9 +140,9 @@ def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
             pictures.add(picture.first.evaluate("node => node.src || node.outerHTML"))
         return len(pictures) >= 2
 
-    wait_until(see, 300, said)
+    wait_for(see, 300, said)
     last = cells.last.locator(".jp-InputPrompt")
-    wait_until(lambda: errors.count() or last.inner_text().strip("[]: \n").isdigit(), 600, said)
+    wait_for(lambda: errors.count() or last.inner_text().strip("[]: \n").isdigit(), 600, said)
     assert errors.count() == 0, said()
     assert last.inner_text().strip() == f"[{cells.count()}]:"
 
@@ -165,7 +153,7 @@ def test_jupyterlab_runs_the_first_notebook_and_its_curve_grows(browser, lab):
     handle = panel.locator(".noUi-handle").first
     handle.focus()
     handle.press("ArrowRight")
-    wait_until(
+    wait_for(
         lambda: picture.evaluate("node => node.src || node.outerHTML") != before,
         30,
         lambda: "the picture does not follow the slider",

@@ -1,7 +1,6 @@
 """Environment variables: an invalid value gives a message, and never aborts the process."""
 
 import os
-import subprocess
 import sys
 
 import pytest
@@ -212,13 +211,12 @@ def test_a_cache_from_which_nothing_may_be_loaded_is_blamed_itself(tmp_path, mon
 @pytest.mark.fault("a clone that cannot be written")
 def test_new_runs_go_below_home_only_if_the_working_folder_is_not_writable(tmp_path):
     code = "from gluon_bn.system.settings import new_folder; print(new_folder('train').parent)"
-    command = [*without("dac_override"), sys.executable, "-c", code]
     clone = tmp_path / "clone"
     clone.mkdir()
 
     def runs():
-        environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        return subprocess.run(command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip()
+        environment = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return python("-c", code, inside=without("dac_override"), cwd=clone, **environment).stdout.strip()
 
     assert runs() == "runs"
     clone.chmod(0o555)

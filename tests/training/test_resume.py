@@ -7,18 +7,15 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import commands
 import numpy
 import pytest
+from commands import command, lines, started
 from faults import repeated
 from mxnet import nd
 from small_disk import small_disk
@@ -181,7 +178,7 @@ def test_what_is_finished_is_not_trained_again(finished, capsys):
     again = json.loads((out / "summary.json").read_text())
     assert again == json.loads(json.dumps(summary))  # seconds too
     assert capsys.readouterr().err == f"Every run in {out} has finished\n"
-    assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len(lines(out)) == 2
 
 
 def test_the_trained_net_is_kept_for_gluon_to_load(finished):
@@ -243,35 +240,19 @@ def test_only_a_folder_of_a_comparison_can_be_resumed(tmp_path, capsys):
     assert "configuration.json is damaged: " in capsys.readouterr().err
 
 
-def command(out, *arguments, resume=False, **kwargs):
-    kwargs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, **kwargs}
-    configuration = ["--resume", str(out)] if resume else ["--out", str(out), *arguments]
-    return subprocess.Popen([sys.executable, "-m", "gluon_bn", "compare", *configuration], **kwargs)
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def lines(out):
-    path = out / "metrics.jsonl"
-    return path.read_text().splitlines() if path.exists() else []
+def resumed(out, **how):
+    return command("compare", "--resume", out, **how)
 
 
 @pytest.mark.slow
 @pytest.mark.fault("two commands that go on in one folder", tries=1)
 def test_two_processes_do_not_go_on_with_the_same_comparison(tmp_path):
     out = tmp_path / "run"
-    first = command(out, "--norms", "none", "--seeds", "0", "--epochs", "99", "--examples", "512")
+    first = started(out, *"compare --norms none --seeds 0 --epochs 99 --examples 512".split())
     try:
-        wait_for(lambda: lines(out))
-        second = command(out, resume=True)
-        _, errors = second.communicate(timeout=60)
+        second = resumed(out)
         assert second.returncode == 2
-        assert f"--resume must be a folder that no other process uses, got {out}" in errors
+        assert f"--resume must be a folder that no other process uses, got {out}" in second.stderr
     finally:
         first.kill()
         first.communicate()
@@ -281,8 +262,7 @@ def test_two_processes_do_not_go_on_with_the_same_comparison(tmp_path):
 @pytest.mark.fault("the disk is full", tries=2)
 def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path, finished):
     out = tmp_path / "run"
-    process = command(out, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512")
-    wait_for(lambda: lines(out))
+    process = started(out, *RUN)
     process.kill()  # the first epoch is written
     process.communicate()
     before = (out / "nets" / "fused-0.checkpoint").read_bytes()
@@ -291,18 +271,11 @@ def test_a_full_disk_is_named_and_what_was_written_before_goes_on_later(tmp_path
         (100, f"{out} cannot be written: File too large; what was written before is intact"),
     ):
         # a limit on the size of a file makes the same write fail as a full disk does, and coverage's own write too
-        process = command(
-            out,
-            resume=True,
-            env={**os.environ, "COVERAGE_PROCESS_CONFIG": ""},
-            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        )
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode in (1, 2) and message in errors and "Traceback" not in errors, errors
+        full = resumed(out, inside=["prlimit", f"--fsize={limit}"], COVERAGE_PROCESS_CONFIG="")
+        assert full.returncode in (1, 2) and message in full.stderr and "Traceback" not in full.stderr, full.stderr
         assert (out / "nets" / "fused-0.checkpoint").read_bytes() == before
-    process = command(out, resume=True)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    again = resumed(out)
+    assert again.returncode == 0, again.stderr
     assert without_seconds(out) == without_seconds(finished[1])
 
 
@@ -313,14 +286,13 @@ def test_a_full_disk_for_temporary_files_leaves_no_half_net(tmp_path, finished):
     small.mkdir()
     # room for all of the net but its end: MXNet does not notice
     mount = small_disk(small, (finished[1] / "nets" / "fused-0.params").stat().st_size // 4096 * 4)
-    run = "compare --norms fused --seeds 0 --epochs 2 --examples 512 --out".split()
-    full = commands.command(*run, out, inside=mount, TMPDIR=str(small))
+    full = command(*RUN, "--out", out, inside=mount, TMPDIR=str(small))
     assert full.returncode == 1 and "Traceback" not in full.stderr
     assert (
         f"the trained net cannot be written to {small}, the folder for temporary files: free some space" in full.stderr
     )
     assert not (out / "nets" / "fused-0.params").exists()
-    again = commands.command("compare", "--resume", out)
+    again = resumed(out)
     assert again.returncode == 0, again.stderr
     assert without_seconds(out) == without_seconds(finished[1])
     assert (out / "nets" / "fused-0.params").read_bytes() == (finished[1] / "nets" / "fused-0.params").read_bytes()
@@ -344,22 +316,21 @@ def without_seconds(out):
     return runs
 
 
-RUN = ("--norms", "fused", "--seeds", "0", "--epochs", "4", "--batch-size", "64", "--examples", "1024")
+RUN = "compare --norms fused --seeds 0 --epochs 2 --examples 512".split()
+LONGER = "compare --norms fused --seeds 0 --epochs 4 --batch-size 64 --examples 1024".split()
 
 
 @pytest.mark.slow
 def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
     out = tmp_path / "run"
-    process = command(out, "--norms", "fused", "--seeds", "0", "--epochs", "2", "--examples", "512")
-    wait_for(lambda: lines(out))
+    process = started(out, *RUN)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    process = command(out, resume=True, stdout=subprocess.PIPE)
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    again = resumed(out)
+    assert again.returncode == 0, again.stderr
     assert without_seconds(out) == without_seconds(finished[1])
     assert [json.loads(line)["epoch"] for line in lines(out)] == [1, 2]
-    assert printed.count("Seconds: measured with interruptions, so they may not be comparable.") == 1
+    assert again.stdout.count("Seconds: measured with interruptions, so they may not be comparable.") == 1
 
 
 @pytest.mark.slow
@@ -367,21 +338,19 @@ def test_stopped_and_resumed_is_as_if_it_had_never_stopped(tmp_path, finished):
 def test_killed_trainings_end_with_the_metrics_of_an_uninterrupted_one(times, tmp_path):
     start = time.monotonic()
     whole = tmp_path / "whole"
-    assert command(whole, *RUN, stderr=subprocess.DEVNULL).wait(timeout=300) == 0
+    assert command(*LONGER, "--out", whole).returncode == 0
     seconds = time.monotonic() - start
     moments = random.Random()
 
     def killed_and_resumed(i):
         out = tmp_path / str(i)
-        process = command(out, *RUN)
-        wait_for((out / "configuration.json").exists)
+        process = started(out, *LONGER, file="configuration.json")
         time.sleep(moments.uniform(0, seconds))
         process.kill()
         process.communicate()
         done = len(lines(out))
-        process = command(out, resume=True)
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+        again = resumed(out)
+        assert again.returncode == 0, again.stderr
         return done, without_seconds(out)
 
     with ThreadPoolExecutor(2) as pool:

@@ -1,6 +1,5 @@
 """MXNet's parameter server, with two workers that are processes."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -8,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import command
 
-from gluon_bn.workers.parameter_server import LOOPBACK, Role, timed_wait
+from gluon_bn.workers.parameter_server import LOOPBACK, Role, free_port, timed_wait
 
 PROGRAM = Path(__file__).with_name("broadcasts.py")
 JOIN = """
@@ -35,8 +35,7 @@ def listening():
 
 def wrong_starts(*race):
     """Return how many of fifty first steps went wrong on either worker."""
-    with listening() as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port(LOOPBACK))
     roles = [("scheduler", "-1"), ("server", "-1"), ("worker", "0"), ("worker", "1")]
     command = [sys.executable, str(PROGRAM)]
     parts = [subprocess.Popen([*command, *role, port, *race], stdout=subprocess.PIPE, text=True) for role in roles]
@@ -90,8 +89,7 @@ def test_a_worker_says_that_it_waits_for_others(capfd):
 )
 @pytest.mark.fault("workers share a rank, or disagree on their number", tries=1)
 def test_workers_with_conflicting_numbers_are_refused(workers, said):
-    with listening() as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port(LOOPBACK))
     roles = [(name, "-1", str(len(workers))) for name in ("scheduler", "server")]
     roles += [("worker", *numbers) for numbers in workers]  # rank and number of workers
     command = [sys.executable, "-W", "ignore", "-c", JOIN]
@@ -115,9 +113,8 @@ def test_a_process_gives_up_waiting(name, who):
         if name == "scheduler":
             free.close()
         settings = {"DMLC_ROLE": name, "DMLC_PS_ROOT_URI": LOOPBACK, "DMLC_PS_ROOT_PORT": port, "DMLC_NUM_WORKER": "2"}
-        environment = {**os.environ, **settings, "DMLC_TASK_ID": "1", "GLUON_BN_WAIT": "1.5"}
-        command = [sys.executable, "-m", "gluon_bn", "train", "--norm", "sync", "--examples", "512"]
-        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=60)
+        words = ("train", "--norm", "sync", "--examples", "512")
+        done = command(*words, timeout=60, DMLC_TASK_ID="1", GLUON_BN_WAIT="1.5", **settings)
     assert done.returncode == 1
     assert done.stderr == (
         f"gluon_bn: {who}: the scheduler, the server and 2 workers did not all start within 1.5 s; start them all, or "
