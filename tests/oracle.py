@@ -3,6 +3,7 @@
 import numpy
 from mxnet import autograd
 
+RESULTS = ("Y", "moving_mean", "moving_var", "dX", "dgamma", "dbeta")  # what train, predict and run return
 SHAPES = [(256, 120), (64, 7), (32, 6, 12, 12), (5, 3, 4, 7)]
 
 
@@ -36,8 +37,15 @@ def backward(X, gamma, eps, dY):
     return dX, dgamma, dbeta
 
 
-def predict(X, gamma, beta, moving_mean, moving_var, eps, dY):
-    """In prediction mode: Y, the statistics as they were, and (dX, dgamma, dbeta) with them constant."""
+def train(X, gamma, beta, moving_mean, moving_var, dY, eps=1e-5, momentum=0.9):
+    """In training mode: the RESULTS, with the gradients of sum(Y * dY)."""
+    Y, mean, var = forward(X, gamma, beta, eps)
+    averages = [momentum * old + (1 - momentum) * new for old, new in ((moving_mean, mean), (moving_var, var))]
+    return [Y, *averages, *backward(X, gamma, eps, dY)]
+
+
+def predict(X, gamma, beta, moving_mean, moving_var, dY, eps=1e-5, momentum=0.9):
+    """In prediction mode: the RESULTS, with the statistics constant."""
     std, axes = numpy.sqrt(moving_var + eps), axes_of(X)
     X_hat = (X - moving_mean) / std
     return [
@@ -64,8 +72,13 @@ def draw(shape, offset=0.0, scale=1.0, seed=0):
     )
 
 
+def rounded(arrays, dtype):
+    """The arrays as dtype holds them: the rounding of the input is no error of the function's."""
+    return [array.astype(dtype).astype("float64") for array in arrays]
+
+
 def run(fn, front, arrays, dY, eps=1e-5, momentum=0.9, dtype="float32", train_mode=True):
-    """Call fn under autograd: (Y, moving_mean, moving_var, dX, dgamma, dbeta) as float64 NumPy arrays."""
+    """Call fn under autograd: the RESULTS as float64 NumPy arrays."""
     arrays = [front.array(array, dtype=dtype) for array in arrays]
     learned = arrays[:3]  # X, gamma, beta
     for array in learned:

@@ -20,7 +20,6 @@ from gluon_bn.norm import batch_norm_portable
 
 ROUNDINGS = 4  # a result is rounded several times: sums, mean, root, quotient, product, sum
 LARGEST = {"float16": 1e4, "float32": 1e6, "float64": 1e6}  # offset or scale: float16 ends at 65504
-RESULTS = ("Y", "moving_mean", "moving_var", "dX", "dgamma", "dbeta")
 
 
 class Case(NamedTuple):
@@ -40,7 +39,7 @@ class Case(NamedTuple):
         offset, scale, gamma[:] = (numpy.resize(part, self.shape[1]).reshape(gamma.shape) for part in zip(*self.kinds))
         largest = LARGEST[self.dtype]
         X = numpy.clip(offset, -largest, largest) + numpy.clip(scale, 0, largest) * X
-        return [array.astype(self.dtype).astype("float64") for array in (X, gamma, *others)]
+        return oracle.rounded((X, gamma, *others), self.dtype)
 
     def run(self, fn, arrays, dY):
         return oracle.run(fn, nd, arrays, dY, self.eps, self.momentum, self.dtype, self.train_mode)
@@ -79,7 +78,7 @@ def agrees_with_float64(fn, case):
     *arrays, dY = case.arrays()
     largest = float(numpy.finfo(case.dtype).max)  # larger values correctly become infinite
     for name, actual, expected, tolerance in zip(
-        RESULTS, case.run(fn, arrays, dY), expected_of(case), tolerances(fn, case)
+        oracle.RESULTS, case.run(fn, arrays, dY), expected_of(case), tolerances(fn, case)
     ):
         assert actual.shape == expected.shape, name
         error = numpy.abs(numpy.clip(actual, -largest, largest) - numpy.clip(expected, -largest, largest))
@@ -89,16 +88,7 @@ def agrees_with_float64(fn, case):
 
 def expected_of(case):
     """Return the RESULTS from NumPy in float64."""
-    X, gamma, beta, moving_mean, moving_var, dY = case.arrays()
-    if not case.train_mode:
-        return oracle.predict(X, gamma, beta, moving_mean, moving_var, case.eps, dY)
-    Y, mean, var = oracle.forward(X, gamma, beta, case.eps)
-    return (
-        Y,
-        case.momentum * moving_mean + (1 - case.momentum) * mean,
-        case.momentum * moving_var + (1 - case.momentum) * var,
-        *oracle.backward(X, gamma, case.eps, dY),
-    )
+    return (oracle.train if case.train_mode else oracle.predict)(*case.arrays(), case.eps, case.momentum)
 
 
 def tolerances(fn, case):
@@ -167,7 +157,7 @@ def the_gradient_is_the_slope(fn, case):
         slope = (value(*ahead) - value(*behind)) / (2 * step)
         expected = (gradients[i] * direction).sum(axes, keepdims=True)
         worst = (numpy.abs(slope - expected) / tolerance).max()
-        assert worst <= 1, f"{RESULTS[3 + i]} is off by {worst:.3g} times what rounding and the curve explain"
+        assert worst <= 1, f"{oracle.RESULTS[3 + i]} is off by {worst:.3g} times what rounding and the curve explain"
 
 
 def a_poisoned_channel_stays_alone(fn, case):
@@ -180,7 +170,7 @@ def a_poisoned_channel_stays_alone(fn, case):
     place[1] = channel
     arrays[which][tuple(place)] = random.choice([numpy.nan, numpy.inf, -numpy.inf])
     others = numpy.arange(channels) != channel
-    for name, before, after in zip(RESULTS, clean, case.run(fn, arrays, dY)):
+    for name, before, after in zip(oracle.RESULTS, clean, case.run(fn, arrays, dY)):
         assert numpy.array_equal(before[:, others], after[:, others]), f"{name} of another channel has changed"
 
 

@@ -36,20 +36,9 @@ def test_prediction_by_hand(front):
 
 def check_against_oracle(fn, front, shape, dtype, tolerance):
     """Forward, the three gradients and the statistics of fn against NumPy in float64."""
-    X, gamma, beta, moving_mean, moving_var, dY = oracle.draw(shape)
-    eps, momentum = 1e-3, 0.9
-    actual = oracle.run(fn, front, (X, gamma, beta, moving_mean, moving_var), dY, eps, momentum, dtype)
-    X, gamma, beta, moving_mean, moving_var, dY = (  # what fn was given: float64 would see digits that it cannot
-        array.astype(dtype).astype("float64") for array in (X, gamma, beta, moving_mean, moving_var, dY)
-    )
-    Y, mean, var = oracle.forward(X, gamma, beta, eps)
-    expected = [
-        Y,
-        momentum * moving_mean + (1 - momentum) * mean,
-        momentum * moving_var + (1 - momentum) * var,
-        *oracle.backward(X, gamma, eps, dY),
-    ]
-    for name, a, e in zip(("Y", "moving_mean", "moving_var", "dX", "dgamma", "dbeta"), actual, expected):
+    *arrays, dY = oracle.rounded(oracle.draw(shape), dtype)
+    actual = oracle.run(fn, front, arrays, dY, 1e-3, 0.9, dtype)
+    for name, a, e in zip(oracle.RESULTS, actual, oracle.train(*arrays, dY, 1e-3, 0.9)):
         assert oracle.relative_error(a, e) <= tolerance, name
 
 
@@ -105,11 +94,10 @@ def test_the_returned_statistics_carry_no_gradient(front):
 
 
 def test_an_offset_of_1e4_is_harmless():
-    *arrays, dY = oracle.draw((64, 6, 8, 8), offset=1e4)
-    X, gamma, beta = (array.astype("float32").astype("float64") for array in arrays[:3])
+    *arrays, dY = oracle.rounded(oracle.draw((64, 6, 8, 8), offset=1e4), "float32")
     Y = oracle.run(batch_norm, nd, arrays, dY)[0]
     # float32 holds 1e4 to 1e-3 / 2 and its mean no better; E[X^2] - E[X]^2 would be off by more than 1
-    assert oracle.relative_error(Y, oracle.forward(X, gamma, beta, 1e-5)[0]) < 1e-3
+    assert oracle.relative_error(Y, oracle.forward(*arrays[:3], 1e-5)[0]) < 1e-3
 
 
 def test_a_constant_channel_gives_beta(front):

@@ -30,26 +30,6 @@ def compiled(*arrays):
 PATHS = pytest.mark.parametrize("fn", [compiled, portable.batch_norm_portable], ids=["native", "portable"])
 
 
-def predict(X, gamma, beta, moving_mean, moving_var, dY):
-    return oracle.predict(X, gamma, beta, moving_mean, moving_var, EPS, dY)
-
-
-def learn(X, gamma, beta, moving_mean, moving_var, dY):
-    """The oracle in training mode: Y, the statistics moved, and the gradients through the minibatch's."""
-    Y, mean, var = oracle.forward(X, gamma, beta, EPS)
-    return [
-        Y,
-        MOMENTUM * moving_mean + (1 - MOMENTUM) * mean,
-        MOMENTUM * moving_var + (1 - MOMENTUM) * var,
-        *oracle.backward(X, gamma, EPS, dY),
-    ]
-
-
-def rounded(arrays, dtype):
-    """The arrays as dtype holds them: the rounding of the input is no error of the function's."""
-    return [array.astype(dtype).astype("float64") for array in arrays]
-
-
 def call(fn, X, gamma, beta, moving_mean, moving_var):
     return fn(X, gamma, beta, moving_mean, moving_var, EPS, MOMENTUM)
 
@@ -74,18 +54,18 @@ def close(actual, expected, tolerance=1e-6):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [*oracle.SHAPES, LARGE, HUGE, (16, 70, 1, 1), (9, 33), (3, 1, 5, 2)])
 def test_training_agrees_with_float64(fn, front, shape, dtype):
-    drawn = rounded(oracle.draw(shape), dtype)
+    drawn = oracle.rounded(oracle.draw(shape), dtype)
     actual = oracle.run(fn, front, drawn[:-1], drawn[-1], dtype=dtype)
-    assert close(actual, learn(*drawn), TOLERANCE[dtype])
+    assert close(actual, oracle.train(*drawn), TOLERANCE[dtype])
 
 
 @PATHS
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [*oracle.SHAPES, LARGE])
 def test_prediction_agrees_with_float64(fn, front, shape, dtype):
-    drawn = rounded(oracle.draw(shape), dtype)
+    drawn = oracle.rounded(oracle.draw(shape), dtype)
     actual = oracle.run(fn, front, drawn[:-1], drawn[-1], dtype=dtype, train_mode=False)
-    assert close(actual, predict(*drawn), TOLERANCE[dtype])
+    assert close(actual, oracle.predict(*drawn), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("train_mode", [True, False])
@@ -101,9 +81,9 @@ def test_the_fused_function_agrees_with_batch_norm(front, shape, train_mode):
 @PATHS
 @pytest.mark.parametrize("offset", [1e2, 1e4])
 def test_a_large_mean_costs_no_accuracy(fn, offset):
-    drawn = rounded(oracle.draw((64, 6, 12, 12), offset=offset), "float32")
+    drawn = oracle.rounded(oracle.draw((64, 6, 12, 12), offset=offset), "float32")
     actual = oracle.run(fn, nd, drawn[:-1], drawn[-1])
-    assert close(actual, learn(*drawn))
+    assert close(actual, oracle.train(*drawn))
 
 
 @pytest.mark.parametrize("mean", [0, 100, 10000])
@@ -125,9 +105,9 @@ def test_the_native_error_is_that_of_one_rounding(mean):
 def test_an_outlier_in_the_first_place_costs_no_accuracy(fn):
     drawn = oracle.draw((64, 6, 12, 12))
     drawn[0][0, :, 0, 0] = 1e6  # the value from which native counts the others
-    drawn = rounded(drawn, "float32")
+    drawn = oracle.rounded(drawn, "float32")
     actual = oracle.run(fn, nd, drawn[:-1], drawn[-1])
-    assert close(actual, learn(*drawn), 1e-5)  # beside 1e6, float32 keeps of the others' gradient no more
+    assert close(actual, oracle.train(*drawn), 1e-5)  # beside 1e6, float32 keeps of the others' gradient no more
 
 
 @PATHS
@@ -135,9 +115,9 @@ def test_an_outlier_in_the_first_place_costs_no_accuracy(fn):
 def test_float16_is_as_good_as_its_own_rounding(fn, train_mode):
     if fn is compiled:
         fn = fused.fused_batch_norm  # which knows that float16 is not for native
-    drawn = rounded(oracle.draw((64, 6, 12, 12), offset=10), "float16")
+    drawn = oracle.rounded(oracle.draw((64, 6, 12, 12), offset=10), "float16")
     actual = oracle.run(fn, nd, drawn[:-1], drawn[-1], dtype="float16", train_mode=train_mode)
-    assert close(actual, (learn if train_mode else predict)(*drawn), 1e-3)  # float16 keeps 5e-4
+    assert close(actual, (oracle.train if train_mode else oracle.predict)(*drawn), 1e-3)  # float16 keeps 5e-4
 
 
 @PATHS

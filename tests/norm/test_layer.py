@@ -1,10 +1,7 @@
 """The layer: it keeps, updates and saves the statistics, and leaves the maths to its function."""
 
-import gc
-
 import mxnet as mx
 import numpy
-import psutil
 import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
@@ -212,33 +209,3 @@ REFUSED = {
 def test_bad_input_is_refused_by_name(message):
     with autograd.train_mode(), pytest.raises(ValueError, match=message):
         REFUSED[message]()
-
-
-def memory_growth(warm_up, iterations):
-    """Growth of this process in MB over training iterations of a dense layer and ours."""
-    net = nn.Sequential()
-    net.add(nn.Dense(32), BatchNorm(32, 2), nn.Dense(1))
-    net.initialize()
-    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
-    X, process = nd.random.normal(shape=(64, 32)), psutil.Process()
-    for iteration in range(warm_up + iterations):
-        if iteration == warm_up:
-            nd.waitall()
-            gc.collect()
-            before = process.memory_info().rss
-        with autograd.record():
-            loss = (net(X) ** 2).mean()
-        loss.backward()
-        trainer.step(1)
-        if iteration % 100 == 0:
-            loss.wait_to_read()
-    nd.waitall()
-    gc.collect()
-    return (process.memory_info().rss - before) / 2**20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("iterations", [4000, pytest.param(20000, marks=pytest.mark.long)])
-def test_memory_does_not_grow_over_thousands_of_iterations(iterations):
-    # statistics left on the graph would hold 5.7 KB per iteration: 23 or 114 MB
-    assert memory_growth(warm_up=iterations // 4, iterations=iterations) < 2
