@@ -8,6 +8,7 @@ import numpy
 import pytest
 from mxnet import autograd, gluon, nd, npx
 from mxnet.gluon import nn
+from oracle import axes_of
 
 from gluon_bn.norm.definition import sqrt
 
@@ -21,7 +22,7 @@ def batch_norm(*mistakes):
 
     def student(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         training = autograd.is_recording() if has("IsRecordingNotTraining") else autograd.is_training()
-        axes = (0,) if X.ndim == 2 else (0, 2, 3)
+        axes = axes_of(X)
         wrong_axes = axes if not has("WrongAxis") else (1,) if X.ndim == 2 else (1, 2, 3)
         mean = X.mean(axis=wrong_axes, keepdims=True)
         if has("VarianceCancellation"):
@@ -117,6 +118,51 @@ EXCLUSIVE = [
 ]
 
 
+def mean_of(X):
+    return X.mean(axis=axes_of(X), keepdims=True)
+
+
+def var_of(X, mean):
+    return mean_of((X - mean) ** 2)
+
+
+def normalize(X, mean, var, gamma, beta, eps):
+    return gamma * (X - mean) / nd.sqrt(var + eps) + beta
+
+
+def blend(old, batch, momentum):
+    return momentum * old + (1 - momentum) * batch
+
+
+def written(
+    mean=mean_of,
+    var=var_of,
+    output=normalize,
+    blend=blend,
+    training_output=None,
+    blended=None,
+    call=lambda *arguments: arguments,
+):
+    """A function whose parts may be written in another way; blended: what goes into moving_var instead of var."""
+
+    def student(*arguments):
+        X, gamma, beta, moving_mean, moving_var, eps, momentum = call(*arguments)
+        if not autograd.is_training():
+            return output(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
+        batch_mean = mean(X)
+        batch_var = var(X, batch_mean)
+        Y = (training_output or output)(X, batch_mean, batch_var, gamma, beta, eps)
+        with autograd.pause():
+            new_mean = blend(moving_mean, batch_mean, momentum)
+            if blended is not None:
+                batch_var = blended(
+                    X=X, var=batch_var, mean=batch_mean, new_mean=new_mean, old_mean=moving_mean, eps=eps
+                )
+            return Y, new_mean, blend(moving_var, batch_var, momentum)
+
+    return student
+
+
 def layer(*mistakes):
     """A class with these mistakes, of the layer or of the function in it; without any, the averages are Parameters."""
     has = set(mistakes).__contains__
@@ -166,7 +212,7 @@ def backward(*mistakes):
     has = set(mistakes).__contains__
 
     def student(dY, X, gamma, eps):
-        axes = (0,) if X.ndim == 2 else (0, 2, 3)
+        axes = axes_of(X)
 
         def total(array):
             return array.sum(axis=axes, keepdims=True)
@@ -239,7 +285,7 @@ class ByHand(autograd.Function):
 
     def forward(self, X):
         value = X.asnumpy()
-        self.axes = (0,) if X.ndim == 2 else (0, 2, 3)
+        self.axes = axes_of(X)
         self.inverse = 1 / numpy.sqrt(value.var(self.axes, keepdims=True) + self.eps)
         self.X_hat = (value - value.mean(self.axes, keepdims=True)) * self.inverse
         return nd.array(self.X_hat)
@@ -253,15 +299,10 @@ class ByHand(autograd.Function):
 def by_hand(X, gamma, beta, moving_mean, moving_var, eps, momentum):
     """Right, with a hand-written autograd.Function; for mx.nd only."""
     if not autograd.is_training():
-        return gamma * (X - moving_mean) / nd.sqrt(moving_var + eps) + beta, moving_mean, moving_var
-    axes = (0,) if X.ndim == 2 else (0, 2, 3)
+        return normalize(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
     value = X.asnumpy()
-    mean, var = nd.array(value.mean(axes, keepdims=True)), nd.array(value.var(axes, keepdims=True))
-    return (
-        gamma * ByHand(eps)(X) + beta,
-        momentum * moving_mean + (1 - momentum) * mean,
-        momentum * moving_var + (1 - momentum) * var,
-    )
+    mean, var = (nd.array(statistic(axes_of(X), keepdims=True)) for statistic in (value.mean, value.var))
+    return gamma * ByHand(eps)(X) + beta, blend(moving_mean, mean, momentum), blend(moving_var, var, momentum)
 
 
 class GluonLayer(nn.BatchNorm):
@@ -274,6 +315,8 @@ class GluonLayer(nn.BatchNorm):
 class ChapterLayer(nn.Block):
     """Right, as the chapter has it: the averages are plain arrays that start at 0."""
 
+    function = staticmethod(batch_norm("StatsKeptInGraph"))
+
     def __init__(self, num_features, num_dims, **kwargs):
         super().__init__(**kwargs)
         shape = (1, num_features) + (1, 1) * (num_dims == 4)
@@ -285,8 +328,8 @@ class ChapterLayer(nn.Block):
     def forward(self, X):
         if self.moving_mean.context != X.context:
             self.moving_mean, self.moving_var = self.moving_mean.copyto(X.context), self.moving_var.copyto(X.context)
-        Y, self.moving_mean, self.moving_var = batch_norm("StatsKeptInGraph")(
-            X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, eps=1e-5, momentum=0.9
+        Y, self.moving_mean, self.moving_var = self.function(
+            X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-5, 0.9
         )
         return Y
 

@@ -3,6 +3,7 @@
 import pytest
 import students
 from mxnet import autograd, nd
+from students import mean_of, normalize, var_of, written
 
 from gluon_bn import check
 
@@ -43,10 +44,7 @@ def test_the_numbers_are_those_of_the_worked_example():
 
 
 def test_without_a_unique_formula_only_the_quantity_is_named():
-    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-        Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
-        return (Y.tanh() if autograd.is_training() else Y, *averages)
-
+    fn = written(training_output=lambda *arguments: normalize(*arguments).tanh())
     found = check.batch_norm(fn, only=("dense",)).places
     assert [(place.quantity, place.equals) for place in found] == [("scale and shift", "")]
 
@@ -55,9 +53,7 @@ def test_a_right_mean_is_not_blamed_if_another_value_is_used_instead():
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
         if autograd.is_training():
-            axes = (0,) if X.ndim == 2 else (0, 2, 3)
-            var = ((X - X.mean(axis=axes, keepdims=True)) ** 2).mean(axis=axes, keepdims=True)
-            Y = gamma * (X - moving_mean) / nd.sqrt(var + eps) + beta
+            Y = normalize(X, moving_mean, var_of(X, mean_of(X)), gamma, beta, eps)
         return (Y, *averages)
 
     assert places(check.batch_norm(fn, only=("dense",))) == [
@@ -94,15 +90,9 @@ def test_the_notebook_shows_the_chain_with_the_wrong_quantity_marked():
 
 def test_a_right_variance_is_not_blamed_for_a_wrong_denominator():
     """With the squared mean instead of eps, Y is that of a variance about 0; only the averages tell them apart."""
-
-    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-        Y, *averages = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
-        if autograd.is_training():
-            axes = (0,) if X.ndim == 2 else (0, 2, 3)
-            mean = X.mean(axis=axes, keepdims=True)
-            Y = gamma * (X - mean) / nd.sqrt(((X - mean) ** 2).mean(axis=axes, keepdims=True) + mean**2) + beta
-        return (Y, *averages)
-
+    fn = written(
+        training_output=lambda X, mean, var, gamma, beta, eps: gamma * (X - mean) / nd.sqrt(var + mean**2) + beta
+    )
     result = check.batch_norm(fn, only=("dense",))
     assert "WrongVariance" not in result.mistakes and [place.quantity for place in result.places] == ["denominator"]
 
@@ -157,12 +147,7 @@ def test_averages_of_another_shape_are_told(shape, change):
     ],
 )
 def test_infinity_is_not_taken_for_nan(X_hat, equals):
-    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-        mean = X.mean(axis=0, keepdims=True)
-        var = ((X - mean) ** 2).mean(axis=0, keepdims=True)
-        averages = [momentum * old + (1 - momentum) * new for old, new in ((moving_mean, mean), (moving_var, var))]
-        return gamma * X_hat(X - mean, var, eps) + beta, *(average.detach() for average in averages)
-
+    fn = written(training_output=lambda X, mean, var, gamma, beta, eps: gamma * X_hat(X - mean, var, eps) + beta)
     result = check.batch_norm(fn, only=("dense",))
     assert result.mistakes == ["WrongOutput"] and [place.equals for place in result.places] == [equals]
 
@@ -174,39 +159,43 @@ def test_no_usual_mistake_explains_numbers_that_are_none():
 
 
 def test_a_number_that_is_none_is_told_with_the_right_one():
-    def fn(*args):
-        Y, *averages = students.batch_norm()(*args)
-        return (nd.where(Y > 1, Y * float("nan"), Y) if autograd.is_training() else Y, *averages)
+    def output(*arguments):
+        Y = normalize(*arguments)
+        return nd.where(Y > 1, Y * float("nan"), Y)
 
+    fn = written(training_output=output)
     (place,) = check.batch_norm(fn, only=("dense",)).places
     assert "it is nan, expected -0.94281" in place.numbers and not place.equals
 
 
+def rounded(array):
+    return array.astype("float16").astype("float32")
+
+
+ROUNDED = "the right one, rounded to three digits, as in float16"
+OUTPUTS = {
+    "rounded": lambda *arguments: rounded(normalize(*arguments)),
+    "gamma in the root": lambda X, mean, var, gamma, *rest: normalize(X, mean, gamma * var, gamma, *rest),
+    "X_hat constant": lambda X, mean, var, gamma, beta, eps: normalize(X, mean, var, 1, 0, eps).detach() * gamma + beta,
+}
+
+
 @pytest.mark.parametrize(
-    "change, name, quantity, equals",
+    "parts, name, quantity, equals",
     [
-        (dict(mean="astype"), "WrongMean", "mean", "the right one, rounded to three digits, as in float16"),
-        (dict(Y="astype"), "WrongOutput", "scale and shift", "the right one, rounded to three digits, as in float16"),
-        (dict(gamma="in the root"), "WrongFormula", "denominator", "sqrt(gamma * var + eps)"),
-        (dict(X_hat="detach"), "WrongGradient", "gradient", "the gradient with X_hat held constant"),
+        (dict(mean=lambda X: rounded(mean_of(X))), "WrongMean", "mean", ROUNDED),
+        (dict(training_output=OUTPUTS["rounded"]), "WrongOutput", "scale and shift", ROUNDED),
+        (dict(training_output=OUTPUTS["gamma in the root"]), "WrongFormula", "denominator", "sqrt(gamma * var + eps)"),
+        (
+            dict(training_output=OUTPUTS["X_hat constant"]),
+            "WrongGradient",
+            "gradient",
+            "the gradient with X_hat held constant",
+        ),
     ],
 )
-def test_rounding_gamma_in_the_root_and_a_constant_X_hat_are_named(change, name, quantity, equals):
-    def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-        def cast(array, what):
-            return array.astype("float16").astype("float32") if change.get(what) == "astype" else array
-
-        if not autograd.is_training():
-            return gamma * (X - moving_mean) / nd.sqrt(moving_var + eps) + beta, moving_mean, moving_var
-        axes = (0,) if X.ndim == 2 else (0, 2, 3)
-        mean = cast(X.mean(axis=axes, keepdims=True), "mean")
-        var = ((X - mean) ** 2).mean(axis=axes, keepdims=True)
-        X_hat = (X - mean) / nd.sqrt((gamma * var if "gamma" in change else var) + eps)
-        X_hat = X_hat.detach() if "X_hat" in change else X_hat
-        averages = [momentum * old + (1 - momentum) * new for old, new in ((moving_mean, mean), (moving_var, var))]
-        return cast(gamma * X_hat + beta, "Y"), *(average.detach() for average in averages)
-
-    result = check.batch_norm(fn)
+def test_rounding_gamma_in_the_root_and_a_constant_X_hat_are_named(parts, name, quantity, equals):
+    result = check.batch_norm(written(**parts))
     assert (result.mistakes[0], *places(result)[0]) == (name, quantity, "training", equals), result
 
 
@@ -214,8 +203,7 @@ def test_the_new_average_in_the_place_of_the_mean_is_named():
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         Y, new_mean, new_var = students.batch_norm()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
         if autograd.is_training():
-            var = ((X - X.mean(axis=0, keepdims=True)) ** 2).mean(axis=0, keepdims=True)
-            Y = gamma * (X - new_mean) / nd.sqrt(var + eps) + beta
+            Y = normalize(X, new_mean, var_of(X, mean_of(X)), gamma, beta, eps)
         return Y, new_mean, new_var
 
     result = check.batch_norm(fn, only=("dense",))

@@ -2,6 +2,8 @@
 
 import pytest
 from mxnet import autograd, nd
+from oracle import axes_of
+from students import ChapterLayer, blend, mean_of, normalize, var_of, written
 
 from gluon_bn import check
 from gluon_bn.check.explaining.explanation import candidates
@@ -9,55 +11,10 @@ from gluon_bn.check.explaining.formulas import call, sqrt, variable
 from gluon_bn.check.explaining.variants import Variant, formula
 
 
-def average(array, axes):
-    return array.mean(axis=axes, keepdims=True)
-
-
-def variance(X, mean, axes):
-    return average((X - mean) ** 2, axes)
-
-
-def blend(old, batch, momentum):
-    return momentum * old + (1 - momentum) * batch
-
-
-def output(X, mean, var, gamma, beta, eps):
-    return gamma * (X - mean) / nd.sqrt(var + eps) + beta
-
-
-def student(
-    mean=average,
-    var=variance,
-    output=output,
-    blend=blend,
-    blended=None,
-    training_output=None,
-    call=lambda *arguments: arguments,
-):
-    """The chapter's function, with one of its parts written otherwise."""
-
-    def fn(*arguments):
-        X, gamma, beta, moving_mean, moving_var, eps, momentum = call(*arguments)
-        axes = (0,) if X.ndim == 2 else (0, 2, 3)
-        if not autograd.is_training():
-            return output(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
-        batch_mean = mean(X, axes)
-        batch_var = var(X, batch_mean, axes)
-        Y = (training_output or output)(X, batch_mean, batch_var, gamma, beta, eps)
-        new_mean = blend(moving_mean, batch_mean, momentum)
-        if blended is not None:
-            batch_var = blended(
-                X=X, var=batch_var, mean=batch_mean, new_mean=new_mean, old_mean=moving_mean, eps=eps, axes=axes
-            )
-        return Y, new_mean.detach(), blend(moving_var, batch_var, momentum).detach()
-
-    return fn
-
-
 def sum_over(count):
     return dict(
-        mean=lambda X, axes: X.sum(axis=axes, keepdims=True) / count(X),
-        var=lambda X, mean, axes: ((X - mean) ** 2).sum(axis=axes, keepdims=True) / count(X),
+        mean=lambda X: X.sum(axis=axes_of(X), keepdims=True) / count(X),
+        var=lambda X, mean: ((X - mean) ** 2).sum(axis=axes_of(X), keepdims=True) / count(X),
     )
 
 
@@ -108,21 +65,21 @@ OUTPUTS = {
     "Y = (gamma * (X - mean) + beta) / sqrt(var + eps)": lambda X, mean, var, gamma, beta, eps: (
         (gamma * (X - mean) + beta) / nd.sqrt(var + eps)
     ),
-    "Y = maximum(gamma * (X - mean) / sqrt(var + eps) + beta, 0)": lambda *arguments: nd.relu(output(*arguments)),
+    "Y = maximum(gamma * (X - mean) / sqrt(var + eps) + beta, 0)": lambda *arguments: nd.relu(normalize(*arguments)),
 }
 
 
 @pytest.mark.fault("a formula for Y that is another one")
 @pytest.mark.parametrize("words", OUTPUTS)
 def test_another_formula_for_Y_is_told_as_it_is(words):
-    fn = student(training_output=OUTPUTS[words])
+    fn = written(training_output=OUTPUTS[words])
     result = check.batch_norm(fn)
     text = str(result).replace("\n    ", " ")
     assert result.mistakes == ["WrongFormula"] and f"which is {words}." in text and "in training, for X = " in text
 
 
 def test_another_formula_in_prediction_is_told_with_the_moving_averages():
-    fn = student(output=OUTPUTS["Y = gamma * X / sqrt(var + eps) + beta"], training_output=output)
+    fn = written(output=OUTPUTS["Y = gamma * X / sqrt(var + eps) + beta"], training_output=normalize)
     text = str(check.batch_norm(fn, only=("prediction",))).replace("\n    ", " ")
     assert "in prediction, " in text and "which is Y = gamma * X / sqrt(moving_var + eps) + beta." in text
 
@@ -145,18 +102,18 @@ STATISTICS = {
     ),
     "sums": (sum_over(lambda X: 1), ["WrongMean"], "mean = sum(X) and var = sum((X - mean)**2)"),
     "absolute distances": (
-        dict(var=lambda X, mean, axes: average(nd.abs(X - mean), axes)),
+        dict(var=lambda X, mean: mean_of(nd.abs(X - mean))),
         ["WrongVariance"],
         "var = sum(abs(X - mean)) / m",
     ),
     "the root of the variance": (
-        dict(var=lambda X, mean, axes: nd.sqrt(variance(X, mean, axes))),
+        dict(var=lambda X, mean: nd.sqrt(var_of(X, mean))),
         ["WrongVariance"],
         "var = sqrt(sum((X - mean)**2) / m)",
     ),
-    "distances from 0": (dict(var=lambda X, mean, axes: average(X**2, axes)), ["WrongVariance"], "var = sum(X**2) / m"),
+    "distances from 0": (dict(var=lambda X, mean: mean_of(X**2)), ["WrongVariance"], "var = sum(X**2) / m"),
     "the variance of each pixel": (
-        dict(var=lambda X, mean, axes: variance(X, mean, axes[:1])),
+        dict(var=lambda X, mean: ((X - mean) ** 2).mean(axis=0, keepdims=True)),
         ["WrongAxis"],
         "a variance over the axes (0,)",
     ),
@@ -167,7 +124,7 @@ STATISTICS = {
 @pytest.mark.parametrize("name", STATISTICS)
 def test_another_statistic_of_the_batch_is_one_mistake_and_told_as_it_is(name):
     parts, expected, words = STATISTICS[name]
-    result = check.batch_norm(student(**parts))
+    result = check.batch_norm(written(**parts))
     assert result.mistakes == expected and f"which results from {words}" in str(result).replace("\n    ", " "), result
 
 
@@ -184,7 +141,7 @@ def test_arguments_exchanged_in_a_call_are_told(first, second):
         arguments[i], arguments[j] = arguments[j], arguments[i]
         return arguments
 
-    result = check.batch_norm(student(call=exchanged))
+    result = check.batch_norm(written(call=exchanged))
     assert result.mistakes[0] == "ExchangedArguments" and f"which results from exchanging {first} and {second}" in str(
         result
     ).replace("\n    ", " ")
@@ -196,11 +153,11 @@ AVERAGES = {
     "moving_var + (1 - momentum) * 1 / sqrt(var + eps)": dict(blended=lambda var, eps, **_: 1 / nd.sqrt(var + eps)),
     "moving_var + (1 - momentum) * mean": dict(blended=lambda mean, **_: mean),
     "moving_var + (1 - momentum) * sum((X - new_mean)**2) / m, where m = X.size / X.shape[1] and new_mean = the new "
-    "moving_mean": dict(blended=lambda X, new_mean, axes, **_: variance(X, new_mean, axes)),
+    "moving_mean": dict(blended=lambda X, new_mean, **_: var_of(X, new_mean)),
     "moving_var + (1 - momentum) * sum((X - moving_mean)**2) / m": dict(
-        blended=lambda X, old_mean, axes, **_: variance(X, old_mean, axes)
+        blended=lambda X, old_mean, **_: var_of(X, old_mean)
     ),
-    "moving_var + (1 - momentum) * sum(X**2) / m": dict(blended=lambda X, axes, **_: average(X**2, axes)),
+    "moving_var + (1 - momentum) * sum(X**2) / m": dict(blended=lambda X, **_: mean_of(X**2)),
     "which is momentum * moving_mean.": dict(blend=lambda old, batch, momentum: momentum * old),
     "which is (1 - momentum) * mean.": dict(blend=lambda old, batch, momentum: (1 - momentum) * batch),
     "which is momentum * moving_mean + mean.": dict(blend=lambda old, batch, momentum: momentum * old + batch),
@@ -216,25 +173,25 @@ AVERAGES = {
 @pytest.mark.fault("a moving average of another quantity, or by another rule")
 @pytest.mark.parametrize("words", AVERAGES)
 def test_another_average_is_told_as_it_is(words):
-    result = check.batch_norm(student(**AVERAGES[words]))
+    result = check.batch_norm(written(**AVERAGES[words]))
     text = str(result).replace("\n    ", " ")
     assert result.mistakes == ["WrongAverage"] and words in text, text
     assert ("moving_var[0, 0] should be" if "moving_var" in words else "moving_mean[0, 0] should be") in text
 
 
 def test_a_Y_without_a_known_formula_is_told_as_a_line_if_it_is_one():
-    result = check.batch_norm(student(output=lambda *arguments: 1.1 * output(*arguments) + 0.5), only=("dense",))
+    result = check.batch_norm(written(output=lambda *arguments: 1.1 * normalize(*arguments) + 0.5), only=("dense",))
     text = str(result).replace("\n    ", " ")
     # gamma = (1, 1) and beta = (0, 0) in the first trial
     assert result.mistakes == ["WrongOutput"]
     assert "which is a * X_hat + b with a = (1.1, 1.1) and b = (0.5, 0.5), channel by channel." in text
-    squashed = check.batch_norm(student(output=lambda *arguments: nd.tanh(output(*arguments))), only=("dense",))
+    squashed = check.batch_norm(written(output=lambda *arguments: nd.tanh(normalize(*arguments))), only=("dense",))
     assert squashed.mistakes == ["WrongOutput"] and "X_hat" not in str(squashed)
 
 
 def test_a_gradient_that_is_off_by_a_factor_is_told_with_what_is_right():
     def fn(X, *others):
-        return student()(2 * X - X.detach(), *others)
+        return written()(2 * X - X.detach(), *others)
 
     result = check.batch_norm(fn)
     assert result.mistakes == ["WrongGradient"]
@@ -243,9 +200,9 @@ def test_a_gradient_that_is_off_by_a_factor_is_told_with_what_is_right():
 
 def test_statistics_of_two_places_are_told():
     def mixed(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-        Y, new_mean, new_var = student()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        Y, new_mean, new_var = written()(X, gamma, beta, moving_mean, moving_var, eps, momentum)
         if autograd.is_training():
-            Y = output(X, average(X, (0,) if X.ndim == 2 else (0, 2, 3)), moving_var, gamma, beta, eps)
+            Y = normalize(X, mean_of(X), moving_var, gamma, beta, eps)
         return Y, new_mean, new_var
 
     result = check.batch_norm(mixed)
@@ -258,22 +215,18 @@ def test_statistics_of_two_places_are_told():
 def test_averages_that_have_taken_in_the_batch_and_normalize_it_are_named(detached):
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
         if autograd.is_training():
-            axes = (0,) if X.ndim == 2 else (0, 2, 3)
-            mean = average(X, axes)
-            moving_mean, moving_var = (
-                blend(moving_mean, mean, momentum),
-                blend(moving_var, variance(X, mean, axes), momentum),
-            )
+            mean, var = mean_of(X), var_of(X, mean_of(X))
+            moving_mean, moving_var = blend(moving_mean, mean, momentum), blend(moving_var, var, momentum)
             if detached:
                 moving_mean, moving_var = moving_mean.detach(), moving_var.detach()
-        return output(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
+        return normalize(X, moving_mean, moving_var, gamma, beta, eps), moving_mean, moving_var
 
     assert check.batch_norm(fn).mistakes == ["TrainsOnMovingStats"]
 
 
 def test_gamma_before_the_normalization_is_told_in_Y_and_in_the_averages():
     def fn(X, gamma, beta, moving_mean, moving_var, eps, momentum):
-        return student()(gamma * X, gamma / gamma, beta, moving_mean, moving_var, eps, momentum)
+        return written()(gamma * X, gamma / gamma, beta, moving_mean, moving_var, eps, momentum)
 
     result = check.batch_norm(fn)
     text = str(result).replace("\n    ", " ")
@@ -291,15 +244,8 @@ def test_gamma_before_the_normalization_is_told_in_Y_and_in_the_averages():
     ],
 )
 def test_arguments_exchanged_in_a_layer_s_call_are_told(order, constants, words):
-    from students import ChapterLayer
-
     class Layer(ChapterLayer):
-        def forward(self, X):
-            self.moving_mean = self.moving_mean.as_in_context(X.context)
-            self.moving_var = self.moving_var.as_in_context(X.context)
-            given = self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var
-            Y, self.moving_mean, self.moving_var = student()(X, *[given[i] for i in order], *constants)
-            return Y
+        function = staticmethod(lambda X, *given: written()(X, *[given[i] for i in order], *constants))
 
     result = check.layer(Layer)
     assert result.mistakes == ["ExchangedArguments"]
@@ -307,17 +253,8 @@ def test_arguments_exchanged_in_a_layer_s_call_are_told(order, constants, words)
 
 
 def test_a_slip_is_told_of_a_layer_too():
-    from students import ChapterLayer
-
     class Layer(ChapterLayer):
-        def forward(self, X):
-            if self.moving_mean.context != X.context:
-                self.moving_mean = self.moving_mean.copyto(X.context)
-                self.moving_var = self.moving_var.copyto(X.context)
-            Y, self.moving_mean, self.moving_var = student(blended=lambda var, eps, **_: var + eps)(
-                X, self.gamma.data(), self.beta.data(), self.moving_mean, self.moving_var, 1e-5, 0.9
-            )
-            return Y
+        function = staticmethod(written(blended=lambda var, eps, **_: var + eps))
 
     result = check.layer(Layer)
     assert result.mistakes == ["WrongAverage"] and "momentum * moving_var + (1 - momentum) * (var + eps)" in str(result)
