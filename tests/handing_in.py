@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import re
 
@@ -43,3 +44,51 @@ def table_of(out):
     """{student: row} of the table of grades."""
     with open(out / "grades.csv", newline="", encoding="utf-8") as file:
         return {row["student"]: row for row in csv.DictReader(file)}
+
+
+# What may happen to a notebook; each function takes it and a source of random choices.
+
+
+def tag(notebook, chance):
+    for cell in notebook.cells:
+        cell.metadata["tags"] = chance.sample(["skip-execution", "raises-exception", "remove-cell"], 2)
+
+
+def unlock(notebook, chance):
+    for cell in notebook.cells:
+        for mark in [cell.metadata.get("nbgrader", {})] * bool(label(cell)):
+            mark.update(grade=not mark["grade"], locked=not mark["locked"], solution=False, points=1000)
+            mark["schema_version"] = chance.choice([1, 2, 3, "x"])
+
+
+def retype(notebook, chance):
+    for cell in notebook.cells:
+        cell.cell_type = chance.choice(["code", "markdown", "raw"])
+
+
+def shuffle(notebook, chance):
+    chance.shuffle(notebook.cells)
+
+
+def paste_a_copy(notebook, chance):
+    for _ in range(3):
+        notebook.cells.insert(chance.randrange(len(notebook.cells)), copy.deepcopy(chance.choice(notebook.cells)))
+
+
+def spoil_the_outputs(notebook, chance):
+    stream = {"output_type": "stream", "text": "cut \ud83d"}
+    spoiled = [
+        None,
+        5,
+        {},
+        [{}],
+        [stream],
+        [{**stream, "name": "stdout"}],
+        [{"output_type": "execute_result"}],
+        "x" * 10**6,
+    ]
+    for cell in notebook.cells:
+        cell["outputs"] = chance.choice(spoiled)
+
+
+DAMAGES = [tag, unlock, retype, shuffle, paste_a_copy, spoil_the_outputs]

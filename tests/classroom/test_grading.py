@@ -1,7 +1,6 @@
 """Grading a whole folder, with bubblewrap and nbgrader themselves, on an assignment of two exercises."""
 
 import contextlib
-import copy
 import json
 import os
 import random
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import handing_in
 import nbformat
 import pytest
 from faults import repeated
@@ -51,48 +51,10 @@ def run(source, *arguments):
     )
 
 
-def tags(notebook, chance):
-    for cell in notebook.cells:
-        cell.metadata["tags"] = chance.sample(["skip-execution", "raises-exception", "remove-cell"], 2)
-
-
-def pasted(notebook, chance):
-    for _ in range(chance.randint(1, 3)):
-        notebook.cells.insert(chance.randrange(1, len(notebook.cells)), copy.deepcopy(chance.choice(notebook.cells)))
-
-
-def moved(notebook, chance):
-    chance.shuffle(notebook.cells)
-
-
-def retyped(notebook, chance):
-    for cell in notebook.cells:
-        cell.cell_type = chance.choice(["code", "markdown", "raw"])
-
-
-def outputs(notebook, chance):
-    for cell in notebook.cells:
-        cell["outputs"] = chance.choice(
-            [
-                [{"output_type": "stream", "name": "stdout", "text": "cut \ud83d"}],
-                None,
-                {},
-                [{"output_type": "execute_result"}],
-                "x" * 10**6,
-            ]
-        )
-
-
 def lost(notebook, chance):
     notebook.metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": {}}}
     gone = ("setup", "dense-test", "convolution-test")
     notebook.cells = [cell for cell in notebook.cells if label(cell) not in gone]
-
-
-def points(notebook, chance):
-    for cell in notebook.cells:
-        for mark in [cell.metadata.get("nbgrader", {})] * bool(label(cell)):
-            mark.update(points=1000, grade=not mark["grade"], schema_version=chance.choice([1, 2, "x"]))
 
 
 def plots(notebook, chance):
@@ -117,7 +79,7 @@ def cut_off(notebook, chance):
     return content[: chance.randrange(1, len(content) - 1)]
 
 
-DAMAGES = [tags, pasted, moved, retyped, outputs, lost, points, plots, as_bytes, cut_off]
+DAMAGES = [*handing_in.DAMAGES, lost, plots, as_bytes, cut_off]
 NAMES = ["李明", "Jürgen", "Ада", "=1+1", "o'neil"]
 
 

@@ -4,6 +4,7 @@ import copy
 import json
 import random
 
+import handing_in
 import nbformat
 import pytest
 from handing_in import edit, label, named, solve
@@ -40,33 +41,8 @@ def test_answers_come_from_the_hand_in_and_tests_from_us(expected, solved, solut
             assert expected[label(cell)] == mine[label(cell)]
 
 
-def tag(notebook, cells):
-    for cell in notebook.cells:
-        cell.metadata["tags"] = ["skip-execution", "raises-exception"]
-
-
-def unlock(notebook, cells):
-    for cell in notebook.cells:
-        for mark in [cell.metadata.get("nbgrader", {})] * bool(label(cell)):
-            mark.update(grade=not mark["grade"], locked=not mark["locked"], solution=False, points=1000)
-
-
-def retype(notebook, cells):
-    for cell in notebook.cells:
-        cell.cell_type = cells.choice(["code", "markdown", "raw"])
-
-
-def shuffle(notebook, cells):
-    cells.shuffle(notebook.cells)
-
-
 def delete_tests(notebook, cells):
     notebook.cells = [cell for cell in notebook.cells if not (label(cell) or "").endswith("-test")]
-
-
-def paste_a_copy(notebook, cells):
-    for _ in range(3):
-        notebook.cells.insert(cells.randrange(len(notebook.cells)), copy.deepcopy(cells.choice(notebook.cells)))
 
 
 def paste_stubs(notebook, cells):
@@ -87,11 +63,6 @@ def spoil_the_ids(notebook, cells):
         cell.id = "dense"
 
 
-def spoil_the_outputs(notebook, cells):
-    for cell in notebook.cells:
-        cell["outputs"] = cells.choice([None, 5, [{}], [{"output_type": "stream", "text": "\ud83d" * 9}]])
-
-
 def old_schema(notebook, cells):
     for cell in notebook.cells:
         if label(cell):
@@ -99,19 +70,7 @@ def old_schema(notebook, cells):
 
 
 STUBS = {}
-DAMAGES = [
-    tag,
-    unlock,
-    retype,
-    shuffle,
-    delete_tests,
-    paste_a_copy,
-    paste_stubs,
-    lose_the_metadata,
-    spoil_the_ids,
-    spoil_the_outputs,
-    old_schema,
-]
+DAMAGES = [*handing_in.DAMAGES, delete_tests, paste_stubs, lose_the_metadata, spoil_the_ids, old_schema]
 
 
 @pytest.mark.fault("a hand-in whose metadata, tags, types, ids, order or outputs are changed")

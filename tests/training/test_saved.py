@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+from pathlib import Path
 
 import mxnet as mx
 import numpy
@@ -299,8 +300,7 @@ FOREIGN = {
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_foreign_file_is_refused_by_name_and_never_run(path, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with open(path, "wb") as file:
-        file.write(FOREIGN[kind])
+    Path(path).write_bytes(FOREIGN[kind])
     with pytest.raises(ValueError, match=r"lenet.params must be a file written by MXNet.s save_parameters"):
         load_parameters(lenet("fused"), path)
     assert os.listdir(tmp_path) == ["lenet.params"]
@@ -309,12 +309,10 @@ def test_a_foreign_file_is_refused_by_name_and_never_run(path, kind, tmp_path, m
 @pytest.mark.fault("a truncated file of parameters", tries=300)
 def test_a_truncated_file_is_refused_by_name(path):
     trained("fused").save_parameters(path)
-    with open(path, "rb") as file:
-        content = file.read()
+    content = Path(path).read_bytes()
     ends = numpy.random.RandomState(0).randint(len(content), size=100).tolist()
     for end in [*range(16, 116), *ends, *range(len(content) - 100, len(content))]:
-        with open(path, "wb") as file:
-            file.write(content[:end])
+        Path(path).write_bytes(content[:end])
         with pytest.raises(ValueError, match="lenet.params must .*(truncated|garbled)"):
             read(path)
 
@@ -322,13 +320,11 @@ def test_a_truncated_file_is_refused_by_name(path):
 @pytest.mark.fault("sizes in a file of parameters that no array can have", tries=3)
 def test_sizes_that_no_array_can_have_are_refused_by_name(path):
     mx.nd.save(path, {"0.weight": mx.nd.ones((3, 2))})
-    with open(path, "rb") as file:
-        content = file.read()
+    content = Path(path).read_bytes()
     ones, sizes = numpy.ones(6, "float32").tobytes(), numpy.array([3, 2]).tobytes()
     assert content.count(ones) == content.count(sizes) == 1
     for values, wrong in ((ones, (2**62, 2**62)), (ones, (-3, -2)), (b"", (0, 2**62))):
-        with open(path, "wb") as file:
-            file.write(content.replace(ones, values).replace(sizes, numpy.array(wrong).tobytes()))
+        Path(path).write_bytes(content.replace(ones, values).replace(sizes, numpy.array(wrong).tobytes()))
         with pytest.raises(ValueError, match="lenet.params must .*(garbled|has shape)"):
             read(path)
 
@@ -340,14 +336,12 @@ def test_a_garbled_file_is_refused_by_name_or_holds_what_it_says(path):
     net.add(BatchNorm(3, 2), nn.Dense(2, in_units=3))
     net.initialize()
     net.save_parameters(path)
-    with open(path, "rb") as file:
-        content = file.read()
+    content = Path(path).read_bytes()
     random = numpy.random.RandomState(0)
     for _ in range(1000):
         garbled = bytearray(content)
         garbled[random.randint(len(content))] = random.randint(256)
-        with open(path, "wb") as file:
-            file.write(garbled)
+        Path(path).write_bytes(garbled)
         try:
             assert sum(array.size for array in read(path).values()) <= len(content)
         except ValueError as error:
