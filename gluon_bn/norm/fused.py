@@ -6,10 +6,10 @@ import functools
 import os
 import shlex
 import sys
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy
-from mxnet import MXNetError
+from mxnet import Context, MXNetError
 from mxnet.ndarray import NDArray
 
 from ..errors import InputError
@@ -40,23 +40,32 @@ def fused_batch_norm(
     """
     arrays = (X, gamma, beta, moving_mean, moving_var)
     check_input(arrays, eps, momentum)
-    function = batch_norm_native if _is_native(X) else batch_norm_portable
+    function = batch_norm_native if _is_native(X.context, X.dtype) else batch_norm_portable
     return function(*arrays, eps, momentum)
 
 
-def _is_native(X: NDArray) -> bool:
-    return X.context.device_type != 'gpu' and X.dtype != numpy.float16 and choose()[0] == 'native'
+def _is_native(device: Context, dtype: Any) -> bool:
+    return device.device_type != 'gpu' and dtype is not numpy.float16 and choose()[0] == 'native'
 
 
 def fused_in_place(
-    X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
+    device: Context,
+    X: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    moving_mean: NDArray,
+    moving_var: NDArray,
+    eps: float,
+    momentum: float,
 ) -> Optional[NDArray]:
     """Like `fused_batch_norm`, but return only Y and update the moving statistics in place, on the native path.
 
     Nothing is checked here: the operator itself refuses arrays that do not fit together, at less cost.
     Returns: None, with nothing changed, if these arrays are wrong or need another path.
     """
-    if not _is_native(X) or any(type(array) is not type(X) for array in (gamma, beta, moving_mean, moving_var)):
+    kind = type(X)
+    same = kind is type(gamma) is type(beta) is type(moving_mean) is type(moving_var)
+    if not same or not _is_native(device, X.dtype):
         return None
     try:
         return batch_norm_in_place(X, gamma, beta, moving_mean, moving_var, eps, momentum)

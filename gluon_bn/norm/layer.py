@@ -108,7 +108,7 @@ class BatchNorm(nn.HybridBlock):
                 statistic.reset_ctx(device)
         moving_mean, moving_var = self.moving_mean.data(device), self.moving_var.data(device)
         if self.fn is fused_batch_norm and 'add' not in (self.gamma.grad_req, self.beta.grad_req):
-            Y = fused_in_place(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+            Y = fused_in_place(device, X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
             if Y is not None:
                 return Y
         self._check(X)

@@ -45,7 +45,7 @@ def batch_norm_in_place(
     else:
         X, copied = _not_a_variable(X), False  # a view: a copy would take longer
     graph = _graph(is_np, copied, autograd.is_training(), float(eps), float(momentum), shape, get_ident())
-    Y: NDArray = graph(X, gamma, beta, moving_mean, moving_var)[0]
+    Y: NDArray = graph(X, gamma, beta, moving_mean, moving_var)
     return Y
 
 
@@ -84,10 +84,10 @@ def _graph(
     X, *others = (sym.var(name) for name in ('X', 'gamma', 'beta', 'moving_mean', 'moving_var'))
     if copied:
         X = sym.identity(X)
-    outputs = sym.gluon_bn(X, *others, training=int(training), eps=eps, momentum=momentum)
+    Y = sym.gluon_bn(X, *others, training=int(training), eps=eps, momentum=momentum)[0]
     # Planning the memory once saves a quarter of a small layer's time. The memory is kept: for each of the calls that
     # wait for their backward at the same time, one plan.
-    return nd.CachedOp(outputs.as_np_ndarray() if is_np else outputs, [('static_alloc', _is_small(shape))])
+    return nd.CachedOp(Y.as_np_ndarray() if is_np else Y, [('static_alloc', _is_small(shape))])
 
 
 def trace_max_pool(X: Any) -> Any:
