@@ -19,7 +19,6 @@
 
 #include <omp.h>
 #include <pthread.h>
-#include <strings.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -47,7 +46,7 @@ template <typename T, template <typename> class Layout>
 void forward(const Layout<T> layout, const T* X, const T* gamma, const T* beta, double eps, T* Y, double* statistics,
              bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
-  pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
+  share((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
     const int64_t k = i * tile, n = std::min(tile, c - k);
     Affine<T> affine[Layout<T>::width];
     if (training) {
@@ -73,7 +72,7 @@ template <typename T, template <typename> class Layout>
 void backward(const Layout<T> layout, const T* dY, const T* X, const T* gamma, const double* statistics, double eps,
               T* dX, T* dgamma, T* dbeta, bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
-  pool.run((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
+  share((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
     const int64_t k = i * tile, n = std::min(tile, c - k);
     Affine<T> affine[Layout<T>::width];
     Gradient<T> gradient[Layout<T>::width];
@@ -250,11 +249,9 @@ REGISTER_OP(gluon_bn_max_pool)
     .setParseAttrs(MaxPoolOperator::count).setInferType(MaxPoolOperator::infer_types)
     .setInferShape(MaxPoolOperator::infer_shapes);
 
-// Without OMP_NUM_THREADS, MXNet itself uses half the cores; these loops benefit from all of them.
+// Without OMP_NUM_THREADS, MXNet uses half the cores on x86; so do these loops.
 MXReturnValue initialize(int) {
-  max_threads = std::getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : omp_get_num_procs();
-  const char* policy = std::getenv("OMP_WAIT_POLICY");
-  if (policy && strcasecmp(policy, "passive") == 0) spin_time = spin_time.zero();
+  max_threads = std::getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : std::max(1, omp_get_num_procs() / 2);
   pthread_atfork(nullptr, nullptr, after_fork_in_child);
   return MX_SUCCESS;
 }

@@ -24,7 +24,7 @@ struct MaxPool {
   template <typename Work>
   void run(const Work& work) const {
     const int64_t chunk = 64, count = (planes + chunk - 1) / chunk;
-    pool.run(count, planes * h * w >= kParallel, [&](int64_t i) {
+    share(count, planes * h * w >= kParallel, [&](int64_t i) {
       for (int64_t row = i * chunk * h / 2; row < std::min(planes, (i + 1) * chunk) * h / 2; ++row) work(row);
     });
   }
