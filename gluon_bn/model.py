@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Callable, Dict, Optional, Union
 
 from .system import before_mxnet  # noqa: F401  must come first: see that module
@@ -27,7 +28,9 @@ NORMS: Dict[str, Optional[Norm]] = {
 }
 
 
-def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int = 10) -> nn.Sequential:
+def lenet(
+    norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int = 10, fuse_sigmoid: bool = False
+) -> nn.Sequential:
     """Build LeNet-5 with sigmoid units, and a norm between each affine map and its activation.
 
         X -> [conv 5x5 -> norm -> sigmoid -> pool 2x2] x 2 -> [dense -> norm -> sigmoid] x 2 -> dense
@@ -36,11 +39,14 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
     'gluon', Gluon's layer; or a function (num_features, num_dims) -> Block, called for 6 and 16 channels, 120 and
     84 units.
     pool: 'max' or 'avg'.
+    fuse_sigmoid: with norm='fused', each `BatchNorm` applies the sigmoid, too, and the native path computes both by one
+    operator.
 
     Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized. With
     'none', 'gluon', and 'fused' on the native path, it is an nn.HybridSequential, which hybridize() compiles as a
     whole; otherwise an nn.Sequential, whose hybridize() compiles the layers around the norms.
-    Raises: InputError for an unknown name, a norm that does not return a block, or fewer than 1 class.
+    Raises: InputError for an unknown name, a norm that does not return a block, fewer than 1 class, or fuse_sigmoid
+    with another norm.
     Source: LeCun et al. (1998), with the norms where Ioffe and Szegedy (2015) put them. The
     affine maps keep their biases (redundant before a norm in training), so that the nets differ only in the norm.
     """
@@ -54,6 +60,10 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
         )
     make_pool = look_up('pool', pool, POOLS)
     num_classes = check_count('num_classes', num_classes)
+    if fuse_sigmoid:
+        if norm != 'fused':
+            raise InputError(f"needs norm='fused', got norm={norm!r}; leave out fuse_sigmoid", 'fuse_sigmoid')
+        make_norm = functools.partial(BatchNorm, fn=fused_batch_norm, activation='sigmoid')
     compiles = norm in ('none', 'gluon') or norm == 'fused' and choose()[0] == 'native'
     net = nn.HybridSequential() if compiles else nn.Sequential()
 
@@ -64,7 +74,8 @@ def lenet(norm: Union[str, Norm] = 'none', pool: str = 'max', num_classes: int =
             if not isinstance(layer, Block):
                 raise InputError(f'must return a Gluon block, got {layer!r} for ({num_features}, {num_dims})', 'norm')
             net.add(layer)
-        net.add(nn.Activation('sigmoid'))
+        if not fuse_sigmoid:
+            net.add(nn.Activation('sigmoid'))
 
     with net.name_scope():
         add(nn.Conv2D(6, kernel_size=5), 6, 4)

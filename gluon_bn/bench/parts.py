@@ -145,12 +145,15 @@ def measure_epochs(setup: Setup) -> Dict[str, Any]:
 def _measure_epochs(setup: Setup, threads: int, with_book: bool) -> Dict[str, EpochResult]:
     """Measure the seconds of training and of the test after it, for a full epoch, by column.
 
-    Besides the layers' columns there are 'none' and, prefixed with 'd2l ', two norms in the book's loop, which runs
-    with MXNet's own threads. Slow columns train on only a share of the examples, from `SHARES`.
+    Besides the layers' columns there are 'none'; 'sigmoid', the native path with the sigmoid in the same operator; and,
+    prefixed with 'd2l ', two norms in the book's loop, which runs with MXNet's own threads. Slow columns train on only
+    a share of the examples, from `SHARES`.
     """
     with Worker('d2l_worker', keep_memory=False) as book:
         workers = {'none': setup.workers[threads]['gluon']}
         workers.update((name, setup.workers[threads][name]) for name in setup.columns)
+        if 'native' in workers:
+            workers['sigmoid'] = workers['native']
         if with_book:
             workers.update({'d2l gluon': book, 'd2l scratch': book})
         rounds, share = (2, 0.06) if setup.quick else (5, 1)
@@ -215,9 +218,10 @@ def measure_profile(setup: Setup) -> Dict[str, Any]:
     say('profile')
     worker = setup.workers[min(setup.workers)]['gluon']
     layers = [name for name in ('native', 'gluon') if name in setup.columns]
+    nets = ['none', *layers, *(['sigmoid'] if 'native' in layers else [])]
     num_train, repeat = (count // 10 if setup.quick else count for count in (PROFILED_EXAMPLES, PROFILED_RUNS))
     worker.call('load_data', setup.root, BATCH_SIZE, None)
-    minibatch = {name: by_kind(worker.call('profile_epoch', name, num_train, LR)) for name in ['none', *layers]}
+    minibatch = {name: by_kind(worker.call('profile_epoch', name, num_train, LR)) for name in nets}
     worker.call('prepare', PROFILED_SHAPE, None)
     layer = {name: by_kind(worker.call('profile_layer', name, repeat)) for name in layers}
     return {'profile': ProfileResult(minibatch, layer, PROFILED_SHAPE)}

@@ -20,6 +20,7 @@ HEADERS = {
     'scratch': 'batch_norm',
     'portable': 'portable',
     'native': 'native',
+    'sigmoid': 'native, with sigmoid',
     'gluon': 'Gluon',
     'torch': 'PyTorch',
     'none': 'no normalization',

@@ -23,6 +23,8 @@ EPOCH_GOALS: Sequence[RatioGoal] = (
     ('native / Gluon', 'native', 'gluon', '<=', 0.85),
     ('native / PyTorch', 'native', 'torch', '<=', 1.3),
     ('native / no normalization', 'native', 'none', '<=', 1.08),
+    ('native, with sigmoid / Gluon', 'sigmoid', 'gluon', '<=', 0.85),
+    ('native, with sigmoid / no normalization', 'sigmoid', 'none', '<=', 1.08),
     ("batch_norm in d2l's loop / native in ours", 'd2l scratch', 'native', '>=', 15),
     ("Gluon in d2l's loop / Gluon in ours", 'd2l gluon', 'gluon', '>=', 1.5),
 )

@@ -45,7 +45,7 @@ def fused_batch_norm(
 
 
 def _is_native(device: Context, dtype: Any) -> bool:
-    return device.device_type != 'gpu' and dtype is not numpy.float16 and choose()[0] == 'native'
+    return device.device_type != 'gpu' and dtype != numpy.float16 and choose()[0] == 'native'
 
 
 def fused_in_place(
@@ -57,9 +57,11 @@ def fused_in_place(
     moving_var: NDArray,
     eps: float,
     momentum: float,
+    sigmoid: bool,
 ) -> Optional[NDArray]:
     """Like `fused_batch_norm`, but return only Y and update the moving statistics in place, on the native path.
 
+    device: that of X. sigmoid: return sigmoid(Y) instead.
     Nothing is checked here: the operator itself refuses arrays that do not fit together, at less cost.
     Returns: None, with nothing changed, if these arrays are wrong or need another path.
     """
@@ -68,7 +70,7 @@ def fused_in_place(
     if not same or not _is_native(device, X.dtype):
         return None
     try:
-        return batch_norm_in_place(X, gamma, beta, moving_mean, moving_var, eps, momentum)
+        return batch_norm_in_place(X, gamma, beta, moving_mean, moving_var, eps, momentum, sigmoid)
     except MXNetError:
         return None
 

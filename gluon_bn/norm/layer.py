@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import numpy
 from mxnet.gluon import Parameter, nn
@@ -10,13 +10,16 @@ from mxnet.ndarray import NDArray
 from mxnet.symbol import Symbol
 
 from ..errors import InputError
-from ..system.arguments import is_whole
+from ..system.arguments import is_whole, look_up
 from .definition import batch_norm, check_array, check_constants
 from .fused import choose, fused_batch_norm, fused_in_place
-from .native_op import trace
+from .native_op import not_a_variable, trace
 
 # the signature of batch_norm
 Maths = Callable[[NDArray, NDArray, NDArray, NDArray, NDArray, float, float], Tuple[NDArray, NDArray, NDArray]]
+
+
+ACTIVATIONS = {name: name for name in ('relu', 'sigmoid', 'softrelu', 'softsign', 'tanh')}
 
 
 class BatchNorm(nn.HybridBlock):
@@ -28,6 +31,8 @@ class BatchNorm(nn.HybridBlock):
     num_dims: 2 for a dense layer, X (m, d); 4 for a convolution, X (m, c, h, w).
     fn: the maths: `batch_norm`, `fused_batch_norm`, or any function with that signature.
     moving_var_initializer: 'zeros' as in the chapter; 'ones' as in d2l 1.0 and in Gluon.
+    activation: applied to Y, as in Gluon's Dense: 'relu', 'sigmoid', 'softrelu', 'softsign' or 'tanh'. On
+    fused_batch_norm's native path, one operator computes Y and its sigmoid, which saves reading and writing Y.
 
     Parameters, each (1, d) or (1, c, 1, 1): gamma (initially 1) and beta (0) are learned;
     moving_mean (0) and moving_var (0) have no gradient, but are saved, loaded and moved to
@@ -49,6 +54,7 @@ class BatchNorm(nn.HybridBlock):
         eps: float = 1e-5,
         momentum: float = 0.9,
         moving_var_initializer: str = 'zeros',
+        activation: Optional[str] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -67,6 +73,7 @@ class BatchNorm(nn.HybridBlock):
         check_constants(eps, momentum)
         self.num_features, self.num_dims = num_features, num_dims = int(num_features), int(num_dims)
         self.fn, self.eps, self.momentum = fn, eps, momentum
+        self._sigmoid = activation == 'sigmoid'
         shape = (1, num_features) if num_dims == 2 else (1, num_features, 1, 1)
         with self.name_scope():
             self.gamma = self.params.get('gamma', shape=shape, init='ones')
@@ -77,6 +84,7 @@ class BatchNorm(nn.HybridBlock):
             self.moving_var = self.params.get(
                 'moving_var', shape=shape, init=moving_var_initializer, grad_req='null', differentiable=False
             )
+            self.act = None if activation is None else nn.Activation(look_up('activation', activation, ACTIVATIONS))
 
     @property
     def compiles(self) -> bool:
@@ -91,7 +99,8 @@ class BatchNorm(nn.HybridBlock):
 
     def hybrid_forward(self, F: Any, X: Any, gamma: Any, beta: Any, moving_mean: Any, moving_var: Any) -> Any:
         """Return the symbol of Y. Gluon calls this once per graph; without a graph, `forward` computes Y."""
-        return trace(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+        Y = trace(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum, self._sigmoid)
+        return Y if self._sigmoid else self._activate(Y)
 
     def forward(self, X: NDArray) -> NDArray:
         if (self._active or isinstance(X, Symbol)) and self.compiles:
@@ -107,16 +116,23 @@ class BatchNorm(nn.HybridBlock):
             if device not in statistic.list_ctx():
                 statistic.reset_ctx(device)
         moving_mean, moving_var = self.moving_mean.data(device), self.moving_var.data(device)
-        if self.fn is fused_batch_norm and 'add' not in (self.gamma.grad_req, self.beta.grad_req):
-            Y = fused_in_place(device, X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
+        if self.fn is fused_batch_norm:
+            if 'add' in (self.gamma.grad_req, self.beta.grad_req):
+                gamma, beta = not_a_variable(gamma), not_a_variable(beta)
+            constants = self.eps, self.momentum, self._sigmoid
+            Y = fused_in_place(device, X, gamma, beta, moving_mean, moving_var, *constants)
             if Y is not None:
-                return Y
+                return Y if self._sigmoid else self._activate(Y)
         self._check(X)
         Y, *new = self.fn(X, gamma, beta, moving_mean, moving_var, self.eps, self.momentum)
         for statistic, old, array in zip((self.moving_mean, self.moving_var), (moving_mean, moving_var), new):
             if array is not old:
                 self._store(statistic, old, array)
-        return Y
+        activated: NDArray = self._activate(Y)
+        return activated
+
+    def _activate(self, Y: Any) -> Any:
+        return Y if self.act is None else self.act(Y)
 
     @staticmethod
     def _store(statistic: Parameter, old: NDArray, array: NDArray) -> None:
@@ -155,7 +171,8 @@ class BatchNorm(nn.HybridBlock):
 
     def __repr__(self) -> str:
         name = getattr(self.fn, '__name__', repr(self.fn))
+        activation = '' if self.act is None else f', activation={self.act._act_type!r}'
         return (
             f'BatchNorm({self.num_features}, num_dims={self.num_dims}, fn={name}, '
-            f'eps={self.eps}, momentum={self.momentum})'
+            f'eps={self.eps}, momentum={self.momentum}{activation})'
         )

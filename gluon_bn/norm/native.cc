@@ -42,7 +42,7 @@ using Shapes = std::vector<std::vector<unsigned int>>;
 // ---- Forward and backward, on either layout -------------------------------------------------------------------
 
 // statistics holds mean, then var, c values each.
-template <typename T, template <typename> class Layout>
+template <bool sigmoid, typename T, template <typename> class Layout>
 void forward(const Layout<T> layout, const T* X, const T* gamma, const T* beta, double eps, T* Y, double* statistics,
              bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
@@ -64,12 +64,12 @@ void forward(const Layout<T> layout, const T* X, const T* gamma, const T* beta, 
       const int64_t l = k + j;
       affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, gamma[l], beta[l]);
     }
-    layout.write_Y(X, Y, k, n, affine);
+    layout.template write_Y<sigmoid>(X, Y, k, n, affine);
   });
 }
 
-template <typename T, template <typename> class Layout>
-void backward(const Layout<T> layout, const T* dY, const T* X, const T* gamma, const double* statistics, double eps,
+template <bool sigmoid, typename T, template <typename> class Layout>
+void backward(const Layout<T> layout, Upstream<T, sigmoid> dY, const T* X, const T* gamma, const double* statistics, double eps,
               T* dX, T* dgamma, T* dbeta, bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
   share((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
@@ -77,7 +77,7 @@ void backward(const Layout<T> layout, const T* dY, const T* X, const T* gamma, c
     Affine<T> affine[Layout<T>::width];
     Gradient<T> gradient[Layout<T>::width];
     Sums sums[Layout<T>::width];
-    double center[Layout<T>::width];
+    double center[Layout<T>::width] = {};
     for (int64_t j = 0; j < n; ++j) {
       const int64_t l = k + j;
       affine[j] = Affine<T>(statistics[l], statistics[c + l], eps, gamma[l], 0);
@@ -122,17 +122,25 @@ MXReturnValue fail(const char* why) {
   return MX_FAIL;
 }
 
-// Calls run(layout, T()) with the layout of X and its type.
+bool is_set(const Attributes& attributes, const char* name) {
+  const auto found = attributes.find(name);
+  return found != attributes.end() && found->second == "1";
+}
+
+// Calls run(layout, T(), sigmoid) with the layout of X, its type, and whether a sigmoid follows.
 template <typename Run>
-MXReturnValue dispatch(const MXTensor& X, Run run) {
+MXReturnValue dispatch(const Attributes& attributes, const MXTensor& X, Run run) {
   const int64_t m = X.shape[0], c = X.shape[1], s = X.shape.size() == 4 ? X.shape[2] * X.shape[3] : 1;
   const auto layout_of = [&](auto type) {
     using T = decltype(type);
-    if (s == 1) {
-      run(Columns<T>{m, c, s}, type);
-    } else {
-      run(Planes<T>{m, c, s}, type);
-    }
+    const auto followed_by = [&](auto sigmoid) {
+      if (s == 1) {
+        run(Columns<T>{m, c, s}, type, sigmoid);
+      } else {
+        run(Planes<T>{m, c, s}, type, sigmoid);
+      }
+    };
+    is_set(attributes, "sigmoid") ? followed_by(std::true_type()) : followed_by(std::false_type());
   };
   if (X.dtype == kFloat32) {
     layout_of(float());
@@ -147,13 +155,13 @@ MXReturnValue forward_operator(const Attributes& attributes, Tensors* in, Tensor
   const bool training = is_training(attributes, in, 0);
   MXTensor& X = in->at(kX);
   if (training && X.size() == X.shape[1]) return fail("X must hold more than one value per channel in training");
-  return dispatch(X, [&](auto layout, auto type) {
+  return dispatch(attributes, X, [&](auto layout, auto type, auto sigmoid) {
     using T = decltype(type);
     T* const moving[] = {in->at(kMean).data<T>(), in->at(kVar).data<T>()};
     double* statistics = out->at(1).data<double>();
     const int64_t c = layout.c;
     if (!training) std::copy_n(moving[1], c, std::copy_n(moving[0], c, statistics));
-    forward(layout, X.data<T>(), in->at(kGamma).data<T>(), in->at(kBeta).data<T>(), eps, out->at(0).data<T>(),
+    forward<decltype(sigmoid)::value>(layout, X.data<T>(), in->at(kGamma).data<T>(), in->at(kBeta).data<T>(), eps, out->at(0).data<T>(),
             statistics, training);
     for (int64_t k = 0; training && k < 2 * c; ++k) {
       T& old = moving[k / c][k % c];
@@ -167,9 +175,10 @@ MXReturnValue forward_operator(const Attributes& attributes, Tensors* in, Tensor
 MXReturnValue backward_operator(const Attributes& attributes, Tensors* in, Tensors* out, const OpResource&) {
   const double eps = number(attributes, "eps");
   const bool training = is_training(attributes, in, 2);
-  return dispatch(in->at(2 + kX), [&](auto layout, auto type) {
+  return dispatch(attributes, in->at(2 + kX), [&](auto layout, auto type, auto sigmoid) {
     using T = decltype(type);
-    backward(layout, in->at(0).data<T>(), in->at(2 + kX).data<T>(), in->at(2 + kGamma).data<T>(),
+    const Upstream<T, decltype(sigmoid)::value> dY{in->at(0).data<T>(), in->rbegin()[1].data<T>()};
+    backward(layout, dY, in->at(2 + kX).data<T>(), in->at(2 + kGamma).data<T>(),
              in->back().data<double>(), eps, out->at(kX).data<T>(), out->at(kGamma).data<T>(), out->at(kBeta).data<T>(),
              training);
     for (int i : {kMean, kVar}) std::fill_n(out->at(i).data<T>(), out->at(i).size(), T(0));

@@ -13,6 +13,7 @@ from mxnet import autograd, gluon, init, nd
 from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, batch_norm, fused_batch_norm, lenet
+from gluon_bn.errors import InputError
 from gluon_bn.norm import fused
 from gluon_bn.training import seed_everything
 
@@ -74,15 +75,62 @@ def test_the_layer_computes_what_the_function_does(front, mode, shape, dtype, gr
     )
 
 
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(16, 6), (8, 6, 5, 5)])
+def test_a_sigmoid_within_the_layer_is_the_sigmoid_after_it(front, shape, dtype, grad_req):
+    def within(mode):
+        return steps(hybridized(made(6, len(shape), activation="sigmoid"), mode), front, shape, dtype, grad_req)
+
+    after = nn.HybridSequential()
+    after.add(made(6, len(shape)), nn.Activation("sigmoid"))
+    eager = within("eager")
+    for found, expected in zip(eager, steps(after, front, shape, dtype, grad_req)):
+        tolerance = 2e-6 if dtype == "float32" else 0  # the compiled operator has its own exponential in float32
+        numpy.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * abs(expected).max())
+    assert all(equal(within(mode), eager) for mode in MODES)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "softrelu", "softsign", "tanh"])
+@pytest.mark.parametrize("fn", [batch_norm, by_function, fused_batch_norm])
+def test_every_activation_is_applied_to_Y(fn, name):
+    X = nd.random.normal(shape=(16, 6))
+    layer = made(fn=fn, activation=name)
+    assert layer.collect_params().keys() == {
+        p.name for p in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_var)
+    }
+    for mode in MODES:
+        with autograd.record():
+            Y, plain = hybridized(layer, mode)(X), made(fn=fn)(X)
+        numpy.testing.assert_allclose(Y.asnumpy(), nd.Activation(plain, name).asnumpy(), rtol=3e-7)
+    assert f"activation='{name}'" in repr(layer)
+
+
+@pytest.mark.fault("an activation that does not exist")
+def test_an_unknown_activation_is_refused_by_name():
+    for wrong in ("swish", "", 1, nd.relu):
+        with pytest.raises(InputError, match="activation must be one of 'relu', 'sigmoid', .*; got"):
+            BatchNorm(6, 2, activation=wrong)
+
+
+@NATIVE
+def test_the_sigmoid_keeps_its_digits_over_its_whole_range():
+    values = numpy.append(numpy.linspace(-120, 120, 240_001), [numpy.nan, numpy.inf, -numpy.inf]).astype("float32")
+    layer = made(1, 4, activation="sigmoid", eps=1e-12, moving_var_initializer="ones")  # predicts the sigmoid itself
+    Y = layer(nd.array(values.reshape(1, 1, 1, -1))).asnumpy().ravel()
+    exact = 1 / (1 + numpy.exp(-values.astype("float64")))
+    numpy.testing.assert_allclose(Y, exact, rtol=3e-7, atol=1e-37)
+
+
 @pytest.fixture(scope="module")
 def minibatches():
     random = numpy.random.RandomState(0)
     return [(nd.array(random.randn(16, 1, 28, 28)), nd.array(random.randint(0, 10, 16))) for _ in range(3)]
 
 
-def trained(minibatches, mode):
+def trained(minibatches, mode, **settings):
     seed_everything(0)
-    net = hybridized(lenet("fused"), mode)
+    net = hybridized(lenet("fused", **settings), mode)
     net.initialize(init.Xavier())
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.5})
     loss_fn, losses = gluon.loss.SoftmaxCrossEntropyLoss(), []
@@ -117,6 +165,17 @@ def test_lenet_is_compiled_whole_and_exported_with_the_same_numbers(minibatches,
     for name in statistics:  # the training pass moved them in both
         (own,) = (p for key, p in eager.collect_params().items() if key.split("_", 1)[1] == name.split("_", 1)[1])
         numpy.testing.assert_array_equal(imported.collect_params()[name].data().asnumpy(), own.data().asnumpy())
+
+
+@NATIVE
+def test_lenet_with_the_sigmoid_in_its_norms_computes_the_same(minibatches):
+    net, losses = trained(minibatches, "eager")
+    fused, fused_losses = trained(minibatches, "eager", fuse_sigmoid=True)
+    assert len(net) - len(fused) == 4 == sum(isinstance(block, nn.Activation) for block in net)
+    numpy.testing.assert_allclose(fused_losses, losses, rtol=1e-4)
+    assert equal(trained(minibatches, "static", fuse_sigmoid=True)[1], fused_losses)
+    with pytest.raises(InputError, match="fuse_sigmoid needs norm='fused', got norm='scratch'; leave out fuse_sigmoid"):
+        lenet("scratch", fuse_sigmoid=True)
 
 
 @pytest.mark.filterwarnings("ignore:All children of this Sequential")

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "channel.h"
+#include "sigmoid.h"
 
 #include <cstdint>
 
@@ -33,6 +34,7 @@ struct Columns {
     for (int64_t j = 0; j < n; ++j) out[j] = {sum[j], sum_squares[j]};
   }
 
+  template <bool sigmoid>
   void write_Y(const T* X, T* Y, int64_t k, int64_t n, const Affine<T>* a) const {
     T center[width], scale[width], shift[width];
     for (int64_t j = 0; j < n; ++j) center[j] = a[j].center, scale[j] = a[j].scale, shift[j] = a[j].shift;
@@ -40,30 +42,35 @@ struct Columns {
       const T* x = X + i * c + k;
       T* y = Y + i * c + k;
 #pragma omp simd
-      for (int64_t j = 0; j < n; ++j) y[j] = (x[j] - center[j]) * scale[j] + shift[j];
+      for (int64_t j = 0; j < n; ++j) y[j] = activate<sigmoid>((x[j] - center[j]) * scale[j] + shift[j]);
     }
   }
 
-  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
+  template <bool sigmoid>
+  void sums_of_dY(const T* X, Upstream<T, sigmoid> dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
     double sum[width] = {}, sum_products[width] = {};
     for (int64_t i = 0; i < m; ++i) {
-      const T *x = X + i * c + k, *dy = dY + i * c + k;
+      const T* x = X + i * c + k;
+      const auto dy = dY + (i * c + k);
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j) {
-        sum[j] += dy[j];
-        sum_products[j] += dy[j] * (x[j] - origin[j]);
+        const T upstream = dy[j];
+        sum[j] += upstream;
+        sum_products[j] += upstream * (x[j] - origin[j]);
       }
     }
     for (int64_t j = 0; j < n; ++j) out[j] = {sum[j], sum_products[j]};
   }
 
-  void write_dX(const T* X, const T* dY, T* dX, int64_t k, int64_t n, const Gradient<T>* g) const {
+  template <bool sigmoid>
+  void write_dX(const T* X, Upstream<T, sigmoid> dY, T* dX, int64_t k, int64_t n, const Gradient<T>* g) const {
     T center[width], scale[width], slope[width], offset[width];
     for (int64_t j = 0; j < n; ++j) {
       center[j] = g[j].center, scale[j] = g[j].scale, slope[j] = g[j].slope, offset[j] = g[j].offset;
     }
     for (int64_t i = 0; i < m; ++i) {
-      const T *x = X + i * c + k, *dy = dY + i * c + k;
+      const T* x = X + i * c + k;
+      const auto dy = dY + (i * c + k);
       T* dx = dX + i * c + k;
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j) dx[j] = dy[j] * scale[j] - (x[j] - center[j]) * slope[j] - offset[j];

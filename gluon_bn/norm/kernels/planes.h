@@ -2,6 +2,8 @@
 #pragma once
 
 #include "channel.h"
+#include "lanes.h"
+#include "sigmoid.h"
 #include "threads.h"
 
 #include <algorithm>
@@ -46,26 +48,6 @@ void write_plane(T* plane, int64_t s, bool large, Write write) {
   write(plane, 0, s);
 }
 
-// As many adjacent values as one register of the processor holds.
-template <typename T>
-struct Lanes {
-#if defined(__AVX512F__)
-  static constexpr int64_t count = 64 / sizeof(T);
-#elif defined(__AVX__)
-  static constexpr int64_t count = 32 / sizeof(T);
-#else
-  static constexpr int64_t count = 16 / sizeof(T);
-#endif
-  typedef T Values __attribute__((vector_size(count * sizeof(T))));
-  typedef double Doubles __attribute__((vector_size(count * sizeof(double))));
-
-  static Values load(const T* from) {
-    Values values;
-    std::memcpy(&values, from, sizeof values);
-    return values;
-  }
-};
-
 // (m, c, s), s > 1: a channel is m planes of s adjacent values. A thread takes a tile of adjacent channels at a time,
 // small enough that the second pass finds in the cache what the first read from memory.
 template <typename T>
@@ -88,9 +70,11 @@ struct Planes {
     return static_cast<T>(std::accumulate(X + k * s, X + k * s + n, 0.0) / n);
   }
   void sums_of_X(const T* X, int64_t k, int64_t n, const double* origin, Sums* out) const {
-    m * s <= kBlock ? sums<false, double>(X, X, k, n, origin, out) : sums<false, T>(X, X, k, n, origin, out);
+    const Upstream<T, false> none{X, X};
+    m * s <= kBlock ? sums<false, double>(X, none, k, n, origin, out) : sums<false, T>(X, none, k, n, origin, out);
   }
-  void sums_of_dY(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
+  template <bool sigmoid>
+  void sums_of_dY(const T* X, Upstream<T, sigmoid> dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
     m * s <= kBlock ? sums<true, double>(X, dY, k, n, origin, out) : sums<true, T>(X, dY, k, n, origin, out);
   }
 
@@ -103,8 +87,8 @@ struct Planes {
 
   // For the n channels starting at k: sum(a) and sum(a * d), where d = x - origin, and a is dY in backward,
   // d in forward. Blocks are added in the type A.
-  template <bool backward, typename A>
-  void sums(const T* X, const T* dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
+  template <bool backward, typename A, bool sigmoid>
+  void sums(const T* X, Upstream<T, sigmoid> dY, int64_t k, int64_t n, const double* origin, Sums* out) const {
     LaneSums lanes[width];
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t l = 0; l < n; ++l) {
@@ -123,8 +107,8 @@ struct Planes {
     }
   }
 
-  template <bool backward, typename A>
-  void add_block(const T* x, const T* dy, int64_t n, A origin, LaneSums* sums) const {
+  template <bool backward, typename A, bool sigmoid>
+  void add_block(const T* x, Upstream<T, sigmoid> dy, int64_t n, A origin, LaneSums* sums) const {
     using Doubles = typename Lanes<T>::Doubles;
     using Values = std::conditional_t<std::is_same<A, double>::value, Doubles, typename Lanes<T>::Values>;
     constexpr int64_t lanes = Lanes<T>::count, chains = 4;  // independent chains of additions hide the latency
@@ -132,14 +116,15 @@ struct Planes {
     int64_t j = 0;
     const auto add = [&](int64_t chain) {
       const Values d = __builtin_convertvector(Lanes<T>::load(x + j + chain * lanes), Values) - origin;
-      const Values a = backward ? __builtin_convertvector(Lanes<T>::load(dy + j + chain * lanes), Values) : d;
+      const Values a = backward ? __builtin_convertvector(dy.load(j + chain * lanes), Values) : d;
       first[chain] += a;
       second[chain] += a * d;
     };
     for (; j + chains * lanes <= n; j += chains * lanes) {
       for (int64_t b = 0; b < chains * lanes; b += 64 / sizeof(T)) {  // a cache line
         __builtin_prefetch(x + j + b + c * s);  // the next plane is too far away for the hardware prefetcher
-        if (backward) __builtin_prefetch(dy + j + b + c * s);
+        if (backward) __builtin_prefetch(dy.dY + j + b + c * s);
+        if (sigmoid) __builtin_prefetch(dy.Y + j + b + c * s);
       }
       for (int64_t chain = 0; chain < chains; ++chain) add(chain);
     }
@@ -156,6 +141,7 @@ struct Planes {
     sums->second += __builtin_convertvector((second[0] + second[1]) + (second[2] + second[3]), Doubles);
   }
 
+  template <bool sigmoid>
   void write_Y(const T* X, T* Y, int64_t k, int64_t n, const Affine<T>* affine) const {
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t l = 0; l < n; ++l) {
@@ -164,19 +150,21 @@ struct Planes {
         write_plane(Y + plane, s, large(), [&](T* y, int64_t from, int64_t count) {
           const T* x = X + plane + from;
 #pragma omp simd
-          for (int64_t j = 0; j < count; ++j) y[j] = (x[j] - a.center) * a.scale + a.shift;
+          for (int64_t j = 0; j < count; ++j) y[j] = activate<sigmoid>((x[j] - a.center) * a.scale + a.shift);
         });
       }
     }
   }
 
-  void write_dX(const T* X, const T* dY, T* dX, int64_t k, int64_t n, const Gradient<T>* gradient) const {
+  template <bool sigmoid>
+  void write_dX(const T* X, Upstream<T, sigmoid> dY, T* dX, int64_t k, int64_t n, const Gradient<T>* gradient) const {
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t l = 0; l < n; ++l) {
         const Gradient<T> g = gradient[l];
         const int64_t plane = (i * c + k + l) * s;
         write_plane(dX + plane, s, large(), [&](T* dx, int64_t from, int64_t count) {
-          const T *x = X + plane + from, *dy = dY + plane + from;
+          const T* x = X + plane + from;
+          const auto dy = dY + (plane + from);
 #pragma omp simd
           for (int64_t j = 0; j < count; ++j) dx[j] = dy[j] * g.scale - (x[j] - g.center) * g.slope - g.offset;
         });

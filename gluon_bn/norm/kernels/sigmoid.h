@@ -1,0 +1,52 @@
+// The sigmoid that may follow the affine map.
+#pragma once
+
+#include "lanes.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+using std::int64_t;
+
+inline double exponential(double x) { return std::exp(x); }
+
+// exp(x) to within 2 units in the last place, without branches, so that loops vectorize. x is cut to where exp(x) is a
+// normal number. exp(x) = 2^n * exp(r) with a whole n and |r| <= log(2) / 2; exp(r) is its Taylor series.
+inline float exponential(float x) {
+  x = x < -87 ? -87 : x > 88 ? 88 : x;  // a NaN stays a NaN
+  constexpr float rounding = 3 << 22;   // adding it rounds to a whole number
+  const float n = (x * 1.44269504f + rounding) - rounding;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // log(2) in two parts, the first exact in few bits
+  float series = 1;
+  for (int k = 7; k > 0; --k) series = 1 + series * r / k;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return series * power;
+}
+
+// What the layer returns for z = gamma * X_hat + beta.
+template <bool sigmoid, typename T>
+T activate(T z) {
+  return sigmoid ? 1 / (1 + exponential(-z)) : z;
+}
+
+// dL/dz at each index, from the gradient of what `activate` returned, and what it returned.
+template <typename T, bool sigmoid>
+struct Upstream {
+  const T *dY, *Y;
+
+  Upstream operator+(int64_t j) const { return {dY + j, Y + j}; }
+  T operator[](int64_t j) const { return sigmoid ? dY[j] * (Y[j] * (1 - Y[j])) : dY[j]; }
+  typename Lanes<T>::Values load(int64_t j) const {
+    const auto dy = Lanes<T>::load(dY + j);
+    if (!sigmoid) return dy;
+    const auto y = Lanes<T>::load(Y + j);
+    return dy * (y * (1 - y));
+  }
+};
+
+}  // namespace
