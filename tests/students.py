@@ -16,6 +16,15 @@ from gluon_bn.norm.definition import sqrt
 A_FRONT_AT_A_TIME = pytest.mark.parametrize("front", ["nd", pytest.param("np", marks=pytest.mark.slow)], indirect=True)
 
 
+def names(result):
+    return set(result.mistakes + result.notes)
+
+
+def told(result):
+    """What a check says, with each mistake on a line of its own."""
+    return str(result).replace("\n    ", " ")
+
+
 def batch_norm(*mistakes):
     """A function with these mistakes; without any, it is right and as the chapter has it."""
     has = set(mistakes).__contains__

@@ -147,7 +147,7 @@ def test_a_dX_built_from_a_wrong_dgamma_is_one_mistake():
 
 def test_the_numbers_tell_the_three_ways_of_dX():
     result = check.gradient(students.backward("WrongGradientThroughVariance"), only=("dense",))
-    text = str(result).replace("\n    ", " ")
+    text = students.told(result)
     assert "dY = [[1, -2], [0, 1], [3, 2], [-1, 4]], dX[0, 0] should be" in text
     assert "1 times the direct term, plus 1 times the term through the mean, plus 0 times the term through the" in text
     with pytest.raises(ValueError, match="dense, convolution"):
@@ -198,7 +198,7 @@ OTHER_DX = {
 @pytest.mark.parametrize("dX", OTHER_DX)
 def test_of_another_term_of_dX_only_what_is_wrong_is_named_and_told(dX):
     result = check.gradient(by_hand(dX))
-    text = str(result).replace("\n    ", " ")
+    text = students.told(result)
     assert result.mistakes == OTHER_DX[dX] and f"dX = {dX}".replace("spread", ROOT) in text, text
 
 
@@ -215,7 +215,7 @@ def test_of_another_term_of_dX_only_what_is_wrong_is_named_and_told(dX):
 def test_another_dgamma_or_dbeta_is_told_as_it_is(name, formula, words):
     result = check.gradient(by_hand(**{name: formula}))
     assert result.mistakes == [f"WrongGradient{name[1:].title()}"]
-    assert f"which is {name} = {words}" in str(result).replace("\n    ", " ")
+    assert f"which is {name} = {words}" in students.told(result)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_habits_of_NumPy_and_of_haste_are_told(body, name, words, monkeypatch):
     lines = [line + "\n" for line in (HEAD + "".join(f"    {line}\n" for line in body.splitlines())).splitlines()]
     monkeypatch.setitem(linecache.cache, "cell", (0, None, lines, "cell"))  # as Jupyter does for its cells
     result = check.batch_norm(written(body), only=("dense", "gradients"))
-    text = str(result).replace("\n    ", " ")
+    text = students.told(result)
     assert result.mistakes[0] == name and words in text and "Traceback" not in text, text
 
 
@@ -241,4 +241,4 @@ class NoSelf(Base):
 )
 def test_slips_of_a_layer_are_told(cls, expected, words):
     result = check.layer(cls)
-    assert result.mistakes == expected and words in str(result).replace("\n    ", " "), result
+    assert result.mistakes == expected and words in students.told(result), result
