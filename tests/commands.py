@@ -1,4 +1,4 @@
-"""Runs Python in another process, as a user does."""
+"""Runs Python in another process, as a user does, and writes scripts that stand in for other programs."""
 
 import os
 import subprocess
@@ -49,3 +49,10 @@ def lines(out):
     """The lines that a comparison has written, one per epoch."""
     path = out / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
+
+
+def script(file, text):
+    """Write an executable shell script; return its path."""
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return file

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import lines, wait_for
+from commands import lines, script, wait_for
 from faults import repeated
 
 ADDRESSES = {"A": "10.77.0.1", "B": "10.77.0.2"}
@@ -95,8 +95,7 @@ def ssh(request, machines, tmp_path):
         )
         server = subprocess.Popen([*machines["B"], "/usr/sbin/sshd", "-D", "-f", str(tmp_path / "sshd")])
         reach = f'exec {shutil.which("ssh")} -i {tmp_path}/user -oUserKnownHostsFile={tmp_path}/known "$@"\n'
-    (folder / "ssh").write_text(f"#!/bin/sh\n{reach}")
-    (folder / "ssh").chmod(0o755)
+    script(folder / "ssh", reach)
     yield folder
     if server:
         server.kill()

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from commands import script
 from mxnet import nd
 
 from gluon_bn import cli
@@ -113,8 +114,7 @@ def test_hosts_without_ssh_are_refused(monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.fault("ssh cannot log in to a host", tries=1)
 def test_a_host_that_refuses_ssh_is_named(monkeypatch, tmp_path, capsys):
-    (tmp_path / "ssh").write_text("#!/bin/sh\nexit 255\n")
-    (tmp_path / "ssh").chmod(0o755)
+    script(tmp_path / "ssh", "exit 255")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     hosts, out = tmp_path / "hosts", tmp_path / "run"
     hosts.write_text("localhost\n")

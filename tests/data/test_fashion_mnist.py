@@ -794,7 +794,7 @@ def test_a_machine_without_apt_is_told_so(cache, dataset, monkeypatch, tmp_path)
         find_files(dataset=dataset(package='x'))
 
 
-SILENT_APT = """#!/bin/sh
+SILENT_APT = """
 echo $$ > "$TMPDIR/../apt.part" && mv "$TMPDIR/../apt.part" "$TMPDIR/../apt"
 exec sleep 60
 """
@@ -810,10 +810,11 @@ sys.exit(cli.main(['data']))
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.fault('a fetch is stopped while apt-get is at work')
 def test_a_fetch_that_is_stopped_leaves_no_apt_and_no_folder_behind(signum, tmp_path):
-    programs, temporary = fill(tmp_path / 'bin', {'apt-get': SILENT_APT.encode(), 'dpkg-deb': b''}), tmp_path / 'tmp'
-    for program in programs.iterdir():
-        program.chmod(0o755)
+    programs, temporary = tmp_path / 'bin', tmp_path / 'tmp'
+    programs.mkdir()
     temporary.mkdir()
+    for name, text in (('apt-get', SILENT_APT), ('dpkg-deb', '')):
+        commands.script(programs / name, text)
     environment = {
         **os.environ,
         'PYTHONPATH': os.pathsep.join(sys.path),
@@ -823,9 +824,7 @@ def test_a_fetch_that_is_stopped_leaves_no_apt_and_no_folder_behind(signum, tmp_
     process = subprocess.Popen(
         [sys.executable, '-c', FETCH_FROM_APT], env=environment, text=True, stderr=subprocess.PIPE
     )
-    end = time.monotonic() + 60
-    while not (tmp_path / 'apt').exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    commands.wait_for((tmp_path / 'apt').exists, 60)
     process.send_signal(signum)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, 'gluon_bn: stopped\n')

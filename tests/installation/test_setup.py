@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from commands import script
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from rights import without
@@ -108,12 +109,6 @@ def make(tree, *arguments, path=None, **environment):
     return run(shutil.which("make"), *arguments, cwd=tree, env={**kept, "PATH": search, **environment})
 
 
-def script(file, text):
-    file.write_text("#!/bin/sh\n" + text)
-    file.chmod(0o755)
-    return file
-
-
 def on_this_machine(name):
     """Return the path of this Python on this machine; skip the test if none runs."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
@@ -129,12 +124,14 @@ def too_old():
     return on_this_machine("python3.7")
 
 
-def stand_in(tmp_path, changes):
-    """Return a Python like this one that runs these changes when it starts."""
-    (tmp_path / "sitecustomize.py").write_text("import platform, sys, sysconfig\n" + changes)
-    return script(tmp_path / "stand-in", f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
+def stand_in(tmp_path, python=sys.executable, **modules):
+    """Return a Python that finds these modules, {name: text}, before its own."""
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    return script(tmp_path / "stand-in", f'PYTHONPATH="{tmp_path}" exec "{python}" "$@"')
 
 
+IMPORTS = "import platform, sys, sysconfig\n"
 STAND_INS = {
     "3.15.0": "sys.version_info = (3, 15, 0); platform.python_version = lambda: '3.15.0'",
     "PyPy {}": "sys.implementation.name = 'pypy'; platform.python_implementation = lambda: 'PyPy'",
@@ -146,7 +143,10 @@ STAND_INS = {
 @pytest.mark.parametrize("name", ["python2.7", "python3.6", "python3.7", "pypy3", *STAND_INS])
 def test_an_unusable_python_is_skipped_or_refused_in_five_lines(tree, tmp_path, name):
     if name in STAND_INS:
-        python, what = stand_in(tmp_path, STAND_INS[name]), name.format(platform.python_version())
+        python, what = (
+            stand_in(tmp_path, sitecustomize=IMPORTS + STAND_INS[name]),
+            name.format(platform.python_version()),
+        )
     else:
         python, what = on_this_machine(name), ""
     alone = make(tree, "test", path={"python3": python})
@@ -159,11 +159,10 @@ def test_an_unusable_python_is_skipped_or_refused_in_five_lines(tree, tmp_path, 
 
 
 def test_set_up_uses_the_newest_complete_python(tree, tmp_path):
-    (tmp_path / "ensurepip.py").write_text("raise ImportError")
     newer = on_this_machine("python3.13")
     path = {
-        "python3.14": script(tmp_path / "incomplete", f'PYTHONPATH="{tmp_path}" exec "{newer}" "$@"\n'),
-        "python3.12": script(tmp_path / "shim", "exit 127\n"),
+        "python3.14": stand_in(tmp_path, newer, ensurepip="raise ImportError"),
+        "python3.12": script(tmp_path / "shim", "exit 127"),
         "python3.8": on_this_machine("python3.8"),
         "python3": newer,
         "python": on_this_machine("python3.7"),
@@ -213,7 +212,7 @@ def test_without_any_python_the_error_says_so(tree):
 
 @pytest.mark.fault("a python3.11 that does not run")
 def test_a_shim_that_does_not_run_is_passed_over(tree, tmp_path):
-    shim = script(tmp_path / "shim", "exit 127\n")
+    shim = script(tmp_path / "shim", "exit 127")
     done = make(tree, "test", path={"python3.11": shim})
     assert done.returncode != 0 and "Found: python3.11 (does not run)." in done.stdout
 
@@ -231,7 +230,7 @@ def test_where_another_python_would_do_the_one_asked_for_is_named_and_the_way_ou
     tree, tmp_path, asked, what
 ):
     minor = "{}.{}".format(*sys.version_info[:2])
-    does_not_run = script(tmp_path / "shim", "exit 127\n")
+    does_not_run = script(tmp_path / "shim", "exit 127")
     done = make(tree, "test", f"PYTHON={asked}", path={f"python{minor}": sys.executable, OTHER: does_not_run})
     assert done.returncode != 0 and what.format(asked=asked) + " was requested" in done.stdout
     assert f"python{minor} ({minor}.{sys.version_info[2]}) is available: omit PYTHON" in done.stdout
@@ -240,9 +239,7 @@ def test_where_another_python_would_do_the_one_asked_for_is_named_and_the_way_ou
 
 @pytest.mark.fault("a Python without ensurepip")
 def test_a_python_without_ensurepip_names_the_package_to_install(tree, tmp_path):
-    # as on Debian without python3-venv
-    (tmp_path / "ensurepip.py").write_text("raise ImportError")
-    python = script(tmp_path / "python", f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
+    python = stand_in(tmp_path, ensurepip="raise ImportError")  # as on Debian without python3-venv
     done = make(tree, "test", path={"python3": python})
     minor = "{}.{}".format(*sys.version_info[:2])
     assert done.returncode != 0
@@ -298,7 +295,7 @@ def test_a_venv_that_was_changed_by_hand_is_repaired(tree):
     for python in own.glob("bin/python*"):
         python.unlink()
     assert plan()
-    script(own / "bin" / "python", "exit 127\n")
+    script(own / "bin" / "python", "exit 127")
     assert plan()
 
 

@@ -1,5 +1,6 @@
 """The native path in several processes: engines, forks, failing compilers, unwritable caches."""
 
+import inspect
 import os
 import shutil
 import signal
@@ -9,25 +10,29 @@ from pathlib import Path
 
 import oracle
 import pytest
-from commands import python
+from commands import python, script
 from mxnet import nd
 
 from gluon_bn.errors import InputError
 from gluon_bn.norm import batch_norm, fused, native
 
 TESTS = Path(__file__).resolve().parents[1]
-HEAD = """
+
+
+def check(shape=(64, 16, 24, 24)):
+    *arrays, dY = oracle.draw(shape)
+    fast, reference = (oracle.run(fn, nd, arrays, dY) for fn in (fused.fused_batch_norm, batch_norm))
+    assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, reference))
+
+
+HEAD = f"""
 import os
 import mxnet as mx
 from mxnet import autograd, nd
 import numpy, oracle
-from gluon_bn.norm import fused
-from gluon_bn.norm import definition as maths
+from gluon_bn.norm import batch_norm, fused
 
-def check(shape=(64, 16, 24, 24)):
-    *arrays, dY = oracle.draw(shape)
-    fast, reference = (oracle.run(fn, nd, arrays, dY) for fn in (fused.fused_batch_norm, maths.batch_norm))
-    assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, reference))
+{inspect.getsource(check)}
 
 def choose(path):
     os.environ["GLUON_BN_FUSED"] = path
@@ -168,7 +173,7 @@ def test_it_needs_no_other_threads_than_those_of_mxnet(tmp_path):
 import ctypes
 fused.choose()  # asks the compiler its version, and MXNet starts its threads anew after a fork
 *arrays, dY = oracle.draw((64, 16, 24, 24))
-exact = oracle.run(maths.batch_norm, nd, arrays, dY)  # so that MXNet has the threads of its own
+exact = oracle.run(batch_norm, nd, arrays, dY)  # so that MXNet has the threads of its own
 nd.waitall()
 system = ctypes.CDLL({str(library)!r})
 system.refuse_threads()
@@ -230,17 +235,10 @@ for path in {PATHS}:
     assert out.splitlines() == ["(64, 16, 24, 24)"] * 2 * len(PATHS)
 
 
-def fake_compiler(folder, lines):
-    script = folder / "c++"
-    script.write_text("#!/bin/sh\n" + lines)
-    script.chmod(0o755)
-    return str(script)
-
-
 def copying_compiler(folder, seconds=0):
     """A "compiler" that copies the existing library, after this many seconds."""
     copy = f'while [ "$1" != -o ]; do shift || exit 0; done; sleep {seconds}; cp "{native.build()}" "$2"'
-    return fake_compiler(folder, copy)
+    return str(script(folder / "c++", copy))
 
 
 @pytest.mark.slow
@@ -275,12 +273,6 @@ def test_two_processes_may_compile_at_once(tmp_path):
     assert len(list(cache.iterdir())) == 1
 
 
-def check():
-    *arrays, dY = oracle.draw((32, 6, 12, 12))
-    fast, reference = (oracle.run(fn, nd, arrays, dY) for fn in (fused.fused_batch_norm, batch_norm))
-    assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, reference))
-
-
 @pytest.fixture
 def falls_back(undecided, capsys):
     def falls_back(says, **environment):
@@ -296,10 +288,8 @@ def falls_back(undecided, capsys):
 
 @pytest.mark.fault("a C++ compiler that fails")
 def test_a_compiler_that_fails_is_quoted_and_leaves_the_portable_path(falls_back, tmp_path):
-    compiler = fake_compiler(
-        tmp_path, 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1'
-    )
-    falls_back("fatal error: no such luck", CXX=compiler)
+    lines = 'echo "In file included from a.h"; echo "x.cc:1:1: fatal error: no such luck" >&2; exit 1'
+    falls_back("fatal error: no such luck", CXX=str(script(tmp_path / "c++", lines)))
 
 
 @pytest.mark.fault("no C++ compiler")
@@ -349,8 +339,8 @@ def test_a_damaged_library_is_compiled_anew(tmp_path, undecided, capsys, damage)
 
 @pytest.mark.fault("a library that MXNet does not load")
 def test_a_library_that_MXNet_does_not_load_leaves_the_portable_path(falls_back, tmp_path):
-    compiler = fake_compiler(tmp_path, 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
-    falls_back("file too short; set CXX to another compiler", CXX=compiler)
+    compiler = script(tmp_path / "c++", 'while [ "$1" != -o ]; do shift || exit 0; done; echo rubbish > "$2"')
+    falls_back("file too short; set CXX to another compiler", CXX=str(compiler))
 
 
 @NEEDS_A_COMPILER
@@ -364,8 +354,8 @@ def test_a_cache_that_cannot_be_written_leaves_the_portable_path(falls_back, tmp
 @NEEDS_A_COMPILER
 def test_a_compiler_may_say_its_version_in_any_encoding(falls_back, tmp_path):
     """With an é of Latin-1, which is no UTF-8."""
-    compiler = fake_compiler(tmp_path, r"""printf 'lib\351r\351\n'; exit 1""")
-    falls_back(" failed: lib", CXX=compiler)
+    compiler = script(tmp_path / "c++", r"""printf 'lib\351r\351\n'; exit 1""")
+    falls_back(" failed: lib", CXX=str(compiler))
 
 
 @pytest.mark.fault("no C++ compiler")

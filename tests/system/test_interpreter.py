@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import script
 
 import gluon_bn
 from gluon_bn.system.interpreter import command_line
@@ -22,8 +23,7 @@ from gluon_bn.system.interpreter import command_line
 def test_a_command_to_type_runs_this_python_in_a_shell(folder, expected, tmp_path, monkeypatch):
     python = tmp_path / "a clone" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    script(python, f'exec "{sys.executable}" "$@"')
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.chdir(tmp_path / folder)
     line = command_line("--version")

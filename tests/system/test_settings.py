@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from commands import python
+from commands import python, script
 from rights import without
 
 from gluon_bn import doctor
@@ -167,15 +167,13 @@ def test_a_user_without_a_home_folder_is_told_what_matplotlib_needs(tmp_path, co
     assert list(tmp_path.iterdir()) == []
 
 
-def compiler(path, script):
-    """A compiler that does as a script says, once it has said its version."""
-    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit\nfor out; do :; done\n{script}\n')
-    path.chmod(0o755)
-    return str(path)
+def compiler(path, lines):
+    """A compiler that does as these lines say, once it has said its version."""
+    return str(script(path, f'[ "$1" = --version ] && exit\nfor out; do :; done\n{lines}'))
 
 
 @pytest.mark.parametrize(
-    "script, reason",
+    "lines, reason",
     [
         ("", "reports success but has written no library; set CXX to a C.. compiler"),
         (
@@ -187,8 +185,8 @@ def compiler(path, script):
     ],
 )
 @pytest.mark.fault("a compiler that writes nothing, or has no room", tries=1)
-def test_a_compiler_that_fails_is_blamed_itself(tmp_path, monkeypatch, script, reason):
-    monkeypatch.setenv("CXX", compiler(tmp_path / "compiler", script))
+def test_a_compiler_that_fails_is_blamed_itself(tmp_path, monkeypatch, lines, reason):
+    monkeypatch.setenv("CXX", compiler(tmp_path / "compiler", lines))
     monkeypatch.setenv("GLUON_BN_CACHE", str(tmp_path / "cache"))
     with pytest.raises(native.NativeError, match=reason) as caught:
         native.build()
