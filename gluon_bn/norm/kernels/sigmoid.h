@@ -20,8 +20,9 @@ inline float exponential(float x) {
   constexpr float rounding = 3 << 22;   // adding it rounds to a whole number
   const float n = (x * 1.44269504f + rounding) - rounding;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // log(2) in two parts, the first exact in few bits
-  float series = 1;
-  for (int k = 7; k > 0; --k) series = 1 + series * r / k;
+  constexpr float inverse[] = {1, 1, 1 / 2.f, 1 / 6.f, 1 / 24.f, 1 / 120.f, 1 / 720.f, 1 / 5040.f};  // of factorials
+  float series = inverse[7];
+  for (int k = 6; k >= 0; --k) series = series * r + inverse[k];
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
   float power;
   std::memcpy(&power, &bits, sizeof power);
