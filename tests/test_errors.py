@@ -11,7 +11,6 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy
 import pytest
 from commands import command
 from rights import deprived
@@ -21,7 +20,7 @@ from gluon_bn import cli
 from gluon_bn.comparison import Configuration, comparison, report, run
 from gluon_bn.comparison.summary import SideBySide, Summary
 from gluon_bn.comparison.task import Task
-from gluon_bn.data import DataMissing, DataUnavailable, find_files, read_idx
+from gluon_bn.data import DataMissing, DataUnavailable, find_files
 from gluon_bn.errors import GluonBnError, InputError, LoadError
 from gluon_bn.norm import NativeError
 from gluon_bn.training import Checkpoint
@@ -335,30 +334,6 @@ def test_an_epoch_beside_the_others_is_of_the_examples_that_are_trained_on():
     for num_train, words in (2560, "250 ms each, or 2.5 s per epoch."), (None, "or 58.8 s per epoch."):
         summary = Summary(Configuration(batch_size=256, num_train=num_train), measured, False, {}, {}, 1, [])
         assert report.beside(summary).endswith(words)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\0\0\x08",
-        b"\0\0\x08\x01",
-        b"\0\0\x08\x02\0\0\0\1",
-        b"\0\0\x08\x01\0\0\0\2x",
-        b"\0\0\x08\x03" + b"\xff" * 12,
-        b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"x",
-        b"\0\0\x08\x28" + b"\0\0\0\1" * 40 + b"x",
-    ],
-)
-def test_idx_bytes_that_are_cut_off_or_lie_are_refused(content):
-    with pytest.raises(InputError, match="IDX"):
-        read_idx(content)
-
-
-def test_numbers_of_numpy_count_and_the_books_second_argument_is_told_apart():
-    assert gluon_bn.BatchNorm(numpy.prod((2, 3)), 2).num_features == 6
-    with pytest.raises(InputError, match="^root must be the folder of the data, got 96; .* here: resize=96$"):
-        gluon_bn.load_data_fashion_mnist(256, 96)
 
 
 @pytest.mark.parametrize(

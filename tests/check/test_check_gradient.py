@@ -135,7 +135,7 @@ def test_a_wrong_spread_is_seen_through_another_mistake():
 def test_a_dX_built_from_a_wrong_dgamma_is_one_mistake():
     def fn(dY, X, gamma, eps):
         dX, dgamma, dbeta = closed_form(dY, X, gamma, eps)
-        axes, m = ((0,) if X.ndim == 2 else (0, 2, 3)), X.size // X.shape[1]
+        axes, m = axes_of(X), X.size // X.shape[1]
         X = X.asnumpy()
         spread = numpy.sqrt(X.var(axes, keepdims=True) + eps)
         X_hat = (X - X.mean(axes, keepdims=True)) / spread

@@ -40,28 +40,6 @@ def test_importing_the_package_changes_nothing_in_the_process(tmp_path, first):
     assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
 
 
-FAULTS = """
-import resource
-{first}
-from mxnet import nd
-def faults(repeat):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(repeat):
-        nd.zeros((10, 1000, 1000)).wait_to_read()  # 40 MB, 10,000 pages: given back when it is freed
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(10)
-print(faults(10))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_memory_is_given_back_as_without_the_package():
-    for first in ("", "import gluon_bn"):
-        done = python("-W", "ignore", "-c", FAULTS.format(first=first))
-        assert int(done.stdout) > 50_000, first
-
-
 @pytest.mark.fault("an MXNet that cannot be used, or a NumPy that is too new for it")
 @pytest.mark.parametrize(
     "fault, why",

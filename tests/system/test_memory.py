@@ -10,22 +10,24 @@ from gluon_bn.system.memory import keep_freed_memory
 
 FAULTS = """
 import resource
-from gluon_bn.system.memory import keep_freed_memory
+{first}
 from mxnet import nd
-def faults(repeat):
+def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(repeat):
+    for _ in range(20):
         nd.zeros((10, 1000, 1000)).wait_to_read()  # 40 MB, 10,000 pages, by a thread of MXNet's
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(20)
-keep_freed_memory()  # as `train` does, when MXNet's threads are there already
-faults(20)
-print(faults(20))
+faults()
+{then}
+print(faults())
 """
+IMPORT = "from gluon_bn.system.memory import keep_freed_memory"
+KEEP = "keep_freed_memory(); faults()"  # as `train` does, when MXNet's threads are there already
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 
 
-def page_faults(setting):
-    return int(python("-W", "ignore", "-c", FAULTS, GLUON_BN_MALLOC=setting).stdout)
+def page_faults(first, then="", **environment):
+    return int(python("-W", "ignore", "-c", FAULTS.format(first=first, then=then), **environment).stdout)
 
 
 @pytest.mark.fault("a setting that cannot be used")
@@ -36,6 +38,14 @@ def test_another_setting_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+@LINUX
+@pytest.mark.parametrize("first", ["", "import gluon_bn"])
+def test_freed_memory_is_given_back_with_or_without_the_package(first):
+    assert page_faults(first) > 100_000
+
+
+@pytest.mark.slow
+@LINUX
 def test_freed_memory_stays_in_the_process_unless_told_not_to():
-    assert page_faults("1") < page_faults("0") / 2
+    kept, given_back = (page_faults(IMPORT, KEEP, GLUON_BN_MALLOC=setting) for setting in "10")
+    assert kept < given_back / 2

@@ -181,19 +181,23 @@ def test_a_wrong_minibatch_later_on_is_refused_before_its_step():
         assert caught.value.argument == argument
 
 
+RATE, WHOLE = "must be a finite number > 0, got ", "must be a whole number of at least 1, got "
+CONTEXT = "must be a context, .* got "
 ARGUMENTS = (
-    [("lr", value) for value in (float("nan"), 0, -1, None, True, 10**400, float("inf"), "0.1")]
-    + [("num_epochs", value) for value in (0, 1.0, True, None, "1")]
-    + [("device", value) for value in ([], [mx.cpu(), mx.cpu()], mx.gpu(99), "cpu", [mx.cpu(), "cpu"])]
-    + [("on_epoch", 5), ("checkpoint", "run.checkpoint"), ("checkpoint", {}), ("net", lenet), ("net", nn.Flatten())]
+    [("lr", value, RATE + repr(value)) for value in (float("nan"), 0, -1, None, True, 10**400, float("inf"), "0.1")]
+    + [("num_epochs", value, WHOLE + repr(value)) for value in (0, 1.0, True, None, "1")]
+    + [("device", [], CONTEXT + r"\[\]"), ("device", "cpu", CONTEXT + "'cpu'")]
+    + [("device", value, "must ") for value in ([mx.cpu(), mx.cpu()], mx.gpu(99), [mx.cpu(), "cpu"])]
+    + [("on_epoch", 5, "must "), ("checkpoint", "run.checkpoint", "must "), ("checkpoint", {}, "must ")]
+    + [("net", lenet, "must "), ("net", nn.Flatten(), "must ")]
 )
 
 
 @pytest.mark.fault("bad arguments of train")
 # a function by its name: its address differs between the workers of pytest-xdist
-@pytest.mark.parametrize("argument, value", ARGUMENTS, ids=lambda value: getattr(value, "__name__", repr(value)))
-def test_bad_arguments_are_refused_before_the_first_step(argument, value):
-    refused(argument, "must ", **{argument: value})
+@pytest.mark.parametrize("argument, value, match", ARGUMENTS, ids=lambda value: getattr(value, "__name__", repr(value)))
+def test_bad_arguments_are_refused_before_the_first_step(argument, value, match):
+    refused(argument, match, **{argument: value})
 
 
 @pytest.mark.parametrize("lr", [numpy.float32(0.1), numpy.float64(0.1), 1])

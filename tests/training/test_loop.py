@@ -83,18 +83,6 @@ def test_training_goes_on_from_the_present_weights_when_told_to():
     assert second[0].loss < first[-1].loss
 
 
-def test_bad_input_is_refused_by_name():
-    for arguments, message in (
-        (dict(num_epochs=0, lr=1.0), "num_epochs must be a whole number of at least 1, got 0"),
-        (dict(num_epochs=1, lr=0), "lr must be a finite number > 0, got 0"),
-        (dict(num_epochs=1, lr="0.1"), "lr must be a finite number > 0, got '0.1'"),
-        (dict(num_epochs=1, lr=1.0, device="cpu"), "device must be a context, .* got 'cpu'"),
-        (dict(num_epochs=1, lr=1.0, device=[]), r"device must be a context, .* got \[\]"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            train(lenet("none"), *small(), **arguments)
-
-
 @pytest.mark.fault("labels that the net has no output for", tries=8)
 def test_labels_of_no_class_are_refused_by_name(front):
     for label in (10, -1, 255, float("nan")):
