@@ -34,11 +34,11 @@ def call(fn, X, gamma, beta, moving_mean, moving_var):
     return fn(X, gamma, beta, moving_mean, moving_var, EPS, MOMENTUM)
 
 
-def ready(shape, grad_req="write", seed=0, **kwargs):
+def ready(shape):
     """Arrays of the nd front with gradients attached, and dY."""
-    *arrays, dY = (nd.array(array) for array in oracle.draw(shape, seed=seed, **kwargs))
+    *arrays, dY = (nd.array(array) for array in oracle.draw(shape))
     for array in arrays[:3]:
-        array.attach_grad(grad_req)
+        array.attach_grad()
     return arrays, dY
 
 

@@ -13,9 +13,9 @@ from gluon_bn.data import Minibatches
 from gluon_bn.training.blocks import axis_of, statistics_of
 
 
-def data(n=90, batch_size=32, shape=(5,)):  # 90 = 32 + 32 + 26: the last minibatch weighs less
-    X = numpy.random.randn(n, *shape) * 3 + 2
-    return Minibatches(nd.array(X), nd.zeros((n,)), batch_size, shuffle=False)
+def data(shape=(5,)):
+    X = numpy.random.randn(90, *shape) * 3 + 2
+    return Minibatches(nd.array(X), nd.zeros((90,)), 32, shuffle=False)  # 90 = 32 + 32 + 26: the last weighs less
 
 
 def dense(norm):
