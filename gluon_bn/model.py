@@ -9,6 +9,7 @@ from .system import before_mxnet  # noqa: F401  must come first: see that module
 
 # isort: split
 from mxnet.gluon import Block, HybridBlock, nn
+from mxnet.gluon.contrib.nn import Identity
 
 from .errors import InputError
 from .norm import BatchNorm, MaxPool2D, batch_norm, choose, fused_batch_norm, sync_batch_norm
@@ -39,8 +40,8 @@ def lenet(
     'gluon', Gluon's layer; or a function (num_features, num_dims) -> Block, called for 6 and 16 channels, 120 and
     84 units.
     pool: 'max' or 'avg'.
-    fuse_sigmoid: with norm='fused', each `BatchNorm` applies the sigmoid, too, and the native path computes both by one
-    operator.
+    fuse_sigmoid: with norm='fused', each `BatchNorm` applies the sigmoid, too; the native path computes both in
+    one operator.
 
     Shapes: X (m, 1, 28, 28) to logits (m, num_classes). The net is returned uninitialized. With
     'none', 'gluon', and 'fused' on the native path, it is an nn.HybridSequential, which hybridize() compiles as a
@@ -74,8 +75,8 @@ def lenet(
             if not isinstance(layer, Block):
                 raise InputError(f'must return a Gluon block, got {layer!r} for ({num_features}, {num_dims})', 'norm')
             net.add(layer)
-        if not fuse_sigmoid:
-            net.add(nn.Activation('sigmoid'))
+        # the same number of blocks, so that a net with fuse_sigmoid loads the parameters of one without
+        net.add(Identity() if fuse_sigmoid else nn.Activation('sigmoid'))
 
     with net.name_scope():
         add(nn.Conv2D(6, kernel_size=5), 6, 4)

@@ -193,7 +193,8 @@ def bound(goal: str, result: Result) -> str:
     """Say what limits a ratio, from the profile and the memory floor; '' if these were not measured."""
     dense = any(str(shape) in goal for shape in DENSE)
     if result.profile and (dense or goal.startswith('epoch')):
-        times = (result.profile.layer if dense else result.profile.minibatch).get('native', {})
+        net = 'sigmoid' if 'with sigmoid' in goal else 'native'
+        times = result.profile.layer.get('native', {}) if dense else result.profile.minibatch.get(net, {})
         shares = sorted(((seconds / sum(times.values()), kind) for kind, seconds in times.items()), reverse=True)
         parts = ', '.join(f'{share:.0%} {kind}' for share, kind in shares[:3])
         return f"{'a dense layer' if dense else 'a minibatch'} of the native path: {parts}" if parts else ''

@@ -12,6 +12,7 @@ from mxnet.gluon.contrib.nn import Identity
 from mxnet.ndarray import NDArray
 
 from ..data import Minibatches
+from ..errors import InputError
 from ..norm import BatchNorm, blend, fused_batch_norm
 from ..training import Diverged, estimate_statistics, evaluate_accuracy, seed_everything, train
 from ..training.blocks import norm_layers
@@ -108,6 +109,8 @@ def initialize(net: nn.Sequential, X: NDArray) -> nn.Sequential:
 
 
 def _rebuilt(net: nn.Sequential, blocks: Callable[[Block], List[Block]]) -> nn.Sequential:
+    if any(isinstance(block, BatchNorm) and block.act for block in net):
+        raise InputError('must have its activations in blocks of their own; build it without fuse_sigmoid', 'net')
     new = nn.Sequential()
     for block in net:
         new.add(*blocks(block))

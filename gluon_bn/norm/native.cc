@@ -1,9 +1,10 @@
 // Batch normalization as MXNet operators for the CPU, float32 and float64.
 //
 //   forward    mean = sum(X) / n,  var = sum((X - mean)^2) / n,  X_hat = (X - mean) / sqrt(var + eps)
-//              Y = gamma * X_hat + beta
+//              Y = gamma * X_hat + beta, or the sigmoid of that
 //   backward   dbeta = sum(dY),  dgamma = sum(dY * X_hat)
 //              dX = gamma / sqrt(var + eps) * (dY - dbeta / n - X_hat * dgamma / n)
+//              after a sigmoid, with dY * Y * (1 - Y) in place of dY
 //
 // The sums run over the n values of one channel. X is (m, d) or (m, c, h, w), treated here as (m, c, s) with
 // s = h * w. native.py compiles this file and loads it by `mx.library.load`.
@@ -17,7 +18,6 @@
 #undef _msgSize
 #undef _msgGet
 
-#include <omp.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -69,8 +69,8 @@ void forward(const Layout<T> layout, const T* X, const T* gamma, const T* beta, 
 }
 
 template <bool sigmoid, typename T, template <typename> class Layout>
-void backward(const Layout<T> layout, Upstream<T, sigmoid> dY, const T* X, const T* gamma, const double* statistics, double eps,
-              T* dX, T* dgamma, T* dbeta, bool training) {
+void backward(const Layout<T> layout, Upstream<T, sigmoid> dY, const T* X, const T* gamma, const double* statistics,
+              double eps, T* dX, T* dgamma, T* dbeta, bool training) {
   const int64_t m = layout.m, c = layout.c, s = layout.s, tile = layout.tile();
   share((c + tile - 1) / tile, m * c * s >= kParallel, [&](int64_t i) {
     const int64_t k = i * tile, n = std::min(tile, c - k);
@@ -97,7 +97,7 @@ void backward(const Layout<T> layout, Upstream<T, sigmoid> dY, const T* X, const
 //
 //   (X, gamma, beta, moving_mean, moving_var[, mode]) -> (Y, statistics)
 //
-// In training it blends the minibatch's statistics into moving_mean and moving_var, in place. The statistics that it
+// With the attribute sigmoid=1, Y is the sigmoid. In training the operator blends the minibatch's statistics into moving_mean and moving_var, in place. The statistics that it
 // used are its second output, in float64, so that backward uses exactly these. MXNet does not tell an extension
 // whether it is training. For a single call, the attribute `training` does; in a graph, the input `mode`, which is 1 in
 // prediction only.
@@ -220,8 +220,7 @@ MXReturnValue infer_shapes(const Attributes& attributes, Shapes* in, Shapes* out
     in->at(i) = one;
   }
   const size_t values = std::accumulate(X.begin(), X.end(), size_t(1), std::multiplies<size_t>());
-  const auto training = attributes.find("training");
-  if (values == 0 || (values == X[1] && training != attributes.end() && training->second == "1")) {
+  if (values == 0 || (values == X[1] && is_set(attributes, "training"))) {
     return fail("X must hold more than one value per channel in training");
   }
   *out = {X, {2, X[1]}};
@@ -258,9 +257,7 @@ REGISTER_OP(gluon_bn_max_pool)
     .setParseAttrs(MaxPoolOperator::count).setInferType(MaxPoolOperator::infer_types)
     .setInferShape(MaxPoolOperator::infer_shapes);
 
-// Without OMP_NUM_THREADS, MXNet uses half the cores on x86; so do these loops.
 MXReturnValue initialize(int) {
-  max_threads = std::getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : std::max(1, omp_get_num_procs() / 2);
   pthread_atfork(nullptr, nullptr, after_fork_in_child);
   return MX_SUCCESS;
 }

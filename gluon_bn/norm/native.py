@@ -25,7 +25,8 @@ from ..system.store import DISK_FULL, store
 
 SOURCE = Path(__file__).with_name('native.cc')
 # No -ffast-math: it assumes that there is no NaN. Without errno and traps, sqrt and the loops vectorize.
-FLAGS = ('-std=c++17', '-O3', '-fno-math-errno', '-fno-trapping-math', '-fopenmp', '-fPIC', '-shared')
+FLAGS = ('-std=c++17', '-O3', '-fno-math-errno', '-fno-trapping-math', '-fopenmp-simd', '-fPIC', '-shared', '-pthread')
+LIBRARY = '-lgomp'  # at the end of the command, because linkers drop a library that nothing before it uses
 # GLUON_BN_ISA -> the compiler's option, and what /proc/cpuinfo must list
 INSTRUCTION_SETS: Dict[str, Tuple[str, Set[str]]] = {
     'native': ('-march=native', set()),
@@ -80,7 +81,7 @@ def build() -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / 'native.so'
             flags = [*FLAGS, instruction_set()[1], f'-I{package / "include"}']
-            compile_source([*compiler, *flags, str(SOURCE), '-o', str(made)])
+            compile_source([*compiler, *flags, str(SOURCE), '-o', str(made), LIBRARY])
             if not made.is_file():
                 raise NativeError(
                     f'{shlex.join(compiler)} reports success but has written no library; set CXX to a C++ compiler'
@@ -186,7 +187,7 @@ def fingerprint(compiler: Sequence[str]) -> str:
     # with the instruction sets, because -march=native compiles for exactly these
     processor = '\n'.join(sorted(cpu_info('model name', 'flags', 'Features'))) or platform.processor()
     sources = [source.read_text() for source in (SOURCE, *sorted(SOURCE.parent.glob('kernels/*.h')))]
-    command = [*FLAGS, instruction_set()[1], *compiler]
+    command = [*FLAGS, LIBRARY, instruction_set()[1], *compiler]
     parts = [*sources, mxnet.__version__, *command, version, platform.machine(), processor]
     return digest('\n'.join(parts).encode())
 

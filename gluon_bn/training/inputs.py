@@ -217,7 +217,7 @@ def check_share(net: Block, X: Any, size: int, devices: List[mx.Context], worker
 
 def _constant_layer(net: Block, X: Any, device: mx.Context) -> Optional[str]:
     """Describe the first batch normalization that gets only one value per channel from one example of a share."""
-    layers, norms = dict(paths_of(net)) or {'': net}, norm_layers(net)
+    layers, norms = {'': net, **dict(paths_of(net))}, norm_layers(net)
     found: List[str] = []
 
     def look(path: str, X: Any) -> None:

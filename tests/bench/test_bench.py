@@ -107,11 +107,16 @@ def test_a_worker_has_the_environment_that_it_was_given():
 
 def test_what_bounds_a_goal_comes_from_the_profile():
     profile = results.ProfileResult(
-        {'native': {'convolutions': 3.0, 'pooling': 1.0}}, {'native': {'Python': 1.0}}, (2,)
+        {'native': {'convolutions': 3.0, 'pooling': 1.0}, 'sigmoid': {'pooling': 1.0}},
+        {'native': {'Python': 1.0}},
+        (2,),
     )
     result = Result('', '', {}, {}, 0, [], profile=profile)
     assert results.bound('epoch: native / Gluon', result) == (
         'a minibatch of the native path: 75% convolutions, 25% pooling'
+    )
+    assert (
+        results.bound('epoch: native, with sigmoid / Gluon', result) == 'a minibatch of the native path: 100% pooling'
     )
     assert results.bound('layer (256, 84), 1 thread: native / Gluon', result).endswith('100% Python')
 

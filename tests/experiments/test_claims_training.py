@@ -7,6 +7,7 @@ from mxnet.gluon import nn
 
 from gluon_bn import BatchNorm, batch_norm, evaluate_accuracy, fused_batch_norm, lenet, load_data_fashion_mnist
 from gluon_bn.data import Minibatches
+from gluon_bn.errors import InputError
 from gluon_bn.experiments import activations, modes, rates, training_figures
 from gluon_bn.training import seed_everything
 
@@ -342,6 +343,12 @@ def test_frozen_gamma_and_beta_stay_at_1_and_0(data):
     for block in net:
         if isinstance(block, BatchNorm):
             assert (block.gamma.data() == 1).min() == 1 and (block.beta.data() == 0).min() == 1
+
+
+def test_activations_within_the_norms_are_not_left_as_they_are():
+    for change in (lambda net: rates.with_activation(net, "relu"), rates.with_dropout):
+        with pytest.raises(InputError, match="net must have its activations in blocks of their own"):
+            change(lenet("fused", fuse_sigmoid=True))
 
 
 def test_the_training_accuracy_to_be_compared_with_the_tests_is_measured_without_dropout(data):

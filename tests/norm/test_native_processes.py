@@ -88,7 +88,7 @@ for path in {PATHS}:
 @NEEDS_A_COMPILER
 @pytest.mark.parametrize("threads", ["1", "2", "4"])
 def test_every_number_of_threads_computes_the_same(threads):
-    run("check(); check((1000, 120))", OMP_NUM_THREADS=threads, GLUON_BN_FUSED="native")
+    run("check(); check((2000, 120))", OMP_NUM_THREADS=threads, GLUON_BN_FUSED="native")
 
 
 @pytest.mark.slow
@@ -107,8 +107,9 @@ def test_every_instruction_set_passes_the_tests_of_the_function(isa, threads, mo
 import pytest
 assert " for " in fused.choose()[1]
 core = "native and (float64 or rounding or large or outlier or constant or nan)"
-code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "tests/norm/test_fused.py", "-k", core])
-assert code == 0, code
+for name, tests in (("test_fused", core), ("test_fused_layer", "sigmoid")):
+    code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", f"tests/norm/{name}.py", "-k", tests])
+    assert code == 0, code
 """,
         OMP_NUM_THREADS=threads,
         GLUON_BN_FUSED="native",
@@ -163,8 +164,9 @@ extern "C" { void refuse_threads() { refuses = 1; } int refused_threads() { retu
 
 
 @NEEDS_A_COMPILER
+@pytest.mark.parametrize("channels", [6, 16])
 @pytest.mark.fault("a system that gives no more threads")
-def test_it_needs_no_other_threads_than_those_of_mxnet(tmp_path):
+def test_it_needs_no_other_threads_than_those_of_mxnet(tmp_path, channels):
     source, library = tmp_path / "stingy.cc", tmp_path / "stingy.so"
     source.write_text(STINGY)
     subprocess.run([*native.find_compiler(), "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"], check=True)
@@ -172,7 +174,7 @@ def test_it_needs_no_other_threads_than_those_of_mxnet(tmp_path):
         f"""
 import ctypes
 fused.choose()  # asks the compiler its version, and MXNet starts its threads anew after a fork
-*arrays, dY = oracle.draw((64, 16, 24, 24))
+*arrays, dY = oracle.draw((256, {channels}, 24, 24))
 exact = oracle.run(batch_norm, nd, arrays, dY)  # so that MXNet has the threads of its own
 nd.waitall()
 system = ctypes.CDLL({str(library)!r})
@@ -180,6 +182,7 @@ system.refuse_threads()
 for _ in range(3):
     fast = oracle.run(fused.fused_batch_norm, nd, arrays, dY)
     assert all(oracle.relative_error(a, e) < 1e-6 for a, e in zip(fast, exact))
+    oracle.run(batch_norm, nd, arrays, dY)  # the threads are still there
 nd.waitall()
 assert system.refused_threads() == 0, system.refused_threads()
 """,

@@ -5,8 +5,9 @@ import numpy
 import pytest
 from mxnet import init, nd
 
-from gluon_bn import lenet, train
+from gluon_bn import BatchNorm, lenet, train
 from gluon_bn.errors import InputError
+from gluon_bn.training import inputs
 from gluon_bn.workers import Threads
 
 
@@ -81,3 +82,10 @@ def test_a_share_without_an_example_is_refused():
 def test_a_share_of_one_example_is_refused_for_local_statistics():
     with pytest.raises(InputError, match="more than one example, because layer .* learns nothing from one"):
         trained(3, "fused", sizes=(5,))
+
+
+def test_a_share_of_one_example_is_refused_by_a_net_that_is_one_norm():
+    net = BatchNorm(6, 2, activation="relu")
+    net.initialize()
+    with pytest.raises(InputError, match="more than one example, because layer .*BatchNorm.* learns nothing from one"):
+        inputs.check_share(net, nd.ones((4, 6)), 4, [mx.cpu(i) for i in range(4)], 1)

@@ -56,11 +56,11 @@ struct Planes {
   const int64_t m, c, s;
 
   int64_t tile() const {
-    // Values for each of X, dY and the result. A tile fills the last-level cache: more channels give longer runs of
+    // Values for each of X, dY, the result and, with a sigmoid, Y. A tile fills the last-level cache: more channels give longer runs of
     // adjacent memory, which save more time than a smaller, faster cache would.
     const int64_t kTile = (large() ? 256 << 10 : 4 << 20) / static_cast<int64_t>(sizeof(T));
-    const int64_t share = (c + max_threads - 1) / max_threads;
-    return std::min({width, share, std::max<int64_t>(1, kTile / (m * s))});
+    const int64_t threads = max_threads(), channels_per_thread = (c + threads - 1) / threads;
+    return std::min({width, channels_per_thread, std::max<int64_t>(1, kTile / (m * s))});
   }
   bool large() const { return m * c * s * static_cast<int64_t>(sizeof(T)) >= kLarge; }
 
