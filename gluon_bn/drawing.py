@@ -76,6 +76,8 @@ def bars(names: Sequence[str], titles: Mapping[str, Mapping[str, Sequence[float]
     colors = [COLORS[name] for name in ('scratch', 'portable', 'none', 'sync', 'torch')]
     for ax, (title, series) in zip(axes, titles.items()):
         draw_bars(ax, names, series, colors)
+        for drawn, values in zip(ax.containers, series.values()):
+            ax.bar_label(drawn, ['' if value else '0' for value in values], padding=2, fontsize=8)
         ax.set_xlabel(title)
         if log:
             ax.set_xscale('log')

@@ -86,7 +86,8 @@ def tests():
             if isinstance(node, ast.FunctionDef):
                 for decorator in node.decorator_list:
                     if isinstance(decorator, ast.Call) and _is_claim(decorator.func):
-                        sentence = node.name.split("_", 1)[1].replace("_", " ")
+                        words = node.name.split("_", 1)[1].replace("_", " ")
+                        sentence = re.sub(r"\bgluons\b", "Gluon's", words)
                         link = f"[{sentence}](../{path.relative_to(TOP).as_posix()})"
                         for argument in decorator.args:
                             found.setdefault(ast.literal_eval(argument), []).append(link)

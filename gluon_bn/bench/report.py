@@ -180,10 +180,12 @@ def markdown(result: Result, figure: Optional[str] = None) -> str:
         f' Other programs used more than a tenth of a core during {result.loaded} of the {result.rounds} rounds; '
         f'{result.discarded} more such rounds were repeated.'
     )
+    subject = 'The benchmark of several workers' if result.workers and not result.layers else 'The benchmark'
+    sets = machine.get('instruction_sets', ())
     lines = [
-        f'# The benchmark, {result.date}',
+        f'# {" on ".join([subject, *(sets[-1:] if built == "native" else [built])])}, {result.date}',
         '',
-        f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine.get('instruction_sets', ()))}, "
+        f"{machine['processor']}, {machine['cores']} cores, {', '.join(sets)}, "
         f"{machine['platform']}; "
         + ', '.join(f'{name} {version}' for name, version in result.versions.items())
         + f'. The native path was compiled for {"this processor" if built == "native" else built}. '
