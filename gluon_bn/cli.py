@@ -82,13 +82,13 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('bench', help="measure speed and accuracy against Gluon's layer and PyTorch's")
     parts = ['layers', 'sizes', 'accuracy', 'epochs', 'profile', 'workers']
-    chosen = f'any of {", ".join(parts)} (default: all)'
-    command.add_argument('--parts', nargs='+', default=parts, metavar='PART', help=chosen)
+    chosen = f'any of {", ".join(parts)} (default: all, but with --quick not workers)'
+    command.add_argument('--parts', nargs='+', metavar='PART', help=chosen)
     command.add_argument('--json', metavar='FILE', help='file for the result (default: a new one below runs/)')
     figure = 'file for the figure, without .svg or .png (default: beside the JSON)'
     command.add_argument('--figure', metavar='FILE', help=figure)
     command.add_argument('--readme', metavar='FILE', help='also write the result as a Markdown page')
-    command.add_argument('--quick', action='store_true', help='a rough run of a few minutes')
+    command.add_argument('--quick', action='store_true', help='a rough run of two minutes')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_bench)
 
@@ -213,10 +213,11 @@ def _parts(arguments: argparse.Namespace) -> Sequence[Part]:
 def _bench(arguments: argparse.Namespace) -> int:
     from .bench import run
 
-    if {'epochs', 'profile'} & set(arguments.parts):  # the parts that train
+    parts = tuple(arguments.parts or run.default_parts(arguments.quick))
+    if {'epochs', 'profile'} & set(parts):  # the parts that train
         _say_what_is_taken_instead(arguments)
     files = arguments.json, arguments.readme, arguments.figure
-    return run.main(*files, tuple(arguments.parts), arguments.quick, arguments.data)
+    return run.main(*files, parts, arguments.quick, arguments.data)
 
 
 def _data(arguments: argparse.Namespace) -> int:

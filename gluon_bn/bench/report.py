@@ -78,9 +78,13 @@ def sections(result: Result, tablefmt: str = 'simple') -> Iterator[Tuple[str, st
         for threads, entries in _by_threads(result.layers):
             note = 'Milliseconds, in training mode; in brackets, the multiple of the memory floor.'
             rows = [
-                [str(each.shape), *(format_ms(getattr(each, mode)[name]) for name in with_floor)] for each in entries
+                [str(each.shape), *(format_ms(times[name]) for name in with_floor)]
+                for each in entries
+                for times in [getattr(each, mode)]
+                if times
             ]
-            yield title + threads, note, table(['X', *heads], rows)
+            if rows:
+                yield title + threads, note, table(['X', *heads], rows)
     for threads, entries in _by_threads(result.sizes):
         note = 'Nanoseconds per value of X (m, 32, 28, 28), by the size of X in megabytes.'
         rows = [[f'{entry.megabytes:.1f}', *(ns_per_value(entry, name) for name in with_floor)] for entry in entries]

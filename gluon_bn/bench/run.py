@@ -134,7 +134,11 @@ def instruction_sets() -> List[str]:
     return [name for flag, name in VECTORS.items() if flag in flags]
 
 
+def default_parts(quick: bool) -> List[str]:
+    return [part for part in PARTS if not quick or part != 'workers']
+
+
 def command(parts: Sequence[str], quick: bool) -> str:
     """Return the command that makes such a result."""
-    some = '' if set(parts) == set(PARTS) else f" --parts {' '.join(parts)}"
+    some = '' if set(parts) == set(default_parts(quick)) else f" --parts {' '.join(parts)}"
     return f"python -m gluon_bn bench{' --quick' if quick else ''}{some}"
