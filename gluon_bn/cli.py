@@ -82,13 +82,13 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('bench', help="measure speed and accuracy against Gluon's layer and PyTorch's")
     parts = ['layers', 'sizes', 'accuracy', 'epochs', 'profile', 'workers']
-    chosen = f'any of {", ".join(parts)} (default: all, but with --quick not workers)'
+    chosen = f'any of {", ".join(parts)} (default: all; with --quick, all but workers)'
     command.add_argument('--parts', nargs='+', metavar='PART', help=chosen)
     command.add_argument('--json', metavar='FILE', help='file for the result (default: a new one below runs/)')
     figure = 'file for the figure, without .svg or .png (default: beside the JSON)'
     command.add_argument('--figure', metavar='FILE', help=figure)
     command.add_argument('--readme', metavar='FILE', help='also write the result as a Markdown page')
-    command.add_argument('--quick', action='store_true', help='a rough run of two minutes')
+    command.add_argument('--quick', action='store_true', help='a rough run of about two minutes')
     command.add_argument('--data', metavar='DIR', help='folder of the Fashion-MNIST files (default: look for them)')
     command.set_defaults(run=_bench)
 

@@ -317,7 +317,7 @@ flips = {size: [np.mean([u.correlation < 0 for u in chain.moments_under_updates(
                 for seed in range(3)] for size in (0.1, 0.3, 0.5)}
 assert max(flips[0.1]) == 0 and min(flips[0.5]) > 0.1
 shares = {f'seed {seed}': [of_size[seed] for of_size in flips.values()] for seed in range(3)}
-figures.bars([f'updates of {size}' for size in flips], {'share of updates that flip the sign': shares})
+figures.bars([f'steps of {size} of a weight' for size in flips], {'share of updates that flip the sign': shares})
 
 
 # %% [markdown]

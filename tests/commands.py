@@ -38,7 +38,7 @@ def started(out, *words, file="metrics.jsonl"):
 
 
 def wait_for(condition, seconds=120, why=str):
-    """Wait until the condition holds. why: says what went wrong."""
+    """Wait until the condition holds. why: returns the message if time runs out."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, why()

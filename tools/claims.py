@@ -87,7 +87,7 @@ def tests():
                 for decorator in node.decorator_list:
                     if isinstance(decorator, ast.Call) and _is_claim(decorator.func):
                         words = node.name.split("_", 1)[1].replace("_", " ")
-                        sentence = re.sub(r"\bgluons\b", "Gluon's", words)
+                        sentence = words.replace("gluons", "Gluon's").replace("layers maths", "layer's maths")
                         link = f"[{sentence}](../{path.relative_to(TOP).as_posix()})"
                         for argument in decorator.args:
                             found.setdefault(ast.literal_eval(argument), []).append(link)

@@ -79,7 +79,7 @@ def sentences(records):
         if record is None:
             parts.append(f"This version has not been measured on processors with {SETS[name]}.")
         else:
-            text = f"Forward + backward of `fused_batch_norm`, {where(record)}."
+            text = f"Forward + backward of `fused_batch_norm` on its compiled, native path, {where(record)}."
             parts.append(f"{text} {in_words(record, counts(record)[0])}")
     return "\n\n".join(map(fill, parts)) + "\n"
 

@@ -119,7 +119,7 @@ def list_of(folder, python=THIS, target=HERE):
 
 
 def check(folder):
-    """Return the folder as a URI for pip. Raises: Refused if it is damaged or does not fit this Python."""
+    """Return the folder as a URI for pip. Raises: Refused if it is damaged or does not fit this Python and platform."""
     if not (folder / SUMS).is_file():
         raise Refused(f"has no {SUMS}; name a folder that `make wheelhouse` wrote")
     lines = (folder / SUMS).read_text(errors="replace").splitlines()

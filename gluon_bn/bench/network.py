@@ -57,7 +57,7 @@ def enter(name: str) -> None:
 
 
 def round_trip_to(host: str) -> float:
-    """Return the median of the seconds, in 20 tries, until another machine refuses a connection."""
+    """Return the median time, over 20 tries, until another machine refuses a connection, in seconds."""
     seconds = []
     for _ in range(20):
         with socket.socket() as closed:

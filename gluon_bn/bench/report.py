@@ -48,8 +48,8 @@ METHOD = (
     'cache, so launch overhead dominates.',
     "An epoch trains a new LeNet as `compare` does, hybridized where possible; its time excludes the test that "
     "follows. PyTorch's net has the same architecture, batches in memory, shuffling, rate and metrics. d2l's is "
-    "trained by `train_ch6` from the verified files, without drawing. In 'native, with sigmoid', the norms of our net "
-    'apply the sigmoid; the profile counts it as normalization.',
+    "trained by `train_ch6` from the verified files, without drawing. In 'native, with sigmoid', our norms also apply "
+    'the sigmoid, so the profile counts it as normalization.',
 )
 
 

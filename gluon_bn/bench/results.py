@@ -190,7 +190,7 @@ def check(result: Result) -> List[Goal]:
 
 
 def bound(goal: str, result: Result) -> str:
-    """Say what limits a ratio, from the profile and the memory floor; '' if these were not measured."""
+    """Say what limits the ratio of a layer or an epoch, from the profile or the memory floor; '' if unknown."""
     dense = any(str(shape) in goal for shape in DENSE)
     if result.profile and (dense or goal.startswith('epoch')):
         net = 'sigmoid' if 'with sigmoid' in goal else 'native'

@@ -109,10 +109,14 @@ def initialize(net: nn.Sequential, X: NDArray) -> nn.Sequential:
 
 
 def _rebuilt(net: nn.Sequential, blocks: Callable[[Block], List[Block]]) -> nn.Sequential:
-    if any(isinstance(block, BatchNorm) and block.act for block in net):
-        raise InputError('must have its activations in blocks of their own; build it without fuse_sigmoid', 'net')
     new = nn.Sequential()
     for block in net:
+        if isinstance(block, BatchNorm) and block.act:
+            raise InputError(
+                f'must apply its activations in separate blocks, got {block}; '
+                'build it without fuse_sigmoid or activation',
+                'net',
+            )
         new.add(*blocks(block))
     return new
 

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..system.arguments import is_whole, look_up
 from .definition import batch_norm, check_array, check_constants
 from .fused import choose, fused_batch_norm, fused_in_place
-from .native_op import not_a_variable, trace
+from .native_op import trace, view_of_variable
 
 # the signature of batch_norm
 Maths = Callable[[NDArray, NDArray, NDArray, NDArray, NDArray, float, float], Tuple[NDArray, NDArray, NDArray]]
@@ -31,8 +31,8 @@ class BatchNorm(nn.HybridBlock):
     num_dims: 2 for a dense layer, X (m, d); 4 for a convolution, X (m, c, h, w).
     fn: the maths: `batch_norm`, `fused_batch_norm`, or any function with that signature.
     moving_var_initializer: 'zeros' as in the chapter; 'ones' as in d2l 1.0 and in Gluon.
-    activation: applied to Y, as in Gluon's Dense: 'relu', 'sigmoid', 'softrelu', 'softsign' or 'tanh'. On
-    fused_batch_norm's native path, one operator computes Y and its sigmoid, which saves reading and writing Y.
+    activation: applied to fn's Y, as in Gluon's Dense: 'relu', 'sigmoid', 'softrelu', 'softsign' or 'tanh'. On
+    fused_batch_norm's native path, one operator does both for 'sigmoid', so the values before it are never stored.
 
     Parameters, each (1, d) or (1, c, 1, 1): gamma (initially 1) and beta (0) are learned;
     moving_mean (0) and moving_var (0) have no gradient, but are saved, loaded and moved to
@@ -118,7 +118,7 @@ class BatchNorm(nn.HybridBlock):
         moving_mean, moving_var = self.moving_mean.data(device), self.moving_var.data(device)
         if self.fn is fused_batch_norm:
             if 'add' in (self.gamma.grad_req, self.beta.grad_req):
-                gamma, beta = not_a_variable(gamma), not_a_variable(beta)
+                gamma, beta = view_of_variable(gamma), view_of_variable(beta)
             constants = self.eps, self.momentum, self._sigmoid
             Y = fused_in_place(device, X, gamma, beta, moving_mean, moving_var, *constants)
             if Y is not None:

@@ -97,10 +97,10 @@ void backward(const Layout<T> layout, Upstream<T, sigmoid> dY, const T* X, const
 //
 //   (X, gamma, beta, moving_mean, moving_var[, mode]) -> (Y, statistics)
 //
-// With the attribute sigmoid=1, Y is the sigmoid. In training the operator blends the minibatch's statistics into moving_mean and moving_var, in place. The statistics that it
-// used are its second output, in float64, so that backward uses exactly these. MXNet does not tell an extension
-// whether it is training. For a single call, the attribute `training` does; in a graph, the input `mode`, which is 1 in
-// prediction only.
+// With the attribute sigmoid=1, Y is sigmoid(gamma * X_hat + beta). In training, the operator blends the minibatch's
+// statistics into moving_mean and moving_var, in place. The statistics that it used are its second output, in float64,
+// so that backward uses exactly these. MXNet does not tell an extension whether it is training. For a single call, the
+// attribute `training` does; in a graph, the input `mode`, which is 1 in prediction only.
 
 enum Input { kX, kGamma, kBeta, kMean, kVar, kMode };
 
@@ -161,8 +161,8 @@ MXReturnValue forward_operator(const Attributes& attributes, Tensors* in, Tensor
     double* statistics = out->at(1).data<double>();
     const int64_t c = layout.c;
     if (!training) std::copy_n(moving[1], c, std::copy_n(moving[0], c, statistics));
-    forward<decltype(sigmoid)::value>(layout, X.data<T>(), in->at(kGamma).data<T>(), in->at(kBeta).data<T>(), eps, out->at(0).data<T>(),
-            statistics, training);
+    forward<decltype(sigmoid)::value>(layout, X.data<T>(), in->at(kGamma).data<T>(), in->at(kBeta).data<T>(), eps,
+                                      out->at(0).data<T>(), statistics, training);
     for (int64_t k = 0; training && k < 2 * c; ++k) {
       T& old = moving[k / c][k % c];
       old = static_cast<T>(momentum * old + (1 - momentum) * statistics[k]);

@@ -26,7 +26,7 @@ from ..system.store import DISK_FULL, store
 SOURCE = Path(__file__).with_name('native.cc')
 # No -ffast-math: it assumes that there is no NaN. Without errno and traps, sqrt and the loops vectorize.
 FLAGS = ('-std=c++17', '-O3', '-fno-math-errno', '-fno-trapping-math', '-fopenmp-simd', '-fPIC', '-shared', '-pthread')
-LIBRARY = '-lgomp'  # at the end of the command, because linkers drop a library that nothing before it uses
+LIBRARY = '-lgomp'  # after the source, because linkers drop a library that nothing before it uses
 # GLUON_BN_ISA -> the compiler's option, and what /proc/cpuinfo must list
 INSTRUCTION_SETS: Dict[str, Tuple[str, Set[str]]] = {
     'native': ('-march=native', set()),
@@ -81,7 +81,7 @@ def build() -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / 'native.so'
             flags = [*FLAGS, instruction_set()[1], f'-I{package / "include"}']
-            compile_source([*compiler, *flags, str(SOURCE), '-o', str(made), LIBRARY])
+            compile_source([*compiler, *flags, str(SOURCE), LIBRARY, '-o', str(made)])
             if not made.is_file():
                 raise NativeError(
                     f'{shlex.join(compiler)} reports success but has written no library; set CXX to a C++ compiler'

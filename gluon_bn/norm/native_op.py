@@ -22,7 +22,7 @@ def batch_norm_native(
 
     Source: the formulas at the top of native.cc.
     """
-    gamma, beta = not_a_variable(gamma), not_a_variable(beta)
+    gamma, beta = view_of_variable(gamma), view_of_variable(beta)
     mean, var = moving_mean.detach(), moving_var.detach()
     if not autograd.is_training():
         return batch_norm_in_place(X, gamma, beta, mean, var, eps, momentum), moving_mean, moving_var
@@ -44,14 +44,14 @@ def batch_norm_in_place(
     """Like `batch_norm_native`, but return only Y, and in training update moving_mean and moving_var in place.
 
     sigmoid: return sigmoid(Y) instead.
-    Gradients of gamma and beta are written, not added: with grad_req='add', pass them through `not_a_variable`.
+    Gradients of gamma and beta are written, not added: with grad_req='add', pass them through `view_of_variable`.
     Raises: MXNetError for arrays that do not fit together, before anything is changed.
     """
     is_np, shape = isinstance(X, np.ndarray), X.shape
     if _is_small(shape):
         copied = _is_variable(X)
     else:
-        X, copied = not_a_variable(X), False  # a view: a copy would take longer
+        X, copied = view_of_variable(X), False  # a view: a copy would take longer
     graph = _graph(is_np, copied, autograd.is_training(), sigmoid, float(eps), float(momentum), shape, get_ident())
     Y: NDArray = graph(X, gamma, beta, moving_mean, moving_var)
     return Y
@@ -59,7 +59,7 @@ def batch_norm_in_place(
 
 def max_pool_native(X: NDArray) -> NDArray:
     """2 x 2 max pooling with stride 2 by the compiled operator. X: (m, c, h, w) on the CPU, h and w even."""
-    Y: NDArray = nd.gluon_bn_max_pool(not_a_variable(X).as_nd_ndarray())
+    Y: NDArray = nd.gluon_bn_max_pool(view_of_variable(X).as_nd_ndarray())
     return Y.as_np_ndarray() if isinstance(X, np.ndarray) else Y
 
 
@@ -76,8 +76,8 @@ def _is_variable(array: NDArray) -> bool:
     return autograd.is_recording() and array.grad is not None
 
 
-def not_a_variable(array: NDArray) -> NDArray:
-    """Return the array, or a view of it if it `_is_variable`."""
+def view_of_variable(array: NDArray) -> NDArray:
+    """Return the array; if it is a variable (see `_is_variable`), a view of it."""
     return array.reshape(array.shape) if _is_variable(array) else array
 
 

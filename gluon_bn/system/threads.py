@@ -9,7 +9,7 @@ libgomp reads both from the environment when it loads, so they must be set befor
   rounding. So trainings with different numbers of workers differ only in how they split the minibatches.
 - Waiting threads spin 500 times, then sleep. By default they spin for milliseconds: if another program keeps one of two
   cores busy, training takes up to 28 times as long, because threads spin while they wait for one that is not running.
-  With 500, it takes twice as long. If threads slept at once, training would be slower than with one thread.
+  With 500, it takes 1.2 to 2 times as long. If threads slept at once, training would be slower than with one thread.
 
 Variables that the reader has set hold for each process, and take precedence. `make bench ARGS="--parts epochs"`
 also measures an epoch beside a busy core.

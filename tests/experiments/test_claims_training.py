@@ -345,9 +345,11 @@ def test_frozen_gamma_and_beta_stay_at_1_and_0(data):
             assert (block.gamma.data() == 1).min() == 1 and (block.beta.data() == 0).min() == 1
 
 
-def test_activations_within_the_norms_are_not_left_as_they_are():
+def test_a_net_whose_norms_apply_the_sigmoid_is_refused():
     for change in (lambda net: rates.with_activation(net, "relu"), rates.with_dropout):
-        with pytest.raises(InputError, match="net must have its activations in blocks of their own"):
+        with pytest.raises(
+            InputError, match="net must apply its activations in separate blocks, got BatchNorm.*activation='sigmoid'"
+        ):
             change(lenet("fused", fuse_sigmoid=True))
 
 

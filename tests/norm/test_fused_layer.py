@@ -92,7 +92,7 @@ def test_a_sigmoid_within_the_layer_is_the_sigmoid_after_it(front, shape, dtype,
 
 
 @pytest.mark.parametrize("shape", [(64, 16, 24, 24), (65, 16, 63, 65), (2000, 120)])
-def test_a_sigmoid_within_the_layer_in_large_arrays(shape):
+def test_a_sigmoid_within_the_layer_is_the_sigmoid_after_it_in_large_arrays(shape):
     found = []
     for layer in (made(shape[1], len(shape), activation="sigmoid"), made(shape[1], len(shape))):
         X, dY = (nd.array(values) for values in numpy.random.RandomState(0).randn(2, *shape))
@@ -129,12 +129,14 @@ def test_an_unknown_activation_is_refused_by_name():
 
 
 @NATIVE
-def test_the_sigmoid_keeps_its_digits_over_its_whole_range():
+def test_the_sigmoid_is_accurate_until_it_is_tiny():
     values = numpy.append(numpy.linspace(-120, 120, 240_001), [numpy.nan, numpy.inf, -numpy.inf]).astype("float32")
     layer = made(1, 4, activation="sigmoid", eps=1e-12, moving_var_initializer="ones")  # predicts the sigmoid itself
     Y = layer(nd.array(values.reshape(1, 1, 1, -1))).asnumpy().ravel()
     exact = 1 / (1 + numpy.exp(-values.astype("float64")))
-    numpy.testing.assert_allclose(Y, exact, rtol=3e-7, atol=1e-37)
+    numpy.testing.assert_allclose(
+        Y, exact, rtol=3e-7, atol=1e-37
+    )  # a few units in the last place; exp(-87), where it is clamped
 
 
 @pytest.fixture(scope="module")
@@ -365,5 +367,5 @@ def test_a_step_leaves_no_memory_behind(fn, mode):
         found = [train(500) for _ in range(4)]
         # 32 bytes or a Python object per step would add 16,000 bytes or 500 blocks each time
         assert (numpy.diff(found, axis=0).min(axis=0) < [8000, 250]).all(), found
-        with pytest.raises(ValueError, match="must have 32 channels"):  # and after it nothing is left behind either
+        with pytest.raises(ValueError, match="must have 32 channels"):  # an error must not leak memory either
             made(32)(nd.ones((4, 5)))

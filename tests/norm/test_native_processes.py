@@ -95,7 +95,7 @@ def test_every_number_of_threads_computes_the_same(threads):
 @NEEDS_A_COMPILER
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("isa", [name for name in native.INSTRUCTION_SETS if name != "native"])
-def test_every_instruction_set_passes_the_tests_of_the_function(isa, threads, monkeypatch):
+def test_every_instruction_set_passes_the_tests_of_the_operator(isa, threads, monkeypatch):
     """Tests the instruction sets of this processor whose build differs from the native one."""
     monkeypatch.setenv("GLUON_BN_ISA", isa)
     try:
@@ -166,7 +166,7 @@ extern "C" { void refuse_threads() { refuses = 1; } int refused_threads() { retu
 @NEEDS_A_COMPILER
 @pytest.mark.parametrize("channels", [6, 16])
 @pytest.mark.fault("a system that gives no more threads")
-def test_it_needs_no_other_threads_than_those_of_mxnet(tmp_path, channels):
+def test_the_operator_starts_no_threads_besides_those_of_mxnet(tmp_path, channels):
     source, library = tmp_path / "stingy.cc", tmp_path / "stingy.so"
     source.write_text(STINGY)
     subprocess.run([*native.find_compiler(), "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"], check=True)
@@ -175,7 +175,7 @@ def test_it_needs_no_other_threads_than_those_of_mxnet(tmp_path, channels):
 import ctypes
 fused.choose()  # asks the compiler its version, and MXNet starts its threads anew after a fork
 *arrays, dY = oracle.draw((256, {channels}, 24, 24))
-exact = oracle.run(batch_norm, nd, arrays, dY)  # so that MXNet has the threads of its own
+exact = oracle.run(batch_norm, nd, arrays, dY)  # so that MXNet has started its threads
 nd.waitall()
 system = ctypes.CDLL({str(library)!r})
 system.refuse_threads()
@@ -196,7 +196,7 @@ assert system.refused_threads() == 0, system.refused_threads()
 @pytest.mark.parametrize("engine", ["NaiveEngine", "ThreadedEnginePerDevice"])
 @pytest.mark.fault("a fork after MXNet has started its threads")
 def test_a_forked_child_does_not_hang(engine, path):
-    """The child has one thread: a pool that its parent had is not there to answer."""
+    """The child has only one thread: the OpenMP threads of its parent do not exist there."""
     run(
         """
 check()  # so that the parent has its threads

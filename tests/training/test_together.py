@@ -84,7 +84,7 @@ def test_a_share_of_one_example_is_refused_for_local_statistics():
         trained(3, "fused", sizes=(5,))
 
 
-def test_a_share_of_one_example_is_refused_by_a_net_that_is_one_norm():
+def test_a_share_of_one_example_is_refused_for_a_net_that_is_a_single_norm():
     net = BatchNorm(6, 2, activation="relu")
     net.initialize()
     with pytest.raises(InputError, match="more than one example, because layer .*BatchNorm.* learns nothing from one"):

@@ -56,8 +56,8 @@ struct Planes {
   const int64_t m, c, s;
 
   int64_t tile() const {
-    // Values for each of X, dY, the result and, with a sigmoid, Y. A tile fills the last-level cache: more channels give longer runs of
-    // adjacent memory, which save more time than a smaller, faster cache would.
+    // The most values of a tile in each of X, dY, the result and, with a sigmoid, Y. Such a tile fills the last-level
+    // cache: more channels give longer runs of adjacent memory, which save more time than a smaller, faster cache would.
     const int64_t kTile = (large() ? 256 << 10 : 4 << 20) / static_cast<int64_t>(sizeof(T));
     const int64_t threads = max_threads(), channels_per_thread = (c + threads - 1) / threads;
     return std::min({width, channels_per_thread, std::max<int64_t>(1, kTile / (m * s))});
@@ -94,7 +94,8 @@ struct Planes {
       for (int64_t l = 0; l < n; ++l) {
         const int64_t plane = (i * c + k + l) * s;
         for (int64_t j = 0; j < s; j += kBlock) {
-          add_block<backward, A>(X + plane + j, dY + plane + j, std::min(kBlock, s - j), static_cast<A>(origin[l]), &lanes[l]);
+          const int64_t from = plane + j, count = std::min(kBlock, s - j);
+          add_block<backward, A>(X + from, dY + from, count, static_cast<A>(origin[l]), &lanes[l]);
         }
       }
     }

@@ -13,14 +13,14 @@ using std::int64_t;
 
 inline double exponential(double x) { return std::exp(x); }
 
-// exp(x) to within 2 units in the last place, without branches, so that loops vectorize.
-// exp(x) = 2^n * exp(r) with a whole n and |r| <= log(2) / 2; exp(r) is its Taylor series.
+// exp(x) to within 2 units in the last place, for x clamped to [-87, 87]. Without branches, so that loops vectorize.
+// exp(x) = 2^n * exp(r) with a whole n and |r| <= log(2) / 2; exp(r) is approximated by its Taylor series up to r^7.
 inline float exponential(float x) {
   x = x < -87 ? -87 : x > 87 ? 87 : x;  // exp(x) and 1 / (1 + exp(x)) are normal numbers; a NaN stays a NaN
   constexpr float rounding = 3 << 22;   // 1.5 * 2^23: adding it rounds to a whole number, which its lowest bits hold
   const float shifted = x * 1.44269504f + rounding, n = shifted - rounding;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // log(2) in two parts; n times the first is exact
-  constexpr float inverse[] = {1, 1, 1 / 2.f, 1 / 6.f, 1 / 24.f, 1 / 120.f, 1 / 720.f, 1 / 5040.f};  // of factorials
+  constexpr float inverse[] = {1, 1, 1 / 2.f, 1 / 6.f, 1 / 24.f, 1 / 120.f, 1 / 720.f, 1 / 5040.f};  // 1 / k!
   float series = inverse[7];
   for (int k = 6; k >= 0; --k) series = series * r + inverse[k];
   uint32_t bits;
@@ -37,7 +37,7 @@ T activate(T z) {
   return sigmoid ? 1 / (1 + exponential(-z)) : z;
 }
 
-// dL/dz at each index, computed from dY, the gradient of what `activate` returned, and from what it returned, Y.
+// dL/dz at each index, where Y = activate(z) and dY = dL/dY.
 template <typename T, bool sigmoid>
 struct Upstream {
   const T *dY, *Y;
