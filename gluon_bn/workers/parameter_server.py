@@ -127,6 +127,9 @@ def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> No
         while True:
             time.sleep(1)
             for number in numbers:
+                if not _is_silent(kv, number):
+                    continue
+                time.sleep(3)  # after its machine was suspended, everybody is silent until the next heartbeat
                 if _is_silent(kv, number):
                     report(number)
                     return

@@ -37,9 +37,8 @@ def test_workers_have_the_losses_of_one(tmp_path):
         (found[workers],) = losses(out)
     assert found[2] == pytest.approx(found[1], abs=1e-4)
     assert found[4] == pytest.approx(found[1], abs=1e-4)
-    assert not [
-        process for process in psutil.Process().children(recursive=True) if "gluon_bn" in str(process.cmdline())
-    ]
+    left = [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in left if "gluon_bn" in str(process.cmdline())]
 
 
 @pytest.mark.slow
@@ -152,6 +151,21 @@ def end_a_part(out, part, signum, said):
     ), errors
     assert f"gluon_bn train --workers 2 --resume {out}\n" in printed
     assert not psutil.wait_procs(parts, timeout=10)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("the machine is suspended during a training by several workers", tries=1)
+def test_a_training_goes_on_after_its_machine_was_suspended(tmp_path):
+    process, parts = start(tmp_path, "--workers", "2", *ENDLESS)
+    for signum, seconds in ((signal.SIGSTOP, 12), (signal.SIGCONT, 6)):  # 8 seconds of silence are too many
+        for part in parts:
+            part.send_signal(signum)
+        time.sleep(seconds)
+    assert process.poll() is None
+    epochs = len(losses(tmp_path))
+    commands.wait_for(lambda: len(losses(tmp_path)) > epochs)
+    process.terminate()
+    process.communicate(timeout=30)
 
 
 @pytest.mark.slow
