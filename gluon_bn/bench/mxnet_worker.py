@@ -35,6 +35,10 @@ NETS: Dict[str, Dict[str, Any]] = {
 }
 
 
+def _net(column: str) -> nn.Sequential:
+    return lenet(**NETS.get(column, {'norm': column}))
+
+
 class Framework:
     def describe(self) -> Description:
         path, reason = choose()
@@ -93,7 +97,7 @@ class Framework:
         train_iter, test_iter = self.data
         train_iter = self.first(train_iter, num_train)
         seed_everything(0)
-        net = compiled(lenet(**NETS.get(column, {'norm': column})))
+        net = compiled(_net(column))
         start = time.perf_counter()
         (epoch,) = train(net, train_iter, test_iter, 1, lr, progress=False, plot=False)
         total = time.perf_counter() - start
@@ -103,7 +107,7 @@ class Framework:
         """Profile a minibatch of training with MXNet's profiler, after a warm-up epoch."""
         # one test example, because testing is profiled too
         train_iter, test_iter = (self.first(part, count) for part, count in zip(self.data, (num_train, 1)))
-        net = lenet(**NETS.get(column, {'norm': column}))  # not compiled, which would group the operators
+        net = _net(column)  # not compiled, which would group the operators
         found: Dict[str, float] = {}
         train(net, train_iter, test_iter, 1, lr, progress=False, plot=False)
         with _profiled(found, len(train_iter)):

@@ -19,6 +19,8 @@ from .native import NativeError
 from .native_op import batch_norm_in_place, batch_norm_native
 from .portable import batch_norm_portable
 
+Arrays = Tuple[NDArray, NDArray, NDArray, NDArray, NDArray]  # X, gamma, beta, moving_mean, moving_var
+
 
 def fused_batch_norm(
     X: NDArray, gamma: NDArray, beta: NDArray, moving_mean: NDArray, moving_var: NDArray, eps: float, momentum: float
@@ -48,29 +50,17 @@ def _is_native(device: Context, dtype: Any) -> bool:
     return device.device_type != 'gpu' and dtype != numpy.float16 and choose()[0] == 'native'
 
 
-def fused_in_place(
-    device: Context,
-    X: NDArray,
-    gamma: NDArray,
-    beta: NDArray,
-    moving_mean: NDArray,
-    moving_var: NDArray,
-    eps: float,
-    momentum: float,
-    sigmoid: bool,
-) -> Optional[NDArray]:
+def fused_in_place(device: Context, arrays: Arrays, eps: float, momentum: float, sigmoid: bool) -> Optional[NDArray]:
     """Like `fused_batch_norm`, but return only Y and update the moving statistics in place, on the native path.
 
     device: that of X. sigmoid: return sigmoid(Y) instead.
     Nothing is checked here: the operator itself refuses arrays that do not fit together, at less cost.
     Returns: None, with nothing changed, if these arrays are wrong or need another path.
     """
-    kind = type(X)
-    same = kind is type(gamma) is type(beta) is type(moving_mean) is type(moving_var)
-    if not same or not _is_native(device, X.dtype):
+    if len(set(map(type, arrays))) > 1 or not _is_native(device, arrays[0].dtype):
         return None
     try:
-        return batch_norm_in_place(X, gamma, beta, moving_mean, moving_var, eps, momentum, sigmoid)
+        return batch_norm_in_place(*arrays, eps, momentum, sigmoid)
     except MXNetError:
         return None
 

@@ -119,8 +119,8 @@ class BatchNorm(nn.HybridBlock):
         if self.fn is fused_batch_norm:
             if 'add' in (self.gamma.grad_req, self.beta.grad_req):
                 gamma, beta = view_of_variable(gamma), view_of_variable(beta)
-            constants = self.eps, self.momentum, self._sigmoid
-            Y = fused_in_place(device, X, gamma, beta, moving_mean, moving_var, *constants)
+            arrays = X, gamma, beta, moving_mean, moving_var
+            Y = fused_in_place(device, arrays, self.eps, self.momentum, self._sigmoid)
             if Y is not None:
                 return Y if self._sigmoid else self._activate(Y)
         self._check(X)

@@ -22,7 +22,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 #include <numeric>
 #include <sstream>
@@ -110,9 +109,13 @@ double number(const Attributes& attributes, const char* name) {
   return value;
 }
 
+bool is_set(const Attributes& attributes, const char* name) {
+  const auto found = attributes.find(name);
+  return found != attributes.end() && found->second == "1";
+}
+
 bool is_training(const Attributes& attributes, Tensors* in, size_t first) {
-  const auto training = attributes.find("training");
-  return training != attributes.end() ? training->second == "1" : *in->at(first + kMode).data<float>() != 1;
+  return attributes.count("training") ? is_set(attributes, "training") : *in->at(first + kMode).data<float>() != 1;
 }
 
 thread_local const char* failure = nullptr;  // why the last call on this thread failed, until MXNet reads it
@@ -120,11 +123,6 @@ thread_local const char* failure = nullptr;  // why the last call on this thread
 MXReturnValue fail(const char* why) {
   failure = why;
   return MX_FAIL;
-}
-
-bool is_set(const Attributes& attributes, const char* name) {
-  const auto found = attributes.find(name);
-  return found != attributes.end() && found->second == "1";
 }
 
 // Calls run(layout, T(), sigmoid) with the layout of X, its type, and whether a sigmoid follows.
