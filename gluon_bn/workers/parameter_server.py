@@ -97,7 +97,6 @@ def serve(role: Role, report: Callable[[int], None]) -> None:
     workers = [FIRST_WORKER + 2 * worker for worker in range(role.workers)]
 
     def report_unless_all_have_ended(number: int) -> None:
-        time.sleep(2)
         if all(_is_silent(kv, worker) for worker in workers):
             os._exit(0)
         report(number)
@@ -121,7 +120,11 @@ def _is_silent(kv: Any, number: int, seconds: int = SECONDS_OF_SILENCE) -> bool:
 
 
 def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> None:
-    """Call report(number) once, in a thread, when one of these processes has been silent for too long."""
+    """Call report(number) once, in a thread, when one of these processes has been silent for too long.
+
+    It looks again after three seconds: when a machine was suspended, all its processes are silent until their next
+    heartbeat; and when a training ends, the others end soon after the first.
+    """
 
     def watch() -> None:
         while True:
@@ -129,7 +132,7 @@ def _watch(kv: Any, numbers: Iterable[int], report: Callable[[int], None]) -> No
             for number in numbers:
                 if not _is_silent(kv, number):
                     continue
-                time.sleep(3)  # after its machine was suspended, everybody is silent until the next heartbeat
+                time.sleep(3)
                 if _is_silent(kv, number):
                     report(number)
                     return
